@@ -1,0 +1,258 @@
+"""What every component is: frozen settings with behaviour, and the interface of each kind.
+
+A module that defines a component never imports torch at its top: planning and reporting read the
+fields of components on machines without a GPU, in milliseconds. Networks stand in neighbouring modules
+(``_*.py``) that a method imports when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from sfrbench.components.foundation.segmenter import SamSegmenter
+    from sfrbench.components.ssl.step import Step
+
+KINDS = ("dataset", "stitch", "foundation", "finetune", "backbone", "ssl", "selector", "protocol")
+
+
+class Settings(BaseModel):
+    """A frozen group of fields; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Component(Settings):
+    """Settings plus behaviour. ``version`` is raised when the behaviour changes."""
+
+    version: ClassVar[int] = 1
+    #: Fields added later, each with the value that means the old behaviour; left out of keys at that value.
+    later_fields: ClassVar[Mapping[str, Any]] = {}
+
+    def key_settings(self) -> dict[str, Any]:
+        """What a node's key holds of this component: class, version and every field (JSON types)."""
+        cls = type(self)
+        fields = self.model_dump(mode="json")
+        for name, old in cls.later_fields.items():
+            if fields.get(name) == old:
+                del fields[name]
+        return {"class": f"{cls.__module__}:{cls.__qualname__}", "version": cls.version, **fields}
+
+
+class Optim(Settings):
+    """Optimiser and learning-rate schedule, shared by fine-tuning and re-training."""
+
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(0.01, gt=0, le=1, description="initial learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD only")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam and AdamW only")
+    weight_decay: float = Field(1e-4, ge=0, le=1)
+    schedule: Literal["constant", "step", "poly", "cosine"] = "step"
+    step_every: int = Field(2500, ge=1, description="'step': steps between decays")
+    gamma: float = Field(0.1, gt=0, le=1, description="'step': factor of each decay")
+    power: float = Field(0.9, gt=0, description="'poly': exponent of (1 - t/T)")
+    warmup: int = Field(0, ge=0, description="linear warm-up, in steps")
+    clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
+
+    def lr_at(self, step: int, total: int) -> float:
+        """Learning rate of step ``step`` (0-based) of ``total``."""
+        import math
+
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        if self.schedule == "step":
+            return self.lr * self.gamma ** (step // self.step_every)
+        done = (step - self.warmup) / max(total - self.warmup, 1)
+        if self.schedule == "poly":
+            return self.lr * (1 - done) ** self.power
+        if self.schedule == "cosine":
+            return self.lr * 0.5 * (1 + math.cos(math.pi * done))
+        return self.lr
+
+
+class Dataset(Component):
+    """A source of cases. Subclasses know a layout on disk; the fields below say how cases are used.
+
+    The fields named in ``late_fields`` do not change the prepared volumes and so are no part of the
+    key of ``prepare``: each belongs to the stages that read it.
+    """
+
+    late_fields: ClassVar[frozenset[str]] = frozenset(
+        {"labeled", "choice", "unlabeled", "val", "max_test", "patch", "stride", "sam_stride", "rot_flip"}
+    )
+    #: Whether cases come from a folder that the user brings.
+    needs_root: ClassVar[bool] = True
+
+    labeled: int = Field(1, ge=1, description="labelled training cases: the first n of the training list")
+    choice: int = Field(0, ge=0, description="which run of n cases is labelled; 0 is the published choice")
+    unlabeled: int | None = Field(None, ge=0, description="unlabelled training cases; none: all the rest")
+    val: int = Field(0, ge=0, description="validation cases, carved from the end of the training list")
+    max_test: int | None = Field(None, ge=1, description="test cases used; none: all")
+    patch: tuple[int, int, int] = Field((96, 96, 96), description="training patch and window, voxels (x, y, z)")
+    stride: tuple[int, int, int] = Field((16, 16, 16), description="window stride of the 3D segmenter, voxels")
+    sam_stride: tuple[int, int, int] | None = Field(
+        None, description="window stride of the fine-tuned SAM, voxels; none: half the patch"
+    )
+    rot_flip: bool = Field(True, description="random 90-degree rotation and flip in the x-y plane")
+
+    @model_validator(mode="after")
+    def _positive_sizes(self) -> Dataset:
+        for name in ("patch", "stride", "sam_stride"):
+            value = getattr(self, name)
+            if value is not None and min(value) < 1:
+                raise ValueError(f"{name} must be positive, got {list(value)}")
+        return self
+
+    def class_names(self, root: Path | None) -> tuple[str, ...]:
+        """Names of all K classes, background first."""
+        raise NotImplementedError
+
+    def source_files(self, root: Path) -> list[Path]:
+        """Every file that the prepared volumes depend on (hashed into the key of ``prepare``)."""
+        raise NotImplementedError
+
+    def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
+        """Training and test case ids, in the order of the published lists."""
+        raise NotImplementedError
+
+    def read_case(self, root: Path | None, case: str) -> Case:
+        """One case, read and preprocessed. Raises ``DataError`` naming the case, the file and the fault."""
+        raise NotImplementedError
+
+
+class Case(BaseModel):
+    """One preprocessed volume. ``image`` is float32 (X, Y, Z), ``label`` uint8 of the same shape."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    image: Any
+    label: Any
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm, along x, y, z of the arrays
+    affine: list[list[float]] | None = None  # 4x4, of the prepared grid
+    source: dict[str, Any] = {}  # what is needed to return to the raw grid
+
+
+class Stitch(Component):
+    """Turns a patch into square canvases, and maps on canvases back into the patch."""
+
+    def to_canvases(self, volume: torch.Tensor, canvas: int, fill: float) -> torch.Tensor:
+        """(C, X, Y, Z) to (N, C, I, I), natural order, every slice present at least once."""
+        raise NotImplementedError
+
+    def from_canvases(self, maps: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+        """(N, K, I, I) probabilities or one-hot maps back to (K, X, Y, Z): the inverse of ``to_canvases``."""
+        raise NotImplementedError
+
+    def training_canvas(
+        self, image: torch.Tensor, label: torch.Tensor, canvas: int, rng: np.random.Generator, progress: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One training canvas of a patch: image (X, Y, Z) float and label (X, Y, Z) integer give
+        (1, I, I) float and (I, I) int64 with 255 where the loss must not look. ``progress`` in [0, 1)."""
+        raise NotImplementedError
+
+
+class Foundation(Component):
+    """A model of the SAM family with a semantic head: K mask tokens, no prompts."""
+
+    #: Weight file as ``sfrbench weights`` knows it; none for models that start from random numbers.
+    weights: ClassVar[str | None] = None
+
+    canvas: int = Field(1024, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
+    norm: Literal["zscore", "unit"] = Field(
+        "zscore", description="input scale: 'zscore' per volume (the authors' recipe), 'unit' for [0, 1]"
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of forward passes")
+
+    def build(self, classes: int, weights: Path | None) -> SamSegmenter:
+        """The pretrained model with a freshly initialised head of ``classes`` mask tokens."""
+        raise NotImplementedError
+
+    def normalise(self, image: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:
+        """Scale a z-scored image; ``value_range`` holds its 0.5 and 99.5 percentiles over the volume."""
+        if self.norm == "zscore":
+            return image
+        low, high = value_range
+        return ((image - low) / max(high - low, 1e-6)).clamp(0, 1)
+
+
+class Finetune(Component):
+    """How a foundation model is adapted. ``attach`` decides which parameters train."""
+
+    optim: Optim = Optim(optimiser="adamw", lr=1e-3, weight_decay=0.1, schedule="poly")
+    steps: int = Field(6000, ge=1, le=1_000_000)
+    batch: int = Field(2, ge=1, description="canvases per step")
+    ce_weight: float = Field(0.5, ge=0, le=1, description="cross-entropy weight; Dice gets the rest (eq. 5)")
+    dice_ignores_padding: bool = Field(True, description="false repeats the authors' Dice over padding pixels")
+    intensity_augment: bool = Field(False, description="random gain, offset and gamma of each patch (ours)")
+    checkpoint_every: int = Field(500, ge=1, description="steps between resumable checkpoints")
+
+    def attach(self, model: SamSegmenter) -> None:
+        """Insert adapters and set ``requires_grad`` on exactly the parameters that train (in place)."""
+        raise NotImplementedError
+
+    def merge(self, model: SamSegmenter) -> None:
+        """Fold adapters into the weights for inference, where the method allows it (in place)."""
+
+
+class Backbone(Component):
+    """A small 3D segmenter: the model that is deployed."""
+
+    #: Every side of the input must be a multiple of this.
+    divisor: ClassVar[int] = 16
+
+    def build(self, classes: int) -> nn.Module:
+        """A network from (B, 1, X, Y, Z) to logits (B, K, X, Y, Z), initialised from torch's global RNG."""
+        raise NotImplementedError
+
+
+class Ssl(Component):
+    """A semi-supervised method. It owns its unsupervised loss and extra networks, nothing else."""
+
+    needs_teacher: ClassVar[bool] = False
+    uses_unlabelled: ClassVar[bool] = True
+
+    optim: Optim = Optim()
+    steps: int = Field(6000, ge=1, le=1_000_000)
+    batch_labeled: int = Field(2, ge=1, description="labelled patches per step")
+    batch_unlabeled: int = Field(2, ge=1, description="unlabelled patches per step")
+    ema: float = Field(0.99, ge=0, lt=1, description="teacher decay; min(1 - 1/(t+1), ema) at step t")
+    w_pl: float = Field(1.0, ge=0, le=10, description="weight of the pseudo-label loss (eq. 7), SFR only")
+    pseudo_labels: Literal["hard", "soft"] = Field("hard", description="argmax or probabilities, SFR only")
+    intensity_augment: bool = Field(False, description="random gain, offset and gamma of each patch (ours)")
+    val_every: int = Field(200, ge=1, description="steps between validations, where there are cases for it")
+    checkpoint_every: int = Field(500, ge=1, description="steps between resumable checkpoints")
+
+    def networks(self, build: Callable[[], nn.Module]) -> dict[str, nn.Module]:
+        """Extra trainable networks, by name; ``build`` makes another backbone."""
+        return {}
+
+    def loss(self, step: Step) -> torch.Tensor:
+        """L_method of one step, a scalar."""
+        raise NotImplementedError
+
+
+class Protocol(Component):
+    """The rules that make numbers comparable. ``predict`` reads the first group, ``evaluate`` the second."""
+
+    predict_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint", "stride", "sam_stride"})
+
+    checkpoint: Literal["last", "best_val"] = "last"
+    stride: tuple[int, int, int] | None = Field(None, description="window stride; none: the dataset's")
+    sam_stride: tuple[int, int, int] | None = Field(None, description="the same for the fine-tuned SAM")
+
+    largest_component: bool = Field(False, description="keep each class's largest 26-connected component")
+    spacing: Literal["voxel", "mm"] = Field("voxel", description="unit of surface distances")
+    empty: Literal["paper_zero", "skip", "worst"] = Field(
+        "worst", description="a class empty in prediction or truth: 0 for all, left out, or the image diagonal"
+    )
+    absent: Literal["score", "skip"] = Field("skip", description="class absent from truth: scored or left out")
+    asd: Literal["pred_to_gt", "gt_to_pred"] = Field("pred_to_gt", description="direction of ASD")
+    nsd_tolerance: float = Field(1.0, gt=0, description="NSD tolerance, in the spacing unit")

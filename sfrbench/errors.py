@@ -1,0 +1,69 @@
+"""Every error that a user can cause: what is wrong, where, and how to mend it.
+
+The command line prints these as one message and never as a traceback; any other exception is a defect
+of sfrbench itself and keeps its traceback in the node's log.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault. ``where`` is ``file:line:column`` or a case id, ``hint`` says how to mend it."""
+
+    where: str
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}  {self.what}" if self.where else self.what
+        return f"{text}\n    {self.hint}" if self.hint else text
+
+
+class SfrbenchError(Exception):
+    """Base of the errors that are shown to a user as they are."""
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        self.problems: tuple[Problem, ...] = (Problem(where, what, hint),)
+        super().__init__(str(self.problems[0]))
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> SfrbenchError:
+        """One error that carries several problems, so that all are shown at once."""
+        error = cls("\n".join(str(problem) for problem in problems))
+        error.problems = tuple(problems)
+        return error
+
+
+class InputError(SfrbenchError):
+    """A specification, a card, an option or a name is wrong (exit 2)."""
+
+
+class NotReadyError(SfrbenchError):
+    """The input is sound, but this machine lacks data, weights or a device for it (exit 2)."""
+
+
+class DataError(SfrbenchError):
+    """A volume, a label map or a list file is broken; ``where`` names the case and the file."""
+
+
+class StoreError(SfrbenchError):
+    """An artefact is missing, damaged or locked."""
+
+
+class LeakError(SfrbenchError):
+    """Code asked for labels that its stage must not see."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint such as ``did you mean 'grid'?   known: grid, shuffled``; empty when nothing is known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    parts = [f"did you mean '{close[0]}'?"] if close else []
+    if names:
+        parts.append("known: " + ", ".join(names))
+    return "   ".join(parts)
