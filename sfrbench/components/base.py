@@ -46,6 +46,10 @@ class Component(Settings):
                 del fields[name]
         return {"class": f"{cls.__module__}:{cls.__qualname__}", "version": cls.version, **fields}
 
+    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
+        """Why this component cannot work with the others of a cell (kind -> component); empty: it can."""
+        return []
+
 
 class Optim(Settings):
     """Optimiser and learning-rate schedule, shared by fine-tuning and re-training."""
@@ -207,6 +211,12 @@ class Backbone(Component):
 
     #: Every side of the input must be a multiple of this.
     divisor: ClassVar[int] = 16
+
+    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
+        dataset = cell.get("dataset")
+        if isinstance(dataset, Dataset) and any(side % self.divisor for side in dataset.patch):
+            return [f"patch {list(dataset.patch)} has a side that is no multiple of {self.divisor}"]
+        return []
 
     def build(self, classes: int) -> nn.Module:
         """A network from (B, 1, X, Y, Z) to logits (B, K, X, Y, Z), initialised from torch's global RNG."""
