@@ -369,7 +369,7 @@ class _Reader:
             for index in range(before, len(self.problems)):
                 old = self.problems[index]
                 self.problems[index] = Problem(f"--set {text}", old.what, old.hint)
-        return seeds, Layer(choices, {path: f"--set {path}" for path in choices})
+        return seeds, Layer(choices, {path: f"--set {path}" for path in choices}, soft=True)
 
     def check_exclusions(self, exclude: Sequence[Exclusion], arms: Sequence[Arm], axes: Sequence[Axis]) -> None:
         known = ["arm", *(path for axis in axes for path in axis.paths)]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sfrbench.errors import NotReadyError
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -36,11 +38,13 @@ class Component(Settings):
     version: ClassVar[int] = 1
     #: Fields added later, each with the value that means the old behaviour; left out of keys at that value.
     later_fields: ClassVar[Mapping[str, Any]] = {}
+    #: Fields that cannot change a result, such as the time between checkpoints; never part of a key.
+    unkeyed_fields: ClassVar[frozenset[str]] = frozenset()
 
     def key_settings(self) -> dict[str, Any]:
         """What a node's key holds of this component: class, version and every field (JSON types)."""
         cls = type(self)
-        fields = self.model_dump(mode="json")
+        fields = self.model_dump(mode="json", exclude=set(cls.unkeyed_fields))
         for name, old in cls.later_fields.items():
             if fields.get(name) == old:
                 del fields[name]
@@ -90,7 +94,7 @@ class Dataset(Component):
     """
 
     late_fields: ClassVar[frozenset[str]] = frozenset(
-        {"labeled", "choice", "unlabeled", "val", "max_test", "patch", "stride", "sam_stride", "rot_flip"}
+        {"labeled", "choice", "unlabeled", "val", "max_test", "patch", "stride", "sam_stride", "rot_flip", "folder"}
     )
     #: Whether cases come from a folder that the user brings.
     needs_root: ClassVar[bool] = True
@@ -106,6 +110,7 @@ class Dataset(Component):
         None, description="window stride of the fine-tuned SAM, voxels; none: half the patch"
     )
     rot_flip: bool = Field(True, description="random 90-degree rotation and flip in the x-y plane")
+    folder: str = Field("", description="a second name under which the data are looked for, beside the card's")
 
     @model_validator(mode="after")
     def _positive_sizes(self) -> Dataset:
@@ -166,14 +171,24 @@ class Stitch(Component):
 class Foundation(Component):
     """A model of the SAM family with a semantic head: K mask tokens, no prompts."""
 
-    #: Weight file as ``sfrbench weights`` knows it; none for models that start from random numbers.
-    weights: ClassVar[str | None] = None
-
     canvas: int = Field(1024, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field(
         "zscore", description="input scale: 'zscore' per volume (the authors' recipe), 'unit' for [0, 1]"
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of forward passes")
+
+    @property
+    def weights(self) -> str | None:
+        """Weight file as ``sfrbench weights`` knows it; none for models that bring their own numbers."""
+        return None
+
+    def required(self, weights: Path | None) -> Path:
+        """``weights``, or ``NotReadyError``: a pretrained model never starts from random numbers."""
+        if weights is None:
+            raise NotReadyError(
+                f"'{self.weights}' has no weight file here", hint=f"sfrbench weights get {self.weights}"
+            )
+        return weights
 
     def build(self, classes: int, weights: Path | None) -> SamSegmenter:
         """The pretrained model with a freshly initialised head of ``classes`` mask tokens."""
@@ -189,6 +204,8 @@ class Foundation(Component):
 
 class Finetune(Component):
     """How a foundation model is adapted. ``attach`` decides which parameters train."""
+
+    unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
 
     optim: Optim = Optim(optimiser="adamw", lr=1e-3, weight_decay=0.1, schedule="poly")
     steps: int = Field(6000, ge=1, le=1_000_000)
@@ -226,6 +243,9 @@ class Backbone(Component):
 class Ssl(Component):
     """A semi-supervised method. It owns its unsupervised loss and extra networks, nothing else."""
 
+    unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
+    #: Fields that matter only with SFR's pseudo-labels.
+    pseudo_fields: ClassVar[frozenset[str]] = frozenset({"w_pl", "pseudo_labels"})
     needs_teacher: ClassVar[bool] = False
     uses_unlabelled: ClassVar[bool] = True
 

@@ -1,0 +1,344 @@
+"""The command line: parses, calls, prints. Everything else is elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from sfrbench import __version__
+
+if TYPE_CHECKING:
+    from sfrbench.errors import SfrbenchError
+    from sfrbench.machine import Machine
+    from sfrbench.run import Experiment
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+
+class _Commands(click.Group):
+    """Turns the errors that a user can cause into one message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from sfrbench.errors import SfrbenchError
+
+        try:
+            return super().invoke(ctx)
+        except SfrbenchError as error:
+            _fail(error)
+        except BrokenPipeError:  # the reader of a pipe went away
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FAILED)
+
+
+def _fail(error: SfrbenchError) -> NoReturn:
+    from sfrbench.errors import NotReadyError
+
+    if isinstance(error, NotReadyError):
+        click.echo("not ready here:", err=True)
+    for problem in error.problems:
+        click.echo(str(problem), err=True)
+    sys.exit(WRONG)
+
+
+def _pairs(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict[str, Path]:
+    found = {}
+    for value in values:
+        name, equals, folder = value.partition("=")
+        if not equals or not name or not folder:
+            raise click.BadParameter(f"'{value}': write NAME=DIR")
+        found[name] = Path(folder).expanduser()
+    return found
+
+
+def _common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that reads a specification."""
+    options = [
+        click.option("--profile", default="paper", show_default=True, help="paper, cpu or smoke"),
+        click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
+        click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="override one choice"),
+        click.option("--data", callback=_pairs, multiple=True, metavar="NAME=DIR", help="where a dataset lies"),
+        click.option(
+            "--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards"
+        ),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:n]"),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _open(spec: str, options: dict[str, Any]) -> Experiment:
+    from sfrbench.run import open_experiment
+
+    return open_experiment(
+        spec, options["profile"], _machine(options), sets=options["sets"], registry=options["registry"]
+    )
+
+
+def _machine(options: dict[str, Any]) -> Machine:
+    from sfrbench.machine import Machine
+
+    return Machine(options["workspace"], options["data"], options.get("device", "auto"))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sfrbench")
+def main() -> None:
+    """Ablations and benchmarks for SFR: stitching, fine-tuning, re-training.
+
+    A first try:  sfrbench run quickstart --profile cpu
+    """
+
+
+@main.command()
+@click.argument("spec")
+@_common
+@click.option("--executor", type=click.Choice(["inline"]), default="inline", show_default=True)
+@click.option("--tracking-uri", default=None, help="MLflow tracking store; default: SQLite in the workspace")
+@click.option("--dry-run", is_flag=True, help="say what would run, and stop")
+def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **options: Any) -> None:
+    """Run what is missing of SPEC (a path or a shipped name), then write its report.
+
+    Exit status: 0 all cells done, 1 some failed, 2 the input is wrong, 130 interrupted.
+    """
+    from sfrbench import console
+    from sfrbench.errors import InputError
+    from sfrbench.report.assemble import write_report
+    from sfrbench.run import execute, summary
+
+    experiment = _open(spec, options)
+    if dry_run:
+        _print_plan(summary(experiment), experiment)
+        return
+    _print_warnings(summary(experiment)["no_ops"])
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with console.listener(experiment.plan) as listener:
+            outcomes = execute(experiment, listener, tracking_uri)
+        faults = {cell.id: outcomes.cell_fault(cell) for cell in experiment.plan.cells}
+        try:
+            page = write_report(experiment, experiment.report_folder)
+        except InputError as error:
+            _fail(error)
+    except KeyboardInterrupt:
+        click.echo("interrupted; the same command goes on from here", err=True)
+        sys.exit(INTERRUPTED)
+    counts = ", ".join(
+        f"{outcomes.count(status)} {status}" for status in ("ran", "reused", "failed", "blocked")
+    )
+    click.echo(f"nodes: {counts}")
+    bad = [(cell, faults[cell.id]) for cell in experiment.plan.cells if faults[cell.id] is not None]
+    for cell, fault in bad:
+        assert fault is not None
+        click.echo(f"FAILED {cell.title}: {fault.node.stage}: {fault.reason}", err=True)
+        if fault.log:
+            click.echo(f"    log: {fault.log}", err=True)
+    click.echo(f"report: {page}")
+    sys.exit(FAILED if bad else 0)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@main.command()
+@click.argument("spec")
+@_common
+@click.option("--json", "as_json", is_flag=True, help="for programs")
+def plan(spec: str, as_json: bool, **options: Any) -> None:
+    """Say what SPEC would run, what it would reuse, and what that costs."""
+    import json
+
+    from sfrbench.run import summary
+
+    experiment = _open(spec, options)
+    counts = summary(experiment)
+    if as_json:
+        click.echo(json.dumps(counts, indent=1))
+    else:
+        _print_plan(counts, experiment)
+
+
+def _print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
+    from sfrbench.text import duration, size
+
+    click.echo(f"{counts['experiment']}, profile {counts['profile']}: {counts['cells']} cells")
+    click.echo(
+        f"nodes {counts['nodes']} ({counts['naive_nodes']} were nothing shared): "
+        f"{counts['reused']} reused, {counts['to_run']} to run"
+    )
+    click.echo(f"{'stage':<12} {'nodes':>6} {'reused':>7} {'to run':>7} {'time':>10} {'disk':>10}")
+    for stage, entry in counts["by_stage"].items():
+        click.echo(
+            f"{stage:<12} {entry['nodes']:>6} {entry['reused']:>7} {entry['to_run']:>7} "
+            f"{duration(entry['seconds']):>10} {size(entry['bytes']):>10}"
+        )
+    click.echo(f"time {duration(counts['seconds'])}, disk {size(counts['bytes'])}")
+    for entry in counts["excluded"]:
+        click.echo(f"excluded {entry['cell']}: {entry['reason']}")
+    _print_warnings(counts["no_ops"])
+    _print_missing(experiment)
+
+
+def _print_warnings(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo(f"warning: {line}")
+
+
+def _print_missing(experiment: Experiment) -> None:
+    missing = experiment.machine.lacks(experiment.plan)
+    if missing:
+        click.echo("not ready here:")
+    for problem in missing:
+        click.echo(f"  {problem}")
+
+
+@main.command()
+@click.argument("specs", nargs=-1, required=True)
+@_common
+def validate(specs: Sequence[str], **options: Any) -> None:
+    """Check SPECS without running anything; what this machine lacks is listed and does not fail."""
+    from sfrbench.errors import InputError
+
+    wrong = False
+    for spec in specs:
+        try:
+            experiment = _open(spec, options)
+        except InputError as error:
+            wrong = True
+            for problem in error.problems:
+                click.echo(str(problem), err=True)
+            continue
+        cells = len(experiment.plan.cells)
+        click.echo(f"{spec}: sound, {cells} cells in profile {experiment.profile}")
+        _print_missing(experiment)
+    sys.exit(WRONG if wrong else 0)
+
+
+@main.command("list")
+@click.argument("kind", required=False)
+@click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards")
+@click.option("--json", "as_json", is_flag=True, help="for programs")
+def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
+    """List the components (of one KIND) and the experiments."""
+    import json
+
+    from sfrbench.catalog import Catalog
+    from sfrbench.components.base import KINDS
+    from sfrbench.errors import InputError, did_you_mean
+    from sfrbench.roots import shipped
+
+    if kind is not None and kind not in (*KINDS, "experiment"):
+        raise InputError(f"no kind '{kind}'", hint=did_you_mean(kind, (*KINDS, "experiment")))
+    catalog = Catalog.read(registry)
+    cards = [card for card in catalog.cards() if kind in (None, card.kind)]
+    experiments = sorted(path.stem for path in shipped("experiments").glob("*.yaml"))
+    if as_json:
+        rows = [{"kind": card.kind, "name": card.name, **card.model_dump(mode="json")} for card in cards]
+        click.echo(json.dumps({"roots": [str(root) for root in catalog.roots], "cards": rows}, indent=1))
+        return
+    click.echo("cards from " + ", ".join(str(root) for root in catalog.roots))
+    for card in cards:
+        click.echo(f"{card.kind + '/' + card.name:<28} {card.summary}")
+    if kind in (None, "experiment"):
+        click.echo("experiments: " + ", ".join(experiments))
+
+
+@main.command()
+@click.argument("name", metavar="KIND/NAME")
+@click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards")
+def show(name: str, registry: Sequence[Path]) -> None:
+    """Show one card: its fields with defaults and bounds, its citation."""
+    from sfrbench.catalog import Catalog
+    from sfrbench.errors import InputError
+    from sfrbench.text import card_page
+
+    kind, slash, own = name.partition("/")
+    if not slash:
+        raise InputError(f"'{name}': write KIND/NAME", hint="for example stitch/grid; see 'sfrbench list'")
+    card = Catalog.read(registry).card(kind, own)
+    problems = card.problems()
+    if problems:
+        raise InputError.of(problems)
+    click.echo(card_page(card))
+
+
+@main.command()
+@click.argument("spec")
+@_common
+@click.option("--format", "format_", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="file; csv goes to the terminal without it")
+def results(spec: str, format_: str, out: Path | None, **options: Any) -> None:
+    """Write the tidy frame of SPEC: one row per cell, case, class and metric."""
+    from sfrbench.errors import InputError
+    from sfrbench.report.assemble import load_frame
+
+    frame = load_frame(_open(spec, options))
+    if format_ == "parquet":
+        if out is None:
+            raise InputError("parquet needs a file", hint="give --out FILE.parquet")
+        frame.to_parquet(out, index=False)
+    else:
+        frame.to_csv(out or sys.stdout, index=False)
+    if out:
+        click.echo(f"{len(frame)} rows: {out}")
+
+
+@main.command()
+@click.argument("spec")
+@_common
+@click.option("--out", type=click.Path(path_type=Path), help="folder; default: in the workspace")
+def report(spec: str, out: Path | None, **options: Any) -> None:
+    """Write the report of SPEC from what is in the store; runs nothing."""
+    from sfrbench.report.assemble import write_report
+
+    experiment = _open(spec, options)
+    click.echo(f"report: {write_report(experiment, out or experiment.report_folder)}")
+
+
+@main.command()
+@click.argument("spec")
+@_common
+@click.option("--tracking-uri", default=None, help="MLflow tracking store; default: SQLite in the workspace")
+@click.option("--rebuild", is_flag=True, help="log every finished cell again")
+def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) -> None:
+    """Log the finished cells of SPEC to MLflow, from the store."""
+    from sfrbench.run import default_tracking_uri
+    from sfrbench.track import Tracker
+
+    experiment = _open(spec, options)
+    uri = tracking_uri or default_tracking_uri(options["workspace"])
+    tracker = Tracker(uri, options["workspace"])
+    if rebuild:
+        tracker.forget()
+    store = experiment.store
+    done = [cell for cell in experiment.plan.cells if all(store.has(*link) for link in cell.nodes.values())]
+    logged = tracker.log_cells(experiment.plan, store, done)
+    click.echo(f"{logged} cells logged to {uri}, {len(done) - logged} were there, {tracker.broken or 'no fault'}")
+    sys.exit(FAILED if tracker.broken else 0)
+
+
+@main.group()
+def data() -> None:
+    """Where datasets lie, and what is wrong with them."""
+
+
+@main.group()
+def weights() -> None:
+    """Where pretrained weights lie, and how to get them."""
+
+
+def _register() -> None:
+    """The commands that look after data, weights and the machine stand in a module of their own."""
+    from sfrbench import cli_machine
+
+    cli_machine.register(main, data, weights)
+
+
+_register()

@@ -1,0 +1,104 @@
+"""The V-Net of the semi-supervised segmentation community (UA-MT, ``networks/vnet.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from sfrbench.errors import InputError
+
+DIVISOR = 16
+
+
+def _norm(kind: str, channels: int) -> list[nn.Module]:
+    if kind == "batch":
+        return [nn.BatchNorm3d(channels)]
+    if kind == "group":
+        return [nn.GroupNorm(min(16, channels), channels)]
+    if kind == "instance":
+        return [nn.InstanceNorm3d(channels)]
+    return []
+
+
+def _convs(count: int, inside: int, outside: int, norm: str) -> nn.Sequential:
+    """``count`` times 3x3x3 convolution, norm, ReLU."""
+    layers: list[nn.Module] = []
+    for index in range(count):
+        layers.append(nn.Conv3d(inside if index == 0 else outside, outside, 3, padding=1))
+        layers += [*_norm(norm, outside), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def _down(inside: int, norm: str) -> nn.Sequential:
+    conv = nn.Conv3d(inside, 2 * inside, 2, stride=2)
+    return nn.Sequential(conv, *_norm(norm, 2 * inside), nn.ReLU(inplace=True))
+
+
+def _up(inside: int, norm: str) -> nn.Sequential:
+    conv = nn.ConvTranspose3d(inside, inside // 2, 2, stride=2)
+    return nn.Sequential(conv, *_norm(norm, inside // 2), nn.ReLU(inplace=True))
+
+
+class VNetModule(nn.Module):
+    """(B, 1, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; sides are multiples of 16, in voxels.
+
+    Five levels of 1, 2, 3, 3, 3 convolutions down and 3, 3, 2, 1 up, strided convolutions between them,
+    and skips that are added, not concatenated. Dropout of whole channels, 0.5, after the bottleneck and
+    before the output convolution. Raises ``InputError`` where a side is no multiple of 16.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        filters: int = 16,
+        norm: str = "batch",
+        dropout: bool = True,
+        bf16: bool = False,
+    ) -> None:
+        super().__init__()
+        widths = [filters * 2**level for level in range(5)]
+        self.bf16 = bf16
+        self.encoder = nn.ModuleList(
+            _convs(count, 1 if level == 0 else widths[level], widths[level], norm)
+            for level, count in enumerate((1, 2, 3, 3, 3))
+        )
+        self.downs = nn.ModuleList(_down(width, norm) for width in widths[:4])
+        self.ups = nn.ModuleList(_up(width, norm) for width in widths[:0:-1])
+        levels = zip((3, 3, 2, 1), widths[3::-1], strict=True)
+        self.decoder = nn.ModuleList(_convs(count, width, width, norm) for count, width in levels)
+        self.dropout = nn.Dropout3d(0.5 if dropout else 0.0)
+        self.head = nn.Conv3d(filters, classes, 1)
+        # Same numbers; 1.2 to 1.3 times faster in fp32 on a CPU, no difference in bf16.
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, filters, X, Y, Z) features in front of the output convolution, dropout not yet applied."""
+        check_sides(images.shape[2:])
+        skips: list[torch.Tensor] = []
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            maps: torch.Tensor = self.encoder[0](images)
+            for down, convs in zip(self.downs, list(self.encoder)[1:], strict=True):
+                skips.append(maps)
+                maps = convs(down(maps))
+            maps = self.dropout(maps)
+            for up, convs in zip(self.ups, self.decoder, strict=True):
+                maps = convs(up(maps) + skips.pop())
+        return maps
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.dropout(self.features(images))
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            logits: torch.Tensor = self.head(maps)
+        return logits.float().contiguous()
+
+
+def check_sides(sides: Sequence[int]) -> None:
+    """Raises ``InputError`` where a side cannot be halved four times."""
+    if any(side % DIVISOR for side in sides):
+        raise InputError(
+            f"V-Net cannot take a patch of {list(sides)} voxels: a side is no multiple of {DIVISOR}",
+            where="dataset.patch",
+            hint=f"nearest that fits: {[max(DIVISOR, round(side / DIVISOR) * DIVISOR) for side in sides]}",
+        )

@@ -1,0 +1,217 @@
+"""Checks and preprocessing that all datasets share. Every fault names case, file and remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfrbench.components.base import Case
+from sfrbench.errors import DataError, Problem
+
+_CASE_ID = re.compile(r"\w[\w .+-]*")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file of a case, for messages."""
+
+    case: str
+    file: Path
+
+    def error(self, what: str, hint: str) -> DataError:
+        """The error to raise: ``case ID, FILE  what`` and the remedy."""
+        return DataError(what, where=f"case {self.case}, {self.file}", hint=hint)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The raw grid: spacing in mm along the raw axes; ``axes[i]`` is (prepared axis, sign) of raw axis i."""
+
+    spacing: tuple[float, float, float]
+    affine: NDArray[np.float64] | None = None
+    axes: tuple[tuple[int, int], ...] | None = None  # none: nothing is turned
+    orientation: str | None = None  # such as "LPS"; none where the source does not say
+    notes: tuple[str, ...] = field(default=())
+
+
+def check_lists(lists: dict[str, tuple[Path, list[str]]]) -> None:
+    """Case ids of train and test: none empty, no id twice, no id that is a path. All faults at once.
+
+    ``lists`` maps the list's name to its file and ids.
+    """
+    problems: list[Problem] = []
+    first: dict[str, str] = {}
+    for name, (file, ids) in lists.items():
+        if not ids:
+            problems.append(Problem(str(file), f"the {name} list is empty", "name one case per line"))
+        for number, case in enumerate(ids, 1):
+            where = f"{file}, entry {number}"
+            if not _CASE_ID.fullmatch(case) or ".." in case:
+                hint = "an id is the plain name of a case: letters, digits, '_', '-', '.', '+', no folders"
+                problems.append(Problem(where, f"'{case}' is not a case id", hint))
+            elif case in first:
+                if first[case] == name:
+                    places, hint = f"in the {name} list", "keep one of them"
+                else:
+                    places = f"in the {first[case]} list and in the {name} list"
+                    hint = "training and test cases must be different"
+                problems.append(Problem(where, f"case '{case}' stands twice, {places}", hint))
+            else:
+                first[case] = name
+    if problems:
+        raise DataError.of(problems)
+
+
+def checked_image(array: NDArray[Any], place: Place) -> NDArray[np.float32]:
+    """The image as contiguous float32 (X, Y, Z), all finite and not constant."""
+    if array.ndim != 3:
+        hint = "give one 3D volume per case; channels and time points go into files of their own"
+        raise place.error(f"the image has {array.ndim} dimensions, shape {array.shape}, not 3", hint)
+    if array.size == 0:
+        raise place.error(f"the image is empty, shape {array.shape}", "export the case again")
+    if array.dtype.kind not in "fiub":
+        raise place.error(f"the image has values of type {array.dtype}", "save real numbers, one per voxel")
+    with np.errstate(over="ignore"):
+        image = np.ascontiguousarray(array, dtype=np.float32)
+    bad = ~np.isfinite(image)
+    if bad.any():
+        at = tuple(int(i[0]) for i in np.nonzero(bad))
+        hint = "replace NaN and infinite values (by the background value) and save the volume again"
+        raise place.error(f"the image has {int(bad.sum())} NaN or infinite voxels, the first at {at}", hint)
+    if image.min() == image.max():
+        hint = "export the case again, or take it off the list"
+        raise place.error(f"the image is constant, every voxel is {float(image.flat[0]):g}", hint)
+    return image
+
+
+def checked_label(
+    array: NDArray[Any], shape: Sequence[int], classes: Sequence[str], place: Place
+) -> NDArray[np.uint8]:
+    """The label map as contiguous uint8 with values 0 … K-1 and the image's shape."""
+    if tuple(array.shape) != tuple(shape):
+        hint = "image and label must lie on the same voxel grid; resample the label (nearest) onto the image"
+        raise place.error(f"the label has shape {tuple(array.shape)}, the image {tuple(shape)}", hint)
+    if array.dtype.kind not in "fiub":
+        raise place.error(f"the label has values of type {array.dtype}", "save class numbers as integers")
+    # counting bytes is much faster than the sort in np.unique
+    values = np.flatnonzero(np.bincount(array.ravel())) if array.dtype == np.uint8 else np.unique(array)
+    if array.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+        odd = [v for v in values.tolist() if not np.isfinite(v) or v != round(v)]
+        hint = "class numbers must be integers; was the label resampled with an order above 0 (nearest)?"
+        raise place.error(f"the label has values that are not integers, such as {odd[0]:g}", hint)
+    odd = [int(v) for v in values.tolist() if not 0 <= v < len(classes)]
+    if odd:
+        names = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
+        voxels = int(np.isin(array, odd).sum())
+        shown = ", ".join(map(str, odd[:8])) + (", …" if len(odd) > 8 else "")
+        raise place.error(
+            f"the label has values outside the classes: {shown} ({voxels} voxels)",
+            f"the classes are {names}; map the values to these numbers",
+        )
+    return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def zscore(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(image - mean) / std over the whole volume, as SFR does at load (methods: LA, train and test)."""
+    scaled: NDArray[np.float32] = (image - np.mean(image)) / np.std(image)
+    return scaled
+
+
+def turn(array: NDArray[Any], axes: Sequence[tuple[int, int]]) -> NDArray[Any]:
+    """Flip and permute raw axes into prepared ones; ``volumes.restore`` is the inverse."""
+    flipped = np.flip(array, tuple(raw for raw, (_, sign) in enumerate(axes) if sign < 0))
+    order = sorted(range(3), key=lambda raw: axes[raw][0])
+    return np.ascontiguousarray(np.transpose(flipped, order))
+
+
+def _blocks(array: NDArray[Any], factor: int) -> NDArray[Any]:
+    """(X, Y, Z) to (X/f, f, Y/f, f, Z/f, f); the far edges are repeated up to a multiple of the factor."""
+    padded = np.pad(array, [(0, -size % factor) for size in array.shape], mode="edge")
+    x, y, z = (size // factor for size in padded.shape)
+    return padded.reshape(x, factor, y, factor, z, factor)
+
+
+def shrink_image(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Mean of each block of ``factor``³ voxels."""
+    small: NDArray[np.float32] = _blocks(image, factor).mean(axis=(1, 3, 5), dtype=np.float32)
+    return small
+
+
+def shrink_label(label: NDArray[np.uint8], factor: int, classes: int) -> NDArray[np.uint8]:
+    """The most frequent class of each block; of equally frequent ones the lowest."""
+    blocks = _blocks(label, factor)
+    best = np.zeros(blocks.shape[::2], dtype=np.uint8)
+    most = (blocks == 0).sum(axis=(1, 3, 5), dtype=np.int32)
+    for number in range(1, classes):
+        count = (blocks == number).sum(axis=(1, 3, 5), dtype=np.int32)
+        best[count > most] = number
+        most = np.maximum(most, count)
+    return best
+
+
+def finish(
+    image: NDArray[np.float32],
+    label: NDArray[np.uint8],
+    geometry: Geometry,
+    *,
+    classes: int,
+    downsample: int,
+    place: Place,
+    files: dict[str, str],
+) -> Case:
+    """Turn, shrink and z-score a checked case, and keep what leads back to the raw grid."""
+    notes = list(geometry.notes)
+    if not label.any():
+        notes.append("the label has no foreground voxel")
+    raw_shape, spacing, affine = image.shape, list(geometry.spacing), geometry.affine
+    intensity = [float(image.min()), float(image.max())]
+    if geometry.axes is not None:
+        image, label = turn(image, geometry.axes), turn(label, geometry.axes)
+        for raw, (axis, _) in enumerate(geometry.axes):
+            spacing[axis] = geometry.spacing[raw]
+        if affine is not None:
+            affine = affine @ _turned(geometry.axes, raw_shape)
+    if downsample > 1:
+        image, label = shrink_image(image, downsample), shrink_label(label, downsample, classes)
+        spacing = [downsample * step for step in spacing]
+        if affine is not None:  # the centre of the first block lies (f - 1) / 2 voxels inside
+            inner = np.diag([downsample, downsample, downsample, 1.0])
+            inner[:3, 3] = (downsample - 1) / 2
+            affine = affine @ inner
+        if image.min() == image.max():
+            what = f"the image is constant once downsampled by {downsample}"
+            raise place.error(what, "lower dataset.downsample")
+    source = {
+        **files,
+        "shape": [int(n) for n in raw_shape],
+        "spacing": [float(step) for step in geometry.spacing],
+        "affine": None if geometry.affine is None else geometry.affine.tolist(),
+        "axes": None if geometry.axes is None else [list(pair) for pair in geometry.axes],
+        "orientation": geometry.orientation,
+        "downsample": downsample,
+        "intensity": intensity,
+        "notes": notes,
+    }
+    return Case(
+        image=zscore(image),
+        label=label,
+        spacing=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
+        affine=None if affine is None else affine.tolist(),
+        source=source,
+    )
+
+
+def _turned(axes: Sequence[tuple[int, int]], shape: Sequence[int]) -> NDArray[np.float64]:
+    """4x4 map from prepared voxel indices to raw voxel indices."""
+    matrix = np.zeros((4, 4))
+    matrix[3, 3] = 1.0
+    for raw, (axis, sign) in enumerate(axes):
+        matrix[raw, axis] = sign
+        matrix[raw, 3] = 0.0 if sign > 0 else shape[raw] - 1
+    return matrix

@@ -1,0 +1,117 @@
+"""Assembles SAM segmenters: skeleton without touching the RNG, pretrained weights, fresh head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfrbench.components.foundation import _samlib
+from sfrbench.components.foundation.segmenter import (
+    SamSegmenter,
+    load_pretrained,
+    prompt_and_decoder,
+    reset_head,
+)
+
+#: width, depth, heads, blocks with global attention (segment-anything, build_sam.py)
+VIT = {
+    "b": (768, 12, 12, (2, 5, 8, 11)),
+    "l": (1024, 24, 16, (5, 11, 17, 23)),
+    "h": (1280, 32, 16, (7, 15, 23, 31)),
+}
+Precision = Literal["fp32", "bf16"]
+
+
+def vit(size: str, *, canvas: int, classes: int, precision: Precision) -> SamSegmenter:
+    """SAM with a ViT encoder and random weights. ``canvas`` in pixels, a multiple of 16."""
+    width, depth, heads, whole = VIT[size]
+    encoder = image_encoder(
+        width=width, depth=depth, heads=heads, whole=whole, canvas=canvas, patch=16, window=14, out=256
+    )
+    prompt, decoder = prompt_and_decoder(classes=classes, canvas=canvas, stride=16)
+    return SamSegmenter(encoder, prompt, decoder, canvas=canvas, classes=classes, precision=precision)
+
+
+def image_encoder(
+    *,
+    width: int,
+    depth: int,
+    heads: int,
+    whole: tuple[int, ...],
+    canvas: int,
+    patch: int,
+    window: int,
+    out: int,
+) -> nn.Module:
+    """Segment-anything's own ViT; the blocks in ``whole`` attend globally, the others in windows."""
+    encoder: nn.Module = _samlib.ImageEncoderViT(
+        img_size=canvas,
+        patch_size=patch,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        mlp_ratio=4,
+        out_chans=out,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=window,
+        global_attn_indexes=whole,
+    )
+    return encoder
+
+
+def pretrained(build: Callable[[], SamSegmenter], state: Mapping[str, Tensor], where: str) -> SamSegmenter:
+    """A model with the weights of ``state`` and a new head, which alone draws from the global RNG."""
+    with torch.random.fork_rng(devices=[]):
+        model = build()
+    load_pretrained(model, fit_positions(state, model), where)
+    reset_head(model.mask_decoder)
+    if model.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return model.eval()
+
+
+def fit_positions(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Position tables stretched to the model's token grid, everything else as it is.
+
+    The absolute table is resized bilinearly, the relative tables of global blocks linearly, as SAMed
+    does (hitachinsk/SAMed, ``load_from``). Tables of windowed blocks have the right length already.
+    """
+    wanted = model.state_dict()
+    fitted = dict(state)
+    for name, value in state.items():
+        if name not in wanted or value.shape == wanted[name].shape:
+            continue
+        shape = wanted[name].shape
+        if name.endswith("image_encoder.pos_embed"):
+            grid = value.permute(0, 3, 1, 2)
+            grid = F.interpolate(grid, size=tuple(shape[1:3]), mode="bilinear", align_corners=False)
+            fitted[name] = grid.permute(0, 2, 3, 1)
+        elif name.rsplit(".", 1)[-1] in ("rel_pos_h", "rel_pos_w"):
+            fitted[name] = F.interpolate(value.T[None], size=shape[0], mode="linear")[0].T
+    return fitted
+
+
+def toy(*, canvas: int, classes: int, precision: Precision) -> SamSegmenter:
+    """The toy's skeleton: patch 8, width 32, one windowed and one global block."""
+    encoder = image_encoder(width=32, depth=2, heads=2, whole=(1,), canvas=canvas, patch=8, window=4, out=32)
+    prompt, decoder = prompt_and_decoder(
+        classes=classes, canvas=canvas, stride=8, dim=32, heads=4, mlp_dim=64
+    )
+    return SamSegmenter(encoder, prompt, decoder, canvas=canvas, classes=classes, precision=precision)
+
+
+def toy_state(seed: int = 2025) -> dict[str, Tensor]:
+    """The toy's "pretrained" weights, at a canvas of 64. The global RNG is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = toy(canvas=64, classes=2, precision="fp32")
+        for name, value in model.image_encoder.named_parameters():
+            if "pos" in name:  # zero in a new model, which would leave positions untested
+                nn.init.normal_(value, std=0.02)
+    return model.state_dict()

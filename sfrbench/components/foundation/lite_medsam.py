@@ -1,0 +1,48 @@
+"""LiteMedSAM: a small SAM that was distilled from MedSAM, with real weights of 39 MB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from sfrbench.components.base import Foundation
+
+if TYPE_CHECKING:
+    from sfrbench.components.foundation.segmenter import SamSegmenter
+
+
+class LiteMedSam(Foundation):
+    """TinyViT encoder and SAM's decoder; canvases of 256 pixels give 64 x 64 tokens.
+
+    Trained on images scaled to [0, 1], so that is the default norm. Source: Ma et al. 2024 (MedSAM),
+    bowang-lab/MedSAM, branch LiteMedSAM.
+    """
+
+    canvas: int = Field(256, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
+    norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
+    precision: Literal["fp32", "bf16"] = Field("bf16", description="autocast of forward passes")
+
+    @property
+    def weights(self) -> str | None:
+        return "lite_medsam"
+
+    def build(self, classes: int, weights: Path | None) -> SamSegmenter:
+        """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""
+        from sfrbench.components.foundation import _build, segmenter
+        from sfrbench.components.foundation._tinyvit import TinyVit
+
+        def skeleton() -> SamSegmenter:
+            parts = segmenter.prompt_and_decoder(classes=classes, canvas=self.canvas, stride=4)
+            return segmenter.SamSegmenter(
+                TinyVit(),
+                *parts,
+                canvas=self.canvas,
+                classes=classes,
+                precision=self.precision,
+                channels_last=True,
+            )
+
+        path = self.required(weights)
+        return _build.pretrained(skeleton, segmenter.read_state(path), str(path))

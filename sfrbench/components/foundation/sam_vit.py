@@ -1,0 +1,33 @@
+"""SAM with its original ViT encoders (Kirillov et al. 2023), on segment-anything's own classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from sfrbench.components.base import Foundation
+
+if TYPE_CHECKING:
+    from sfrbench.components.foundation.segmenter import SamSegmenter
+
+
+class SamVit(Foundation):
+    """SAM ViT-B, -L or -H. On canvases other than 1024 the position tables are interpolated."""
+
+    size: Literal["b", "l", "h"] = Field("b", description="ViT-B, ViT-L or ViT-H")
+
+    @property
+    def weights(self) -> str | None:
+        return f"sam_vit_{self.size}"
+
+    def build(self, classes: int, weights: Path | None) -> SamSegmenter:
+        """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""
+        from sfrbench.components.foundation import _build, segmenter
+
+        def skeleton() -> SamSegmenter:
+            return _build.vit(self.size, canvas=self.canvas, classes=classes, precision=self.precision)
+
+        path = self.required(weights)
+        return _build.pretrained(skeleton, segmenter.read_state(path), str(path))

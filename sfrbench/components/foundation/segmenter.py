@@ -1,0 +1,187 @@
+"""A model of the SAM family with a semantic head: K mask tokens, no prompts, all tokens are class logits.
+
+Sources: SAMed (hitachinsk/SAMed) and SFR's released code (ShumengLI/SFR): ``num_multimask_outputs`` is
+K - 1, no prompts are given, and every mask token's map is one class's logits (token 0: background).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfrbench.components.foundation import _samlib
+from sfrbench.errors import InputError, NotReadyError
+
+#: What depends on the number of classes; never taken from a checkpoint.
+HEAD = ("mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head")
+
+
+class SamSegmenter(nn.Module):
+    """Image encoder, prompt encoder and mask decoder of SAM behind one forward without prompts.
+
+    ``canvas`` is the side of the square input in pixels, ``classes`` is K with background, ``precision``
+    the autocast of forward passes; parameters and results are float32.
+    """
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        prompt_encoder: nn.Module,
+        mask_decoder: nn.Module,
+        *,
+        canvas: int,
+        classes: int,
+        precision: Literal["fp32", "bf16"],
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.canvas = canvas
+        self.classes = classes
+        self.precision = precision
+        self.channels_last = channels_last
+
+    def encode(self, canvases: Tensor) -> Tensor:
+        """Canvases (B, 1, I, I), float32, already normalised, to image embeddings (B, C, h, w)."""
+        if canvases.ndim != 4 or canvases.shape[1] != 1 or canvases.shape[2] != canvases.shape[3]:
+            raise InputError(f"canvases must be (B, 1, I, I), got {tuple(canvases.shape)}")
+        image = canvases.expand(-1, 3, -1, -1)
+        if self.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        with self._autocast(canvases):
+            embedding: Tensor = self.image_encoder(image)
+        return embedding
+
+    def decode(self, embedding: Tensor) -> Tensor:
+        """Image embeddings (B, C, h, w) to low-resolution logits (B, K, 4h, 4w), float32."""
+        size = (embedding.shape[2], embedding.shape[3])
+        no_prompt = embedding.new_zeros((1, 0, embedding.shape[1]), dtype=torch.float32)
+        dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(-1, -1, *size)
+        with self._autocast(embedding):
+            # One set of tokens broadcasts against all images inside the decoder. ``forward`` of the
+            # decoder would drop token 0, or keep only it.
+            logits, _ = self.mask_decoder.predict_masks(
+                image_embeddings=embedding,
+                image_pe=self._positions(size),
+                sparse_prompt_embeddings=no_prompt,
+                dense_prompt_embeddings=dense,
+            )
+        result: Tensor = logits.float()
+        return result
+
+    def forward(self, canvases: Tensor) -> Tensor:
+        """Canvases (B, 1, I, I), float32, already normalised, to low-resolution logits (B, K, h, w)."""
+        return self.decode(self.encode(canvases))
+
+    def segment(self, canvases: Tensor) -> Tensor:
+        """Canvases (B, 1, I, I) to logits (B, K, I, I), bilinearly upsampled; softmax over K follows."""
+        logits = self(canvases)
+        size = canvases.shape[-2:]
+        if logits.shape[-2:] == size:
+            return logits
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+    def _positions(self, size: tuple[int, int]) -> Tensor:
+        """Position encoding (1, C, h, w) of a token grid; random Fourier features, kept in float32."""
+        layer = self.prompt_encoder.pe_layer
+        with torch.autocast(layer.positional_encoding_gaussian_matrix.device.type, enabled=False):
+            positions: Tensor = layer(size).unsqueeze(0)
+        return positions
+
+    def _autocast(self, like: Tensor) -> torch.autocast:
+        return torch.autocast(like.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def prompt_and_decoder(
+    *, classes: int, canvas: int, stride: int, dim: int = 256, heads: int = 8, mlp_dim: int = 2048
+) -> tuple[nn.Module, nn.Module]:
+    """SAM's prompt encoder and mask decoder for K = ``classes`` tokens; ``stride`` is pixels per token."""
+    grid = (canvas // stride, canvas // stride)
+    prompt_encoder: nn.Module = _samlib.PromptEncoder(
+        embed_dim=dim, image_embedding_size=grid, input_image_size=(canvas, canvas), mask_in_chans=16
+    )
+    mask_decoder: nn.Module = _samlib.MaskDecoder(
+        num_multimask_outputs=classes - 1,
+        transformer=_samlib.TwoWayTransformer(depth=2, embedding_dim=dim, mlp_dim=mlp_dim, num_heads=heads),
+        transformer_dim=dim,
+        iou_head_depth=3,
+        iou_head_hidden_dim=dim,
+    )
+    return prompt_encoder, mask_decoder
+
+
+def reset_head(decoder: nn.Module) -> None:
+    """Draw mask tokens, hypernetworks and IoU head anew from torch's global RNG.
+
+    Always, even where a checkpoint's shapes fit: with K = 4 the authors' code silently keeps SAM's own.
+    """
+    for name in HEAD:
+        for module in decoder.get_submodule(name).modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                module.reset_parameters()
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.pth`` file, memory-mapped. Raises ``NotReadyError`` on an unreadable file."""
+    hint = "'sfrbench weights check' verifies the files"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except OSError as error:
+        raise NotReadyError(f"cannot be read: {error.strerror or error}", where=str(path), hint=hint) from error
+    except Exception as error:  # torch raises pickle, zip and runtime errors of its own
+        reason = str(error).splitlines()[0][:120]
+        raise NotReadyError(f"is no PyTorch weight file: {reason}", where=str(path), hint=hint) from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise NotReadyError("holds no plain dictionary of tensors", where=str(path), hint=hint)
+    return dict(state)
+
+
+def load_pretrained(model: SamSegmenter, state: Mapping[str, Tensor], where: str) -> None:
+    """Load everything but the head, strictly. Raises ``NotReadyError`` naming every key at fault."""
+    prefixes = tuple(f"mask_decoder.{name}." for name in HEAD)
+    given = {name: value for name, value in state.items() if not name.startswith(prefixes)}
+    wanted = {name: value for name, value in model.state_dict().items() if not name.startswith(prefixes)}
+    faults = [f"missing {name}" for name in wanted if name not in given]
+    faults += [f"unexpected {name}" for name in given if name not in wanted]
+    faults += [
+        f"{name} is {tuple(given[name].shape)}, not {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    if faults:
+        shown = "; ".join(faults[:12]) + (f"; and {len(faults) - 12} more" if len(faults) > 12 else "")
+        raise NotReadyError(
+            f"does not fit this model: {shown}", where=where, hint="is it the right weight file for this card?"
+        )
+    model.load_state_dict(given, strict=False)  # the head is all that is left out, as checked above
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """Copies (CPU) of exactly the parameters that train, by name."""
+    return {
+        name: value.detach().cpu().clone() for name, value in model.named_parameters() if value.requires_grad
+    }
+
+
+def load_trained(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put ``trained_state`` back into a model with the same adapters, strictly; raises ``InputError``."""
+    wanted = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    faults = [f"missing {name}" for name in wanted if name not in state]
+    faults += [f"unexpected {name}" for name in state if name not in wanted]
+    faults += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if faults:
+        raise InputError(f"trained parameters do not fit the model: {'; '.join(faults[:12])}")
+    with torch.no_grad():
+        for name, value in wanted.items():
+            value.copy_(state[name])

@@ -1,0 +1,31 @@
+"""A SAM of 60 thousand parameters for tests: milliseconds a step, the same weights on every machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from sfrbench.components.base import Foundation
+
+if TYPE_CHECKING:
+    from sfrbench.components.foundation.segmenter import SamSegmenter
+
+
+class SamToy(Foundation):
+    """Segment-anything's classes at width 32 and depth 2, "pretrained" with numbers from a fixed seed."""
+
+    canvas: int = Field(64, ge=64, le=256, multiple_of=16, description="side of the square input, pixels")
+    norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
+
+    def build(self, classes: int, weights: Path | None) -> SamSegmenter:
+        """The toy with a fresh head; ``weights`` is not used."""
+        from sfrbench.components.foundation import _build
+
+        state = _build.toy_state()
+
+        def skeleton() -> SamSegmenter:
+            return _build.toy(canvas=self.canvas, classes=classes, precision=self.precision)
+
+        return _build.pretrained(skeleton, state, "sam_toy")

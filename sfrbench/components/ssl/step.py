@@ -1,0 +1,50 @@
+"""What a semi-supervised method sees of one training step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step, after the student's forward pass and before the backward pass.
+
+    Labelled patches come first in ``images``. There is no way from here to labels of unlabelled cases.
+    """
+
+    student: nn.Module
+    teacher: nn.Module | None  # EMA of the student, in training mode, without gradients
+    networks: Mapping[str, nn.Module]  # what ``Ssl.networks`` returned
+    images: torch.Tensor  # (B_l + B_u, 1, X, Y, Z) float32, augmented
+    labels: torch.Tensor  # (B_l, X, Y, Z) int64
+    logits_l: torch.Tensor  # (B_l, K, X, Y, Z) float32, the student's
+    logits_u: torch.Tensor  # (B_u, K, X, Y, Z); B_u is 0 for a method without unlabelled patches
+    pseudo: torch.Tensor | None  # SFR's pseudo-labels: (B_u, X, Y, Z) int64, or (B_u, K, X, Y, Z) float
+    iteration: int  # 0-based
+    steps: int  # of the whole training
+    classes: int  # K, background included
+    rng: torch.Generator  # on the device, seeded for this step; the source of all noise
+    values: dict[str, torch.Tensor | float] = field(default_factory=dict)  # a method's terms, for the history
+
+    @property
+    def images_l(self) -> torch.Tensor:
+        """(B_l, 1, X, Y, Z)"""
+        return self.images[: self.labels.shape[0]]
+
+    @property
+    def images_u(self) -> torch.Tensor:
+        """(B_u, 1, X, Y, Z)"""
+        return self.images[self.labels.shape[0] :]
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """(B_l + B_u, K, X, Y, Z)"""
+        import torch
+
+        return torch.cat([self.logits_l, self.logits_u])

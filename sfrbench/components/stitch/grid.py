@@ -1,0 +1,165 @@
+"""Slices of a patch, tiled row by row on a square canvas, in their natural order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from sfrbench.components.base import Component, Dataset, Foundation, Stitch
+from sfrbench.components.stitch import _geometry
+from sfrbench.components.stitch._geometry import AxisGeometry, Geometry
+from sfrbench.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+#: Label of the pixels that no slice covers; the loss ignores them.
+IGNORE = 255
+
+
+class TiledStitch(Stitch):
+    """Stitching by a regular grid of cells; a subclass says which grid."""
+
+    def geometry(self, shape: tuple[int, int], canvas: int) -> Geometry:
+        """The layout for slices of (x, y) pixels. Raises ``InputError`` where they do not fit."""
+        raise NotImplementedError
+
+    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
+        dataset, foundation = cell.get("dataset"), cell.get("foundation")
+        if isinstance(dataset, Dataset) and isinstance(foundation, Foundation):
+            try:
+                self.geometry(dataset.patch[:2], foundation.canvas)
+            except InputError as error:
+                return [f"{problem.what}; {problem.hint}" for problem in error.problems]
+        return []
+
+    def to_canvases(self, volume: torch.Tensor, canvas: int, fill: float) -> torch.Tensor:
+        """(C, X, Y, Z), any dtype, to (N, C, I, I) of that dtype; pixels without a slice hold ``fill``.
+
+        Where the geometry resizes, floating values are interpolated bilinearly (antialiased when
+        shrinking) and integers take the nearest. Slices that do not fit one canvas go on further ones;
+        the last canvas holds the last slices and may repeat some of the one before.
+        """
+        _, x, y, depth = volume.shape
+        layout = self.geometry((x, y), canvas)
+        slices = resize(volume.permute(3, 0, 2, 1), layout.rows.content, layout.columns.content)
+        return _tile(slices, layout, depth, fill)
+
+    def from_canvases(self, maps: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+        """(N, K, I, I) maps back to (K, X, Y, Z), the inverse of ``to_canvases`` (exact without resizing).
+
+        A slice that lies on two canvases gets the mean of both; integer maps take the later one.
+        """
+        x, y, depth = shape
+        layout = self.geometry((x, y), maps.shape[-1])
+        return resize(_untile(maps, layout, depth), y, x).permute(1, 3, 2, 0)
+
+    def training_canvas(
+        self, image: torch.Tensor, label: torch.Tensor, canvas: int, rng: np.random.Generator, progress: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The whole patch where it fits one canvas, else a random run of as many slices as do."""
+        x, y, depth = image.shape
+        cells = self.geometry((x, y), canvas).cells
+        if depth > cells:
+            start = int(rng.integers(0, depth - cells + 1))
+            image, label = image[..., start : start + cells], label[..., start : start + cells]
+        pixels = self.to_canvases(image[None], canvas, 0.0)[0]
+        return pixels, self.to_canvases(label[None].long(), canvas, IGNORE)[0, 0]
+
+
+class GridStitch(TiledStitch):
+    """Slice stitching of the paper (section III-B), by the geometry of the released code.
+
+    Without ``scale`` slices keep their pixels: n = I // S per axis, each slice padded to about I / n,
+    what remains is a margin or cropped padding (112 on 1024: 9 x 9 cells of 114, 1 pixel cropped per
+    border). With ``scale`` d there are d x d cells and slices are resized to I // d less the padding
+    (Fig. 9); a d that equals the natural n on both axes gives the geometry without resizing.
+    """
+
+    scale: int | None = Field(
+        None, ge=1, le=64, description="cells per side; none: as many as fit without resizing"
+    )
+
+    def geometry(self, shape: tuple[int, int], canvas: int) -> Geometry:
+        if self.scale is None:
+            return _geometry.exact(shape, canvas)
+        return _geometry.scaled(shape, canvas, self.scale)
+
+
+def resize(slices: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(N, C, h, w) to (N, C, height, width): bilinear, antialiased when shrinking; nearest for integers."""
+    if tuple(slices.shape[-2:]) == (height, width):
+        return slices
+    if slices.is_floating_point():
+        from torch.nn.functional import interpolate
+
+        shrinks = height < slices.shape[-2] or width < slices.shape[-1]
+        return interpolate(
+            slices.contiguous(), (height, width), mode="bilinear", align_corners=False, antialias=shrinks
+        )
+    return _nearest(_nearest(slices, -2, height), -1, width)
+
+
+def _nearest(slices: torch.Tensor, axis: int, size: int) -> torch.Tensor:
+    """Nearest neighbour by pixel centres along one axis, for every dtype (interpolate knows few)."""
+    import torch
+
+    old = slices.shape[axis]
+    index = (2 * torch.arange(size, device=slices.device) + 1) * old // (2 * size)
+    return slices.index_select(axis, index)
+
+
+def _tile(slices: torch.Tensor, layout: Geometry, depth: int, fill: float) -> torch.Tensor:
+    """(D, C, h, w) slices of the content's size to (N, C, I, I)."""
+    rows, columns = layout.rows, layout.columns
+    blocks, channels = layout.blocks(depth), slices.shape[1]
+    cells = slices.new_full((len(blocks), layout.cells, channels, rows.cell, columns.cell), fill)
+    lead = layout.lead_empty(depth)
+    inside = cells[..., _content(rows), _content(columns)]
+    for block, (first, stop) in enumerate(blocks):
+        inside[block, lead : lead + stop - first] = slices[first:stop]
+    grid = cells.view(len(blocks), rows.n, columns.n, *cells.shape[2:]).permute(0, 3, 1, 4, 2, 5)
+    sheet = grid.reshape(len(blocks), channels, rows.n * rows.cell, columns.n * columns.cell)
+    out = slices.new_full((len(blocks), channels, layout.canvas, layout.canvas), fill)
+    (onto_y, from_y), (onto_x, from_x) = _overlap(rows, layout.canvas), _overlap(columns, layout.canvas)
+    out[..., onto_y, onto_x] = sheet[..., from_y, from_x]
+    return out
+
+
+def _untile(maps: torch.Tensor, layout: Geometry, depth: int) -> torch.Tensor:
+    """(N, K, I, I) to (D, K, h, w) slices of the content's size."""
+    rows, columns = layout.rows, layout.columns
+    blocks, channels = layout.blocks(depth), maps.shape[1]
+    if len(blocks) != maps.shape[0]:
+        raise ValueError(f"{depth} slices need {len(blocks)} canvases, got {maps.shape[0]}")
+    # Cropped padding comes back as zeros; it lies outside every content, so its value is never read.
+    sheet = maps.new_zeros((len(blocks), channels, rows.n * rows.cell, columns.n * columns.cell))
+    (onto_y, from_y), (onto_x, from_x) = _overlap(rows, layout.canvas), _overlap(columns, layout.canvas)
+    sheet[..., from_y, from_x] = maps[..., onto_y, onto_x]
+    grid = sheet.view(len(blocks), channels, rows.n, rows.cell, columns.n, columns.cell)
+    inside = grid[:, :, :, _content(rows), :, _content(columns)].permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    lead = layout.lead_empty(depth)
+    if len(blocks) == 1:
+        return inside[0, lead : lead + depth]
+    slices = maps.new_empty((depth, *inside.shape[2:]))
+    for block, (first, stop) in enumerate(blocks):
+        slices[first:stop] = inside[block]
+    if maps.is_floating_point():  # only the last two blocks overlap: (a + b) / 2, exact for a == b
+        both = slice(blocks[-1][0], blocks[-2][1])
+        earlier = inside[-2, both.start - blocks[-2][0] :]
+        slices[both] = (slices[both] + earlier) / 2
+    return slices
+
+
+def _content(axis: AxisGeometry) -> slice:
+    return slice(axis.pad, axis.pad + axis.content)
+
+
+def _overlap(axis: AxisGeometry, canvas: int) -> tuple[slice, slice]:
+    """What the canvas and the sheet of cells share: (slice of the canvas, slice of the sheet)."""
+    start, skip = max(axis.outer, 0), max(-axis.outer, 0)
+    length = min(canvas - start, axis.n * axis.cell - skip)
+    return slice(start, start + length), slice(skip, skip + length)

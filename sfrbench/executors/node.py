@@ -1,0 +1,108 @@
+"""Runs one node: the same for every executor."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sfrbench import weights
+from sfrbench.machine import Machine, environment, git_state
+from sfrbench.plan import Node
+from sfrbench.stages.context import Progress, StageContext, no_progress
+from sfrbench.store import Artefact, Store
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What every node of a run shares."""
+
+    store: Store
+    machine: Machine
+    profile: str
+    device: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, store: Store, machine: Machine, profile: str) -> Worker:
+        facts = {"environment": environment(), "git": git_state()}
+        return cls(store, machine, profile, machine.torch_device(), facts)
+
+    def run(self, node: Node, progress: Progress = no_progress) -> Artefact:
+        """Make the artefact of ``node``, or take the one that another process has just published."""
+        with self.store.lock(node.stage, node.key):
+            if self.store.has(node.stage, node.key):
+                return self.store.get(node.stage, node.key)
+            out = self.store.new_folder()
+            try:
+                record = self._run(node, out, progress)
+                return self.store.publish(node.stage, node.key, out, record)
+            finally:
+                shutil.rmtree(out, ignore_errors=True)
+
+    def _run(self, node: Node, out: Path, progress: Progress) -> dict[str, Any]:
+        scratch = self.store.scratch(node.stage, node.key)
+        scratch.mkdir(parents=True, exist_ok=True)
+        dataset = node.components.get("dataset")
+        context = StageContext(
+            components={kind: resolved.component for kind, resolved in node.components.items()},
+            settings=node.settings,
+            inputs={role: self.store.get(*link) for role, link in node.inputs.items()},
+            seed=node.seed or 0,
+            out=out,
+            scratch=scratch,
+            device=self.device,
+            data_root=self.machine.root(dataset) if dataset else None,
+            weights=weights.find,
+            progress=progress,
+        )
+        stage: Callable[[StageContext], None] = importlib.import_module(f"sfrbench.stages.{node.stage}").run
+        _reset_peak()
+        started, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
+        stage(context)
+        return {
+            **node.described(),
+            "key": node.key,
+            "profile": self.profile,
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - clock, 3),
+            "cpu_seconds": round(time.process_time() - cpu, 3),
+            "peak_memory_mb": _peak_mb(),
+            "device": _device_name(self.device),
+            "notes": context.notes,
+            **self.facts,
+        }
+
+
+def _reset_peak() -> None:
+    """Start the process's memory high-water mark anew (Linux); elsewhere it covers the whole run."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as stream:
+            stream.write("5")
+    except OSError:
+        return
+
+
+def _peak_mb() -> float:
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    except OSError:
+        pass
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        import torch
+
+        return f"{device} {torch.cuda.get_device_name(device)}"
+    return f"cpu x{os.cpu_count()}"

@@ -1,0 +1,70 @@
+"""Where a user's data are: --data, then $SFRBENCH_DATA, then the configuration file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfrbench.errors import InputError, NotReadyError
+
+if TYPE_CHECKING:
+    from sfrbench.components.base import Dataset
+
+
+def config_file() -> Path:
+    """``$XDG_CONFIG_HOME/sfrbench/config.yaml``, by default ``~/.config/sfrbench/config.yaml``."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "sfrbench" / "config.yaml"
+
+
+def config(section: str) -> dict[str, Any]:
+    """One section of the configuration file, a mapping; empty where file or section is absent."""
+    path = config_file()
+    if not path.is_file():
+        return {}
+    from sfrbench.yamlio import load
+
+    document = load(path)
+    found = document.data.get(section) or {}
+    if not isinstance(found, Mapping):
+        hint = f"{section}: {{name: folder}}"
+        raise InputError(f"'{section}' must be a mapping", where=document.where(section), hint=hint)
+    return dict(found)
+
+
+def data_root(name: str, dataset: Dataset, cli: Mapping[str, Path]) -> Path | None:
+    """The folder that holds the data of the card ``name``; none where no place names it.
+
+    Each place is asked for the card's name and then for ``dataset.folder``: the ``--data NAME=DIR`` options
+    (``cli``), the folders under ``$SFRBENCH_DATA``, the section ``data`` of the configuration file. Raises
+    ``InputError`` for a ``--data`` or configured folder that does not exist, and ``NotReadyError`` where
+    ``$SFRBENCH_DATA`` is no folder.
+    """
+    names = [each for each in (name, dataset.folder) if each]
+    for each in names:
+        if each in cli:
+            return _existing(Path(cli[each]), f"--data {each}={cli[each]}")
+    base = os.environ.get("SFRBENCH_DATA")
+    if base:
+        shelf = Path(base).expanduser()
+        if not shelf.is_dir():
+            hint = "set it to the folder that holds one folder per dataset"
+            raise NotReadyError(f"SFRBENCH_DATA={base} is not a folder", hint=hint)
+        for each in names:
+            if (shelf / each).is_dir():
+                return shelf / each
+    configured = config("data")
+    for each in names:
+        if each in configured:
+            return _existing(Path(str(configured[each])), f"{config_file()}: data.{each}")
+    return None
+
+
+def _existing(path: Path, where: str) -> Path:
+    path = path.expanduser()
+    if not path.is_dir():
+        hint = "give the folder that holds the dataset"
+        raise InputError(f"there is no folder {path}", where=where, hint=hint)
+    return path

@@ -1,0 +1,76 @@
+"""Segmentation losses and the two schedules that semi-supervised methods share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional
+
+#: Label of pixels that no loss may look at.
+IGNORE = 255
+EPS = 1e-5
+
+
+def segmentation_loss(
+    logits: torch.Tensor, target: torch.Tensor, ce_weight: float = 0.5, mask_ignore: bool = True
+) -> torch.Tensor:
+    """``ce_weight`` times cross-entropy plus the rest times Dice (SFR eq. 5 at 0.5); a scalar.
+
+    ``logits`` (B, K, ...) float. ``target`` (B, ...) int64 with values in [0, K) or 255 (not looked at), or
+    (B, K, ...) float probabilities. ``mask_ignore``: see ``dice``.
+    """
+    log_probs = functional.log_softmax(logits, 1)
+    ce = _mean_nll(log_probs, target)
+    return ce_weight * ce + (1 - ce_weight) * dice(log_probs.exp(), target, mask_ignore=mask_ignore)
+
+
+def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean over the pixels whose label is not 255; 0 where all are 255 (``torch`` returns nan there).
+
+    ``logits`` (B, K, ...), ``target`` (B, ...) int64 or (B, K, ...) float probabilities.
+    """
+    return _mean_nll(functional.log_softmax(logits, 1), target)
+
+
+def _mean_nll(log_probs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    if target.dtype.is_floating_point:
+        return -(target * log_probs).sum(1).mean()
+    total = functional.nll_loss(log_probs, target, ignore_index=IGNORE, reduction="sum")
+    return total / (target != IGNORE).sum().clamp(min=1)
+
+
+def dice(
+    probs: torch.Tensor, target: torch.Tensor, eps: float = EPS, mask_ignore: bool = True
+) -> torch.Tensor:
+    """1/K sum_c [1 - (2 sum p y + eps) / (sum p^2 + sum y^2 + eps)], background included.
+
+    Sums run over batch and space together (the form of SFR, SAMed and SSL4MIS; ``eps`` is the 1e-5 of the
+    latter two, SFR has 1e-10). ``probs`` (B, K, ...); ``target`` as in ``segmentation_loss``. With
+    ``mask_ignore`` pixels labelled 255 count nowhere; without, their p^2 counts, as in the authors' code.
+    """
+    if target.dtype.is_floating_point:
+        truth = target
+    else:
+        shape = (1, -1, *(1,) * (target.ndim - 1))
+        classes = torch.arange(probs.shape[1], device=target.device).view(shape)
+        truth = (target.unsqueeze(1) == classes).to(probs.dtype)
+        if mask_ignore:
+            probs = probs * (target != IGNORE).unsqueeze(1)
+    axes = [axis for axis in range(probs.ndim) if axis != 1]
+    both = (probs * truth).sum(axes)
+    sizes = probs.square().sum(axes) + truth.square().sum(axes)
+    return (1 - (2 * both + eps) / (sizes + eps)).mean()
+
+
+def ramp(iteration: int, length: float, unit: int) -> float:
+    """exp(-5 (1 - min(e, R) / R)^2) with e = iteration // unit and R = ``length``: from e^-5 up to 1."""
+    if length <= 0:
+        return 1.0
+    done = min(iteration // unit, length) / length
+    return math.exp(-5.0 * (1.0 - done) ** 2)
+
+
+def ema_alpha(iteration: int, ema: float) -> float:
+    """Share of the old teacher kept after iteration ``iteration``: min(1 - 1/(t+1), ema)."""
+    return min(1.0 - 1.0 / (iteration + 1), ema)

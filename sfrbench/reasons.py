@@ -1,0 +1,72 @@
+"""Why a node runs: what is new against the nearest artefact of its stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sfrbench.plan import Node
+from sfrbench.store import Store
+
+_SHOWN = 3
+
+
+class Reasons:
+    """Explains nodes against the records of a store, each stage's records read once."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._seen: dict[str, list[dict[str, Any]]] = {}
+
+    def why(self, node: Node) -> str:
+        """One line, such as ``new: ssl.lambda_cons 0.1 → 0.2``."""
+        failure = self.store.failure(node.stage, node.key)
+        scratch = self.store.scratch(node.stage, node.key)
+        mine = flatten(node.described())
+        seen = self._seen.setdefault(
+            node.stage, [flatten(_comparable(record)) for record in self.store.records(node.stage)]
+        )
+        nearest = min(seen, key=lambda other: len(differences(other, mine)), default=None)
+        seen.append(mine)
+        if scratch.is_dir() and any(scratch.iterdir()):
+            return "resumes: it was interrupted before"
+        if failure is not None:
+            return f"again: it failed before ({failure.splitlines()[0][:80]})"
+        if nearest is None:
+            return f"new: the first {node.stage} here"
+        lines = differences(nearest, mine)
+        if not lines:
+            return "new: profile or version changed"
+        more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        return "new: " + ", ".join(lines[:_SHOWN]) + more
+
+
+def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("stage", "stage_version", "components", "settings", "inputs", "seed")
+    return {name: record.get(name) for name in names}
+
+
+def flatten(value: Any, at: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted paths."""
+    if isinstance(value, Mapping):
+        return {
+            path: leaf
+            for key, item in value.items()
+            for path, leaf in flatten(item, f"{at}.{key}" if at else str(key)).items()
+        }
+    return {at: list(value) if isinstance(value, tuple) else value}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """``path old → new`` for each difference; names and stage prefixes are left out."""
+    found = []
+    for path in sorted(old.keys() | new.keys()):
+        a, b = old.get(path, "—"), new.get(path, "—")
+        if a == b or path.endswith(".name") and path.startswith("components."):
+            continue
+        shown = path.removeprefix("components.").removeprefix("settings.")
+        if path.startswith("inputs."):
+            found.append(f"other {path.removeprefix('inputs.')}")
+        else:
+            found.append(f"{shown} {a} → {b}")
+    return found

@@ -1,0 +1,75 @@
+"""The tidy frame: one row per cell, case, class and metric, read from the store."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sfrbench.components.base import Protocol
+from sfrbench.plan import Cell, Link
+from sfrbench.run import Experiment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PERCENT = ("dice", "jaccard", "nsd")
+COLUMNS = (
+    "experiment", "profile", "arm", "label", "seed", "cell", "subset", "case", "class", "metric",
+    "value", "unit", "empty_pred", "empty_gt", "key",
+)  # fmt: skip
+
+
+def load_frame(experiment: Experiment) -> pd.DataFrame:
+    """Every score of the experiment that is in the store.
+
+    Dice, Jaccard and NSD are in percent, distances in the protocol's ``unit``; a value that the protocol
+    does not score is missing (NaN). ``subset`` is 'test', 'val', or 'unlabelled' for scored pseudo-labels.
+    Each axis has a column named by its path.
+    """
+    import pandas as pd
+
+    read: dict[Link, pd.DataFrame] = {}
+    parts = []
+    axes = [path for axis in experiment.plan.spec.axes for path in axis.paths]
+    for cell in experiment.plan.cells:
+        for role in ("evaluate", "evaluate_pseudo"):
+            link = cell.nodes.get(role)
+            if link is None or not experiment.store.has(*link):
+                continue
+            if link not in read:
+                read[link] = _scores(experiment.store.get(*link).path("scores.csv"), cell)
+            parts.append(read[link].assign(**_facts(experiment, cell, role, link)))
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+    return frame[[*COLUMNS, *(path for path in axes if path in frame.columns)]]
+
+
+def _scores(path: Path, cell: Cell) -> pd.DataFrame:
+    import pandas as pd
+
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    frame = pd.DataFrame(rows, columns=["case", "class", "metric", "value", "empty_pred", "empty_gt"])
+    frame["value"] = pd.to_numeric(frame["value"])
+    for name in ("empty_pred", "empty_gt"):
+        frame[name] = frame[name].isin(["1", "True", "true"])
+    protocol = cast(Protocol, cell.components["protocol"].component)
+    percent = frame["metric"].isin(PERCENT)
+    frame.loc[percent, "value"] *= 100
+    frame["unit"] = percent.map({True: "%", False: protocol.spacing})
+    return frame
+
+
+def _facts(experiment: Experiment, cell: Cell, role: str, link: Link) -> dict[str, Any]:
+    score = "unlabelled" if role == "evaluate_pseudo" else str(cell.score)
+    return {
+        "experiment": experiment.name,
+        "profile": experiment.profile,
+        "arm": cell.arm,
+        "label": cell.label,
+        "seed": cell.seed,
+        "cell": cell.id,
+        "subset": score,
+        "key": link[1],
+        **cell.axes,
+    }

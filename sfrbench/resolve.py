@@ -1,0 +1,157 @@
+"""From layered choices to components: which card each kind of a cell uses, and with which fields."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from sfrbench.catalog import Card, Catalog, describe, field_exists, field_paths, hint, merge
+from sfrbench.components.base import Component
+from sfrbench.errors import InputError, Problem, did_you_mean
+from sfrbench.spec import Flat, Layer, Spec
+from sfrbench.store import canonical
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A component of a cell, with the digest that stands for it in keys."""
+
+    component: Component
+    card: Card
+    digest: str
+
+    @classmethod
+    def of(cls, component: Component, card: Card) -> Resolved:
+        return cls(component, card, digest(component.key_settings()))
+
+
+def digest(value: Any) -> str:
+    """A short hash of a JSON value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:32]
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"optim.lr": 1}`` to ``{"optim": {"lr": 1}}``."""
+    result: dict[str, Any] = {}
+    for path, value in flat.items():
+        *groups, name = path.split(".")
+        place = result
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = value
+    return result
+
+
+class Resolver:
+    """Resolves kinds of cells and collects every problem, each once."""
+
+    def __init__(self, spec: Spec, catalog: Catalog) -> None:
+        self.spec = spec
+        self.catalog = catalog
+        self.problems: dict[Problem, None] = {}  # a set that keeps its order
+        self._used_soft: set[str] = set()
+        self._known: dict[tuple[str, str], Resolved] = {}
+
+    def layers(self, arm: Layer, axes: Sequence[Layer]) -> list[Layer]:
+        """From weakest to strongest."""
+        spec = self.spec
+        return [spec.base, spec.profile.layer, spec.overlay, arm, *axes, spec.sets]
+
+    def switch(self, name: str, layers: Iterable[Layer], default: str) -> str:
+        """The value of a switch such as ``pseudo``."""
+        value = default
+        for layer in layers:
+            value = layer.choices.get(name, value)
+        return value
+
+    def kind(self, kind: str, layers: Sequence[Layer], where: str) -> Resolved | None:
+        """The component of ``kind``; none where it is wrong, which is then among the problems."""
+        picks = [(layer.choices[kind], layer.where(kind)) for layer in layers if kind in layer.choices]
+        if not picks:
+            what = f"no {kind} is chosen"
+            self.add(where, what, f"add '{kind}: NAME' to base; known: {', '.join(self.catalog.names(kind))}")
+            return None
+        name, place = picks[-1]
+        swap = self.spec.profile.replace.get(kind, {})
+        name = swap.get(name, swap.get("*", name))
+        try:
+            card = self.catalog.card(kind, name)
+            cls = card.component_class
+        except InputError as error:
+            for problem in error.problems:
+                self.add(problem.where or place, f"{kind}: {problem.what}", problem.hint)
+            return None
+        fields, origin, sound = self._fields(kind, cls, layers)
+        if not sound:
+            return None
+        return self._validate(card, kind, fields, origin, place)
+
+    def _fields(
+        self, kind: str, cls: type[Component], layers: Sequence[Layer]
+    ) -> tuple[Flat, dict[str, str], bool]:
+        fields: Flat = {}
+        origin: dict[str, str] = {}
+        sound = True
+        for layer in layers:
+            for path, value in layer.choices.items():
+                if not path.startswith(f"{kind}."):
+                    continue
+                name = path.removeprefix(f"{kind}.")
+                if field_exists(cls, name):
+                    fields[name], origin[name] = value, layer.where(path)
+                    self._used_soft.add(path)
+                elif not layer.soft:
+                    what = f"{path}: no field '{name}' in {cls.__name__}"
+                    self.add(layer.where(path), what, did_you_mean(name, field_paths(cls)))
+                    sound = False
+        return fields, origin, sound
+
+    def _validate(
+        self, card: Card, kind: str, fields: Flat, origin: Mapping[str, str], place: str
+    ) -> Resolved | None:
+        memo = (f"{kind}/{card.name}", canonical(fields))
+        if memo in self._known:
+            return self._known[memo]
+        try:
+            component = card.component_class.model_validate(merge(card.preset, unflatten(fields)))
+        except ValidationError as error:
+            for fault in error.errors():
+                path = ".".join(str(part) for part in fault["loc"] if isinstance(part, str))
+                found = [name for name in origin if path == name or path.startswith(f"{name}.")]
+                where = origin[found[0]] if found else place
+                text = describe(fault)
+                self.add(where, f"{kind}.{text}" if path else f"{kind}: {text}", hint(fault, card.component_class))
+            return None
+        self._known[memo] = Resolved.of(component, card)
+        return self._known[memo]
+
+    def check_unused(self) -> None:
+        """Fields of the specification that no component of any cell has are mistakes."""
+        for layer in (self.spec.base, self.spec.overlay, self.spec.sets):
+            for path in layer.choices:
+                if "." in path and path not in self._used_soft:
+                    kind = path.partition(".")[0]
+                    cards = [self.catalog.card(kind, name) for name in self._names(kind)]
+                    known = {name for card in cards for name in field_paths(card.component_class)}
+                    name = path.partition(".")[2]
+                    self.add(
+                        layer.where(path), f"{path}: no {kind} used here has a field '{name}'", did_you_mean(name, known)
+                    )
+
+    def _names(self, kind: str) -> list[str]:
+        return sorted({known.removeprefix(f"{kind}/") for known, _ in self._known if known.startswith(f"{kind}/")})
+
+    def conflicts(self, cell: Mapping[str, Resolved], where: str) -> None:
+        """Combinations that make no sense, each with its reason."""
+        components = {kind: resolved.component for kind, resolved in cell.items()}
+        for kind, resolved in cell.items():
+            for reason in resolved.component.conflicts(components):
+                self.add(where, f"{kind} {resolved.card.name}: {reason}", "change the one or the other, or exclude it")
+
+    def add(self, where: str, what: str, remedy: str = "") -> None:
+        """Note a problem, once."""
+        self.problems[Problem(where, what, remedy)] = None

@@ -1,0 +1,160 @@
+"""An experiment from a specification to its results: load, run, estimate."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sfrbench.catalog import Catalog
+from sfrbench.errors import NotReadyError
+from sfrbench.executors.inline import Listener, Outcomes, run_inline
+from sfrbench.machine import Machine
+from sfrbench.plan import Cell, Plan, build_plan
+from sfrbench.spec import locate, read_spec
+from sfrbench.store import Store, write_atomic
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A plan, and the workspace that it runs in."""
+
+    plan: Plan
+    catalog: Catalog
+    machine: Machine
+    store: Store
+
+    @property
+    def name(self) -> str:
+        return self.plan.spec.name
+
+    @property
+    def profile(self) -> str:
+        return self.plan.spec.profile.name
+
+    @property
+    def report_folder(self) -> Path:
+        return self.machine.workspace / "reports" / self.name / self.profile
+
+    @property
+    def journal_path(self) -> Path:
+        return self.machine.workspace / "journal" / f"{self.name}-{self.profile}.json"
+
+    def journal(self) -> dict[str, Any]:
+        """What the last run did; empty where there was none."""
+        if not self.journal_path.is_file():
+            return {}
+        return dict(json.loads(self.journal_path.read_text(encoding="utf-8")))
+
+
+def open_experiment(
+    spec: str, profile: str, machine: Machine, *, sets: Sequence[str] = (), registry: Sequence[Path] = ()
+) -> Experiment:
+    """Read and plan a specification. Raises ``InputError`` with everything that is wrong."""
+    catalog = Catalog.read(registry)
+    plan = build_plan(read_spec(locate(spec), profile, sets), catalog, machine.fingerprint)
+    return Experiment(plan, catalog, machine, Store(machine.workspace / "store"))
+
+
+def summary(experiment: Experiment) -> dict[str, Any]:
+    """What ``plan`` prints: counts, by stage too, with time and disk from earlier records of a stage."""
+    plan, store = experiment.plan, experiment.store
+    todo = Counter(node.stage for node in plan.nodes.values() if not store.has(node.stage, node.key))
+    all_nodes = Counter(node.stage for node in plan.nodes.values())
+    by_stage: dict[str, dict[str, Any]] = {}
+    for stage, count in all_nodes.items():
+        records = [record for record in store.records(stage) if record.get("profile") == experiment.profile]
+        median_s = statistics.median(record["seconds"] for record in records) if records else None
+        median_b = statistics.median(record["bytes"] for record in records) if records else None
+        by_stage[stage] = {
+            "nodes": count,
+            "reused": count - todo[stage],
+            "to_run": todo[stage],
+            "seconds_each": median_s,
+            "seconds": None if median_s is None else round(median_s * todo[stage], 1),
+            "bytes": None if median_b is None else int(median_b * todo[stage]),
+        }
+    waiting = [entry for entry in by_stage.values() if entry["to_run"]]
+    return {
+        "experiment": experiment.name,
+        "profile": experiment.profile,
+        "cells": len(plan.cells),
+        "nodes": len(plan.nodes),
+        "naive_nodes": plan.naive_nodes,
+        "reused": sum(entry["reused"] for entry in by_stage.values()),
+        "to_run": sum(entry["to_run"] for entry in by_stage.values()),
+        "seconds": _total(waiting, "seconds"),
+        "bytes": _total(waiting, "bytes"),
+        "by_stage": by_stage,
+        "excluded": [{"cell": cell, "reason": reason} for cell, reason in plan.excluded],
+        "no_ops": plan.no_ops(),
+    }
+
+
+def _total(entries: Sequence[dict[str, Any]], name: str) -> float | None:
+    values = [entry[name] for entry in entries]
+    return None if None in values else sum(values)
+
+
+def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None) -> Outcomes:
+    """Run what is missing and log finished cells. Raises ``NotReadyError`` before the first node."""
+    missing = experiment.machine.lacks(experiment.plan)
+    if missing:
+        raise NotReadyError.of(missing)
+    plan, store = experiment.plan, experiment.store
+    from sfrbench.track import Tracker
+
+    uri = tracking_uri or default_tracking_uri(experiment.machine.workspace)
+    tracker = Tracker(uri, experiment.machine.workspace)
+    finished: list[Cell] = []
+
+    def on_cell(cell: Cell) -> None:
+        finished.append(cell)
+        if any(outcome.status == "ran" for outcome in outcomes.by_link.values()):
+            tracker.log_cells(plan, store, [cell])
+
+    outcomes = Outcomes()
+    started = datetime.now(UTC)
+    if all(store.has(*link) for link in plan.nodes):
+        from sfrbench.executors.inline import all_reused
+
+        outcomes = all_reused(plan, listener)
+        finished = list(plan.cells)
+    else:
+        from sfrbench.executors.node import Worker
+
+        run_inline(plan, Worker.of(store, experiment.machine, experiment.profile), listener, on_cell, outcomes)
+    tracker.log_cells(plan, store, finished)
+    _write_journal(experiment, outcomes, started, tracker.broken)
+    return outcomes
+
+
+def default_tracking_uri(workspace: Path) -> str:
+    return f"sqlite:///{(workspace / 'mlflow.db').resolve()}"
+
+
+def _write_journal(
+    experiment: Experiment, outcomes: Outcomes, started: datetime, tracking_fault: str | None
+) -> None:
+    journal = {
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tracking_fault": tracking_fault,
+        "nodes": [
+            {
+                "stage": stage,
+                "key": key,
+                "status": outcome.status,
+                "reason": outcome.reason,
+                "seconds": outcome.seconds,
+                "log": outcome.log,
+            }
+            for (stage, key), outcome in outcomes.by_link.items()
+        ],
+    }
+    write_atomic(experiment.journal_path, json.dumps(journal, indent=1))

@@ -1,0 +1,140 @@
+"""Crops, augmentation and the order of cases, all without state.
+
+What step ``t`` draws depends on a seed and ``t`` alone, so a resumed run sees the same patches, and two
+methods with the same seed are trained on the same labelled patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sfrbench.errors import InputError
+
+Sides = tuple[int, int, int]
+Volume = np.ndarray[Any, Any]
+
+
+def mix(seed: int, step: int) -> int:
+    """A 63-bit seed from a seed and a step; neighbouring steps give unrelated streams."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def labelled_at(cases: Sequence[str], batch: int, seed: int, step: int) -> list[str]:
+    """The labelled cases of step ``step``: one pass over the list per epoch, its last short group dropped.
+
+    With fewer cases than ``batch`` the list is repeated, so that a single case fills the batch with
+    independent crops (the published sampler refuses this; the paper is silent about it).
+    """
+    if not cases:
+        raise InputError("there is no labelled case to train on", hint="set dataset.labeled to 1 or more")
+    pool = list(cases) * -(-batch // len(cases)) if len(cases) < batch else list(cases)
+    epoch, place = divmod(step, len(pool) // batch)
+    order = np.random.default_rng([seed, epoch]).permutation(len(pool))
+    return [pool[index] for index in order[place * batch : (place + 1) * batch]]
+
+
+def unlabelled_at(cases: Sequence[str], batch: int, seed: int, step: int) -> list[str]:
+    """The unlabelled cases of step ``step``: an endless stream, reshuffled at each pass over the list."""
+    if not cases:
+        raise InputError(
+            "the method trains on unlabelled cases and there is none",
+            hint="lower dataset.labeled or val, raise dataset.unlabeled, or choose ssl 'supervised'",
+        )
+    chosen = []
+    for place in range(step * batch, (step + 1) * batch):
+        epoch, index = divmod(place, len(cases))
+        chosen.append(cases[np.random.default_rng([seed, epoch]).permutation(len(cases))[index]])
+    return chosen
+
+
+@dataclass(frozen=True)
+class View:
+    """One random crop and its rotation and flip, to be applied alike to image, labels and probabilities."""
+
+    start: Sides  # voxels; may be negative: the crop then begins in the padding
+    patch: Sides
+    turns: int = 0  # quarter turns in the x-y plane
+    flip: int | None = None  # spatial axis, 0 or 1
+
+    def take(self, array: Volume) -> Volume:
+        """(..., X, Y, Z) to a new array (..., *patch), 0 outside the volume.
+
+        Reads only the voxels of the crop, so a memory-mapped volume is never read whole.
+        """
+        result = np.zeros((*array.shape[:-3], *self.patch), array.dtype)
+        spans = []
+        for start, side, size in zip(self.start, self.patch, array.shape[-3:], strict=True):
+            low, high = max(start, 0), min(start + side, size)
+            spans.append((slice(low, high), slice(low - start, high - start)))
+        source, target = (tuple(pair) for pair in zip(*spans, strict=True))
+        result[(..., *target)] = array[(..., *source)]
+        if self.turns:
+            result = np.rot90(result, self.turns, axes=(-3, -2))
+        if self.flip is not None:
+            result = np.flip(result, self.flip - 3)
+        return np.ascontiguousarray(result)
+
+
+def draw_view(shape: Sequence[int], patch: Sides, rot_flip: bool, rng: np.random.Generator) -> View:
+    """A random crop of a volume of ``shape`` (methods of UA-MT's RandomCrop and RandomRotFlip).
+
+    A side not longer than the patch is padded with 0 by (patch - side) // 2 + 3 voxels at both ends. Unlike
+    the published code, the last offset can be drawn. ``rot_flip``: a random number of quarter turns in the
+    x-y plane (half turns where the patch is not square there), then always one flip along x or y.
+    """
+    start = []
+    for size, side in zip(shape, patch, strict=True):
+        pad = (side - size) // 2 + 3 if size <= side else 0
+        start.append(int(rng.integers(0, size + 2 * pad - side + 1)) - pad)
+    offsets = (start[0], start[1], start[2])
+    if not rot_flip:
+        return View(offsets, patch)
+    turns = int(rng.integers(0, 4)) if patch[0] == patch[1] else 2 * int(rng.integers(0, 2))
+    return View(offsets, patch, turns, int(rng.integers(0, 2)))
+
+
+def vary_intensity(image: Volume, rng: np.random.Generator) -> Volume:
+    """Random gamma in [0.7, 1.5], gain in [0.9, 1.1] and offset in [-0.1, 0.1], the latter two in units of
+    the patch's range; float32 of the same shape. Ours: mild, monotone, and it keeps background background.
+    """
+    low, high = float(image.min()), float(image.max())
+    span = max(high - low, 1e-6)
+    gamma = float(np.exp(rng.uniform(np.log(0.7), np.log(1.5))))
+    gain, offset = rng.uniform(0.9, 1.1), rng.uniform(-0.1, 0.1)
+    unit = ((image - low) / span).astype(np.float32) ** np.float32(gamma)
+    varied: Volume = (unit * gain + offset) * span + low
+    return varied.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One augmented crop of a case."""
+
+    case: str
+    view: View
+    image: Volume  # float32 (X, Y, Z); 0 outside the volume, whatever the augmentation
+    plain: Volume  # the same before the intensity augmentation
+    inside: Volume  # bool (X, Y, Z): voxels of the volume
+
+
+def draw_patch(
+    case: str,
+    volume: Volume,
+    patch: Sides,
+    rot_flip: bool,
+    intensity: bool,
+    rng: np.random.Generator,
+) -> Patch:
+    """A random crop of ``volume`` (X, Y, Z), z-scored; labels are cut by the same ``view``.
+
+    The geometry is drawn first, so that it does not depend on ``intensity``.
+    """
+    view = draw_view(volume.shape, patch, rot_flip, rng)
+    plain = view.take(volume)
+    inside = view.take(np.broadcast_to(np.True_, volume.shape))
+    image = np.where(inside, vary_intensity(plain, rng), np.float32(0)) if intensity else plain
+    return Patch(case, view, image, plain, inside)

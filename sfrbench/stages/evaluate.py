@@ -1,0 +1,97 @@
+"""evaluate: stored predictions against the truth, per case, class and metric.
+
+The only stage that opens labels of test cases; ``ledger.json`` says which were opened.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfrbench.components.base import Protocol
+from sfrbench.errors import DataError, SfrbenchError
+from sfrbench.metrics import Score, score_case
+from sfrbench.stages.context import StageContext
+from sfrbench.store import Artefact
+from sfrbench.volumes import EVALUATE, Volumes
+
+COLUMNS = ("case", "class", "metric", "value", "empty_pred", "empty_gt")
+
+
+def run(ctx: StageContext) -> None:
+    """Inputs ``prepare`` and ``prediction``, a predict or pseudolabel artefact; component ``protocol``.
+
+    Scores exactly the cases of the prediction's index. Writes ``scores.csv``, one row per case, foreground
+    class and metric (``value`` as ``Score.value``, an empty field where the protocol does not score;
+    ``empty_*`` True or False), and ``ledger.json``. Raises ``DataError`` naming the case where a prediction
+    is missing, has another shape than the label, or holds values that are no classes.
+    """
+    volumes, prediction = Volumes(ctx.inputs["prepare"]), ctx.inputs["prediction"]
+    protocol = ctx.component("protocol", Protocol)
+    cases: list[str] = prediction.read_json("index.json")["cases"]
+    labels = volumes.labels(cases, EVALUATE)
+    classes = len(volumes.classes)
+    with (ctx.out / "scores.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for done, case in enumerate(cases, start=1):
+            try:
+                pred = _prediction(prediction, case, classes)
+                scores = score_case(pred, labels[case], classes, volumes.case(case).spacing, protocol)
+            except DataError as error:
+                raise _at(case, error) from error
+            writer.writerows(_row(case, score, volumes.classes) for score in scores)
+            ctx.progress(done, len(cases))
+    ledger = {"labels_opened": sorted(labels.opened), "purpose": labels.purpose}
+    (ctx.out / "ledger.json").write_text(json.dumps(ledger, indent=1), encoding="utf-8")
+
+
+def _row(case: str, score: Score, classes: tuple[str, ...]) -> tuple[str, str, str, str, bool, bool]:
+    value = "" if math.isnan(score.value) else repr(score.value)
+    return case, classes[score.label], score.metric, value, score.empty_pred, score.empty_gt
+
+
+def _at(case: str, error: SfrbenchError) -> DataError:
+    """The same fault with the case it was found in."""
+    problem = error.problems[0]
+    return DataError(problem.what, where=f"case {case}", hint=problem.hint)
+
+
+def _prediction(artefact: Artefact, case: str, classes: int) -> NDArray[Any]:
+    """The label map of one case, integer (X, Y, Z), of either kind of artefact."""
+    files = artefact.record["files"]
+    if f"labels/{case}.npy" in files:
+        labels: NDArray[Any] = np.load(artefact.path(f"labels/{case}.npy"), mmap_mode="r", allow_pickle=False)
+        low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
+        if low < 0 or high >= classes:
+            raise DataError(f"the prediction holds values from {low} to {high}, not 0..{classes - 1}")
+        return labels
+    if f"probs/{case}.npy" in files:
+        probs = np.load(artefact.path(f"probs/{case}.npy"), mmap_mode="r", allow_pickle=False)
+        return harden(probs, classes)
+    raise DataError(
+        f"{artefact.stage} {artefact.key[:12]} lists this case and holds no prediction of it",
+        hint=f"delete the folder {artefact.folder} and run again",
+    )
+
+
+def harden(probs: NDArray[Any], classes: int) -> NDArray[np.uint8]:
+    """Foreground probabilities (K - 1, X, Y, Z) to the most probable of K classes, uint8 (X, Y, Z).
+
+    Background has one minus their sum; of equally probable classes the lowest wins."""
+    if probs.ndim != 4 or probs.shape[0] != classes - 1:
+        raise DataError(f"the probabilities {list(probs.shape)} lack the {classes - 1} foreground channels")
+    best = 1 - probs.sum(axis=0, dtype=np.float32)
+    if not np.isfinite(best).all():
+        raise DataError("the probabilities hold values that are not finite")
+    labels = np.zeros(best.shape, dtype=np.uint8)
+    for label, channel in enumerate(probs, start=1):
+        wins = channel > best
+        labels[wins] = label
+        best[wins] = channel[wins]
+    return labels

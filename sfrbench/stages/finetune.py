@@ -1,0 +1,100 @@
+"""finetune: adapt the foundation model on stitched patches of the labelled cases (eq. 5)."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+from torch import nn
+
+from sfrbench.components.base import Finetune, Foundation, Stitch
+from sfrbench.components.foundation.segmenter import SamSegmenter, trained_state
+from sfrbench.errors import NotReadyError
+from sfrbench.losses import segmentation_loss
+from sfrbench.sampling import Patch, Volume, draw_patch, labelled_at
+from sfrbench.stages.context import StageContext, seed_for
+from sfrbench.training import StepResult, TrainedParts, save_weights, train
+from sfrbench.volumes import Volumes, split_cases
+
+
+def run(ctx: StageContext) -> None:
+    """Input ``prepare``; settings ``split``, ``patch``, ``rot_flip``.
+
+    Writes ``adapter.safetensors`` (the trained parameters), ``model.json`` and ``history.csv``. Opens the
+    labels of the labelled cases only. Each canvas of a batch holds one random crop of a labelled case.
+    """
+    volumes = Volumes(ctx.inputs["prepare"])
+    split = split_cases(volumes.train, volumes.test, **ctx.settings["split"])
+    labels = volumes.labels(split.labelled, "finetune")
+    foundation, finetune = ctx.component("foundation", Foundation), ctx.component("finetune", Finetune)
+    stitch = ctx.component("stitch", Stitch)
+    model = build_model(ctx, len(volumes.classes))
+    x, y, z = ctx.settings["patch"]
+    order_seed, crop_seed = (seed_for("finetune", purpose, ctx.seed) for purpose in ("order", "labelled"))
+
+    def canvas(case: str, step: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng([crop_seed, step, index])
+        patch = draw_patch(
+            case, volumes.image(case), (x, y, z), ctx.settings["rot_flip"], finetune.intensity_augment, rng
+        )
+        label = torch.from_numpy(patch.view.take(labels[case])).long()
+        image = sam_input(foundation, volumes, patch, patch.image)
+        return stitch.training_canvas(image, label, foundation.canvas, rng, step / finetune.steps)
+
+    def step_fn(step: int) -> StepResult:
+        cases = labelled_at(split.labelled, finetune.batch, order_seed, step)
+        pairs = [canvas(case, step, index) for index, case in enumerate(cases)]
+        images, targets = (torch.stack(part).to(ctx.device) for part in zip(*pairs, strict=True))
+        logits = model.segment(images)
+        mask = finetune.dice_ignores_padding
+        return StepResult(segmentation_loss(logits, targets, finetune.ce_weight, mask))
+
+    train(
+        ctx,
+        {"model": TrainedParts(model)},
+        [part for part in model.parameters() if part.requires_grad],
+        finetune.optim,
+        steps=finetune.steps,
+        checkpoint_every=finetune.checkpoint_every,
+        seed=seed_for("finetune", "dropout", ctx.seed),
+        step_fn=step_fn,
+    )
+    save_weights(ctx.out / "adapter.safetensors", trained_state(model))
+    (ctx.out / "model.json").write_text(json.dumps(describe(model, volumes.classes)), encoding="utf-8")
+
+
+def build_model(ctx: StageContext, classes: int) -> SamSegmenter:
+    """The pretrained model with its adapters, on the device and in training mode.
+
+    Batch norms, where a pretrained encoder has any, keep their statistics: those are no parameters, so
+    they would be missing from the adapter.
+    """
+    foundation, finetune = ctx.component("foundation", Foundation), ctx.component("finetune", Finetune)
+    weights = None
+    if foundation.weights is not None:
+        if ctx.weights is None:
+            hint = f"sfrbench weights get {foundation.weights}"
+            raise NotReadyError(f"no place for the weights '{foundation.weights}' is known", hint=hint)
+        weights = ctx.weights(foundation.weights)
+    torch.manual_seed(seed_for("finetune", "init", ctx.seed))
+    model = foundation.build(classes, weights)
+    finetune.attach(model)
+    model.to(ctx.device).train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    return model
+
+
+def sam_input(foundation: Foundation, volumes: Volumes, patch: Patch, image: Volume) -> torch.Tensor:
+    """A crop (X, Y, Z) on the input scale of the foundation; 0 outside the volume, as in inference."""
+    scaled = foundation.normalise(torch.from_numpy(image), volumes.case(patch.case).range)
+    return scaled * torch.from_numpy(patch.inside)
+
+
+def describe(model: nn.Module, classes: tuple[str, ...]) -> dict[str, object]:
+    """Class names and parameter counts."""
+    total = sum(part.numel() for part in model.parameters())
+    trainable = sum(part.numel() for part in model.parameters() if part.requires_grad)
+    return {"classes": list(classes), "trainable": trainable, "total": total}

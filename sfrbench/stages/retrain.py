@@ -1,0 +1,185 @@
+"""retrain: a 3D segmenter by a semi-supervised method, with or without SFR's pseudo-labels.
+
+L = L_sup + w_pl * L_pl + L_method. This stage owns the first two, the teacher and the schedule; the method
+owns L_method. Seeds of data order, crops, initialisation and dropout do not depend on the method, so arms
+with the same base seed are paired.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sfrbench.components.base import Backbone, Ssl
+from sfrbench.components.ssl.step import Step
+from sfrbench.inference import backbone_forward, slide
+from sfrbench.losses import ema_alpha, segmentation_loss
+from sfrbench.sampling import mix
+from sfrbench.stages.context import StageContext, seed_for
+from sfrbench.stages.retrain_data import Batch, Data, labeller
+from sfrbench.training import Stateful, StepResult, save_weights, train
+from sfrbench.volumes import Split, Volumes, split_cases
+
+
+def run(ctx: StageContext) -> None:
+    """Input ``prepare``, and ``pseudolabel`` or ``finetune`` by ``settings["pseudo"]`` (offline, online).
+
+    Further settings: ``split``, ``patch``, ``rot_flip`` and, with validation cases, ``stride``. Writes
+    ``model.safetensors`` (the student after the last step), ``model.json`` and ``history.csv``, and with
+    validation cases ``best.safetensors`` and ``best.json``. Opens labels of labelled cases, and those of
+    validation cases for validation only.
+    """
+    volumes = Volumes(ctx.inputs["prepare"])
+    split = split_cases(volumes.train, volumes.test, **ctx.settings["split"])
+    ssl = ctx.component("ssl", Ssl)
+    models = build_models(ctx, ssl, len(volumes.classes))
+    data = Data(ctx, ssl, volumes, split, volumes.labels(split.labelled, "retrain"), labeller(ctx, volumes))
+    best = Best()
+    validate = validator(ctx, volumes, split, models.student) if split.val else None
+
+    def after_step(step: int) -> None:
+        if models.teacher is not None:
+            update_teacher(models.teacher, models.student, ema_alpha(step, ssl.ema))
+        done = step + 1
+        if validate is not None and (done % ssl.val_every == 0 or done == ssl.steps):
+            best.offer(done, validate(), models.student)
+
+    train(
+        ctx,
+        {**models.states(), "best": best},
+        models.parameters(),
+        ssl.optim,
+        steps=ssl.steps,
+        checkpoint_every=ssl.checkpoint_every,
+        seed=seed_for("retrain", "dropout", ctx.seed),
+        step_fn=lambda step: training_step(ctx, ssl, models, data.batch(step), step),
+        after_step=after_step,
+    )
+    save_weights(ctx.out / "model.safetensors", models.student.state_dict())
+    count = sum(part.numel() for part in models.student.parameters())
+    described = {"classes": list(volumes.classes), "parameters": count}
+    (ctx.out / "model.json").write_text(json.dumps(described), encoding="utf-8")
+    best.write(ctx)
+
+
+@dataclass(frozen=True)
+class Models:
+    """The student, its EMA where the method needs one, and the method's own networks."""
+
+    student: nn.Module
+    teacher: nn.Module | None
+    networks: Mapping[str, nn.Module]
+    classes: int
+
+    def states(self) -> dict[str, Stateful]:
+        teacher: dict[str, Stateful] = {} if self.teacher is None else {"teacher": self.teacher}
+        networks = {f"net.{name}": network for name, network in self.networks.items()}
+        return {"student": self.student, **teacher, **networks}
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [part for net in (self.student, *self.networks.values()) for part in net.parameters()]
+
+
+def build_models(ctx: StageContext, ssl: Ssl, classes: int) -> Models:
+    """Everything that a method needs, on the device; the student does not depend on the method."""
+    backbone = ctx.component("backbone", Backbone)
+    torch.manual_seed(seed_for("retrain", "init", ctx.seed))
+    student = backbone.build(classes).to(ctx.device).train()
+    teacher = None
+    if ssl.needs_teacher:
+        teacher = copy.deepcopy(student).requires_grad_(False)
+    torch.manual_seed(seed_for("retrain", "networks", ctx.seed))
+    networks = ssl.networks(lambda: backbone.build(classes))
+    for network in networks.values():
+        network.to(ctx.device).train()
+    return Models(student, teacher, networks, classes)
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, alpha: float) -> None:
+    """teacher = alpha * teacher + (1 - alpha) * student, parameters only: buffers are the teacher's own."""
+    for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
+        old.mul_(alpha).add_(new, alpha=1 - alpha)
+
+
+def training_step(ctx: StageContext, ssl: Ssl, models: Models, batch: Batch, step: int) -> StepResult:
+    """L and its terms; the student sees labelled and unlabelled patches in one forward pass."""
+    count = batch.labels.shape[0]
+    logits = models.student(batch.images)
+    supervised = segmentation_loss(logits[:count], batch.labels)
+    loss, values = supervised, {"supervised": supervised}
+    if batch.pseudo is not None and ssl.w_pl > 0:
+        pseudo = segmentation_loss(logits[count:], batch.pseudo)
+        loss, values = loss + ssl.w_pl * pseudo, {**values, "pseudo": pseudo}
+    rng = torch.Generator(ctx.device)
+    rng.manual_seed(mix(seed_for("retrain", "noise", ctx.seed), step))
+    seen = Step(
+        student=models.student,
+        teacher=models.teacher,
+        networks=models.networks,
+        images=batch.images,
+        labels=batch.labels,
+        logits_l=logits[:count],
+        logits_u=logits[count:],
+        pseudo=batch.pseudo,
+        iteration=step,
+        steps=ssl.steps,
+        classes=models.classes,
+        rng=rng,
+    )
+    method = ssl.loss(seen)
+    return StepResult(loss + method, {**values, "method": method, **seen.values})
+
+
+class Best:
+    """The student's weights at the best validation so far; an earlier one wins a tie."""
+
+    def __init__(self) -> None:
+        self.step, self.score = 0, -1.0
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def offer(self, step: int, score: float, student: nn.Module) -> None:
+        if score > self.score:
+            self.step, self.score = step, score
+            self.weights = {k: v.detach().cpu().clone() for k, v in student.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "score": self.score, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        self.step, self.score, self.weights = state["step"], state["score"], dict(state["weights"])
+
+    def write(self, ctx: StageContext) -> None:
+        if self.weights:
+            save_weights(ctx.out / "best.safetensors", self.weights)
+            content = json.dumps({"step": self.step, "dice": self.score})
+            (ctx.out / "best.json").write_text(content, encoding="utf-8")
+
+
+def validator(ctx: StageContext, volumes: Volumes, split: Split, student: nn.Module) -> Callable[[], float]:
+    """Mean Dice, 0 to 1, over validation cases and the foreground classes that each of them has."""
+    labels = volumes.labels(split.val, "validation")
+    patch, stride = tuple(ctx.settings["patch"]), tuple(ctx.settings["stride"])
+
+    def validate() -> float:
+        student.eval()
+        scores: list[float] = []
+        for case in split.val:
+            image = torch.from_numpy(np.array(volumes.image(case))).to(ctx.device)
+            probs = slide(image, patch, stride, backbone_forward(student), len(volumes.classes), 4)
+            predicted, truth = probs.argmax(0).cpu().numpy(), np.asarray(labels[case])
+            for index in range(1, len(volumes.classes)):
+                a, b = predicted == index, truth == index
+                if b.any():
+                    scores.append(float(2 * (a & b).sum() / (a.sum() + b.sum())))
+        student.train()
+        return float(np.mean(scores)) if scores else 0.0
+
+    return validate

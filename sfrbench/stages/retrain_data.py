@@ -1,0 +1,128 @@
+"""What one step of re-training sees: augmented patches, labels of labelled cases, and pseudo-labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sfrbench.components.base import Finetune, Foundation, Ssl, Stitch
+from sfrbench.errors import InputError
+from sfrbench.inference import load_segmenter, sam_forward
+from sfrbench.sampling import Patch, Volume, draw_patch, labelled_at, unlabelled_at
+from sfrbench.stages.context import StageContext, seed_for
+from sfrbench.stages.finetune import sam_input
+from sfrbench.volumes import LabelView, Split, Volumes
+
+#: Augmented unlabelled crops to foreground probabilities (B, K - 1, X, Y, Z).
+Labeller = Callable[[list[Patch]], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's data on the device; ``pseudo`` as in ``Step``."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    pseudo: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Draws the patches of a step; labels are reachable for labelled cases only."""
+
+    ctx: StageContext
+    ssl: Ssl
+    volumes: Volumes
+    split: Split
+    labels: LabelView
+    label: Labeller | None
+
+    def batch(self, step: int) -> Batch:
+        ssl, device = self.ssl, self.ctx.device
+        cases = labelled_at(self.split.labelled, ssl.batch_labeled, self._seed("order"), step)
+        patches = self._patches(cases, self._seed("labelled"), step)
+        labels = np.stack([patch.view.take(self.labels[patch.case]) for patch in patches])
+        unlabelled: list[Patch] = []
+        if ssl.uses_unlabelled or self.label is not None:
+            order = self._seed("unlabelled order")
+            cases = unlabelled_at(self.split.unlabelled, ssl.batch_unlabeled, order, step)
+            unlabelled = self._patches(cases, self._seed("unlabelled"), step)
+        pseudo = None
+        if self.label is not None:
+            pseudo = as_target(self.label(unlabelled), soft=ssl.pseudo_labels == "soft").to(device)
+        images = np.stack([patch.image for patch in (*patches, *unlabelled)])[:, None]
+        return Batch(torch.from_numpy(images).to(device), torch.from_numpy(labels).long().to(device), pseudo)
+
+    def _seed(self, purpose: str) -> int:
+        return seed_for("retrain", purpose, self.ctx.seed)
+
+    def _patches(self, cases: list[str], seed: int, step: int) -> list[Patch]:
+        x, y, z = self.ctx.settings["patch"]
+        return [
+            draw_patch(
+                case,
+                self.volumes.image(case),
+                (x, y, z),
+                self.ctx.settings["rot_flip"],
+                self.ssl.intensity_augment,
+                np.random.default_rng([seed, step, index]),
+            )
+            for index, case in enumerate(cases)
+        ]
+
+
+def as_target(foreground: torch.Tensor, soft: bool) -> torch.Tensor:
+    """Foreground probabilities (B, K - 1, ...) to labels: soft (B, K, ...) float32, hard (B, ...) int64."""
+    foreground = foreground.float()
+    background = (1 - foreground.sum(1, keepdim=True)).clamp(min=0)
+    probs = torch.cat([background, foreground], 1)
+    return probs / probs.sum(1, keepdim=True) if soft else probs.argmax(1)
+
+
+def labeller(ctx: StageContext, volumes: Volumes) -> Labeller | None:
+    """Where pseudo-labels come from: nowhere, stored probabilities, or the frozen fine-tuned SAM."""
+    mode = ctx.settings["pseudo"]
+    if mode == "none":
+        return None
+    if mode == "offline":
+        return _stored(ctx)
+    if mode == "online":
+        return _online(ctx, volumes)
+    raise InputError(f"pseudo: '{mode}' is not one of none, offline, online")
+
+
+def _stored(ctx: StageContext) -> Labeller:
+    """Cuts the crop of each patch out of the stored whole-volume probabilities."""
+    artefact = ctx.inputs["pseudolabel"]
+    opened: dict[str, Volume] = {}
+
+    def label(patches: list[Patch]) -> torch.Tensor:
+        for patch in patches:
+            if patch.case not in opened:
+                opened[patch.case] = np.load(artefact.path(f"probs/{patch.case}.npy"), mmap_mode="r")
+        return torch.from_numpy(np.stack([patch.view.take(opened[patch.case]) for patch in patches]))
+
+    return label
+
+
+def _online(ctx: StageContext, volumes: Volumes) -> Labeller:
+    """The frozen SAM sees each crop as rotated and flipped, before any intensity augmentation."""
+    foundation = ctx.component("foundation", Foundation)
+    model = load_segmenter(
+        foundation,
+        ctx.component("finetune", Finetune),
+        ctx.inputs["finetune"],
+        classes=len(volumes.classes),
+        weights=ctx.weights,
+        device=ctx.device,
+    )
+    forward = sam_forward(model, ctx.component("stitch", Stitch), 2)
+
+    def label(patches: list[Patch]) -> torch.Tensor:
+        images = [sam_input(foundation, volumes, patch, patch.plain) for patch in patches]
+        return forward(torch.stack(images).to(ctx.device))[:, 1:].clone()
+
+    return label

@@ -1,0 +1,184 @@
+"""MLflow as a view of the store: a parent run for the experiment, a child run for each cell.
+
+Everything is logged from published artefacts, after a cell has finished, so the same code serves a live
+run and ``sfrbench track --rebuild``. A tracker that cannot be reached never fails a run.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfrbench.plan import Cell, Plan
+from sfrbench.resolve import digest
+from sfrbench.store import Store, write_atomic
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+log = logging.getLogger(__name__)
+
+_BATCH = 1000  # metrics in one request, MLflow's limit
+_CURVE_POINTS = 200  # points kept of one training curve
+
+
+class Tracker:
+    """Writes finished cells to one MLflow tracking store, each once."""
+
+    def __init__(self, uri: str, workspace: Path) -> None:
+        self.uri = uri
+        self.workspace = workspace
+        self.state_path = workspace / "tracked.json"
+        self.broken: str | None = None
+        self._client: MlflowClient | None = None
+
+    def forget(self) -> None:
+        """Log every cell again (``track --rebuild``)."""
+        self.state_path.unlink(missing_ok=True)
+
+    def log_cells(self, plan: Plan, store: Store, cells: Iterable[Cell]) -> int:
+        """Log finished cells that are not logged yet; returns how many. Never raises."""
+        state = self._state()
+        known: dict[str, str] = state.setdefault(self.uri, {})
+        marks = {cell.id: digest([plan.spec.name, *sorted(map(list, cell.nodes.values()))]) for cell in cells}
+        todo = [cell for cell in cells if known.get(f"{plan.spec.name}/{cell.id}") != marks[cell.id]]
+        if not todo or self.broken:
+            return 0
+        try:
+            client = self._connect()
+            experiment = self._experiment(client, plan)
+            parent = self._parent(client, experiment, plan)
+            for cell in todo:
+                self._log_cell(client, experiment, parent, plan, store, cell)
+                known[f"{plan.spec.name}/{cell.id}"] = marks[cell.id]
+        except Exception as error:  # the store is the truth: tracking must never fail a run
+            self.broken = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            log.warning("MLflow at %s is not usable, the run goes on without it: %s", self.uri, self.broken)
+        write_atomic(self.state_path, json.dumps(state, indent=1))
+        return sum(known.get(f"{plan.spec.name}/{cell.id}") == marks[cell.id] for cell in todo)
+
+    def _state(self) -> dict[str, dict[str, str]]:
+        if not self.state_path.is_file():
+            return {}
+        try:
+            return dict(json.loads(self.state_path.read_text(encoding="utf-8")))
+        except ValueError:  # only a memory of what was logged: cells are logged again
+            return {}
+
+    def _connect(self) -> MlflowClient:
+        if self._client is None:
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+            logging.getLogger("mlflow").setLevel(logging.WARNING)
+            from mlflow import MlflowClient
+
+            self._client = MlflowClient(tracking_uri=self.uri)
+        return self._client
+
+    def _experiment(self, client: MlflowClient, plan: Plan) -> str:
+        name = f"{plan.spec.name} [{plan.spec.profile.name}]"
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        place = (self.workspace / "mlartifacts" / f"{plan.spec.name}-{plan.spec.profile.name}").resolve()
+        return client.create_experiment(name, artifact_location=place.as_uri())
+
+    def _parent(self, client: MlflowClient, experiment: str, plan: Plan) -> str:
+        found = client.search_runs([experiment], "tags.`sfrbench.role` = 'experiment'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        tags = {
+            "sfrbench.role": "experiment",
+            "mlflow.runName": plan.spec.title[:200],
+            "sfrbench.spec": str(plan.spec.document.path),
+            "sfrbench.profile": plan.spec.profile.name,
+            "mlflow.note.content": plan.spec.description[:5000],
+        }
+        run = client.create_run(experiment, tags=tags)
+        client.log_text(run.info.run_id, plan.spec.document.path.read_text(encoding="utf-8"), "spec.yaml")
+        client.set_terminated(run.info.run_id)
+        return str(run.info.run_id)
+
+    def _log_cell(
+        self, client: MlflowClient, experiment: str, parent: str, plan: Plan, store: Store, cell: Cell
+    ) -> None:
+        from mlflow.entities import Param
+
+        old = client.search_runs([experiment], f"tags.`sfrbench.cell` = '{cell.id}'")
+        for run in old:
+            client.delete_run(run.info.run_id)
+        tags = {
+            "mlflow.parentRunId": parent,
+            "mlflow.runName": cell.title,
+            "sfrbench.role": "cell",
+            "sfrbench.cell": cell.id,
+            **{f"sfrbench.node.{role}": link[1] for role, link in cell.nodes.items()},
+        }
+        run_id = client.create_run(experiment, tags=tags).info.run_id
+        params = [Param(name[:250], str(value)[:6000]) for name, value in _parameters(cell)]
+        for start in range(0, len(params), 100):
+            client.log_batch(run_id, params=params[start : start + 100])
+        metrics = list(_metrics(store, cell))
+        for start in range(0, len(metrics), _BATCH):
+            client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+        for role, link in cell.nodes.items():
+            artefact = store.get(*link)
+            client.log_artifact(run_id, str(artefact.folder / "record.json"), role)
+            for name in ("history.csv", "scores.csv", "model.json"):
+                if name in artefact.record["files"]:
+                    client.log_artifact(run_id, str(artefact.path(name)), role)
+        client.set_terminated(run_id)
+
+
+def _parameters(cell: Cell) -> Iterator[tuple[str, Any]]:
+    from sfrbench.reasons import flatten
+
+    yield "arm", cell.arm
+    yield "seed", cell.seed
+    for path, value in cell.axes.items():
+        yield f"axis.{path}", value
+    for kind, resolved in cell.components.items():
+        yield kind, resolved.card.name
+        for path, value in flatten(resolved.component.model_dump(mode="json")).items():
+            yield f"{kind}.{path}", value
+
+
+def _metrics(store: Store, cell: Cell) -> Iterator[Metric]:
+    """Training curves (thinned) and the mean of every score."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    for role, link in cell.nodes.items():
+        artefact = store.get(*link)
+        yield Metric(f"{role}/seconds", float(artefact.record["seconds"]), now, 0)
+        if "history.csv" in artefact.record["files"]:
+            with artefact.path("history.csv").open(encoding="utf-8", newline="") as stream:
+                rows = list(csv.DictReader(stream))
+            for row in rows[:: max(1, len(rows) // _CURVE_POINTS)]:
+                for name, value in row.items():
+                    if name != "step" and value not in ("", "nan", None):
+                        yield Metric(f"{role}/{name}", float(value), now, int(row["step"]))
+        if "scores.csv" in artefact.record["files"]:
+            subset = "pseudo_labels" if role == "evaluate_pseudo" else "result"
+            for name, value in mean_scores(artefact.path("scores.csv")).items():
+                yield Metric(f"{subset}/{name}", value, now, 0)
+
+
+def mean_scores(path: Path) -> Mapping[str, float]:
+    """Mean over cases of each metric and class of one scores.csv; unscored values are left out."""
+    values: dict[str, list[float]] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            if row["value"] not in ("", "nan"):
+                name = f"{row['metric']}/{row['class']}".replace(" ", "_")
+                values.setdefault("".join(c if c.isalnum() or c in "_-./" else "_" for c in name), []).append(
+                    float(row["value"])
+                )
+    return {name: sum(found) / len(found) for name, found in values.items()}

@@ -1,0 +1,187 @@
+"""Prepared volumes: memory-mapped images, labels behind a gate, the split, the way back to the raw grid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfrbench.errors import DataError, InputError, LeakError, did_you_mean
+
+if TYPE_CHECKING:
+    from sfrbench.store import Artefact
+
+#: The purpose for which labels of test cases may be opened; words may follow it ("evaluate test").
+EVALUATE = "evaluate"
+
+
+@dataclass(frozen=True)
+class CaseInfo:
+    """What the index holds of one case."""
+
+    shape: tuple[int, int, int]  # voxels of the prepared grid
+    spacing: tuple[float, float, float]  # mm along x, y, z of the prepared grid
+    affine: list[list[float]] | None  # 4x4 of the prepared grid; none where the source has none
+    range: tuple[float, float]  # 0.5 and 99.5 percentiles of the stored image
+    source: Mapping[str, Any] = field(default_factory=dict)  # raw geometry, see ``restore``
+
+
+class LabelView:
+    """The label maps of the granted cases, and of no others. Each map is uint8 (X, Y, Z), read-only."""
+
+    def __init__(self, volumes: Volumes, ids: Iterable[str], purpose: str) -> None:
+        self._volumes = volumes
+        self.ids = frozenset(ids)
+        self.purpose = purpose
+        self.opened: set[str] = set()
+
+    def __getitem__(self, case: str) -> NDArray[np.uint8]:
+        if case not in self.ids:
+            raise LeakError(
+                f"the label of this case was not granted for '{self.purpose}'",
+                where=f"case {case}",
+                hint=f"granted: {len(self.ids)} cases; a stage may read only the labels that its task allows",
+            )
+        self.opened.add(case)
+        return self._volumes._array("labels", case)
+
+    def __contains__(self, case: object) -> bool:
+        return case in self.ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Volumes:
+    """A ``prepare`` artefact. Files are opened once per case and stay memory-mapped."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        self._artefact = artefact
+        index = json.loads(artefact.path("index.json").read_text(encoding="utf-8"))
+        self.dataset: str = index["dataset"]
+        self.classes: tuple[str, ...] = tuple(index["classes"])
+        self.train: list[str] = list(index["train"])
+        self.test: list[str] = list(index["test"])
+        self._cases: dict[str, Any] = index["cases"]
+        self._open: dict[tuple[str, str], NDArray[Any]] = {}
+
+    def case(self, case: str) -> CaseInfo:
+        """Shape, spacing, affine, intensity range and raw geometry of one case."""
+        entry = self._entry(case)
+        x, y, z = entry["shape"]
+        sx, sy, sz = entry["spacing"]
+        low, high = entry["range"]
+        return CaseInfo((x, y, z), (sx, sy, sz), entry["affine"], (low, high), entry["source"])
+
+    def image(self, case: str) -> NDArray[np.float32]:
+        """The z-scored image, float32 (X, Y, Z), a read-only memory map."""
+        return self._array("images", case)
+
+    def labels(self, ids: Iterable[str], purpose: str) -> LabelView:
+        """A view of the labels of ``ids``.
+
+        Raises ``LeakError`` for test cases unless the purpose is (or starts with) ``EVALUATE``.
+        """
+        granted = list(ids)
+        for case in granted:
+            self._entry(case)
+        if not purpose.startswith(EVALUATE):
+            held_out = set(self.test)
+            leaked = [case for case in granted if case in held_out]
+            if leaked:
+                raise LeakError(
+                    f"labels of test cases are opened by '{EVALUATE}' only, not for '{purpose}'",
+                    where=f"case {leaked[0]}",
+                    hint=f"{len(leaked)} of {len(granted)} cases asked for belong to the test list",
+                )
+        return LabelView(self, granted, purpose)
+
+    def _entry(self, case: str) -> Any:
+        if case not in self._cases:
+            hint = did_you_mean(case, self._cases) if len(self._cases) <= 12 else "index.json lists the cases"
+            what = f"the prepared dataset '{self.dataset}' has no such case"
+            raise DataError(what, where=f"case {case}", hint=hint)
+        return self._cases[case]
+
+    def _array(self, folder: str, case: str) -> NDArray[Any]:
+        key = (folder, case)
+        if key not in self._open:
+            self._entry(case)
+            path = self._artefact.path(f"{folder}/{case}.npy")
+            self._open[key] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return self._open[key]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who plays which part. Labels of ``unlabelled`` are for evaluation only."""
+
+    labelled: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def split_cases(
+    train: Sequence[str],
+    test: Sequence[str],
+    *,
+    labeled: int,
+    choice: int = 0,
+    unlabeled: int | None = None,
+    val: int = 0,
+    max_test: int | None = None,
+) -> Split:
+    """Split the lists, in their order: the pool is ``train`` without its last ``val`` cases.
+
+    Run ``choice`` of ``labeled`` consecutive pool cases is labelled (wrapping round the end); run 0 is the
+    published convention, the first n of the list. ``unlabeled`` and ``max_test`` are upper bounds.
+    """
+    if val >= len(train):
+        what = f"val: {val} validation cases leave nothing of {len(train)} training cases"
+        raise InputError(what, hint="lower dataset.val")
+    pool = list(train[: len(train) - val])
+    if not 1 <= labeled <= len(pool):
+        raise InputError(
+            f"labeled: {labeled} labelled cases asked for, the training pool has {len(pool)}",
+            hint=f"of {len(train)} training cases {val} are for validation; lower dataset.labeled or val",
+        )
+    labelled = [pool[(choice * labeled + i) % len(pool)] for i in range(labeled)]
+    rest = [case for case in pool if case not in set(labelled)]
+    return Split(
+        labelled=tuple(labelled),
+        unlabelled=tuple(rest if unlabeled is None else rest[:unlabeled]),
+        val=tuple(train[len(train) - val :]),
+        test=tuple(test if max_test is None else test[:max_test]),
+    )
+
+
+def restore(label: NDArray[Any], info: CaseInfo) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Put a label map (X, Y, Z) of the prepared grid back on the raw grid of its case.
+
+    Undoes, in this order, downsampling (each voxel becomes its block; padding is cut off) and the
+    reorientation to RAS. Returns the array in the raw shape, with the dtype of ``label``, and the raw 4x4
+    affine in mm (a plain scaling by the spacing where the source had no affine).
+    """
+    if label.shape != tuple(info.shape):
+        raise ValueError(f"label has shape {label.shape}, the prepared grid is {tuple(info.shape)}")
+    source = info.source
+    raw_shape = [int(n) for n in source.get("shape", info.shape)]
+    axes = source.get("axes") or [[0, 1], [1, 1], [2, 1]]
+    full = label
+    for axis in range(3):
+        full = np.repeat(full, int(source.get("downsample", 1)), axis=axis)
+    turned = [0, 0, 0]  # raw shape in the order of the prepared axes
+    for raw_axis, (axis, _) in enumerate(axes):
+        turned[axis] = raw_shape[raw_axis]
+    full = full[: turned[0], : turned[1], : turned[2]]
+    full = np.transpose(full, [axis for axis, _ in axes])
+    full = np.flip(full, tuple(raw_axis for raw_axis, (_, sign) in enumerate(axes) if sign < 0))
+    affine = source.get("affine")
+    if affine is None:
+        affine = np.diag([*source.get("spacing", info.spacing), 1.0])
+    return np.ascontiguousarray(full), np.asarray(affine, dtype=np.float64)

@@ -1,0 +1,307 @@
+"""What the dataset components read and make."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pytest
+
+from sfrbench.components.dataset.decathlon import Decathlon
+from sfrbench.components.dataset.la import LeftAtrium
+from sfrbench.components.dataset.phantom import Phantom
+from sfrbench.datacheck import check, summary
+from sfrbench.errors import InputError, NotReadyError
+from sfrbench.locations import data_root
+from sfrbench.volumes import CaseInfo, restore
+from tests.data_writers import (
+    la_file,
+    volume,
+    write_decathlon,
+    write_la,
+    write_la_case,
+    write_nifti,
+    write_nnunet,
+)
+
+LPS = np.array([[-0.5, 0, 0, 90.0], [0, -0.75, 0, 40.0], [0, 0, 2.0, -30.0], [0, 0, 0, 1]])
+
+
+def _info(case: object) -> CaseInfo:
+    return CaseInfo(case.label.shape, case.spacing, case.affine, (0.0, 1.0), case.source)  # type: ignore[attr-defined]
+
+
+def test_la_keeps_the_order_of_the_lists(tmp_path: Path) -> None:
+    write_la(tmp_path, ["Z9", "A1", "M5"], ["T2", "S1"])
+    (tmp_path / "train.list").write_bytes("\ufeffZ9\r\nA1,extra\r\n\r\nM5".encode())
+    dataset = LeftAtrium()
+    assert dataset.case_lists(tmp_path) == (["Z9", "A1", "M5"], ["T2", "S1"])
+    assert len(dataset.source_files(tmp_path)) == 2 + 5
+
+
+def test_la_image_is_zscored_whole(tmp_path: Path) -> None:
+    write_la(tmp_path)
+    case = LeftAtrium().read_case(tmp_path, "B2")
+    raw = volume(seed=1)
+    np.testing.assert_array_equal(case.image, (raw[0] - np.mean(raw[0])) / np.std(raw[0]))
+    np.testing.assert_array_equal(case.label, raw[1])
+    assert (case.image.dtype, case.label.dtype, case.spacing) == (np.float32, np.uint8, (0.625,) * 3)
+    half = LeftAtrium(downsample=2).read_case(tmp_path, "B2")
+    assert half.image.shape == (10, 9, 8)
+    assert half.spacing == (1.25,) * 3
+    assert abs(float(half.image.mean())) < 1e-5
+    back, affine = restore(half.label, _info(half))
+    assert back.shape == raw[1].shape
+    np.testing.assert_array_equal(np.diag(affine), [0.625, 0.625, 0.625, 1])
+
+
+def test_decathlon_turns_to_ras_and_back(tmp_path: Path) -> None:
+    write_decathlon(tmp_path, affine=LPS)
+    case = Decathlon().read_case(tmp_path, "c1")
+    image, label = volume(seed=0, classes=3)
+    np.testing.assert_array_equal(case.label, label[::-1, ::-1])
+    reference = nib.as_closest_canonical(nib.load(tmp_path / "labelsTr" / "c1.nii.gz"))
+    np.testing.assert_array_equal(case.label, np.asarray(reference.dataobj))
+    np.testing.assert_allclose(case.affine, reference.affine)
+    np.testing.assert_allclose(case.image, (image[::-1, ::-1] - image.mean()) / image.std(), atol=1e-5)
+    assert case.spacing == (0.5, 0.75, 2.0)
+    assert case.source["orientation"] == "LPS"
+    back, affine = restore(case.label, _info(case))
+    np.testing.assert_array_equal(back, label)
+    np.testing.assert_allclose(affine, LPS)
+
+
+def test_decathlon_permuted_axes_agree_with_nibabel(tmp_path: Path) -> None:
+    turned = np.array([[0, 0, 2.0, 5], [-1.0, 0, 0, 3], [0, 1.5, 0, 1], [0, 0, 0, 1]])
+    write_decathlon(tmp_path, affine=turned)
+    case = Decathlon().read_case(tmp_path, "c2")
+    reference = nib.as_closest_canonical(nib.load(tmp_path / "labelsTr" / "c2.nii.gz"))
+    np.testing.assert_array_equal(case.label, np.asarray(reference.dataobj))
+    np.testing.assert_allclose(case.affine, reference.affine)
+    half = Decathlon(downsample=2).read_case(tmp_path, "c2")
+    assert half.spacing == tuple(2 * step for step in case.spacing)
+    # the centre of the first block of 2 voxels is half a voxel inside
+    np.testing.assert_allclose(
+        np.asarray(half.affine) @ [0, 0, 0, 1], np.asarray(case.affine) @ [0.5, 0.5, 0.5, 1]
+    )
+
+
+def test_decathlon_split_is_by_hash_and_does_not_depend_on_the_list_order(tmp_path: Path) -> None:
+    cases = [f"case_{i:03d}" for i in range(10)]
+    write_decathlon(tmp_path / "a", cases, classes=2)
+    write_decathlon(tmp_path / "b", cases[::-1], classes=2)
+    lists = Decathlon(test_cases=3).case_lists(tmp_path / "a")
+    assert lists == Decathlon(test_cases=3).case_lists(tmp_path / "b")
+    assert [len(part) for part in lists] == [7, 3]
+    assert sorted(lists[0] + lists[1]) == cases
+    # fixed once and for all: the same on every machine
+    assert lists[1] == ["case_001", "case_004", "case_002"]
+    assert Decathlon(test_cases=3, split_seed=1).case_lists(tmp_path / "a") != lists
+    assert [len(part) for part in Decathlon().case_lists(tmp_path / "a")] == [8, 2]
+
+
+def test_decathlon_takes_labels_ts_where_it_is_there(tmp_path: Path) -> None:
+    write_decathlon(tmp_path, classes=2)
+    for case in ("x1", "x2"):
+        image, label = volume(seed=9)
+        write_nifti(tmp_path / "imagesTs" / f"{case}.nii.gz", image)
+        write_nifti(tmp_path / "labelsTs" / f"{case}.nii.gz", label)
+    train, test = Decathlon().case_lists(tmp_path)
+    assert (sorted(train), test) == (["c1", "c2", "c3", "c4", "c5"], ["x1", "x2"])
+    assert Decathlon().read_case(tmp_path, "x1").source["file"] == "imagesTs/x1.nii.gz"
+    assert len(Decathlon().source_files(tmp_path)) == 1 + 2 * 7
+    assert not set(Decathlon(test_cases=1).case_lists(tmp_path)[1]) & {"x1", "x2"}
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_nnunet_naming(tmp_path: Path, ending: str) -> None:
+    write_nnunet(tmp_path, ending=ending)
+    dataset = Decathlon(channel=1)
+    assert dataset.class_names(tmp_path) == ("background", "liver")
+    assert sorted(itertools.chain(*dataset.case_lists(tmp_path))) == ["n1", "n2", "n3", "n4", "n5"]
+    first, second = (Decathlon(channel=c).read_case(tmp_path, "n1") for c in (0, 1))
+    assert first.source["file"] == f"imagesTr/n1_0000{ending}"
+    assert second.source["file"] == f"imagesTr/n1_0001{ending}"
+    assert not np.array_equal(first.image, second.image)
+
+
+def test_decathlon_picks_a_channel_of_a_4d_image(tmp_path: Path) -> None:
+    write_decathlon(tmp_path, classes=2, modality={"0": "T2", "1": "ADC"})
+    image, _ = volume(seed=3)
+    write_nifti(tmp_path / "imagesTr" / "c1.nii.gz", np.stack([image, image**2], -1))
+    case = Decathlon(channel=1).read_case(tmp_path, "c1")
+    np.testing.assert_allclose(case.image, (image**2 - (image**2).mean()) / (image**2).std(), atol=1e-4)
+
+
+def test_phantom_is_the_same_each_time_and_differs_by_case() -> None:
+    dataset = Phantom(shape=(32, 32, 16))
+    one, again, other = (dataset.read_case(None, case) for case in ("p000001", "p000001", "p000002"))
+    np.testing.assert_array_equal(one.image, again.image)
+    np.testing.assert_array_equal(one.label, again.label)
+    assert not np.array_equal(one.label, other.label)
+    longer = Phantom(shape=(32, 32, 16), train_cases=50)
+    np.testing.assert_array_equal(longer.read_case(None, "p000001").image, one.image)
+    assert longer.case_lists(None)[1] == dataset.case_lists(None)[1]
+    assert not np.array_equal(Phantom(shape=(32, 32, 16), seed=1).read_case(None, "p000001").image, one.image)
+
+
+@pytest.mark.parametrize("organs", [1, 2, 3, 6])
+def test_phantom_holds_every_class(organs: int) -> None:
+    dataset = Phantom(organs=organs)
+    for case in dataset.case_lists(None)[0][:4]:
+        label = dataset.read_case(None, case).label
+        share = np.bincount(label.ravel(), minlength=organs + 1) / label.size
+        assert len(share) == organs + 1
+        assert share[0] > 0.8
+        assert share[1:].min() > 0.0002
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (32, 32, 16), (40, 24, 17)])
+def test_phantom_of_any_shape(shape: tuple[int, int, int]) -> None:
+    case = Phantom(shape=shape).read_case(None, "p000000")
+    assert case.image.shape == case.label.shape == shape
+    assert case.label.any()
+    assert np.isfinite(case.image).all()
+
+
+def test_phantom_cannot_be_segmented_by_a_threshold() -> None:
+    """The best threshold of each case, chosen with its truth, stays far from the organ."""
+    dataset, best = Phantom(), []
+    for case in dataset.case_lists(None)[0][:12]:
+        read = dataset.read_case(None, case)
+        truth = read.label > 0
+        dice = []
+        for level in np.percentile(read.image, np.linspace(70, 99, 30)):
+            guess = read.image > level
+            dice.append(2 * (guess & truth).sum() / (guess.sum() + truth.sum()))
+        best.append(max(dice))
+    assert 0.2 < np.mean(best) < 0.7
+
+
+def test_phantom_is_fast() -> None:
+    dataset = Phantom()
+    dataset.read_case(None, "p000000")
+    began = time.perf_counter()
+    for case in ("p000001", "p000002", "p000003"):
+        dataset.read_case(None, case)
+    assert (time.perf_counter() - began) / 3 < 0.3
+
+
+@pytest.mark.parametrize("field", [{"shape": (8, 32, 32)}, {"contrast": (0.5, 0.2)}, {"organs": 0}])
+def test_phantom_bounds(field: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(field))):
+        Phantom(**field)
+
+
+def test_components_import_nothing_heavy() -> None:
+    code = (
+        "import sys, sfrbench.components.dataset.la, sfrbench.components.dataset.decathlon,"
+        " sfrbench.components.dataset.phantom, sfrbench.locations, sfrbench.datacheck\n"
+        "print([m for m in ('numpy', 'torch', 'h5py', 'nibabel', 'scipy') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_check_reports_volumes_duplicates_and_faults(tmp_path: Path) -> None:
+    write_la(tmp_path, ["A1", "B2", "C3"], ["D4"])
+    image, label = volume(seed=0)
+    write_la_case(tmp_path, "D4", image=image, label=label)  # the image of A1, in the test list
+    la_file(tmp_path, "C3").write_bytes(b"no HDF5")
+    write_la_case(tmp_path, "B2", image=volume(seed=5)[0], label=np.zeros_like(label))
+    seen: list[tuple[int, int]] = []
+    reports = {
+        r.case: r for r in check(LeftAtrium(), tmp_path, lambda done, total: seen.append((done, total)))
+    }
+    assert reports["A1"].volumes == {"left atrium": pytest.approx(label.sum() * 0.625**3 / 1000)}
+    assert reports["A1"].intensity == (float(image.min()), float(image.max()))
+    assert reports["A1"].shape == (20, 18, 16)
+    assert reports["A1"].sound
+    assert reports["D4"].duplicate_of == "A1"
+    assert reports["D4"].subset == "test"
+    assert reports["B2"].notes == ("the label has no foreground voxel",)
+    assert not reports["C3"].sound
+    assert "HDF5" in reports["C3"].faults[0].what
+    assert seen[-1] == (4, 4)
+    found = summary(LeftAtrium(), tmp_path)
+    assert (found.train, found.test, found.classes) == (3, 1, ("background", "left atrium"))
+    (tmp_path / "test.list").unlink()
+    assert "missing" in summary(LeftAtrium(), tmp_path).faults[0].what
+
+
+def test_data_root_asks_option_then_environment_then_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {name: tmp_path / name for name in ("cli", "shelf/la", "shelf/mine", "conf")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    half = LeftAtrium(folder="la")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    monkeypatch.delenv("SFRBENCH_DATA", raising=False)
+    assert data_root("la_half", half, {}) is None
+    config = tmp_path / "xdg" / "sfrbench" / "config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"data:\n  la: {folders['conf']}\n")
+    assert data_root("la_half", half, {}) == folders["conf"]
+    monkeypatch.setenv("SFRBENCH_DATA", str(tmp_path / "shelf"))
+    assert data_root("la_half", half, {}) == folders["shelf/la"]
+    assert data_root("mine", half, {}) == folders["shelf/mine"]
+    assert data_root("la_half", half, {"la": folders["cli"]}) == folders["cli"]
+    assert data_root("other", LeftAtrium(), {"la": folders["cli"]}) is None
+    with pytest.raises(InputError, match="--data la="):
+        data_root("la_half", half, {"la": tmp_path / "nowhere"})
+    config.write_text("data:\n  other: /nowhere\n")
+    with pytest.raises(InputError, match=r"config\.yaml: data\.other"):
+        data_root("other", LeftAtrium(), {})
+    monkeypatch.setenv("SFRBENCH_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(NotReadyError, match="SFRBENCH_DATA"):
+        data_root("la_half", half, {})
+
+
+@pytest.mark.parametrize("dataset", [LeftAtrium(), Decathlon()])
+def test_no_folder_is_not_ready(dataset: LeftAtrium | Decathlon) -> None:
+    with pytest.raises(NotReadyError, match="--data"):
+        dataset.case_lists(None)
+
+
+def _real(name: str) -> Path:
+    base = os.environ.get("SFRBENCH_DATA")
+    shelf = Path(base) if base else Path(__file__).resolve().parents[2].parent / "shared" / "data"
+    if not (shelf / name).is_dir():
+        pytest.skip(f"no real data at {shelf / name}")
+    return shelf / name
+
+
+def test_real_la_equals_a_plain_read() -> None:
+    root = _real("la")
+    train, test = LeftAtrium().case_lists(root)
+    assert train[0] == "06SR5RBREL16DQ6M8LWS"
+    assert train[15] == "5BHTH9RHH3PQT913I59W"
+    for case in (train[0], test[-1]):
+        with h5py.File(la_file(root, case)) as file:
+            image, label = file["image"][:], file["label"][:]
+        read = LeftAtrium().read_case(root, case)
+        assert read.image.tobytes() == ((image - np.mean(image)) / np.std(image)).tobytes()
+        np.testing.assert_array_equal(read.label, label)
+        half = LeftAtrium(downsample=2).read_case(root, case)
+        back, _ = restore(half.label, _info(half))
+        assert back.shape == label.shape
+        assert 2 * (back & label).sum() / (back.sum() + label.sum()) > 0.95
+
+
+def test_real_hippocampus() -> None:
+    root = _real("Task04_Hippocampus")
+    dataset = Decathlon(test_cases=20)
+    train, test = dataset.case_lists(root)
+    assert (len(test), dataset.class_names(root)) == (20, ("background", "Anterior", "Posterior"))
+    case = dataset.read_case(root, test[0])
+    path = root / "labelsTr" / f"{test[0]}.nii.gz"
+    np.testing.assert_array_equal(restore(case.label, _info(case))[0], np.asarray(nib.load(path).dataobj))
+    assert len(train) + 20 == len(list((root / "labelsTr").glob("*.nii.gz")))

@@ -1,0 +1,45 @@
+"""What every test may count on: few threads, no telemetry, no window system, no settings of the user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Read when torch, numpy and mlflow are first imported, so they are set before any test module is.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, str(min(2, os.cpu_count() or 1)))
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ["MPLBACKEND"] = "Agg"
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_user_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A configuration file in the home folder of whoever runs the tests does not change them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real volumes, one folder per dataset: $SFRBENCH_DATA, else ../shared/data."""
+    given = os.environ.get("SFRBENCH_DATA")
+    folder = Path(given).expanduser() if given else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} does not exist; set SFRBENCH_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights_dir() -> Path:
+    """The folder of pretrained weights: $SFRBENCH_WEIGHTS, else ~/.cache/sfrbench/weights."""
+    given = os.environ.get("SFRBENCH_WEIGHTS")
+    folder = Path(given).expanduser() if given else Path.home() / ".cache" / "sfrbench" / "weights"
+    if not folder.is_dir():
+        pytest.skip(f"no pretrained weights: {folder} does not exist; run 'sfrbench weights get lite_medsam'")
+    return folder

@@ -1,0 +1,107 @@
+"""Writers of miniature datasets, one per layout that the dataset components read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel as nib
+import numpy as np
+
+LA_FOLDER = "2018LA_Seg_Training Set"
+
+
+def volume(
+    shape: Sequence[int] = (20, 18, 16), seed: int = 0, classes: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy image float32 and a label uint8 with a box of each foreground class."""
+    rng = np.random.default_rng(seed)
+    label = np.zeros(shape, np.uint8)
+    for k in range(1, classes):
+        label[2 + 4 * k : 6 + 4 * k, 5:12, 3:11] = k
+    image = 40 + 10 * rng.standard_normal(shape) + 30 * label
+    return image.astype(np.float32), label
+
+
+def la_file(root: Path, case: str) -> Path:
+    return root / LA_FOLDER / case / "mri_norm2.h5"
+
+
+def write_la_case(root: Path, case: str, **datasets: Any) -> Path:
+    path = la_file(root, case)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for name, values in datasets.items():
+            file.create_dataset(name, data=values, compression="gzip" if np.size(values) else None)
+    return path
+
+
+def write_la(
+    root: Path, train: Sequence[str] = ("A1", "B2", "C3"), test: Sequence[str] = ("D4",), seed: int = 0
+) -> Path:
+    """The layout of UA-MT."""
+    for number, case in enumerate([*train, *test]):
+        image, label = volume(seed=seed + number)
+        write_la_case(root, case, image=image, label=label)
+    (root / "train.list").write_text("\n".join(train) + "\n", encoding="utf-8")
+    (root / "test.list").write_text("\n".join(test) + "\n", encoding="utf-8")
+    return root
+
+
+def write_nifti(path: Path, values: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(values, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def write_decathlon(
+    root: Path,
+    cases: Sequence[str] = ("c1", "c2", "c3", "c4", "c5"),
+    *,
+    affine: np.ndarray | None = None,
+    classes: int = 3,
+    **changes: Any,
+) -> Path:
+    """The Decathlon's own naming; ``changes`` are laid over dataset.json, a value of None removes a key."""
+    for number, case in enumerate(cases):
+        image, label = volume(seed=number, classes=classes)
+        write_nifti(root / "imagesTr" / f"{case}.nii.gz", image, affine)
+        write_nifti(root / "labelsTr" / f"{case}.nii.gz", label, affine)
+    pairs = [{"image": f"./imagesTr/{c}.nii.gz", "label": f"./labelsTr/{c}.nii.gz"} for c in cases]
+    labels = {str(k): "background" if k == 0 else f"part {k}" for k in range(classes)}
+    manifest = {"modality": {"0": "MRI"}, "labels": labels, "training": pairs, "test": []}
+    return write_manifest(root, manifest, changes)
+
+
+def write_nnunet(
+    root: Path,
+    cases: Sequence[str] = ("n1", "n2", "n3", "n4", "n5"),
+    *,
+    channels: int = 2,
+    ending: str = ".nii.gz",
+) -> Path:
+    """The naming of nnU-Net: one file per channel, classes by name, no list of cases."""
+    for number, case in enumerate(cases):
+        image, label = volume(seed=number)
+        for channel in range(channels):
+            write_nifti(
+                root / "imagesTr" / f"{case}_{channel:04d}{ending}", image * (channel + 1) + channel * label
+            )
+        write_nifti(root / "labelsTr" / f"{case}{ending}", label)
+    names = {str(channel): f"channel {channel}" for channel in range(channels)}
+    manifest = {
+        "channel_names": names,
+        "labels": {"background": 0, "liver": 1},
+        "numTraining": len(cases),
+        "file_ending": ending,
+    }
+    return write_manifest(root, manifest, {})
+
+
+def write_manifest(root: Path, manifest: Mapping[str, Any], changes: Mapping[str, Any]) -> Path:
+    merged = {key: value for key, value in {**manifest, **changes}.items() if value is not None}
+    (root / "dataset.json").write_text(json.dumps(merged), encoding="utf-8")
+    return root

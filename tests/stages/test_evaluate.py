@@ -1,0 +1,120 @@
+"""The evaluate stage, on a tiny store made by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sfrbench.components.protocol.standard import StandardProtocol
+from sfrbench.errors import DataError
+from sfrbench.metrics import METRICS, score_case
+from sfrbench.stages import evaluate
+from sfrbench.stages.context import StageContext
+from sfrbench.store import Artefact, Store
+
+CLASSES = ["background", "anterior", "posterior"]
+SPACING = (1.0, 0.7, 2.0)
+STRICT = StandardProtocol(spacing="mm")
+
+
+def published(store: Store, stage: str, index: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Artefact:
+    folder = store.new_folder()
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    for name, array in arrays.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        np.save(folder / name, array)
+    return store.publish(stage, "0" * 64, folder, {})
+
+
+@pytest.fixture
+def truth() -> dict[str, NDArray[np.uint8]]:
+    rng = np.random.default_rng(0)
+    labels = {case: rng.integers(0, 3, (6, 5, 4)).astype(np.uint8) for case in ("a", "b", "c")}
+    labels["c"][labels["c"] == 2] = 0  # one class absent
+    return labels
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, truth: dict[str, NDArray[np.uint8]]) -> Artefact:
+    entry = {"shape": [6, 5, 4], "spacing": SPACING, "affine": None, "range": [-1, 1], "source": {}}
+    index = {"dataset": "tiny", "classes": CLASSES, "train": ["a"], "test": ["b", "c"]}
+    index["cases"] = dict.fromkeys(truth, entry)
+    labels = {f"labels/{case}.npy": label for case, label in truth.items()}
+    return published(Store(tmp_path), "prepare", index, labels)
+
+
+Rows = list[dict[str, str]]
+
+
+def evaluated(tmp_path: Path, prepare: Artefact, prediction: Artefact) -> tuple[Rows, dict[str, Any]]:
+    out = tmp_path / "out"
+    out.mkdir()
+    inputs = {"prepare": prepare, "prediction": prediction}
+    evaluate.run(StageContext({"protocol": STRICT}, {}, inputs, seed=0, out=out, scratch=tmp_path))
+    with (out / "scores.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return rows, json.loads((out / "ledger.json").read_text(encoding="utf-8"))
+
+
+def test_scores_each_case_class_and_metric(tmp_path: Path, prepare: Artefact, truth: dict[str, Any]) -> None:
+    preds = {case: np.roll(truth[case], 1, axis=0) for case in ("c", "b")}
+    arrays = {f"labels/{case}.npy": pred for case, pred in preds.items()}
+    prediction = published(Store(tmp_path), "predict", {"cases": list(preds)}, arrays)
+    rows, ledger = evaluated(tmp_path, prepare, prediction)
+    assert ledger == {"labels_opened": ["b", "c"], "purpose": "evaluate"}
+    expected = [
+        {
+            "case": case,
+            "class": CLASSES[score.label],
+            "metric": score.metric,
+            "value": "" if np.isnan(score.value) else repr(score.value),
+            "empty_pred": str(score.empty_pred),
+            "empty_gt": str(score.empty_gt),
+        }
+        for case in ("c", "b")
+        for score in score_case(preds[case], truth[case], 3, SPACING, STRICT)
+    ]
+    assert rows == expected
+    absent = [row for row in rows if row["case"] == "c" and row["class"] == "posterior"]
+    assert len(absent) == len(METRICS)
+    assert {(row["value"], row["empty_gt"]) for row in absent} == {("", "True")}
+
+
+def test_probabilities_are_hardened(tmp_path: Path, prepare: Artefact, truth: dict[str, Any]) -> None:
+    probs = np.stack([truth["a"] == label for label in (1, 2)]).astype(np.float16) * np.float16(0.6)
+    prediction = published(Store(tmp_path), "pseudolabel", {"cases": ["a"]}, {"probs/a.npy": probs})
+    rows, ledger = evaluated(tmp_path, prepare, prediction)
+    assert ledger["labels_opened"] == ["a"]
+    assert {float(row["value"]) for row in rows if row["metric"] == "dice"} == {1.0}
+
+
+def test_harden_gives_background_the_rest_and_ties_to_the_lowest() -> None:
+    pairs = [(0.0, 0.0), (0.3, 0.3), (0.5, 0.0), (0.25, 0.5), (0.5, 0.5), (0.2, 0.7)]
+    probs = np.array(pairs, dtype=np.float16).T.reshape(2, 6, 1, 1)
+    assert evaluate.harden(probs, 3).ravel().tolist() == [0, 0, 0, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("index", "arrays", "what"),
+    [
+        (["b"], {"labels/b.npy": np.zeros((6, 5, 3), np.uint8)}, r"case b .*\[6, 5, 3\], the label \[6"),
+        (["b", "c"], {"labels/b.npy": np.zeros((6, 5, 4), np.uint8)}, "case c .*holds no prediction"),
+        (["z"], {"labels/z.npy": np.zeros((6, 5, 4), np.uint8)}, "case z .*no such case"),
+        (["b"], {"labels/b.npy": np.full((6, 5, 4), 3, np.uint8)}, r"case b .*not 0\.\.2"),
+        (["b"], {"labels/b.npy": np.zeros((6, 5, 4), np.float32)}, "case b .*float32"),
+        (["b"], {"probs/b.npy": np.zeros((3, 6, 5, 4), np.float16)}, "case b .*2 foreground channels"),
+        (["b"], {"probs/b.npy": np.full((2, 6, 5, 4), np.nan, np.float16)}, "case b .*not finite"),
+    ],
+)
+def test_faults_name_the_case(
+    tmp_path: Path, prepare: Artefact, index: list[str], arrays: dict[str, NDArray[Any]], what: str
+) -> None:
+    prediction = published(Store(tmp_path), "predict", {"cases": index}, arrays)
+    with pytest.raises(DataError, match=what):
+        evaluated(tmp_path, prepare, prediction)

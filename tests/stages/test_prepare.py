@@ -1,0 +1,129 @@
+"""prepare: what it writes, and how it goes on after a kill or a broken case."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfrbench.components.base import Case, Dataset
+from sfrbench.components.dataset.la import LeftAtrium
+from sfrbench.components.dataset.phantom import Phantom
+from sfrbench.errors import DataError, NotReadyError
+from sfrbench.stages import prepare
+from sfrbench.stages.context import StageContext
+from sfrbench.store import Store
+from sfrbench.volumes import Volumes
+from tests.data_writers import la_file, volume, write_la, write_la_case
+
+
+def context(tmp_path: Path, dataset: Dataset, root: Path | None = None, out: str = "out") -> StageContext:
+    for name in (out, "scratch"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    return StageContext({"dataset": dataset}, {}, {}, 0, tmp_path / out, tmp_path / "scratch", data_root=root)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_artefact_is_read_back_by_volumes(tmp_path: Path) -> None:
+    dataset = Phantom(shape=(16, 16, 16), train_cases=3, test_cases=2)
+    store = Store(tmp_path / "store")
+    folder = store.new_folder()
+    ctx = StageContext({"dataset": dataset}, {}, {}, 0, folder, store.scratch("prepare", "k"))
+    prepare.run(ctx)
+    assert ctx.notes["cases"] == 5
+    volumes = Volumes(store.publish("prepare", "k", folder, {}))
+    assert volumes.classes == ("background", "organ")
+    assert (volumes.train, volumes.test) == dataset.case_lists(None)
+    for case in (*volumes.train, *volumes.test):
+        read = dataset.read_case(None, case)
+        image = volumes.image(case)
+        np.testing.assert_array_equal(image, read.image)
+        np.testing.assert_array_equal(volumes.labels([case], "evaluate")[case], read.label)
+        assert image.flags.c_contiguous
+        info = volumes.case(case)
+        assert info.shape == (16, 16, 16)
+        assert info.range == pytest.approx(tuple(np.percentile(image, [0.5, 99.5])))
+
+
+def test_generated_data_need_no_folder_and_others_do(tmp_path: Path) -> None:
+    with pytest.raises(NotReadyError, match="--data"):
+        prepare.run(context(tmp_path, LeftAtrium()))
+
+
+class _Kill(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+class _Dying(LeftAtrium):
+    """Dies on the third case; counts what it reads."""
+
+    def read_case(self, root: Path | None, case: str) -> Case:
+        READ.append(case)
+        if case == "C3" and len(READ) <= 3:
+            raise _Kill
+        return super().read_case(root, case)
+
+
+READ: list[str] = []
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    root = write_la(tmp_path / "la")
+    whole = context(tmp_path / "whole", LeftAtrium(), root)
+    prepare.run(whole)
+    READ.clear()
+    with pytest.raises(_Kill):
+        prepare.run(context(tmp_path / "cut", _Dying(), root))
+    kept = tmp_path / "cut" / "scratch"
+    (kept / "images" / "C3.tmp").write_bytes(b"half a file")  # what a kill in the middle of a write leaves
+    np.save(kept / "images" / "C3.npy", np.zeros(3))  # an image without its marker does not count
+    again = context(tmp_path / "cut", _Dying(), root, out="out2")
+    prepare.run(again)
+    assert READ == ["A1", "B2", "C3", "C3", "D4"]
+    first, second = contents(whole.out), contents(again.out)
+    index = json.loads(second.pop("index.json"))
+    assert {**json.loads(first.pop("index.json")), "dataset": "_Dying"} == index
+    assert first == second
+
+
+def test_broken_cases_come_together_and_the_others_are_kept(tmp_path: Path) -> None:
+    root = write_la(tmp_path / "la")
+    la_file(root, "A1").write_bytes(b"no HDF5")
+    la_file(root, "D4").unlink()
+    seen: list[tuple[int, int]] = []
+    ctx = context(tmp_path, LeftAtrium(), root)
+    ctx = StageContext(
+        ctx.components,
+        {},
+        {},
+        0,
+        ctx.out,
+        ctx.scratch,
+        data_root=root,
+        progress=lambda d, t, **_: seen.append((d, t)),
+    )
+    with pytest.raises(DataError) as caught:
+        prepare.run(ctx)
+    assert [problem.where.split(",")[0] for problem in caught.value.problems] == ["case A1", "case D4"]
+    assert not list(ctx.out.iterdir())
+    assert sorted(path.stem for path in (ctx.scratch / "cases").iterdir()) == ["B2", "C3"]
+    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    for number, case in ((0, "A1"), (3, "D4")):
+        image, label = volume(seed=number)
+        write_la_case(root, case, image=image, label=label)
+    prepare.run(ctx)
+    assert (ctx.out / "index.json").is_file()
+
+
+def test_empty_foreground_is_a_warning(tmp_path: Path) -> None:
+    root = write_la(tmp_path / "la")
+    image, label = volume()
+    write_la_case(root, "B2", image=image, label=np.zeros_like(label))
+    ctx = context(tmp_path, LeftAtrium(), root)
+    prepare.run(ctx)
+    assert ctx.notes["warnings"] == {"B2": ["the label has no foreground voxel"]}

@@ -1,0 +1,235 @@
+"""Whole experiments in profile smoke: run, reuse, fail, go on, resume after kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfrbench.store import Store, sha256_of
+
+SPEC = """\
+title: Small
+dataset: {name: phantom, labeled: 2, train_cases: 4, test_cases: 2, shape: [32, 32, 16]}
+protocol: strict
+base: {stitch: grid, foundation: sam_toy, finetune: lora, backbone: vnet, ssl: mean_teacher}
+arms:
+  - {name: mt}
+  - {name: sfr_ft, stages: [finetune, predict, evaluate]}
+  - {name: sfr_mt, pseudo: offline}
+report:
+  - {table: results}
+  - {pairs: [[sfr_mt, mt]]}
+  - {pseudo_labels: true}
+  - {montage: 1}
+"""
+
+
+def cli(*arguments: str, cwd: Path, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "sfrbench", *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment())
+    if check is not None:
+        assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "small.yaml").write_text(SPEC)
+    done = cli("run", "small.yaml", "--profile", "smoke", cwd=folder)
+    yield folder, done.stdout
+
+
+def test_a_run_ends_with_a_report(finished: tuple[Path, str]) -> None:
+    folder, output = finished
+    page = folder / "runs" / "reports" / "small" / "smoke" / "index.html"
+    assert "report: runs/reports/small/smoke/index.html" in output
+    text = page.read_text(encoding="utf-8")
+    assert "smoke" in text
+    assert (page.parent / "provenance.json").is_file()
+    assert "new: the first finetune here" in output
+
+
+def test_the_second_run_does_nothing(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    again = cli("run", "small.yaml", "--profile", "smoke", cwd=folder)
+    assert "nodes: 0 ran, 14 reused, 0 failed, 0 blocked" in again.stdout
+    counts = json.loads(cli("plan", "small.yaml", "--profile", "smoke", "--json", cwd=folder).stdout)
+    assert (counts["to_run"], counts["reused"], counts["cells"]) == (0, counts["nodes"], 3)
+    assert counts["naive_nodes"] > counts["nodes"]
+
+
+def test_a_change_says_why_it_runs(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    changed = cli("run", "small.yaml", "--profile", "smoke", "--set", "ssl.w_pl=0.5", cwd=folder)
+    assert "w_pl 1.0 → 0.5" in changed.stdout
+    assert "nodes: 3 ran" in changed.stdout  # retrain, predict, evaluate of sfr_mt
+
+
+def test_results_are_tidy(finished: tuple[Path, str]) -> None:
+    import pandas as pd
+
+    folder, _ = finished
+    cli("results", "small.yaml", "--profile", "smoke", "--out", "r.csv", cwd=folder)
+    cli("results", "small.yaml", "--profile", "smoke", "--format", "parquet", "--out", "r.parquet", cwd=folder)
+    frame = pd.read_csv(folder / "r.csv")
+    assert set(frame["arm"]) == {"mt", "sfr_ft", "sfr_mt"}
+    assert set(frame["subset"]) == {"test", "unlabelled"}
+    assert len(frame[frame["subset"] == "test"]) == 3 * 2 * 7  # arms, cases, metrics
+    assert len(pd.read_parquet(folder / "r.parquet")) == len(frame)
+
+
+def test_mlflow_has_the_experiment(finished: tuple[Path, str]) -> None:
+    from mlflow import MlflowClient
+
+    folder, _ = finished
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("small [smoke]")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if run.data.tags["sfrbench.role"] == "experiment"]
+    cells = [run for run in runs if run.data.tags["sfrbench.role"] == "cell"]
+    assert len(parents) == 1
+    assert {run.data.tags["mlflow.parentRunId"] for run in cells} == {parents[0].info.run_id}
+    sfr = next(run for run in cells if run.data.params["arm"] == "sfr_mt")
+    assert sfr.data.params["ssl"] == "mean_teacher"
+    assert any(name.startswith("result/dice") for name in sfr.data.metrics)
+    assert client.get_metric_history(sfr.info.run_id, "retrain/loss")
+    assert any(item.path == "retrain" for item in client.list_artifacts(sfr.info.run_id))
+
+
+def test_tracking_that_fails_does_not_fail_the_run(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SPEC.split("arms:")[0].replace("mean_teacher", "supervised"))
+    done = cli(
+        "run", "small.yaml", "--profile", "smoke", "--tracking-uri", "sqlite:////nowhere/x.db", cwd=tmp_path
+    )
+    assert "report:" in done.stdout
+
+
+def test_one_broken_arm_does_not_stop_the_others(tmp_path: Path) -> None:
+    """An arm whose training diverges fails alone; the report says so and the exit status is 1."""
+    text = SPEC.replace("  - {name: mt}\n", "  - {name: mt, ssl.optim.lr: 1.0, ssl.optim.clip: 1e30, ssl.steps: 60}\n")
+    text = text.replace("{name: mt,", "{name: mt, ssl.optim.optimiser: sgd, ssl.optim.schedule: constant,")
+    (tmp_path / "small.yaml").write_text(text)
+    done = cli("run", "small.yaml", "--profile", "smoke", cwd=tmp_path, check=None)
+    if done.returncode == 0:
+        pytest.skip("the toy did not diverge")
+    assert done.returncode == 1
+    assert "FAILED mt seed 0: retrain" in done.stderr
+    assert "sfr_mt" not in done.stderr
+
+
+def test_a_damaged_input_fails_its_cells_only(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SPEC)
+    cli("run", "small.yaml", "--profile", "smoke", cwd=tmp_path)
+    store = tmp_path / "runs" / "store"
+    model = next((store / "retrain").glob("*/model.safetensors"))
+    model.write_bytes(model.read_bytes()[:-4] + b"\0\0\0\1")
+    for stage in ("predict", "evaluate"):
+        for folder in (store / stage).iterdir():
+            __import__("shutil").rmtree(folder)
+    done = cli("run", "small.yaml", "--profile", "smoke", cwd=tmp_path, check=1)
+    assert "missing or damaged" in done.stderr
+    assert "delete the folder" in done.stderr
+    assert done.stderr.count("FAILED") == 1
+    assert "report:" in done.stdout
+
+
+def test_dry_run_runs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SPEC)
+    done = cli("run", "small.yaml", "--profile", "smoke", "--dry-run", cwd=tmp_path)
+    assert "14 to run" in done.stdout
+    assert not (tmp_path / "runs" / "store").exists()
+
+
+def _kill_during(folder: Path, stage: str, profile: list[str]) -> None:
+    """Start a run and kill -9 it once ``stage`` has written a checkpoint."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sfrbench", "run", "small.yaml", *profile],
+        cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    partial = folder / "runs" / "store" / "partial"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(path.is_file() for path in partial.glob(f"{stage}-*/*")):
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, f"the run ended before a checkpoint of {stage} was seen"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("stage", ["finetune", "retrain"])
+def test_kill_and_resume_gives_the_same_bits(tmp_path: Path, stage: str) -> None:
+    text = SPEC.replace("  - {name: mt}\n", "").replace("  - {pairs: [[sfr_mt, mt]]}\n", "")
+    options = ["--profile", "smoke", "--set", "finetune.steps=40", "--set", "ssl.steps=40"]
+    options += ["--set", "finetune.checkpoint_every=5", "--set", "ssl.checkpoint_every=5"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+        (folder / "small.yaml").write_text(text)
+    cli("run", "small.yaml", *options, cwd=whole)
+    _kill_during(killed, stage, options)
+    done = cli("run", "small.yaml", *options, cwd=killed)
+    assert "resumes: it was interrupted before" in done.stdout
+    assert _contents(whole) == _contents(killed)
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """Every artefact's files and hashes, without what tells of time."""
+    store = Store(folder / "runs" / "store")
+    found = {}
+    for stage in ("prepare", "finetune", "pseudolabel", "retrain", "predict", "evaluate"):
+        for record in store.records(stage):
+            for name in record["files"]:
+                if name.endswith((".npy", ".safetensors", "scores.csv", "history.csv", "model.json")):
+                    place = store.folder(stage, record["key"]) / name
+                    found[f"{stage}/{record['key']}/{name}"] = sha256_of(place)
+    assert found
+    return found
+
+
+def test_broken_volume_is_a_failed_cell_with_one_message(tmp_path: Path) -> None:
+    from tests import data_writers
+
+    root = data_writers.decathlon(tmp_path / "own", cases=4, shape=(32, 32, 16))
+    bad = sorted((root / "imagesTr").glob("*.nii.gz"))[0]
+    data_writers.spoil_with_nan(bad)
+    text = SPEC.replace(
+        "{name: phantom, labeled: 2, train_cases: 4, test_cases: 2, shape: [32, 32, 16]}",
+        "{name: decathlon, labeled: 1, test_cases: 1}",
+    )
+    (tmp_path / "small.yaml").write_text(text.replace("pseudo: offline", "pseudo: none"))
+    done = cli(
+        "run", "small.yaml", "--profile", "cpu", "--data", f"decathlon={root}", cwd=tmp_path, check=None
+    )
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert bad.name.split(".")[0].replace("_0000", "") in done.stderr
+    assert np.isnan is not None
+
+
+def test_run_refuses_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SFRBENCH_DATA", raising=False)
+    done = cli("run", "la_scarce", "--profile", "cpu", cwd=tmp_path, check=2)
+    assert "not ready here" in done.stderr
+    assert "--data la" in done.stderr
+    assert not (tmp_path / "runs" / "store").exists()
+    sound = cli("validate", "la_scarce", "--profile", "cpu", cwd=tmp_path)
+    assert "sound" in sound.stdout
+    assert "not ready here" in sound.stdout

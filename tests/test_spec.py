@@ -1,0 +1,126 @@
+"""Specifications: what is right is read, what is wrong is named with its place and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sfrbench.catalog import Catalog
+from sfrbench.errors import InputError
+from sfrbench.plan import Plan, build_plan
+from sfrbench.spec import read_spec
+
+GOOD = """\
+title: A test
+dataset: {name: phantom, labeled: 2}
+protocol: strict
+base: {stitch: grid, foundation: sam_toy, finetune: lora, backbone: vnet, ssl: mean_teacher}
+arms:
+  - {name: sup, label: Supervised, ssl: supervised}
+  - {name: mt, ssl.lambda_cons: 0.2}
+  - {name: sfr, pseudo: offline}
+seeds: [0, 1]
+"""
+
+
+def plan_of(tmp_path: Path, text: str, profile: str = "smoke", sets: tuple[str, ...] = ()) -> Plan:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text, encoding="utf-8")
+    return build_plan(read_spec(path, profile, sets), Catalog.read(), lambda dataset: "none")
+
+
+def faults(tmp_path: Path, text: str, **options: object) -> str:
+    with pytest.raises(InputError) as caught:
+        plan_of(tmp_path, text, **options)  # type: ignore[arg-type]
+    return str(caught.value).replace(f"{tmp_path}/", "")
+
+
+def test_a_sound_specification(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, GOOD)
+    assert [cell.title for cell in plan.cells] == [
+        "sup seed 0", "sup seed 1", "mt seed 0", "mt seed 1", "sfr seed 0", "sfr seed 1",
+    ]  # fmt: skip
+    assert plan.cells[0].label == "Supervised"
+
+
+#: Name, the line to put in place of another (or to append), and what the message must hold.
+BROKEN = [
+    ("unknown key", ("seeds: [0, 1]", "sedes: [0, 1]"), ["spec.yaml:9:1", "no field 'sedes'", "'seeds'"]),
+    ("duplicate key", ("title: A test", "title: A\ntitle: B"), ["spec.yaml:2:1", "duplicate key"]),
+    ("no title", ("title: A test\n", ""), ["'title' is missing"]),
+    ("no dataset", ("dataset: {name: phantom, labeled: 2}\n", ""), ["'dataset' is missing"]),
+    ("bad yaml", ("seeds: [0, 1]", "seeds: [0, 1"), ["spec.yaml:"]),
+    ("not a mapping", (GOOD, "- a\n- b\n"), ["spec.yaml:1:1", "must hold a mapping"]),
+    ("unknown component", ("stitch: grid", "stitch: gird"), ["spec.yaml:4:8", "no component 'gird'", "'grid'"]),
+    ("unknown kind", ("stitch: grid", "stich: grid"), ["spec.yaml:4:8", "'stich' is no kind", "'stitch'"]),
+    ("unknown field", ("ssl.lambda_cons", "ssl.lamda_cons"), ["spec.yaml:7:16", "lamda_cons", "'lambda_cons'"]),
+    ("above a bound", ("lambda_cons: 0.2", "lambda_cons: -3"), ["spec.yaml:7:16", "-3 is below the bound"]),
+    ("wrong type", ("labeled: 2", "labeled: two"), ["spec.yaml:2:26", "labeled", "integer", '"two"']),
+    ("zero labelled", ("labeled: 2", "labeled: 0"), ["spec.yaml:2:26", "0 is below the bound 1"]),
+    ("unknown switch value", ("pseudo: offline", "pseudo: ofline"), ["spec.yaml:8:17", "'offline'"]),
+    ("unknown stage", ("pseudo: offline", "stages: [fintune]"), ["no stage 'fintune'", "'finetune'"]),
+    ("arm twice", ("name: mt,", "name: sup,"), ["spec.yaml:7:5", "given twice"]),
+    ("arm without name", ("{name: sfr, pseudo", "{label: sfr, pseudo"), ["an arm needs a name"]),
+    ("no seeds", ("[0, 1]", "[]"), ["seeds"]),
+    ("seed is text", ("[0, 1]", "[zero]"), ["spec.yaml:9:9", "seeds.0", "integer"]),
+    ("unknown axis field", ("seeds:", "axes: {stitch.scael: [1]}\nseeds:"), ["scael", "'scale'"]),
+    ("axis out of bounds", ("seeds:", "axes: {ssl.ema: [0.9, 1.5]}\nseeds:"), ["ssl.ema", "1.5 is not below"]),
+    ("empty axis", ("seeds:", "axes: {ssl.ema: []}\nseeds:"), ["an axis needs a list"]),
+    ("axis value twice", ("seeds:", "axes: {ssl.ema: [0.9, 0.9]}\nseeds:"), ["given twice"]),
+    ("tied axes", ("seeds:", 'axes: {"ssl.ema, ssl.w_pl": [[0.9]]}\nseeds:'), ["tied axes need 2"]),
+    ("exclusion of nothing", ("seeds:", "exclude: [{when: {x: 1}, reason: r}]\nseeds:"), ["no axis 'x'"]),
+    ("exclusion without reason", ("seeds:", "exclude: [{when: {arm: mt}}]\nseeds:"), ["'exclude.0.reason' is missing"]),
+    ("report of no axis", ("seeds:", "report: [{curve: {x: stitch.scale, y: dice}}]\nseeds:"), ["no axis 'stitch.scale'"]),
+    ("report of no arm", ("seeds:", "report: [{pairs: [[sfr, mtt]]}]\nseeds:"), ["no arm 'mtt'", "'mt'"]),
+    ("report of two things", ("seeds:", "report: [{kde: dice, montage: 1}]\nseeds:"), ["exactly one of"]),
+    ("unknown profile", ("seeds:", "profiles: {gpu: {}}\nseeds:"), ["gpu"]),
+    ("field that nothing has", ("ssl: mean_teacher}", "ssl: mean_teacher, stitch.foo: 1}"), ["stitch.foo"]),
+    ("given twice in base", ("seeds:", "seeds: [0]\nseeds:"), ["duplicate key"]),
+    ("no ssl", (", ssl: mean_teacher}", "}"), ["no ssl is chosen"]),
+    ("patch for V-Net", ("labeled: 2}", "labeled: 2, patch: [30, 32, 16]}"), []),
+    ("val scored without val", ("seeds:", "x: 1\nseeds:"), ["no field 'x'"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "wanted"), [(b[1], b[2]) for b in BROKEN], ids=[b[0] for b in BROKEN])
+def test_broken_specifications(tmp_path: Path, change: tuple[str, str], wanted: list[str]) -> None:
+    assert change[0] in GOOD
+    text = GOOD.replace(change[0], change[1], 1)
+    profile = "paper" if "patch" in change[1] else "smoke"
+    message = faults(tmp_path, text, profile=profile)
+    for part in wanted:
+        assert part in message
+    assert "Traceback" not in message
+
+
+def test_every_fault_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("stitch: grid", "stitch: gird").replace("0.2", "-1").replace("labeled: 2", "labeled: 0")
+    message = faults(tmp_path, text)
+    assert "gird" in message
+    assert "-1 is below" in message
+    assert "0 is below the bound 1" in message
+
+
+def test_yaml_traps_are_read_as_written(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, GOOD.replace("seeds:", "axes: {ssl.optim.lr: [1e-4, 1e-3]}\nseeds:"))
+    assert sorted({cell.axes["ssl.optim.lr"] for cell in plan.cells}) == [1e-4, 1e-3]
+
+
+def test_set_is_the_strongest(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, GOOD, sets=("ssl.lambda_cons=0.5", "seeds=[7]"))
+    lambdas = [cell.components["ssl"].component.model_dump().get("lambda_cons") for cell in plan.cells]
+    assert lambdas == [None, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("option", ["ssl.lamda=1", "nonsense", "ssl.ema=2", "stages=x", "seeds=[a]"])
+def test_a_wrong_set_is_named(tmp_path: Path, option: str) -> None:
+    assert "--set" in faults(tmp_path, GOOD, sets=(option,))
+
+
+def test_an_unreadable_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_spec(tmp_path / "missing.yaml", "smoke")
+    (tmp_path / "latin.yaml").write_bytes(b"title: \xe9\n")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_spec(tmp_path / "latin.yaml", "smoke")
