@@ -85,14 +85,18 @@ class Card(Settings):
         except ValidationError as error:
             found += [
                 Problem(
-                    self._document.where("preset", *fault["loc"]), f"preset: {describe(fault)}", hint(fault, cls)
+                    self._document.where("preset", *fault["loc"]),
+                    f"preset: {describe(fault)}",
+                    hint(fault, cls),
                 )
                 for fault in error.errors()
             ]
         for path in self.search:
             if not field_exists(cls, path):
                 where = self._document.where("search", path)
-                found.append(Problem(where, f"search: no field '{path}'", did_you_mean(path, field_paths(cls))))
+                found.append(
+                    Problem(where, f"search: no field '{path}'", did_you_mean(path, field_paths(cls)))
+                )
         return found
 
 

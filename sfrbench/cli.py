@@ -62,7 +62,9 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--profile", default="paper", show_default=True, help="paper, cpu or smoke"),
         click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
         click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="override one choice"),
-        click.option("--data", callback=_pairs, multiple=True, metavar="NAME=DIR", help="where a dataset lies"),
+        click.option(
+            "--data", callback=_pairs, multiple=True, metavar="NAME=DIR", help="where a dataset lies"
+        ),
         click.option(
             "--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards"
         ),
@@ -320,7 +322,9 @@ def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) ->
     store = experiment.store
     done = [cell for cell in experiment.plan.cells if all(store.has(*link) for link in cell.nodes.values())]
     logged = tracker.log_cells(experiment.plan, store, done)
-    click.echo(f"{logged} cells logged to {uri}, {len(done) - logged} were there, {tracker.broken or 'no fault'}")
+    click.echo(
+        f"{logged} cells logged to {uri}, {len(done) - logged} were there, {tracker.broken or 'no fault'}"
+    )
     sys.exit(FAILED if tracker.broken else 0)
 
 

@@ -25,7 +25,9 @@ def register(main: click.Group, data: click.Group, weights: click.Group) -> None
 
 
 def _data_option(function: Any) -> Any:
-    return click.option("--data", "data", multiple=True, metavar="NAME=DIR", help="where a dataset lies")(function)
+    return click.option("--data", "data", multiple=True, metavar="NAME=DIR", help="where a dataset lies")(
+        function
+    )
 
 
 def _machine(data: Sequence[str], workspace: Path = Path("runs")) -> Machine:
@@ -202,7 +204,9 @@ def doctor(data: Sequence[str]) -> None:
 
     facts = environment()
     click.echo(f"sfrbench {facts['sfrbench']} {git_state().get('commit', '')[:10]}  Python {facts['python']}")
-    click.echo(f"platform  {facts['platform']}, {facts['cpus']} CPUs, torch threads {torch.get_num_threads()}")
+    click.echo(
+        f"platform  {facts['platform']}, {facts['cpus']} CPUs, torch threads {torch.get_num_threads()}"
+    )
     for name, version in facts["packages"].items():
         click.echo(f"  {name} {version}")
     if torch.cuda.is_available():

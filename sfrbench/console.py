@@ -14,7 +14,7 @@ from sfrbench.plan import Node, Plan
 
 def named(node: Node) -> str:
     """``retrain 81aa2c03 mean_teacher seed 1``."""
-    main = {"prepare": "dataset", "finetune": "finetune", "retrain": "ssl"}.get(node.stage)
+    main = {"prepare": "dataset", "finetune": "finetune", "retrain": "ssl"}.get(node.stage, "")
     parts = [node.stage, node.key[:8]]
     if main in node.components:
         parts.append(node.components[main].card.name)
@@ -67,7 +67,9 @@ class RichListener:
         self.part = self.progress.add_task(named(node), total=None)
 
     def node_progress(self, node: Node, done: int, total: int, values: dict[str, float]) -> None:
-        self.progress.update(self.part, completed=done, total=total, description=f"{named(node)}{_values(values)}")
+        self.progress.update(
+            self.part, completed=done, total=total, description=f"{named(node)}{_values(values)}"
+        )
 
     def node_ended(self, outcome: Outcome, index: int, total: int) -> None:
         if self.part is not None:

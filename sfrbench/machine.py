@@ -86,7 +86,11 @@ class Machine:
         except SfrbenchError as error:
             return list(error.problems)
         except OSError as error:
-            return [Problem(f"data {name}", f"{error.strerror}: {error.filename}", f"see 'sfrbench data check {name}'")]
+            return [
+                Problem(
+                    f"data {name}", f"{error.strerror}: {error.filename}", f"see 'sfrbench data check {name}'"
+                )
+            ]
         return []
 
     def torch_device(self) -> str:
@@ -118,7 +122,17 @@ def has_gpu() -> bool:
 
 def environment() -> dict[str, Any]:
     """Versions and hardware, for records and reports. Never imports what it names."""
-    packages = ("torch", "numpy", "scipy", "segment-anything", "peft", "mlflow", "optuna", "nibabel", "pandas")
+    packages = (
+        "torch",
+        "numpy",
+        "scipy",
+        "segment-anything",
+        "peft",
+        "mlflow",
+        "optuna",
+        "nibabel",
+        "pandas",
+    )
     versions = {}
     for name in packages:
         try:

@@ -96,16 +96,16 @@ class Plan:
         for cells in groups.values():
             names = [cell.title.rpartition(" seed ")[0] for cell in cells]
             if len(names) > 1:
-                found[f"{' = '.join(names[:6])}: the same work, so what differs between them has no effect"] = None
+                found[
+                    f"{' = '.join(names[:6])}: the same work, so what differs between them has no effect"
+                ] = None
         return list(found)
 
 
 class _Graph:
     """Makes nodes, each once."""
 
-    def __init__(
-        self, nodes: dict[Link, Node], profile: str, fingerprint: Callable[[Resolved], str]
-    ) -> None:
+    def __init__(self, nodes: dict[Link, Node], profile: str, fingerprint: Callable[[Resolved], str]) -> None:
         self.nodes = nodes
         self.profile = profile
         self.fingerprint = fingerprint
@@ -192,7 +192,7 @@ def _axis_layers(spec: Spec, index: int) -> list[Layer]:
                 choices.update({path: value["name"], **rest} if "name" in value else rest)
             else:
                 choices[path] = value
-        layers.append(Layer(choices, {path: axis.where for path in choices}))
+        layers.append(Layer(choices, dict.fromkeys(choices, axis.where)))
     return layers
 
 
@@ -277,7 +277,9 @@ class _ArmResolver:
             self._memo[memo] = True
             self.resolver.conflicts(components, self.where)
             if score == "val" and dataset.val == 0:
-                self.resolver.add(self.where, "score: val needs validation cases", "set dataset.val to 1 or more")
+                self.resolver.add(
+                    self.where, "score: val needs validation cases", "set dataset.val to 1 or more"
+                )
         protocol = cast(Protocol, components["protocol"].component)
         return _Point(components, pseudo, score, dataset, protocol)
 
@@ -404,12 +406,16 @@ def _predict(graph: _Graph, point: _Point, nodes: Mapping[str, Link], model: str
         settings["checkpoint"] = protocol.checkpoint
     else:
         settings["sam_stride"] = list(protocol.sam_stride) if protocol.sam_stride else _sam_stride(point)
-    kinds = ("backbone", "protocol") if model == "retrain" else ("stitch", "foundation", "finetune", "protocol")
+    kinds = (
+        ("backbone", "protocol") if model == "retrain" else ("stitch", "foundation", "finetune", "protocol")
+    )
     inputs = {"prepare": nodes["prepare"], "model": nodes[model]}
     return graph.node("predict", _some(point, *kinds), settings, inputs, None, {})
 
 
 def _evaluate(graph: _Graph, point: _Point, nodes: Mapping[str, Link], source: str) -> Link:
-    keyed = {"protocol": _without(point.components["protocol"].component.key_settings(), Protocol.predict_fields)}
+    keyed = {
+        "protocol": _without(point.components["protocol"].component.key_settings(), Protocol.predict_fields)
+    }
     inputs = {"prepare": nodes["prepare"], "prediction": nodes[source]}
     return graph.node("evaluate", _some(point, "protocol"), {}, inputs, None, keyed)

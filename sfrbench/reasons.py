@@ -22,7 +22,7 @@ class Reasons:
         """One line, such as ``new: ssl.lambda_cons 0.1 → 0.2``."""
         failure = self.store.failure(node.stage, node.key)
         scratch = self.store.scratch(node.stage, node.key)
-        mine = flatten(node.described())
+        mine = flatten(_comparable(node.described()))
         seen = self._seen.setdefault(
             node.stage, [flatten(_comparable(record)) for record in self.store.records(node.stage)]
         )
@@ -42,7 +42,7 @@ class Reasons:
 
 
 def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("stage", "stage_version", "components", "settings", "inputs", "seed")
+    names = ("stage_version", "components", "settings", "inputs", "seed")
     return {name: record.get(name) for name in names}
 
 
@@ -58,15 +58,28 @@ def flatten(value: Any, at: str = "") -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """``path old → new`` for each difference; names and stage prefixes are left out."""
-    found = []
+    """``path old → new`` for each difference; a swapped component counts as one."""
+    found: dict[str, None] = {}
+    swapped = {kind for kind in _kinds(old) | _kinds(new) if _class(old, kind) != _class(new, kind)}
     for path in sorted(old.keys() | new.keys()):
         a, b = old.get(path, "—"), new.get(path, "—")
-        if a == b or path.endswith(".name") and path.startswith("components."):
+        group, _, rest = path.partition(".")
+        kind = rest.partition(".")[0]
+        if a == b or (group == "components" and rest == f"{kind}.name" and kind not in swapped):
             continue
-        shown = path.removeprefix("components.").removeprefix("settings.")
-        if path.startswith("inputs."):
-            found.append(f"other {path.removeprefix('inputs.')}")
+        if group == "components" and kind in swapped:
+            names = [side.get(f"components.{kind}.name", "none") for side in (old, new)]
+            found[f"{kind} {names[0]} → {names[1]}"] = None
+        elif group == "inputs":
+            found[f"other {kind}"] = None
         else:
-            found.append(f"{shown} {a} → {b}")
-    return found
+            found[f"{rest or group} {a} → {b}"] = None
+    return list(found)
+
+
+def _kinds(flat: Mapping[str, Any]) -> set[str]:
+    return {path.split(".")[1] for path in flat if path.startswith("components.")}
+
+
+def _class(flat: Mapping[str, Any], kind: str) -> Any:
+    return flat.get(f"components.{kind}.class")

@@ -124,7 +124,9 @@ class Resolver:
                 found = [name for name in origin if path == name or path.startswith(f"{name}.")]
                 where = origin[found[0]] if found else place
                 text = describe(fault)
-                self.add(where, f"{kind}.{text}" if path else f"{kind}: {text}", hint(fault, card.component_class))
+                self.add(
+                    where, f"{kind}.{text}" if path else f"{kind}: {text}", hint(fault, card.component_class)
+                )
             return None
         self._known[memo] = Resolved.of(component, card)
         return self._known[memo]
@@ -139,18 +141,26 @@ class Resolver:
                     known = {name for card in cards for name in field_paths(card.component_class)}
                     name = path.partition(".")[2]
                     self.add(
-                        layer.where(path), f"{path}: no {kind} used here has a field '{name}'", did_you_mean(name, known)
+                        layer.where(path),
+                        f"{path}: no {kind} used here has a field '{name}'",
+                        did_you_mean(name, known),
                     )
 
     def _names(self, kind: str) -> list[str]:
-        return sorted({known.removeprefix(f"{kind}/") for known, _ in self._known if known.startswith(f"{kind}/")})
+        return sorted(
+            {known.removeprefix(f"{kind}/") for known, _ in self._known if known.startswith(f"{kind}/")}
+        )
 
     def conflicts(self, cell: Mapping[str, Resolved], where: str) -> None:
         """Combinations that make no sense, each with its reason."""
         components = {kind: resolved.component for kind, resolved in cell.items()}
         for kind, resolved in cell.items():
             for reason in resolved.component.conflicts(components):
-                self.add(where, f"{kind} {resolved.card.name}: {reason}", "change the one or the other, or exclude it")
+                self.add(
+                    where,
+                    f"{kind} {resolved.card.name}: {reason}",
+                    "change the one or the other, or exclude it",
+                )
 
     def add(self, where: str, what: str, remedy: str = "") -> None:
         """Note a problem, once."""

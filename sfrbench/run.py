@@ -128,7 +128,9 @@ def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None
     else:
         from sfrbench.executors.node import Worker
 
-        run_inline(plan, Worker.of(store, experiment.machine, experiment.profile), listener, on_cell, outcomes)
+        run_inline(
+            plan, Worker.of(store, experiment.machine, experiment.profile), listener, on_cell, outcomes
+        )
     tracker.log_cells(plan, store, finished)
     _write_journal(experiment, outcomes, started, tracker.broken)
     return outcomes

@@ -371,12 +371,16 @@ class _Reader:
                 self.problems[index] = Problem(f"--set {text}", old.what, old.hint)
         return seeds, Layer(choices, {path: f"--set {path}" for path in choices}, soft=True)
 
-    def check_exclusions(self, exclude: Sequence[Exclusion], arms: Sequence[Arm], axes: Sequence[Axis]) -> None:
+    def check_exclusions(
+        self, exclude: Sequence[Exclusion], arms: Sequence[Arm], axes: Sequence[Axis]
+    ) -> None:
         known = ["arm", *(path for axis in axes for path in axis.paths)]
         for index, entry in enumerate(exclude):
             for path in entry.when:
                 if path not in known:
-                    self.fault(("exclude", index, "when", path), f"no axis '{path}'", did_you_mean(path, known))
+                    self.fault(
+                        ("exclude", index, "when", path), f"no axis '{path}'", did_you_mean(path, known)
+                    )
             names = entry.when.get("arm", [])
             for name in [names] if isinstance(names, str) else names:
                 if name not in [arm.name for arm in arms]:
@@ -389,7 +393,9 @@ class _Reader:
         for index, item in enumerate(items):
             at: Where = ("report", index)
             if item.rows not in ("arm", *paths):
-                self.fault((*at, "rows"), f"rows: no axis '{item.rows}'", did_you_mean(item.rows, ["arm", *paths]))
+                self.fault(
+                    (*at, "rows"), f"rows: no axis '{item.rows}'", did_you_mean(item.rows, ["arm", *paths])
+                )
             if item.curve is not None:
                 if item.curve["x"] not in paths:
                     x = item.curve["x"]

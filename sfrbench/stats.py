@@ -53,6 +53,11 @@ def grand_mean(values: Array) -> float:
     return float(_weighted(values, np.ones((1, cases)), np.ones((1, seeds)))[0])
 
 
+def class_means(values: Array) -> Array:
+    """(S, C, K) to (S, C): the mean over the classes that are scored, NaN where none is."""
+    return _nanmean(values, axis=2)
+
+
 def mean_interval(values: Array, draws: int = DRAWS, seed: int = 0) -> Interval:
     """The mean and its 95 % percentile interval from a two-level bootstrap.
 
@@ -133,7 +138,7 @@ def _weighted(values: Array, case_counts: Array, seed_counts: Array) -> Array:
     seed_weight = seed_counts * ~np.isnan(per_seed)
     whole = (np.nan_to_num(per_seed) * seed_weight).sum(axis=1)
     weights = seed_weight.sum(axis=1)
-    return np.divide(whole, weights, out=np.full(len(whole), np.nan), where=weights > 0)
+    return np.asarray(np.divide(whole, weights, out=np.full(len(whole), np.nan), where=weights > 0))
 
 
 def _nanmean(values: Array, axis: int) -> Array:
@@ -141,4 +146,4 @@ def _nanmean(values: Array, axis: int) -> Array:
     known = ~np.isnan(values)
     count = known.sum(axis=axis)
     total = np.where(known, values, 0.0).sum(axis=axis)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))

@@ -66,7 +66,11 @@ class Artefact:
         if known is None:
             raise StoreError(f"{self.stage} {self.key} holds no file '{name}'", where=str(self.folder))
         if name not in self.verified:
-            if not path.is_file() or path.stat().st_size != known["bytes"] or sha256_of(path) != known["sha256"]:
+            if (
+                not path.is_file()
+                or path.stat().st_size != known["bytes"]
+                or sha256_of(path) != known["sha256"]
+            ):
                 raise StoreError(
                     f"'{name}' of {self.stage} {self.key[:12]} is missing or damaged",
                     where=str(path),

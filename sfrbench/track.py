@@ -75,10 +75,10 @@ class Tracker:
     def _connect(self) -> MlflowClient:
         if self._client is None:
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-            logging.getLogger("alembic").setLevel(logging.WARNING)
-            logging.getLogger("mlflow").setLevel(logging.WARNING)
             from mlflow import MlflowClient
 
+            for name in ("alembic", "mlflow", "mlflow.store.db.utils"):  # mlflow sets its own at import
+                logging.getLogger(name).setLevel(logging.WARNING)
             self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
 

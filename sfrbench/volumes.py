@@ -185,3 +185,20 @@ def restore(label: NDArray[Any], info: CaseInfo) -> tuple[NDArray[Any], NDArray[
     if affine is None:
         affine = np.diag([*source.get("spacing", info.spacing), 1.0])
     return np.ascontiguousarray(full), np.asarray(affine, dtype=np.float64)
+
+
+def harden(probs: NDArray[Any], classes: int) -> NDArray[np.uint8]:
+    """Foreground probabilities (K - 1, X, Y, Z) to the most probable of K classes, uint8 (X, Y, Z).
+
+    Background has one minus their sum; of equally probable classes the lowest wins."""
+    if probs.ndim != 4 or probs.shape[0] != classes - 1:
+        raise DataError(f"the probabilities {list(probs.shape)} lack the {classes - 1} foreground channels")
+    best = 1 - probs.sum(axis=0, dtype=np.float32)
+    if not np.isfinite(best).all():
+        raise DataError("the probabilities hold values that are not finite")
+    labels = np.zeros(best.shape, dtype=np.uint8)
+    for label, channel in enumerate(probs, start=1):
+        wins = channel > best
+        labels[wins] = label
+        best[wins] = channel[wins]
+    return labels

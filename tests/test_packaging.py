@@ -1,4 +1,4 @@
-"""Cards, experiments and report definitions are found in a wheel, a source archive and an editable install."""
+"""Cards, experiments and reports are found in a wheel, a source archive and an editable install."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_editable_install_finds_the_checkout(unpacked: Path, tmp_path: Path) -> 
     hook = f"from hatchling.build import build_editable; print(build_editable({str(tmp_path)!r}))"
     name = python("-c", hook, cwd=unpacked).split()[-1]
     target = installed(tmp_path / name, tmp_path / "site")
-    assert not (target / "sfrbench").exists()
+    assert not (target / "sfrbench" / "__init__.py").exists()
     # a .pth file counts only in a site folder
     enter = (
         f"import site, sys; sys.path, old = [], sys.path; site.addsitedir({str(target)!r}); sys.path += old"

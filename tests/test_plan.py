@@ -73,7 +73,8 @@ def test_profile_is_part_of_every_key(tmp_path: Path) -> None:
 def test_exclusions_keep_their_reason(tmp_path: Path) -> None:
     text = GOOD.replace(
         "seeds: [0, 1]",
-        "axes: {stitch.scale: [2, 3]}\nexclude: [{when: {arm: [sup, mt], stitch.scale: 3}, reason: no SAM}]\nseeds: [0]",
+        "axes: {stitch.scale: [2, 3]}\n"
+        "exclude: [{when: {arm: [sup, mt], stitch.scale: 3}, reason: no SAM}]\nseeds: [0]",
     )
     plan = plan_of(tmp_path, text)
     assert len(plan.cells) == 4
@@ -119,7 +120,9 @@ def test_keys_do_not_depend_on_the_order_of_keys_in_the_file(tmp_path: Path) -> 
 def test_ten_thousand_cells(tmp_path: Path) -> None:
     """Not a timed test: the bound of two seconds is measured in benchmarks; here it must only end soon."""
     values = ", ".join(str(round(0.5 + index / 1000, 4)) for index in range(100))
-    text = GOOD.replace("seeds: [0, 1]", f"axes: {{ssl.ema: [{values}]}}\nseeds: [{', '.join(map(str, range(34)))}]")
+    text = GOOD.replace(
+        "seeds: [0, 1]", f"axes: {{ssl.ema: [{values}]}}\nseeds: [{', '.join(map(str, range(34)))}]"
+    )
     started = time.monotonic()
     plan = plan_of(tmp_path, text)
     assert len(plan.cells) == 10_200

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +47,11 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("run")
     (folder / "small.yaml").write_text(SPEC)
     done = cli("run", "small.yaml", "--profile", "smoke", cwd=folder)
-    yield folder, done.stdout
+    return folder, done.stdout
 
 
 def test_a_run_ends_with_a_report(finished: tuple[Path, str]) -> None:
@@ -86,7 +85,9 @@ def test_results_are_tidy(finished: tuple[Path, str]) -> None:
 
     folder, _ = finished
     cli("results", "small.yaml", "--profile", "smoke", "--out", "r.csv", cwd=folder)
-    cli("results", "small.yaml", "--profile", "smoke", "--format", "parquet", "--out", "r.parquet", cwd=folder)
+    cli(
+        "results", "small.yaml", "--profile", "smoke", "--format", "parquet", "--out", "r.parquet", cwd=folder
+    )
     frame = pd.read_csv(folder / "r.csv")
     assert set(frame["arm"]) == {"mt", "sfr_ft", "sfr_mt"}
     assert set(frame["subset"]) == {"test", "unlabelled"}
@@ -123,7 +124,9 @@ def test_tracking_that_fails_does_not_fail_the_run(tmp_path: Path) -> None:
 
 def test_one_broken_arm_does_not_stop_the_others(tmp_path: Path) -> None:
     """An arm whose training diverges fails alone; the report says so and the exit status is 1."""
-    text = SPEC.replace("  - {name: mt}\n", "  - {name: mt, ssl.optim.lr: 1.0, ssl.optim.clip: 1e30, ssl.steps: 60}\n")
+    text = SPEC.replace(
+        "  - {name: mt}\n", "  - {name: mt, ssl.optim.lr: 1.0, ssl.optim.clip: 1e30, ssl.steps: 60}\n"
+    )
     text = text.replace("{name: mt,", "{name: mt, ssl.optim.optimiser: sgd, ssl.optim.schedule: constant,")
     (tmp_path / "small.yaml").write_text(text)
     done = cli("run", "small.yaml", "--profile", "smoke", cwd=tmp_path, check=None)

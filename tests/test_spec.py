@@ -81,6 +81,7 @@ BROKEN = [
     ("patch for V-Net", ("labeled: 2}", "labeled: 2, patch: [30, 32, 16]}"), []),
     ("val scored without val", ("seeds:", "x: 1\nseeds:"), ["no field 'x'"]),
 ]  # fmt: skip
+# ruff: noqa: E501
 
 
 @pytest.mark.parametrize(("change", "wanted"), [(b[1], b[2]) for b in BROKEN], ids=[b[0] for b in BROKEN])
@@ -95,7 +96,9 @@ def test_broken_specifications(tmp_path: Path, change: tuple[str, str], wanted: 
 
 
 def test_every_fault_at_once(tmp_path: Path) -> None:
-    text = GOOD.replace("stitch: grid", "stitch: gird").replace("0.2", "-1").replace("labeled: 2", "labeled: 0")
+    text = (
+        GOOD.replace("stitch: grid", "stitch: gird").replace("0.2", "-1").replace("labeled: 2", "labeled: 0")
+    )
     message = faults(tmp_path, text)
     assert "gird" in message
     assert "-1 is below" in message

@@ -77,10 +77,10 @@ class Optim(Settings):
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         if self.schedule == "step":
-            return self.lr * self.gamma ** (step // self.step_every)
+            return float(self.lr * self.gamma ** (step // self.step_every))
         done = (step - self.warmup) / max(total - self.warmup, 1)
         if self.schedule == "poly":
-            return self.lr * (1 - done) ** self.power
+            return float(self.lr * (1 - done) ** self.power)
         if self.schedule == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * done))
         return self.lr
@@ -94,7 +94,18 @@ class Dataset(Component):
     """
 
     late_fields: ClassVar[frozenset[str]] = frozenset(
-        {"labeled", "choice", "unlabeled", "val", "max_test", "patch", "stride", "sam_stride", "rot_flip", "folder"}
+        {
+            "labeled",
+            "choice",
+            "unlabeled",
+            "val",
+            "max_test",
+            "patch",
+            "stride",
+            "sam_stride",
+            "rot_flip",
+            "folder",
+        }
     )
     #: Whether cases come from a folder that the user brings.
     needs_root: ClassVar[bool] = True
@@ -104,13 +115,19 @@ class Dataset(Component):
     unlabeled: int | None = Field(None, ge=0, description="unlabelled training cases; none: all the rest")
     val: int = Field(0, ge=0, description="validation cases, carved from the end of the training list")
     max_test: int | None = Field(None, ge=1, description="test cases used; none: all")
-    patch: tuple[int, int, int] = Field((96, 96, 96), description="training patch and window, voxels (x, y, z)")
-    stride: tuple[int, int, int] = Field((16, 16, 16), description="window stride of the 3D segmenter, voxels")
+    patch: tuple[int, int, int] = Field(
+        (96, 96, 96), description="training patch and window, voxels (x, y, z)"
+    )
+    stride: tuple[int, int, int] = Field(
+        (16, 16, 16), description="window stride of the 3D segmenter, voxels"
+    )
     sam_stride: tuple[int, int, int] | None = Field(
         None, description="window stride of the fine-tuned SAM, voxels; none: half the patch"
     )
     rot_flip: bool = Field(True, description="random 90-degree rotation and flip in the x-y plane")
-    folder: str = Field("", description="a second name under which the data are looked for, beside the card's")
+    folder: str = Field(
+        "", description="a second name under which the data are looked for, beside the card's"
+    )
 
     @model_validator(mode="after")
     def _positive_sizes(self) -> Dataset:
@@ -211,7 +228,9 @@ class Finetune(Component):
     steps: int = Field(6000, ge=1, le=1_000_000)
     batch: int = Field(2, ge=1, description="canvases per step")
     ce_weight: float = Field(0.5, ge=0, le=1, description="cross-entropy weight; Dice gets the rest (eq. 5)")
-    dice_ignores_padding: bool = Field(True, description="false repeats the authors' Dice over padding pixels")
+    dice_ignores_padding: bool = Field(
+        True, description="false repeats the authors' Dice over padding pixels"
+    )
     intensity_augment: bool = Field(False, description="random gain, offset and gamma of each patch (ours)")
     checkpoint_every: int = Field(500, ge=1, description="steps between resumable checkpoints")
 
@@ -281,8 +300,11 @@ class Protocol(Component):
     largest_component: bool = Field(False, description="keep each class's largest 26-connected component")
     spacing: Literal["voxel", "mm"] = Field("voxel", description="unit of surface distances")
     empty: Literal["paper_zero", "skip", "worst"] = Field(
-        "worst", description="a class empty in prediction or truth: 0 for all, left out, or the image diagonal"
+        "worst",
+        description="a class empty in prediction or truth: 0 for all, left out, or the image diagonal",
     )
-    absent: Literal["score", "skip"] = Field("skip", description="class absent from truth: scored or left out")
+    absent: Literal["score", "skip"] = Field(
+        "skip", description="class absent from truth: scored or left out"
+    )
     asd: Literal["pred_to_gt", "gt_to_pred"] = Field("pred_to_gt", description="direction of ASD")
     nsd_tolerance: float = Field(1.0, gt=0, description="NSD tolerance, in the spacing unit")

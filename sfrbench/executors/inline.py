@@ -48,7 +48,9 @@ class Outcomes:
     def cell_fault(self, cell: Cell) -> Outcome | None:
         """The first node of the cell that failed, or that was blocked by another."""
         bad = [self.by_link[link] for link in cell.nodes.values() if self.by_link[link].status == "failed"]
-        blocked = [self.by_link[link] for link in cell.nodes.values() if self.by_link[link].status == "blocked"]
+        blocked = [
+            self.by_link[link] for link in cell.nodes.values() if self.by_link[link].status == "blocked"
+        ]
         return (bad + blocked + [None])[0]
 
 
@@ -102,10 +104,12 @@ def _one(
         return Outcome(node, "reused", "same key")
     reason = reasons.why(node)
     listener.node_starts(node, reason, index, total)
+
+    def progress(done: int, total: int, **values: float) -> None:
+        listener.node_progress(node, done, total, values)
+
     try:
-        artefact = worker.run(
-            node, lambda done, all_, **values: listener.node_progress(node, done, all_, dict(values))
-        )
+        artefact = worker.run(node, progress)
     except Exception as error:  # whatever it is, it must not stop the other cells; it is kept and shown
         text = str(error) if isinstance(error, SfrbenchError) else f"{type(error).__name__}: {error}"
         log = store.note_failure(node.stage, node.key, text, traceback.format_exc())

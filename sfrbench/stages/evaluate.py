@@ -18,7 +18,7 @@ from sfrbench.errors import DataError, SfrbenchError
 from sfrbench.metrics import Score, score_case
 from sfrbench.stages.context import StageContext
 from sfrbench.store import Artefact
-from sfrbench.volumes import EVALUATE, Volumes
+from sfrbench.volumes import EVALUATE, Volumes, harden
 
 COLUMNS = ("case", "class", "metric", "value", "empty_pred", "empty_gt")
 
@@ -78,20 +78,3 @@ def _prediction(artefact: Artefact, case: str, classes: int) -> NDArray[Any]:
         f"{artefact.stage} {artefact.key[:12]} lists this case and holds no prediction of it",
         hint=f"delete the folder {artefact.folder} and run again",
     )
-
-
-def harden(probs: NDArray[Any], classes: int) -> NDArray[np.uint8]:
-    """Foreground probabilities (K - 1, X, Y, Z) to the most probable of K classes, uint8 (X, Y, Z).
-
-    Background has one minus their sum; of equally probable classes the lowest wins."""
-    if probs.ndim != 4 or probs.shape[0] != classes - 1:
-        raise DataError(f"the probabilities {list(probs.shape)} lack the {classes - 1} foreground channels")
-    best = 1 - probs.sum(axis=0, dtype=np.float32)
-    if not np.isfinite(best).all():
-        raise DataError("the probabilities hold values that are not finite")
-    labels = np.zeros(best.shape, dtype=np.uint8)
-    for label, channel in enumerate(probs, start=1):
-        wins = channel > best
-        labels[wins] = label
-        best[wins] = channel[wins]
-    return labels

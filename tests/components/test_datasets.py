@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 import time
@@ -17,16 +16,13 @@ import pytest
 from sfrbench.components.dataset.decathlon import Decathlon
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
-from sfrbench.datacheck import check, summary
-from sfrbench.errors import InputError, NotReadyError
-from sfrbench.locations import data_root
+from sfrbench.errors import NotReadyError
 from sfrbench.volumes import CaseInfo, restore
 from tests.data_writers import (
     la_file,
     volume,
     write_decathlon,
     write_la,
-    write_la_case,
     write_nifti,
     write_nnunet,
 )
@@ -210,77 +206,20 @@ def test_components_import_nothing_heavy() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_check_reports_volumes_duplicates_and_faults(tmp_path: Path) -> None:
-    write_la(tmp_path, ["A1", "B2", "C3"], ["D4"])
-    image, label = volume(seed=0)
-    write_la_case(tmp_path, "D4", image=image, label=label)  # the image of A1, in the test list
-    la_file(tmp_path, "C3").write_bytes(b"no HDF5")
-    write_la_case(tmp_path, "B2", image=volume(seed=5)[0], label=np.zeros_like(label))
-    seen: list[tuple[int, int]] = []
-    reports = {
-        r.case: r for r in check(LeftAtrium(), tmp_path, lambda done, total: seen.append((done, total)))
-    }
-    assert reports["A1"].volumes == {"left atrium": pytest.approx(label.sum() * 0.625**3 / 1000)}
-    assert reports["A1"].intensity == (float(image.min()), float(image.max()))
-    assert reports["A1"].shape == (20, 18, 16)
-    assert reports["A1"].sound
-    assert reports["D4"].duplicate_of == "A1"
-    assert reports["D4"].subset == "test"
-    assert reports["B2"].notes == ("the label has no foreground voxel",)
-    assert not reports["C3"].sound
-    assert "HDF5" in reports["C3"].faults[0].what
-    assert seen[-1] == (4, 4)
-    found = summary(LeftAtrium(), tmp_path)
-    assert (found.train, found.test, found.classes) == (3, 1, ("background", "left atrium"))
-    (tmp_path / "test.list").unlink()
-    assert "missing" in summary(LeftAtrium(), tmp_path).faults[0].what
-
-
-def test_data_root_asks_option_then_environment_then_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folders = {name: tmp_path / name for name in ("cli", "shelf/la", "shelf/mine", "conf")}
-    for folder in folders.values():
-        folder.mkdir(parents=True)
-    half = LeftAtrium(folder="la")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
-    monkeypatch.delenv("SFRBENCH_DATA", raising=False)
-    assert data_root("la_half", half, {}) is None
-    config = tmp_path / "xdg" / "sfrbench" / "config.yaml"
-    config.parent.mkdir(parents=True)
-    config.write_text(f"data:\n  la: {folders['conf']}\n")
-    assert data_root("la_half", half, {}) == folders["conf"]
-    monkeypatch.setenv("SFRBENCH_DATA", str(tmp_path / "shelf"))
-    assert data_root("la_half", half, {}) == folders["shelf/la"]
-    assert data_root("mine", half, {}) == folders["shelf/mine"]
-    assert data_root("la_half", half, {"la": folders["cli"]}) == folders["cli"]
-    assert data_root("other", LeftAtrium(), {"la": folders["cli"]}) is None
-    with pytest.raises(InputError, match="--data la="):
-        data_root("la_half", half, {"la": tmp_path / "nowhere"})
-    config.write_text("data:\n  other: /nowhere\n")
-    with pytest.raises(InputError, match=r"config\.yaml: data\.other"):
-        data_root("other", LeftAtrium(), {})
-    monkeypatch.setenv("SFRBENCH_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(NotReadyError, match="SFRBENCH_DATA"):
-        data_root("la_half", half, {})
-
-
 @pytest.mark.parametrize("dataset", [LeftAtrium(), Decathlon()])
 def test_no_folder_is_not_ready(dataset: LeftAtrium | Decathlon) -> None:
     with pytest.raises(NotReadyError, match="--data"):
         dataset.case_lists(None)
 
 
-def _real(name: str) -> Path:
-    base = os.environ.get("SFRBENCH_DATA")
-    shelf = Path(base) if base else Path(__file__).resolve().parents[2].parent / "shared" / "data"
+def _real(shelf: Path, name: str) -> Path:
     if not (shelf / name).is_dir():
         pytest.skip(f"no real data at {shelf / name}")
     return shelf / name
 
 
-def test_real_la_equals_a_plain_read() -> None:
-    root = _real("la")
+def test_real_la_equals_a_plain_read(shared_data: Path) -> None:
+    root = _real(shared_data, "la")
     train, test = LeftAtrium().case_lists(root)
     assert train[0] == "06SR5RBREL16DQ6M8LWS"
     assert train[15] == "5BHTH9RHH3PQT913I59W"
@@ -296,8 +235,8 @@ def test_real_la_equals_a_plain_read() -> None:
         assert 2 * (back & label).sum() / (back.sum() + label.sum()) > 0.95
 
 
-def test_real_hippocampus() -> None:
-    root = _real("Task04_Hippocampus")
+def test_real_hippocampus(shared_data: Path) -> None:
+    root = _real(shared_data, "Task04_Hippocampus")
     dataset = Decathlon(test_cases=20)
     train, test = dataset.case_lists(root)
     assert (len(test), dataset.class_names(root)) == (20, ("background", "Anterior", "Posterior"))

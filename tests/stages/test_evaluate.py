@@ -15,6 +15,7 @@ from sfrbench.components.protocol.standard import StandardProtocol
 from sfrbench.errors import DataError
 from sfrbench.metrics import METRICS, score_case
 from sfrbench.stages import evaluate
+from sfrbench.volumes import harden
 from sfrbench.stages.context import StageContext
 from sfrbench.store import Artefact, Store
 
@@ -97,7 +98,7 @@ def test_probabilities_are_hardened(tmp_path: Path, prepare: Artefact, truth: di
 def test_harden_gives_background_the_rest_and_ties_to_the_lowest() -> None:
     pairs = [(0.0, 0.0), (0.3, 0.3), (0.5, 0.0), (0.25, 0.5), (0.5, 0.5), (0.2, 0.7)]
     probs = np.array(pairs, dtype=np.float16).T.reshape(2, 6, 1, 1)
-    assert evaluate.harden(probs, 3).ravel().tolist() == [0, 0, 0, 2, 1, 2]
+    assert harden(probs, 3).ravel().tolist() == [0, 0, 0, 2, 1, 2]
 
 
 @pytest.mark.parametrize(

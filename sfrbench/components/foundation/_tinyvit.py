@@ -65,6 +65,17 @@ class Merging(nn.Module):
         return out
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Scaled dot-product attention of (N, heads, T, d) with a bias (heads, T, T) on the scores."""
+    # Four dimensions, or the CPU refuses its fused kernel.
+    mask = bias.to(q.dtype).unsqueeze(0)
+    if q.device.type != "cpu" or not (torch.is_grad_enabled() and q.requires_grad):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    # The backward of the CPU's fused kernel took half of a training step; three plain steps do not.
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1)) + mask
+    return torch.matmul(scores.softmax(-1), v)
+
+
 class Attention(nn.Module):
     """Attention inside windows of ``side`` x ``side`` tokens, with one bias per head and offset."""
 
@@ -91,9 +102,7 @@ class Attention(nn.Module):
             q, k, v = (part.transpose(1, 2) for part in rows.unbind(3))
         else:  # three layers, while adapters are in: no need to join and cut again
             q, k, v = (part.view(shape).transpose(1, 2) for part in self.qkv.parts(x))
-        # Four dimensions, or the CPU takes the slow path.
-        bias = self.attention_biases[:, self.offset].to(q.dtype).unsqueeze(0)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        out = attention(q, k, v, self.attention_biases[:, self.offset])
         result: Tensor = self.proj(out.transpose(1, 2).reshape(windows, tokens, dim))
         return result
 

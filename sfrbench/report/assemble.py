@@ -1,0 +1,215 @@
+"""The report of an experiment from what is in its store. Runs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sfrbench.components.base import Dataset
+from sfrbench.machine import environment, git_state
+from sfrbench.plan import Cell, Link
+from sfrbench.report.frame import load_frame
+from sfrbench.run import Experiment
+from sfrbench.store import Artefact
+from sfrbench.volumes import EVALUATE, Volumes, harden, split_cases
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sfrbench.report.build import Failure, Missing, ReportInfo, Reuse
+    from sfrbench.report.montage import MontageCase
+
+__all__ = ["load_frame", "write_report"]
+
+
+def write_report(experiment: Experiment, out: Path) -> Path:
+    """Write tables, figures, page and provenance into ``out``; returns the page."""
+    from sfrbench.report.build import build_report
+
+    frame = load_frame(experiment)
+    return build_report(frame, _info(experiment), out)[0]
+
+
+def _info(experiment: Experiment) -> ReportInfo:
+    from sfrbench.report.build import ReportInfo
+
+    plan = experiment.plan
+    spec = plan.spec
+    journal = {(entry["stage"], entry["key"]): entry for entry in experiment.journal().get("nodes", [])}
+    protocols = {cell.components["protocol"].card.name: cell.components["protocol"] for cell in plan.cells}
+    first = plan.cells[0].components["protocol"].component
+    return ReportInfo(
+        experiment=spec.name,
+        title=spec.title,
+        profile=spec.profile.name,
+        protocol=" and ".join(protocols),
+        arms=[(arm.name, arm.label) for arm in spec.arms],
+        seeds=spec.seeds,
+        items=[item.model_dump(exclude_none=True) for item in spec.report],
+        description=spec.description,
+        paper=spec.paper,
+        protocol_fields=first.model_dump(mode="json"),
+        axes={
+            path: [row[index] for row in axis.values]
+            for axis in spec.axes
+            for index, path in enumerate(axis.paths)
+        },
+        pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
+        missing=_missing(experiment),
+        excluded=plan.excluded,
+        failures=_failures(experiment),
+        flags=[*plan.no_ops(), *_equal_predictions(experiment)],
+        reuse=_reuse(experiment, journal),
+        montage=_montage(experiment),
+        environment=environment(),
+        provenance=_provenance(experiment),
+    )
+
+
+def _missing(experiment: Experiment) -> list[Missing]:
+    from sfrbench.report.build import Missing
+
+    store, found = experiment.store, []
+    for cell in experiment.plan.cells:
+        absent = [link for link in cell.nodes.values() if not store.has(*link)]
+        if absent:
+            failed = [reason for link in absent if (reason := store.failure(*link)) is not None]
+            reason = f"failed: {failed[0].splitlines()[0]}" if failed else "not run yet"
+            found.append(Missing(cell.arm, cell.axes, cell.seed, reason))
+    return found
+
+
+def _failures(experiment: Experiment) -> list[Failure]:
+    from sfrbench.report.build import Failure
+
+    store, seen = experiment.store, {}
+    for cell in experiment.plan.cells:
+        for link in cell.nodes.values():
+            reason = None if store.has(*link) else store.failure(*link)
+            if reason is not None and link not in seen:
+                log = store.failure_folder(*link) / "log.txt"
+                seen[link] = Failure(cell.title, link[0], reason, str(log))
+    return list(seen.values())
+
+
+def _reuse(experiment: Experiment, journal: Mapping[Link, Any]) -> Reuse:
+    from sfrbench.report.build import Reuse
+
+    plan = experiment.plan
+    by_stage: dict[str, Counter[str]] = {}
+    lines = []
+    for link, node in plan.nodes.items():
+        entry = journal.get(link)
+        status = entry["status"] if entry else "not run"
+        by_stage.setdefault(node.stage, Counter())[status] += 1
+        by_stage[node.stage]["nodes"] += 1
+        if entry:
+            lines.append(f"{status} {node.stage} {node.key[:8]}  {entry['reason']}")
+    total = Counter(entry["status"] for link, entry in journal.items() if link in plan.nodes)
+    return Reuse(
+        cells=len(plan.cells),
+        nodes=len(plan.nodes),
+        naive_nodes=plan.naive_nodes,
+        reused=total["reused"],
+        ran=total["ran"],
+        failed=total["failed"] + total["blocked"],
+        by_stage=by_stage,
+        lines=lines,
+    )
+
+
+def _equal_predictions(experiment: Experiment) -> list[str]:
+    """Arms whose label maps are equal to the bit although their nodes differ."""
+    store = experiment.store
+    groups: dict[tuple[int, str], dict[Link, str]] = {}
+    for cell in experiment.plan.cells:
+        link = cell.nodes.get("predict")
+        if link is not None and store.has(*link):
+            files = store.get(*link).record["files"]
+            marks = sorted((name, entry["sha256"]) for name, entry in files.items() if name.endswith(".npy"))
+            mark = hashlib.sha256(repr(marks).encode()).hexdigest()
+            groups.setdefault((cell.seed, mark), {}).setdefault(link, cell.title)
+    return [
+        f"{' = '.join(links.values())}: the predictions are equal to the bit"
+        for links in groups.values()
+        if len(links) > 1
+    ]
+
+
+def _provenance(experiment: Experiment) -> dict[str, Any]:
+    spec = experiment.plan.spec
+    text = spec.document.path.read_bytes()
+    commits = {
+        record["git"].get("commit")
+        for link in experiment.plan.nodes
+        if experiment.store.has(*link)
+        for record in [experiment.store.get(*link).record]
+        if record.get("git")
+    }
+    return {
+        "spec": str(spec.document.path),
+        "spec_sha256": hashlib.sha256(text).hexdigest(),
+        "git_now": git_state(),
+        "commits_of_the_runs": sorted(commit for commit in commits if commit),
+        "nodes": {
+            cell.id: {role: f"{stage}/{key}" for role, (stage, key) in cell.nodes.items()}
+            for cell in experiment.plan.cells
+        },
+    }
+
+
+def _montage(experiment: Experiment) -> Callable[[str, str, str], MontageCase | None]:
+    """Gives the volumes of one cell and case, where the store has them."""
+    cells = {cell.id: cell for cell in experiment.plan.cells}
+    opened: dict[Link, Volumes] = {}
+
+    def case_of(cell_id: str, case: str, subset: str) -> MontageCase | None:
+        from sfrbench.report.montage import MontageCase
+
+        cell, store = cells[cell_id], experiment.store
+        if not store.has(*cell.nodes["prepare"]):
+            return None
+        link = cell.nodes["prepare"]
+        if link not in opened:
+            opened[link] = Volumes(store.get(*link))
+        volumes = opened[link]
+        labels = volumes.labels([case], f"{EVALUATE}: picture")
+        predicted = _artefact(experiment, cell, "predict") if subset != "unlabelled" else None
+        pseudo = _artefact(experiment, cell, "pseudolabel") if case in _unlabelled(cell, volumes) else None
+        return MontageCase(
+            image=lambda: volumes.image(case),
+            truth=lambda: labels[case],
+            prediction=None if predicted is None else lambda: _load(predicted, f"labels/{case}.npy"),
+            pseudo=None if pseudo is None else lambda: harden(_load(pseudo, f"probs/{case}.npy"), len(volumes.classes)),
+            spacing=volumes.case(case).spacing,
+        )
+
+    return case_of
+
+
+def _unlabelled(cell: Cell, volumes: Volumes) -> tuple[str, ...]:
+    data = cast(Dataset, cell.components["dataset"].component)
+    split = split_cases(
+        volumes.train,
+        volumes.test,
+        labeled=data.labeled,
+        choice=data.choice,
+        unlabeled=data.unlabeled,
+        val=data.val,
+        max_test=data.max_test,
+    )
+    return split.unlabelled
+
+
+def _artefact(experiment: Experiment, cell: Cell, role: str) -> Artefact | None:
+    link = cell.nodes.get(role)
+    return experiment.store.get(*link) if link is not None and experiment.store.has(*link) else None
+
+
+def _load(artefact: Artefact, name: str) -> NDArray[Any]:
+    import numpy as np
+
+    return cast("NDArray[Any]", np.load(artefact.path(name), mmap_mode="r", allow_pickle=False))

@@ -1,0 +1,218 @@
+"""A report from a tidy frame: index.html, tables, figures, provenance.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sfrbench.errors import InputError
+from sfrbench.report import curves, html, kde, montage, pairs, sections, tables
+from sfrbench.report.curves import Figure
+from sfrbench.report.montage import MontageCase
+from sfrbench.report.results import Line
+from sfrbench.report.style import safe_name
+from sfrbench.report.tables import Table
+
+ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A cell without a result. ``axes`` maps the path of each axis to the cell's value."""
+
+    arm: str
+    axes: Mapping[str, Any]
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed node: the cell that met it first, its stage, one line of reason, and where the log is."""
+
+    cell: str
+    stage: str
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What the plan shared and what the last run did; ``by_stage`` maps a stage to named counts."""
+
+    cells: int
+    nodes: int
+    naive_nodes: int
+    reused: int
+    ran: int
+    failed: int
+    by_stage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ReportInfo:
+    """Everything that a report says beside the scores.
+
+    ``arms`` are (name, label) in the order of the specification, ``axes`` map a path to its values in
+    order (tied axes: one entry each), ``items`` are the entries of the specification's ``report``.
+    ``pseudo_arms`` name the arms that make pseudo-labels. ``montage`` gives the volumes of
+    (cell id, case, subset), none where nothing is kept. ``provenance`` is written to provenance.json
+    with the cells and keys behind every table and figure added.
+    """
+
+    experiment: str
+    title: str
+    profile: str
+    protocol: str
+    arms: Sequence[tuple[str, str]]
+    seeds: Sequence[int]
+    items: Sequence[Mapping[str, Any]]
+    description: str = ""
+    paper: str = ""
+    protocol_fields: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    metrics: Sequence[str] = ("dice", "jaccard", "asd", "hd95")
+    pseudo_arms: Sequence[str] = ()
+    missing: Sequence[Missing] = ()
+    excluded: Sequence[tuple[str, str]] = ()  # cells left out on purpose, with the reason
+    failures: Sequence[Failure] = ()
+    flags: Sequence[str] = ()
+    reuse: Reuse | None = None
+    montage: Callable[[str, str, str], MontageCase | None] | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One item of the report as it stands on the page."""
+
+    heading: str
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    remark: str = ""  # why there is nothing, where there is nothing
+
+
+def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]:
+    """Write the report into ``out`` and return every file, ``index.html`` first.
+
+    ``frame`` is the tidy frame (one row per cell, case, class and metric). Other files in ``out`` are left
+    alone. Raises ``InputError`` for an item of an unknown kind and for rows that contradict each other.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    made: list[Path] = []
+    parts: list[Part] = []
+    shown: dict[str, list[Line]] = {}
+    names = _Names()
+    for item in info.items:
+        part, behind = _part(frame, info, item, names, out)
+        parts.append(part)
+        for table in part.tables:
+            made += tables.write(table, out / "tables")
+        made += [path for figure in part.figures for path in figure.files]
+        shown |= behind
+    provenance = out / "provenance.json"
+    provenance.write_text(_provenance(info, shown), encoding="utf-8")
+    page = out / "index.html"
+    page.write_text(html.page(info, parts, out), encoding="utf-8")
+    return [page, *made, provenance]
+
+
+class _Names:
+    """File names, each given once."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def new(self, wanted: str) -> str:
+        name = base = safe_name(wanted)
+        count = 1
+        while name.lower() in self._given or name.lower().removesuffix("_per_class") in self._given:
+            count += 1
+            name = f"{base}_{count}"
+        self._given.add(name.lower())
+        return name
+
+
+def _part(
+    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], names: _Names, out: Path
+) -> tuple[Part, dict[str, list[Line]]]:
+    """One item, and the lines behind each of its tables and figures."""
+    kinds = [kind for kind in ITEMS if item.get(kind)]
+    if len(kinds) != 1:
+        raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
+    kind = kinds[0]
+    if kind in ("table", "pairs", "pseudo_labels"):
+        return _table_part(frame, info, item, kind, names)
+    folder = out / "figures"
+    if kind == "curve":
+        name = names.new(f"curve_{item['curve']['y']}_{item['curve']['x']}")
+        return _figure_part("Curve", curves.curve_figure(frame, info, item, name, folder))
+    if kind == "kde":
+        name = names.new(f"kde_{item['kde']}")
+        return _figure_part("Per-case scores", kde.kde_figure(frame, info, item, name, folder))
+    figures = [montage.montage_figure(frame, info, item, names.new("montage"), folder)]
+    if (frame["subset"] == "unlabelled").any() and not item.get("subset"):
+        name = names.new("montage_pseudo_labels")
+        figures.append(montage.montage_figure(frame, info, {**item, "subset": "unlabelled"}, name, folder))
+    kept = [figure for figure in figures if figure is not None]
+    if not kept:
+        return Part("Slices", remark="No prediction or no volume is at hand to show slices of."), {}
+    return Part("Slices", figures=kept), {figure.name: list(figure.lines) for figure in kept}
+
+
+def _figure_part(heading: str, figure: Figure) -> tuple[Part, dict[str, list[Line]]]:
+    return Part(heading, figures=[figure]), {figure.name: list(figure.lines)}
+
+
+def _table_part(
+    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], kind: str, names: _Names
+) -> tuple[Part, dict[str, list[Line]]]:
+    if kind == "table":
+        made, shown = sections.result_tables(frame, info, item, names.new(str(item["table"])))
+        heading = "Results"
+    elif kind == "pairs":
+        made, shown = pairs.pairs_table(frame, info, item, names.new("pairs"))
+        heading = "Paired differences"
+    else:
+        made, shown = sections.pseudo_table(frame, info, item, names.new("pseudo_labels"))
+        heading = "Pseudo-labels"
+    remark = "" if made else "No arm has scored pseudo-labels."
+    return Part(heading, tables=made, remark=remark), {table.name: shown for table in made}
+
+
+def _provenance(info: ReportInfo, shown: Mapping[str, Sequence[Line]]) -> str:
+    """What stands behind each row: the numbers of one row share its cells and evaluate nodes."""
+    behind = {
+        name: [
+            {
+                "row": line.name,
+                "arm": line.arm,
+                "axes": {path: _plain(value) for path, value in line.axes.items()},
+                "cells": {str(seed): cell for seed, cell in line.cells.items()},
+                "evaluate": list(line.keys),
+                "cases": len(line.cases),
+                "missing": {str(seed): reason for seed, reason in line.missing},
+            }
+            for line in shown_lines
+        ]
+        for name, shown_lines in shown.items()
+    }
+    whole = {
+        "experiment": info.experiment,
+        "profile": info.profile,
+        "protocol": {"name": info.protocol, **info.protocol_fields},
+        **info.provenance,
+        "shown": behind,
+    }
+    return json.dumps(whole, indent=1, default=str, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

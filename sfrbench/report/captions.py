@@ -1,0 +1,78 @@
+"""What a caption says: the protocol and its rules, the profile, and what a number is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sfrbench.report.style import axis_text, stamp
+
+if TYPE_CHECKING:
+    from sfrbench.report.build import ReportInfo
+
+_RULES: Mapping[str, Mapping[Any, str]] = {
+    "checkpoint": {"last": "last checkpoint", "best_val": "best checkpoint on validation cases"},
+    "largest_component": {
+        True: "largest component of each class kept",
+        False: "no post-processing",
+    },
+    "spacing": {"voxel": "distances in voxels", "mm": "distances in mm"},
+    "empty": {
+        "paper_zero": "a class empty in prediction or truth counts 0 in every metric, distances included",
+        "skip": "a class empty in prediction or truth is left out",
+        "worst": "a class empty in prediction or truth counts 0, in distances the image diagonal",
+    },
+    "absent": {
+        "score": "a class absent from the truth is scored",
+        "skip": "a class absent from the truth is left out",
+    },
+    "asd": {
+        "pred_to_gt": "ASD from prediction to truth",
+        "gt_to_pred": "ASD from truth to prediction",
+    },
+}
+
+
+def protocol_text(info: ReportInfo) -> str:
+    """One sentence with the rules of the protocol; a field that is unknown here is named with its value."""
+    said = []
+    for name, value in info.protocol_fields.items():
+        if name in _RULES:
+            said.append(_RULES[name].get(value, f"{name} {axis_text(value)}"))
+        elif name == "nsd_tolerance":
+            if "nsd" in info.metrics:
+                said.append(f"NSD tolerance {axis_text(value)}")
+        elif value is not None:
+            said.append(f"{name} {axis_text(value)}")
+    rules = f": {'; '.join(said)}" if said else ""
+    return f"Protocol {info.protocol}{rules}."
+
+
+def foot(info: ReportInfo) -> str:
+    """The line that stands in the corner of every figure."""
+    scaled = "" if info.profile == "paper" else " (scaled down)"
+    return f"{info.experiment} · profile {info.profile}{scaled} · protocol {info.protocol}"
+
+
+def tail(info: ReportInfo) -> str:
+    """What ends every caption."""
+    return f"{stamp(info.profile)} {protocol_text(info)}"
+
+
+def seeds_text(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
+
+
+def subset_text(subset: str) -> str:
+    names = {"test": "test cases", "val": "validation cases", "unlabelled": "unlabelled training cases"}
+    return names.get(subset, f"cases of subset '{subset}'")
+
+
+def made_of(info: ReportInfo, subset: str, classes: int) -> str:
+    """What the ± of a result table means."""
+    over = f"the mean over {subset_text(subset)}"
+    if classes > 1:
+        over += f" of each class, averaged unweighted over {classes} classes"
+    if len(info.seeds) < 2:
+        return f"One seed: {over}; a standard deviation over seeds needs two (—)."
+    return f"Mean ± standard deviation (n − 1) over {len(info.seeds)} seeds of {over}."

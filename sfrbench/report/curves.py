@@ -1,0 +1,194 @@
+"""A metric against the values of an axis, with an interval band (Fig. 9)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sfrbench.report import captions, style
+from sfrbench.report.results import METRICS, Line, header, lines, subset_of
+from sfrbench.stats import Interval, mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sfrbench.report.build import ReportInfo
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A saved figure: files (PNG first), caption, and the lines that it shows."""
+
+    name: str
+    title: str
+    caption: str
+    files: tuple[Path, ...]
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class _Curve:
+    label: str
+    places: list[float]  # on the x axis
+    points: list[Interval | None]
+    texts: list[str]
+
+
+def curve_figure(
+    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], name: str, folder: Path
+) -> Figure:
+    """One curve for each arm (and each value of the other axes)."""
+    x, y = str(item["curve"]["x"]), str(item["curve"]["y"])
+    subset = subset_of(frame, item)
+    shown = lines(frame, info, subset)
+    values = list(info.axes.get(x, ()))
+    where = _places(values)
+    curves, lost = _curves(shown, x, y, values, where)
+    with style.canvas(7.0, 4.2, captions.foot(info)) as figure:
+        axes = figure.add_subplot()
+        for index, curve in enumerate(curves):
+            _draw(axes, curve, index)
+        _best(axes, curves, METRICS[y][1])
+        _lost(axes, lost, dict(zip(map(style.axis_text, values), where, strict=True)))
+        _dress(axes, values, where, x, header(frame[frame["subset"] == subset], y))
+        if len(curves) > 1:
+            axes.legend(loc="best", fontsize=8.5)
+        files = style.save(figure, folder, name)
+    title = f"{METRICS[y][0]} against {x}."
+    return Figure(name, title, _caption(info, curves, lost, subset), tuple(files), tuple(shown))
+
+
+def _places(values: Sequence[Any]) -> list[float]:
+    """Where values stand: numbers at themselves, anything else in a row."""
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return [float(value) for value in values]
+    return [float(index) for index in range(len(values))]
+
+
+def _curves(
+    shown: Sequence[Line], x: str, y: str, values: Sequence[Any], where: Sequence[float]
+) -> tuple[list[_Curve], list[tuple[str, str]]]:
+    """The curves, and (value, reason) of every point that has no number."""
+    texts = [style.axis_text(value) for value in values]
+    groups: dict[str, dict[str, Line]] = {}  # label, value of x
+    for line in shown:
+        rest = [f"{path} {style.axis_text(value)}" for path, value in line.axes.items() if path != x]
+        groups.setdefault(", ".join([line.label, *rest]), {})[style.axis_text(line.axes.get(x))] = line
+    curves, lost = [], []
+    for label, by_value in groups.items():
+        points: list[Interval | None] = []
+        for text in texts:
+            point, reason = _point(by_value.get(text), y)
+            points.append(point)
+            if point is None:
+                lost.append((text, f"{label}: {reason}"))
+        order = sorted(range(len(values)), key=lambda index: where[index])
+        places = [where[index] for index in order]
+        curves.append(_Curve(label, places, [points[i] for i in order], [texts[i] for i in order]))
+    return curves, lost
+
+
+def _point(line: Line | None, metric: str) -> tuple[Interval | None, str]:
+    """The number of one point, or why there is none."""
+    if line is None:
+        return None, "left out"
+    point = mean_interval(line.cube(metric)) if line.seeds else None
+    if point is not None and not math.isnan(point.mean):
+        return point, ""
+    return None, "; ".join(dict.fromkeys(reason for _, reason in line.missing)) or "not scored"
+
+
+def _draw(axes: Axes, curve: _Curve, index: int) -> None:
+    colour = style.COLOURS[index % len(style.COLOURS)]
+    nan = math.nan
+    axes.plot(
+        curve.places,
+        [point.mean if point else nan for point in curve.points],
+        color=colour,
+        marker=style.MARKERS[index % len(style.MARKERS)],
+        linestyle=style.LINES[index % len(style.LINES)],
+        linewidth=1.8,
+        markersize=6,
+        label=curve.label,
+    )
+    low = [point.low if point and point.low is not None else nan for point in curve.points]
+    high = [point.high if point and point.high is not None else nan for point in curve.points]
+    axes.fill_between(curve.places, low, high, color=colour, alpha=0.16, linewidth=0)
+
+
+def _best(axes: Axes, curves: Sequence[_Curve], larger: bool) -> None:
+    """Ring and label the best point of all curves."""
+    points = [
+        (point.mean, place, text)
+        for curve in curves
+        for place, point, text in zip(curve.places, curve.points, curve.texts, strict=True)
+        if point is not None
+    ]
+    if len(points) < 2:
+        return
+    mean, place, text = (max if larger else min)(points, key=lambda entry: entry[0])
+    axes.plot([place], [mean], "o", markersize=13, markerfacecolor="none", markeredgecolor="#222222")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.12 * (high - low))
+    left, right = axes.get_xlim()
+    middle = abs(place - left) > 0.2 * (right - left) and abs(right - place) > 0.2 * (right - left)
+    side = "center" if middle else ("left" if place < (left + right) / 2 else "right")
+    axes.annotate(
+        f"best: {text} ({style.number(mean)})",
+        (place, mean),
+        xytext=(0, 11),
+        textcoords="offset points",
+        ha=side,
+        fontsize=9,
+        fontweight="bold",
+        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+    )
+
+
+def _lost(axes: Axes, lost: Sequence[tuple[str, str]], where: Mapping[str, float]) -> None:
+    """A dagger on the axis where there is no number."""
+    for text in dict.fromkeys(text for text, _ in lost):
+        place = (where[text], 0.02)
+        axes.annotate(
+            "†", place, xycoords=("data", "axes fraction"), ha="center", fontsize=11, color="#a00000"
+        )
+
+
+def _dress(axes: Axes, values: Sequence[Any], where: Sequence[float], x: str, y: str) -> None:
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    pairs = sorted(zip(where, map(style.axis_text, values), strict=True))
+    if pairs and pairs[0][0] > 0 and pairs[-1][0] / pairs[0][0] > 50:
+        axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([place for place, _ in pairs]))
+    axes.xaxis.set_major_formatter(FixedFormatter([text for _, text in pairs]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if max((len(text) for _, text in pairs), default=0) > 8:
+        axes.tick_params(axis="x", rotation=20)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
+def _caption(info: ReportInfo, curves: Sequence[_Curve], lost: Sequence[tuple[str, str]], subset: str) -> str:
+    points = [point for curve in curves for point in curve.points if point is not None]
+    seeds, cases = {point.seeds for point in points}, {point.cases for point in points}
+    covers = " / ".join(dict.fromkeys(point.covers for point in points))
+    said = [
+        f"Mean over {captions.subset_text(subset)} (n = {_range(cases)}), classes and "
+        f"{'one seed' if seeds == {1} else f'{_range(seeds)} seeds'}.",
+        f"Band: 95 % bootstrap interval over {covers}.",
+    ]
+    said += [f"† {text}: no result, {reason}." for text, reason in lost]
+    return " ".join([*said, captions.tail(info)])
+
+
+def _range(numbers: set[int]) -> str:
+    if not numbers:
+        return "0"
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low}–{high}"

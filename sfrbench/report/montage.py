@@ -1,0 +1,212 @@
+"""Slices of the best, median and worst case with contours of truth, pseudo-label and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sfrbench.report import captions, style
+from sfrbench.report.curves import Figure
+from sfrbench.report.results import Line, lines, subset_of
+from sfrbench.stats import class_means
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sfrbench.report.build import ReportInfo
+
+Getter = Callable[[], NDArray[Any]]
+COLUMNS = 6
+
+
+@dataclass(frozen=True)
+class MontageCase:
+    """Arrays of one case under one cell, read when called: all (X, Y, Z), label maps integer.
+
+    ``spacing`` is the voxel size along x, y, z; ``prediction`` and ``pseudo`` are none where there is none.
+    """
+
+    image: Getter
+    truth: Getter
+    prediction: Getter | None = None
+    pseudo: Getter | None = None
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What is drawn: a slice (X, Y) of each array, or the reason why there is nothing."""
+
+    image: NDArray[Any] | None = None
+    maps: Mapping[str, NDArray[Any]] | None = None
+    aspect: float = 1.0
+    reason: str = ""
+
+
+_CONTOURS: Mapping[str, tuple[str, Any]] = {
+    "truth": (style.TRUTH, "-"),
+    "pseudo-label": (style.PSEUDO, (0, (1, 1))),
+    "prediction": (style.PREDICTION, (0, (4, 1.5))),
+}
+
+
+def montage_figure(
+    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], name: str, folder: Path
+) -> Figure | None:
+    """Rows are cases by the Dice of the last line that has one, columns are lines; none without volumes."""
+    subset = subset_of(frame, item)
+    shown = lines(frame, info, subset)
+    ranked = _ranked(shown)
+    if info.montage is None or ranked is None:
+        return None
+    by, cases = ranked
+    columns = _spread(shown, COLUMNS, by)
+    rows = _pick(cases, int(item["montage"]))
+    scores = [_dice(line) for line in columns]
+    grid = [[_panel(info, line, case, subset) for line in columns] for _, case in rows]
+    kinds = [kind for kind in _CONTOURS if any(kind in (p.maps or {}) for row in grid for p in row)]
+    width, height = 1.2 + 1.75 * len(columns), 0.9 + 1.85 * len(rows)
+    with style.canvas(max(width, 5.0), height, captions.foot(info)) as figure:
+        axes = figure.subplots(len(rows), len(columns), squeeze=False)
+        for row, (rank, case) in enumerate(rows):
+            window = _window(grid[row])
+            for column, line in enumerate(columns):
+                _draw(axes[row, column], grid[row][column], window, scores[column].get(case))
+                if row == 0:
+                    axes[row, column].set_title(_wrap(line.name, 20), fontsize=9)
+            axes[row, 0].set_ylabel(f"{rank}\n{_wrap(case, 16)}", fontsize=8.5)
+        figure.legend(
+            handles=[_handle(kind) for kind in kinds], loc="outside lower center", ncols=3, fontsize=9
+        )
+        files = style.save(figure, folder, name)
+    return Figure(name, "Slices.", _caption(info, by, shown, columns, subset), tuple(files), tuple(columns))
+
+
+def _handle(kind: str) -> Any:
+    from matplotlib.lines import Line2D
+    from matplotlib.patheffects import Normal, Stroke
+
+    colour, dashes = _CONTOURS[kind]
+    edge = [Stroke(linewidth=3.4, foreground="#333333"), Normal()]
+    return Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=kind, path_effects=edge)
+
+
+def _dice(line: Line) -> dict[str, float]:
+    """Dice in percent of each case at the line's first seed, mean over classes."""
+    if not line.seeds:
+        return {}
+    values = class_means(line.cube("dice", seeds=line.seeds[:1]))[0]
+    return {case: float(v) for case, v in zip(line.cases, values, strict=True) if not np.isnan(v)}
+
+
+def _ranked(shown: Sequence[Line]) -> tuple[Line, list[str]] | None:
+    """The last line with a Dice, and its cases from best to worst."""
+    for line in reversed(shown):
+        dice = _dice(line)
+        if dice:
+            return line, sorted(dice, key=lambda case: (-dice[case], case))
+    return None
+
+
+def _pick(cases: Sequence[str], count: int) -> list[tuple[str, str]]:
+    """(rank in words, case), evenly from best to worst."""
+    last = len(cases) - 1
+    places = np.unique(np.linspace(0, last, min(count, len(cases))).round().astype(int)).tolist()
+    names = {last // 2: "median", (last + 1) // 2: "median", last: "worst", 0: "best"}
+    return [(names.get(place, f"{place + 1} of {len(cases)}"), cases[place]) for place in places]
+
+
+def _spread(shown: Sequence[Line], most: int, keep: Line) -> list[Line]:
+    """At most ``most`` lines, evenly chosen, the ranking line always among them."""
+    if len(shown) <= most:
+        return list(shown)
+    places = {round(place) for place in np.linspace(0, len(shown) - 1, most).tolist()}
+    if shown.index(keep) not in places:
+        places = {*sorted(places)[:-1], shown.index(keep)}
+    return [shown[place] for place in sorted(places)]
+
+
+def _panel(info: ReportInfo, line: Line, case: str, subset: str) -> _Panel:
+    if not line.seeds:
+        return _Panel(reason="; ".join(dict.fromkeys(reason for _, reason in line.missing)))
+    assert info.montage is not None
+    found = info.montage(line.cells[line.seeds[0]], case, subset)
+    if found is None:
+        return _Panel(reason="no prediction kept")
+    truth = found.truth()
+    getters = {"pseudo-label": found.pseudo, "prediction": found.prediction}
+    maps = {"truth": truth} | {kind: get() for kind, get in getters.items() if get is not None}
+    areas = np.count_nonzero(truth, axis=(0, 1))
+    z = int(areas.argmax()) if areas.any() else truth.shape[2] // 2
+    slices = {kind: np.asarray(volume[:, :, z]) for kind, volume in maps.items()}
+    return _Panel(np.asarray(found.image()[:, :, z]), slices, found.spacing[1] / found.spacing[0])
+
+
+def _window(row: Sequence[_Panel]) -> tuple[slice, slice] | None:
+    """The part of the slice that a row shows: all contours of all its panels, with a margin."""
+    masks = [mask != 0 for panel in row for mask in (panel.maps or {}).values()]
+    if not masks or not any(mask.any() for mask in masks) or len({mask.shape for mask in masks}) > 1:
+        return None
+    union = np.logical_or.reduce(masks)
+    box = []
+    for axis in (0, 1):
+        places = np.flatnonzero(union.any(axis=1 - axis))
+        low, high = int(places[0]), int(places[-1]) + 1
+        margin = max(6, (high - low) // 3)
+        box.append((low - margin, high + margin))
+    side = max(high - low for low, high in box)  # square, so that rows have one look
+    parts = []
+    for (low, high), length in zip(box, union.shape, strict=True):
+        start = max(0, min((low + high - side) // 2, length - side))
+        parts.append(slice(start, min(length, start + side)))
+    return parts[0], parts[1]
+
+
+def _draw(axes: Axes, panel: _Panel, window: tuple[slice, slice] | None, dice: float | None) -> None:
+    from matplotlib.patheffects import Normal, Stroke
+
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    if panel.image is None or panel.maps is None:
+        axes.set_facecolor("#eeeeee")
+        axes.set_box_aspect(1)
+        text = f"{style.DASH}\n{_wrap(panel.reason, 20)}"
+        axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=7.5, transform=axes.transAxes)
+        return
+    part = window or (slice(None), slice(None))
+    image = panel.image[part].T
+    low, high = np.percentile(image, (1, 99))
+    axes.imshow(image, cmap="gray", origin="lower", vmin=low, vmax=max(high, low + 1e-6), aspect=panel.aspect)
+    for kind, (colour, dashes) in _CONTOURS.items():
+        if kind not in panel.maps:
+            continue
+        labels = panel.maps[kind][part].T
+        for label in np.unique(labels[labels > 0]):
+            lines = axes.contour(labels == label, [0.5], colors=[colour], linestyles=[dashes], linewidths=1.5)
+            lines.set_path_effects([Stroke(linewidth=2.4, foreground="#00000090"), Normal()])
+    said = style.DASH if dice is None else f"Dice {style.number(dice)}"
+    axes.set_xlabel(said, fontsize=8.5, labelpad=2)
+
+
+def _caption(info: ReportInfo, by: Line, shown: Sequence[Line], columns: Sequence[Line], subset: str) -> str:
+    said = (
+        f"Best, median and worst of the {captions.subset_text(subset)} by the Dice of {by.name} "
+        f"(seed {by.seeds[0]}); the slice with the largest true area; Dice of the whole volume, mean over "
+        "classes, in percent. Contrast: 1st to 99th percentile of the part shown."
+    )
+    if len(columns) < len(shown):
+        said += f" {len(columns)} of {len(shown)} lines are shown; the tables hold all."
+    return f"{said} {captions.tail(info)}"
+
+
+def _wrap(text: str, width: int) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width)[:4]) or text

@@ -1,0 +1,110 @@
+"""The table of paired differences between arms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sfrbench import stats
+from sfrbench.report import captions
+from sfrbench.report.results import Line, header, lines, subset_of
+from sfrbench.report.sections import Notes
+from sfrbench.report.style import DASH, axis_text, number, p_value
+from sfrbench.report.tables import Entry, Table
+
+if TYPE_CHECKING:
+    from sfrbench.report.build import ReportInfo
+
+
+def pairs_table(
+    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], name: str
+) -> tuple[list[Table], list[Line]]:
+    """Paired differences of an item's pairs, at each point of the axes that both arms have."""
+    subset = subset_of(frame, item)
+    every = lines(frame, info, subset)
+    metrics = [str(metric) for metric in item.get("metrics") or ("dice",)]
+    notes = Notes()
+    found: list[tuple[Line, Line, str, stats.Paired | None, str]] = []
+    for a, b in item["pairs"]:
+        for one, other in _same_points(every, str(a), str(b)):
+            for metric in metrics:
+                result, why = _compare(one, other, metric)
+                found.append((one, other, metric, result, why))
+    adjusted = stats.holm([result.p if result else None for *_, result, _ in found])
+    rows, data = [], []
+    for (one, other, metric, result, why), corrected in zip(found, adjusted, strict=True):
+        texts, record = _pair_texts(one, other, metric, result, corrected, frame)
+        mark = notes.mark(why) if why else ""
+        rows.append(tuple(Entry(text, marks=mark if index == 0 else "") for index, text in enumerate(texts)))
+        record |= {"subset": subset, "profile": info.profile, "protocol": info.protocol, "note": why}
+        data.append(record)
+    heads = ("A − B", "Metric", "Difference", "95 % interval", "p", "p (Holm)", "n", "seeds")
+    said = (
+        f"Paired differences on {captions.subset_text(subset)}, means over cases, classes and seeds. The "
+        "interval is a two-level bootstrap (2000 draws) over cases and, where there are several, seeds; "
+        "with few seeds it understates how much trainings vary. p: Wilcoxon signed-rank test on one difference "
+        f"per case, two-sided; Holm: corrected for the {len(found)} comparisons of this table. "
+    )
+    said += captions.tail(info)
+    table = Table(name, "Paired differences.", said, heads, tuple(rows), notes.listed, tuple(data), 2)
+    used = {id(line): line for one, other, *_ in found for line in (one, other)}
+    return [table], list(used.values())
+
+
+def _same_points(every: Sequence[Line], a: str, b: str) -> list[tuple[Line, Line]]:
+    """The lines of two arms, point by point; where they share none, their first lines, to show the gap."""
+    ones = [line for line in every if line.arm == a]
+    others = {line.point: line for line in every if line.arm == b}
+    both = [(line, others[line.point]) for line in ones if line.point in others]
+    return both or [(one, other) for one in ones[:1] for other in list(others.values())[:1]]
+
+
+def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, str]:
+    """The comparison over common seeds and cases, and why there is none or only a part."""
+    seeds = [seed for seed in one.seeds if seed in other.seeds]
+    cases = [case for case in one.cases if case in other.cases]
+    lost = [(line, seed, reason) for line in (one, other) for seed, reason in line.missing]
+    why = "; ".join(dict.fromkeys(f"{line.label}, seed {seed}: {reason}" for line, seed, reason in lost))
+    if not seeds or not cases or one.point != other.point:
+        return None, why or "no case, seed or point in common"
+    result = stats.paired(one.cube(metric, cases, seeds), other.cube(metric, cases, seeds))
+    if result.difference.low is not None and result.difference.low == result.difference.high == 0:
+        equal = "equal in every case: what differs between A and B has no effect"
+        why = f"{why}; {equal}" if why else equal
+    return result, why
+
+
+def _pair_texts(
+    one: Line,
+    other: Line,
+    metric: str,
+    result: stats.Paired | None,
+    corrected: float | None,
+    frame: pd.DataFrame,
+) -> tuple[list[str], dict[str, str]]:
+    gap = result.difference if result else None
+    point = "".join(f", {path} {axis_text(value)}" for path, value in one.axes.items())
+    low, high = (number(gap.low), number(gap.high)) if gap else (DASH, DASH)
+    texts = [
+        f"{one.label} − {other.label}{point}",
+        header(frame, metric),
+        _signed(gap.mean if gap else None),
+        f"{_signed(gap.low)} to {_signed(gap.high)}" if gap and gap.low is not None else DASH,
+        p_value(result.p if result else None),
+        p_value(corrected),
+        str(gap.cases) if gap else "0",
+        str(gap.seeds) if gap else "0",
+    ]
+    record = {"a": one.arm, "b": other.arm, **{path: axis_text(value) for path, value in one.axes.items()}}
+    record |= {"metric": metric, "difference": number(gap.mean) if gap else "", "low": low, "high": high}
+    record |= {"p": texts[4], "p_holm": texts[5], "n": texts[6], "seeds": texts[7]}
+    return texts, {key: "" if value == DASH else value for key, value in record.items()}
+
+
+def _signed(value: float | None) -> str:
+    text = number(value)
+    if value is None or text == DASH or text == "0.00":
+        return text
+    return text.replace("-", "−") if text.startswith("-") else f"+{text}"

@@ -1,0 +1,217 @@
+"""From the tidy frame to what tables and figures show: one line for each arm at each point of the axes.
+
+Per-case values become a number in one place, ``Line.stat``: mean over cases per class, unweighted mean
+over classes, and over seeds mean and standard deviation (n - 1). A line whose cells are missing stays,
+with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+
+from sfrbench.errors import InputError
+from sfrbench.report.style import axis_text
+from sfrbench.stats import Array, grand_mean
+
+if TYPE_CHECKING:
+    from sfrbench.report.build import ReportInfo
+
+#: Metric -> name in tables, and whether larger is better.
+METRICS: Mapping[str, tuple[str, bool]] = {
+    "dice": ("Dice", True),
+    "jaccard": ("Jaccard", True),
+    "nsd": ("NSD", True),
+    "asd": ("ASD", False),
+    "asd_rev": ("ASD reverse", False),
+    "assd": ("ASSD", False),
+    "hd95": ("95HD", False),
+}
+Point = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stat:
+    """``mean`` over ``n`` seeds; ``std`` (n - 1) is none for fewer than two seeds."""
+
+    mean: float | None
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """One arm at one point of the axes, all seeds. ``frame`` holds its rows of one subset."""
+
+    arm: str
+    label: str
+    axes: Mapping[str, Any]
+    point: Point
+    frame: pd.DataFrame = field(repr=False)
+    classes: tuple[str, ...]
+    missing: tuple[tuple[int, str], ...] = ()  # seed, reason
+
+    @property
+    def name(self) -> str:
+        """The label with its point, where there are axes."""
+        return ", ".join([self.label, *(f"{path} {axis_text(value)}" for path, value in self.axes.items())])
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(int(seed) for seed in sorted(self.frame["seed"].unique()))
+
+    @cached_property
+    def cases(self) -> tuple[str, ...]:
+        return tuple(sorted(self.frame["case"].unique()))
+
+    @cached_property
+    def cells(self) -> Mapping[int, str]:
+        """Cell id of each seed."""
+        pairs = self.frame[["seed", "cell"]].drop_duplicates()
+        return {int(seed): str(cell) for seed, cell in zip(pairs["seed"], pairs["cell"], strict=True)}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(sorted(str(key) for key in self.frame["key"].unique()))
+
+    def cube(
+        self, metric: str, cases: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+    ) -> Array:
+        """Scores (S, C, K) of one metric for these cases and seeds (default: all), NaN where not scored."""
+        cases = self.cases if cases is None else cases
+        seeds = self.seeds if seeds is None else seeds
+        part = self.frame[self.frame["metric"] == metric]
+        values = np.full((len(seeds), len(cases), len(self.classes)), np.nan)
+        place = [
+            part[column].map({name: index for index, name in enumerate(names)})
+            for column, names in (("seed", seeds), ("case", cases), ("class", self.classes))
+        ]
+        known = place[0].notna() & place[1].notna() & place[2].notna()
+        where = tuple(column[known].to_numpy(dtype=int) for column in place)
+        values[where] = part.loc[known, "value"].to_numpy(dtype=float)
+        return values
+
+    def stat(self, metric: str, cls: str | None = None) -> Stat:
+        """The number of one metric, of one class or (none) of the mean over classes."""
+        values = self.cube(metric)
+        if cls is not None:
+            index = self.classes.index(cls)
+            values = values[:, :, index : index + 1]
+        per_seed = [grand_mean(values[index : index + 1]) for index in range(len(values))]
+        known = [value for value in per_seed if not math.isnan(value)]
+        if not known:
+            return Stat(None, None, 0)
+        std = float(np.std(known, ddof=1)) if len(known) > 1 else None
+        return Stat(float(np.mean(known)), std, len(known))
+
+    def empty(self) -> int:
+        """Predicted classes that are empty although the truth is not, over cases, classes and seeds."""
+        return self._count(self.frame["empty_pred"] & ~self.frame["empty_gt"])
+
+    def not_scored(self, metrics: Iterable[str]) -> int:
+        """Values (seed, case, class) that the protocol leaves out in one of ``metrics`` at least."""
+        return self._count(self.frame["value"].isna() & self.frame["metric"].isin(list(metrics)))
+
+    def _count(self, rows: pd.Series[bool]) -> int:
+        return len(self.frame.loc[rows, ["seed", "case", "class"]].drop_duplicates())
+
+
+def lines(frame: pd.DataFrame, info: ReportInfo, subset: str) -> list[Line]:
+    """Every line of a subset, in the order of arms and axis values.
+
+    Raises ``InputError`` where two rows claim the same cell, case, class and metric.
+    """
+    paths = [path for path in info.axes if path in frame.columns]
+    part = frame[frame["subset"] == subset].copy()
+    texts = [part[path].map(axis_text) for path in paths]
+    part["_point"] = list(zip(*texts, strict=True)) if paths else [()] * len(part)
+    classes = tuple(str(name) for name in dict.fromkeys(part["class"]))
+    _check_once(part)
+    values: dict[tuple[str, Point], Mapping[str, Any]] = {}
+    rows: dict[tuple[str, Point], pd.DataFrame] = {}
+    for key, group in part.groupby(["arm", "_point"], sort=False):
+        arm, point = cast("tuple[str, Point]", key)
+        values[arm, point] = {path: group[path].iloc[0] for path in paths}
+        rows[arm, point] = group
+    lost = _missing(info, paths)
+    for arm, point, axes in lost.points:
+        values.setdefault((arm, point), axes)
+    for arm, _ in info.arms:
+        if not any(known == arm for known, _ in values):
+            values[arm, ()] = {}
+    found = []
+    for (arm, point), axes in values.items():
+        if subset == "unlabelled" and (arm, point) not in rows and arm not in info.pseudo_arms:
+            continue
+        own = rows.get((arm, point), part.iloc[:0])
+        have = {int(seed) for seed in own["seed"].unique()}
+        gone = tuple(
+            (seed, lost.reasons.get((arm, point, seed), "not run")) for seed in info.seeds if seed not in have
+        )
+        label = dict(info.arms).get(arm, arm)
+        found.append(Line(arm, label, axes, point, own, classes, gone))
+    return sorted(found, key=lambda line: _order(line, info, paths))
+
+
+@dataclass(frozen=True)
+class _Missing:
+    points: list[tuple[str, Point, Mapping[str, Any]]]
+    reasons: Mapping[tuple[str, Point, int], str]
+
+
+def _missing(info: ReportInfo, paths: Sequence[str]) -> _Missing:
+    points: list[tuple[str, Point, Mapping[str, Any]]] = []
+    reasons = {}
+    for entry in info.missing:
+        point = tuple(axis_text(entry.axes.get(path)) for path in paths)
+        points.append((entry.arm, point, {path: entry.axes.get(path) for path in paths}))
+        reasons[entry.arm, point, entry.seed] = entry.reason
+    return _Missing(points, reasons)
+
+
+def _check_once(frame: pd.DataFrame) -> None:
+    keys = ["arm", "_point", "seed", "case", "class", "metric"]
+    twice = frame[frame.duplicated(keys)]
+    if len(twice):
+        row = twice.iloc[0]
+        what = f"two values of {row['metric']} for arm {row['arm']}, seed {row['seed']}, class {row['class']}"
+        raise InputError(what, where=f"case {row['case']}", hint="each row of the frame must be of one cell")
+
+
+def _order(line: Line, info: ReportInfo, paths: Sequence[str]) -> tuple[int, ...]:
+    arms = [name for name, _ in info.arms]
+    first = arms.index(line.arm) if line.arm in arms else len(arms)
+    rest = []
+    for path, text in zip(paths, line.point or [""] * len(paths), strict=True):
+        known = [axis_text(value) for value in info.axes[path]]
+        rest.append(known.index(text) if text in known else len(known))
+    return (first, *rest)
+
+
+def subset_of(frame: pd.DataFrame, item: Mapping[str, Any]) -> str:
+    """The subset that an item shows: the one it names, else the test cases where there are any."""
+    if item.get("subset"):
+        return str(item["subset"])
+    known = set(frame["subset"])
+    return "val" if "val" in known and "test" not in known else "test"
+
+
+def unit_of(frame: pd.DataFrame, metric: str) -> str:
+    """The unit of a metric; several are joined by a slash, and then its values are not comparable."""
+    units = sorted(str(unit) for unit in frame.loc[frame["metric"] == metric, "unit"].dropna().unique())
+    if not units:
+        return "%" if METRICS[metric][1] else ""
+    return "/".join(units)
+
+
+def header(frame: pd.DataFrame, metric: str) -> str:
+    """``Dice (%) ↑``."""
+    name, larger = METRICS[metric]
+    unit = unit_of(frame, metric)
+    return f"{name} ({unit}) {'↑' if larger else '↓'}" if unit else f"{name} {'↑' if larger else '↓'}"

@@ -1,0 +1,95 @@
+"""How numbers, names and figures of a report look."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DASH = "—"
+#: Colours that the colour-blind tell apart (Okabe and Ito 2008); yellow last, it is weak on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
+TRUTH, PSEUDO, PREDICTION = "#F0E442", "#56B4E9", "#D55E00"
+DPI = 150
+_RC: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "text.parse_math": False,  # a label with a dollar sign is text, not a formula
+    "svg.hashsalt": "sfrbench",  # equal figures are equal files
+}
+
+
+def number(value: float | None) -> str:
+    """Two decimals, never a negative zero; a dash for none and NaN."""
+    if value is None or value != value:
+        return DASH
+    return f"{value + 0.0:.2f}".replace("-0.00", "0.00")
+
+
+def p_value(value: float | None) -> str:
+    if value is None:
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def axis_text(value: Any) -> str:
+    """The value of an axis as one text, the same from a specification and from a frame."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if value is None or value != value:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    if isinstance(value, (list, tuple, dict)):
+        return json.dumps(value, sort_keys=True, default=str)
+    return str(value)
+
+
+def safe_name(name: str) -> str:
+    """A file name that stays in its folder, whatever the name says."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:80] or "unnamed"
+
+
+def stamp(profile: str) -> str:
+    """What every output says about its profile."""
+    if profile == "paper":
+        return "Profile paper: full size."
+    return f"Profile {profile}: scaled down, not comparable with the paper's numbers."
+
+
+@contextmanager
+def canvas(width: float, height: float, foot: str) -> Iterator[Figure]:
+    """A figure of ``width`` x ``height`` inches with ``foot`` (profile and protocol) in its corner."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_RC):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        figure.suptitle(foot, x=0.995, ha="right", fontsize=7.5, color="#666666")
+        yield figure
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """The figure as PNG and SVG; returns both paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    figure.savefig(png, dpi=DPI, metadata={"Software": None})
+    figure.savefig(svg, metadata={"Date": None})
+    return [png, svg]

@@ -1,0 +1,181 @@
+"""One table, four renderings: CSV, Markdown, LaTeX (booktabs) and HTML, all with the same texts."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+MARKS = ("†", "‡", "§", "¶", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a table. ``rank`` 1 is set bold, 2 underlined; ``marks`` point to notes."""
+
+    text: str
+    rank: Literal[0, 1, 2] = 0
+    marks: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to print. ``notes`` are (mark, text); ``data`` is what the CSV holds."""
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    notes: tuple[tuple[str, str], ...]
+    data: tuple[Mapping[str, str], ...]
+    leading: int = 1  # columns of names, set flush left
+
+
+def write(table: Table, folder: Path) -> list[Path]:
+    """The table as ``<name>.csv``, ``.md`` and ``.tex``; returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for suffix, render in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+        path = folder / f"{table.name}.{suffix}"
+        path.write_text(render(table), encoding="utf-8", newline="")
+        made.append(path)
+    return made
+
+
+def rank_entries(
+    values: Sequence[float | None], larger: bool, shown: Callable[[float], str]
+) -> list[Literal[0, 1, 2]]:
+    """1 for the best, 2 for the second best; equal as printed is equal. None takes no part, nor does a
+    column with fewer than two different values."""
+    known = sorted({shown(value): value for value in values if value is not None}.values(), reverse=larger)
+    if len(known) < 2:
+        return [0] * len(values)
+    place: dict[str, Literal[0, 1, 2]] = {shown(known[0]): 1, shown(known[1]): 2}
+    return [0 if value is None else place.get(shown(value), 0) for value in values]
+
+
+def to_csv(table: Table) -> str:
+    """Numbers bare and names in full; a missing number is an empty field, with the reason in ``note``."""
+    stream = io.StringIO()
+    columns = list(dict.fromkeys(name for row in table.data for name in row))
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table.data)
+    return stream.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """GitHub Markdown; names are escaped, so a label is never read as markup."""
+
+    def cell(entry: Entry) -> str:
+        text = _markdown(entry.text)
+        text = {0: text, 1: f"**{text}**", 2: f"<u>{text}</u>"}[entry.rank]
+        return f"{text} {entry.marks}" if entry.marks else text
+
+    rule = ["---" if index < table.leading else "---:" for index in range(len(table.columns))]
+    rows = [[_markdown(name) for name in table.columns], rule]
+    rows += [[cell(entry) for entry in row] for row in table.rows]
+    body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    notes = "".join(f"\n{mark} {_markdown(text)}  " for mark, text in table.notes)
+    head = f"**{_markdown(table.title)}**\n\n{_markdown(table.caption)}\n\n{body}\n"
+    return f"{head}{notes.rstrip()}\n" if notes else head
+
+
+def to_latex(table: Table) -> str:
+    """A ``table`` float; needs the package booktabs."""
+
+    def cell(entry: Entry) -> str:
+        text = latex(entry.text)
+        text = {0: text, 1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}[entry.rank]
+        return text + (rf"\textsuperscript{{{latex(entry.marks)}}}" if entry.marks else "")
+
+    columns = "l" * table.leading + "r" * (len(table.columns) - table.leading)
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}[t]",
+        r"\centering",
+        rf"\caption{{{latex(table.title)} {latex(table.caption)}}}",
+        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', table.name)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(latex(name) for name in table.columns) + r" \\",
+        r"\midrule",
+        *(" & ".join(cell(entry) for entry in row) + r" \\" for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(
+            rf"\par\smallskip\footnotesize \textsuperscript{{{latex(mark)}}} {latex(text)}"
+            for mark, text in table.notes
+        ),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def to_html(table: Table) -> str:
+    """A ``figure`` element with caption and notes."""
+
+    def cell(entry: Entry, index: int) -> str:
+        text = html.escape(entry.text)
+        text = {0: text, 1: f"<b>{text}</b>", 2: f"<u>{text}</u>"}[entry.rank]
+        marks = f"<sup>{html.escape(entry.marks)}</sup>" if entry.marks else ""
+        tag, kind = ("th scope=row", "th") if index < table.leading else ("td", "td")
+        return f"<{tag}>{text}{marks}</{kind}>"
+
+    head = "".join(
+        f"<th scope=col{' class=name' if index < table.leading else ''}>{html.escape(name)}</th>"
+        for index, name in enumerate(table.columns)
+    )
+    body = "\n".join(
+        "<tr>" + "".join(cell(entry, index) for index, entry in enumerate(row)) + "</tr>"
+        for row in table.rows
+    )
+    said = (f"{html.escape(mark)} {html.escape(text)}" for mark, text in table.notes)
+    notes = "".join(f"<p class=note>{text}</p>" for text in said)
+    caption = f"<figcaption><b>{html.escape(table.title)}</b> {html.escape(table.caption)}</figcaption>"
+    return (
+        f"<figure class=table>{caption}<div class=wide><table><thead><tr>{head}</tr></thead>\n"
+        f"<tbody>{body}</tbody></table></div>{notes}</figure>"
+    )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "—": "---",
+    "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
+    "§": r"\S{}",
+    "¶": r"\P{}",
+}
+
+
+def latex(text: str) -> str:
+    """Plain text for LaTeX: every special character is escaped, line breaks become spaces."""
+    return "".join(_LATEX.get(char, char) for char in " ".join(text.split()))
+
+
+def _markdown(text: str) -> str:
+    escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
