@@ -173,7 +173,7 @@ def listing() -> list[str]:
         place = str(status.path) if status.path else ""
         state = status.problem or ("verified" if status.verified else "not verified yet")
         size = f"{weight.bytes / 1e6:,.0f} MB"
-        lines.append(f"{weight.name:<12} {size:>9}  {weight.licence:<11} {place}{' ' if place else ''}({state})")
+        lines.append(f"{weight.name:<12} {size:>9}  {weight.licence}  {place or '-'}  ({state})")
     return lines
 
 

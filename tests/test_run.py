@@ -67,7 +67,7 @@ def test_a_run_ends_with_a_report(finished: tuple[Path, str]) -> None:
 def test_the_second_run_does_nothing(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     again = cli("run", "small.yaml", "--profile", "smoke", cwd=folder)
-    assert "nodes: 0 ran, 14 reused, 0 failed, 0 blocked" in again.stdout
+    assert "nodes: 0 ran, 12 reused, 0 failed, 0 blocked" in again.stdout
     counts = json.loads(cli("plan", "small.yaml", "--profile", "smoke", "--json", cwd=folder).stdout)
     assert (counts["to_run"], counts["reused"], counts["cells"]) == (0, counts["nodes"], 3)
     assert counts["naive_nodes"] > counts["nodes"]
@@ -156,7 +156,7 @@ def test_a_damaged_input_fails_its_cells_only(tmp_path: Path) -> None:
 def test_dry_run_runs_nothing(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SPEC)
     done = cli("run", "small.yaml", "--profile", "smoke", "--dry-run", cwd=tmp_path)
-    assert "14 to run" in done.stdout
+    assert "12 to run" in done.stdout
     assert not (tmp_path / "runs" / "store").exists()
 
 

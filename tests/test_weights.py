@@ -72,7 +72,7 @@ def test_unknown_name_is_an_input_error() -> None:
 def test_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError, match="sfrbench weights get lite_medsam"):
         weights.find("lite_medsam", [tmp_path])
-    with pytest.raises(NotReadyError, match="bring sam_vit_b_01ec64.pth from Meta"):
+    with pytest.raises(NotReadyError, match=r"bring sam_vit_b_01ec64\.pth from Meta"):
         weights.find("sam_vit_b", [tmp_path])
 
 
@@ -160,7 +160,7 @@ def test_get_leaves_nothing_when_it_fails(
 
 
 def test_files_that_users_bring_are_not_fetched(tmp_path: Path) -> None:
-    with pytest.raises(NotReadyError, match="bring sam_vit_h_4b8939.pth"):
+    with pytest.raises(NotReadyError, match=r"bring sam_vit_h_4b8939\.pth"):
         weights.get("sam_vit_h", tmp_path)
 
 

@@ -60,7 +60,7 @@ class Worker:
             scratch=scratch,
             device=self.device,
             data_root=self.machine.root(dataset) if dataset else None,
-            weights=weights.find,
+            weights=weights.check,
             progress=progress,
         )
         stage: Callable[[StageContext], None] = importlib.import_module(f"sfrbench.stages.{node.stage}").run

@@ -59,6 +59,11 @@ def tail(info: ReportInfo) -> str:
     return f"{stamp(info.profile)} {protocol_text(info)}"
 
 
+def short_tail(info: ReportInfo) -> str:
+    """The same on a page that says the rules at its top."""
+    return f"{stamp(info.profile)} Protocol {info.protocol}, rules at the top."
+
+
 def seeds_text(count: int) -> str:
     return "one seed" if count == 1 else f"{count} seeds"
 

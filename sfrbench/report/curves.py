@@ -53,6 +53,7 @@ def curve_figure(
         axes = figure.add_subplot()
         for index, curve in enumerate(curves):
             _draw(axes, curve, index)
+        _limits(axes, where)
         _best(axes, curves, METRICS[y][1])
         _lost(axes, lost, dict(zip(map(style.axis_text, values), where, strict=True)))
         _dress(axes, values, where, x, header(frame[frame["subset"] == subset], y))
@@ -121,8 +122,21 @@ def _draw(axes: Axes, curve: _Curve, index: int) -> None:
     axes.fill_between(curve.places, low, high, color=colour, alpha=0.16, linewidth=0)
 
 
+def _limits(axes: Axes, where: Sequence[float]) -> None:
+    """The whole axis, values without a number included."""
+    low, high = min(where, default=0.0), max(where, default=1.0)
+    if low > 0 and high / low > 50:
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.25, high * 1.25)
+        return
+    margin = 0.05 * (high - low) or 0.5
+    axes.set_xlim(low - margin, high + margin)
+
+
 def _best(axes: Axes, curves: Sequence[_Curve], larger: bool) -> None:
     """Ring and label the best point of all curves."""
+    from matplotlib.patheffects import Normal, Stroke
+
     points = [
         (point.mean, place, text)
         for curve in curves
@@ -135,9 +149,8 @@ def _best(axes: Axes, curves: Sequence[_Curve], larger: bool) -> None:
     axes.plot([place], [mean], "o", markersize=13, markerfacecolor="none", markeredgecolor="#222222")
     low, high = axes.get_ylim()
     axes.set_ylim(low - 0.05 * (high - low), high + 0.12 * (high - low))
-    left, right = axes.get_xlim()
-    middle = abs(place - left) > 0.2 * (right - left) and abs(right - place) > 0.2 * (right - left)
-    side = "center" if middle else ("left" if place < (left + right) / 2 else "right")
+    across = axes.transAxes.inverted().transform(axes.transData.transform((place, mean)))[0]
+    side = "left" if across < 0.2 else ("right" if across > 0.8 else "center")
     axes.annotate(
         f"best: {text} ({style.number(mean)})",
         (place, mean),
@@ -146,7 +159,7 @@ def _best(axes: Axes, curves: Sequence[_Curve], larger: bool) -> None:
         ha=side,
         fontsize=9,
         fontweight="bold",
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+        path_effects=[Stroke(linewidth=3, foreground="white"), Normal()],
     )
 
 
@@ -163,8 +176,6 @@ def _dress(axes: Axes, values: Sequence[Any], where: Sequence[float], x: str, y:
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
     pairs = sorted(zip(where, map(style.axis_text, values), strict=True))
-    if pairs and pairs[0][0] > 0 and pairs[-1][0] / pairs[0][0] > 50:
-        axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator([place for place, _ in pairs]))
     axes.xaxis.set_major_formatter(FixedFormatter([text for _, text in pairs]))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -184,7 +195,7 @@ def _caption(info: ReportInfo, curves: Sequence[_Curve], lost: Sequence[tuple[st
         f"Band: 95 % bootstrap interval over {covers}.",
     ]
     said += [f"† {text}: no result, {reason}." for text, reason in lost]
-    return " ".join([*said, captions.tail(info)])
+    return " ".join(said)
 
 
 def _range(numbers: set[int]) -> str:

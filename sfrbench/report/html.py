@@ -34,7 +34,7 @@ nav{margin:.8rem 0;font-size:.92rem}
 nav a{margin-right:1rem;white-space:nowrap}
 .facts{display:flex;flex-wrap:wrap;gap:.3rem 1.6rem;margin:.8rem 0;padding:0;list-style:none}
 .facts b{font-size:1.1rem;font-variant-numeric:tabular-nums}
-figure{margin:1rem 0 1.6rem}
+figure{margin:1.2rem 0 .3rem}
 figcaption{font-size:.86rem;line-height:1.42;margin-bottom:.5rem;max-width:54rem}
 figcaption b{color:var(--ink)}
 figure img{display:block;max-width:100%;height:auto;margin:0 auto}
@@ -43,12 +43,14 @@ table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-num
  border-top:2px solid var(--ink);border-bottom:2px solid var(--ink)}
 th,td{padding:.32rem .7rem;text-align:right;white-space:nowrap}
 thead th{border-bottom:1px solid var(--ink);font-weight:600}
-th.name,tbody th{text-align:left;font-weight:400}
+th.name,tbody th{text-align:left}
+tbody th{font-weight:400}
 td.text{text-align:left;white-space:normal;overflow-wrap:anywhere}
 tbody tr:nth-child(even){background:var(--wash)}
 u{text-underline-offset:3px}
 sup{color:#a02020;margin-left:.15em}
 .note{font-size:.84rem;margin:.25rem 0}
+.files{margin-bottom:1.8rem}
 pre,code{font:.82rem/1.45 ui-monospace,"SF Mono",Menlo,Consolas,monospace}
 pre{overflow-x:auto;padding:.7rem .9rem;background:var(--wash);border:1px solid var(--line);max-height:26rem}
 summary{cursor:pointer;margin:.6rem 0}
@@ -63,9 +65,10 @@ summary{cursor:pointer;margin:.6rem 0}
 def page(info: ReportInfo, parts: Sequence[Part], out: Path) -> str:
     """The whole page; figures are read from their PNG files below ``out``."""
     bodies: list[tuple[str, str]] = []
+    tail = captions.short_tail(info)
     for part in parts:
-        body = "".join(_table(table) for table in part.tables)
-        body += "".join(_figure(figure, out) for figure in part.figures)
+        body = "".join(_table(table, tail) for table in part.tables)
+        body += "".join(_figure(figure, tail, out) for figure in part.figures)
         body += f"<p>{escape(part.remark)}</p>" if part.remark else ""
         if bodies and bodies[-1][0] == part.heading:
             bodies[-1] = (part.heading, bodies[-1][1] + body)
@@ -73,7 +76,7 @@ def page(info: ReportInfo, parts: Sequence[Part], out: Path) -> str:
             bodies.append((part.heading, body))
     bodies += _about(info)
     anchors = [f"s{index}" for index in range(len(bodies))]
-    links = "".join(
+    links = " ".join(
         f'<a href="#{anchor}">{escape(heading)}</a>'
         for anchor, (heading, _) in zip(anchors, bodies, strict=True)
     )
@@ -113,21 +116,22 @@ def _singular(count: str, what: str) -> str:
     return what[:-1] if count == "1" and what in ("arms", "seeds", "cells") else what
 
 
-def _table(table: tables.Table) -> str:
+def _table(table: tables.Table, tail: str) -> str:
     name = safe_name(table.name)
     links = ", ".join(f'<a href="tables/{name}.{kind}">{kind}</a>' for kind in ("csv", "md", "tex"))
-    return f"{tables.to_html(table)}<p class=note>{links}</p>"
+    return f"{tables.to_html(table, tail)}<p class='note files'>{links}</p>"
 
 
-def _figure(figure: Figure, out: Path) -> str:
+def _figure(figure: Figure, tail: str, out: Path) -> str:
     data = base64.b64encode(figure.files[0].read_bytes()).decode("ascii")
     links = ", ".join(
         f'<a href="{escape(path.relative_to(out).as_posix())}">{path.suffix[1:]}</a>' for path in figure.files
     )
     return (
-        f"<figure><figcaption><b>{escape(figure.title)}</b> {escape(figure.caption)}</figcaption>"
+        f"<figure><figcaption><b>{escape(figure.title)}</b> {escape(figure.caption)} "
+        f"{escape(tail)}</figcaption>"
         f'<img alt="{escape(figure.title)}" src="data:image/png;base64,{data}"></figure>'
-        f"<p class=note>{links}</p>"
+        f"<p class='note files'>{links}</p>"
     )
 
 

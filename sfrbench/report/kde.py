@@ -33,20 +33,23 @@ def kde_figure(
     shown = lines(frame, info, subset)
     samples = [_sample(line, metric) for line in shown]
     count = max(1, -(-len(shown) // PER_PANEL))
-    low = _lowest(samples)
+    grid = np.linspace(_lowest(samples), 100, 400)
+    curves = [density(sample, grid) for sample in samples]
+    top = max((float(curve.max()) for curve in curves if curve is not None), default=1.0)
+    names = [line.short(shown) for line in shown]
     with style.canvas(7.0, 0.9 + 3.2 * count, captions.foot(info)) as figure:
         panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
         size = -(-len(shown) // count) if shown else 1
         for index, axes in enumerate(panels):
             part = slice(index * size, (index + 1) * size)
-            _panel(axes, shown[part], samples[part], low)
+            _panel(axes, shown[part], curves[part], samples[part], grid, top, names[part])
         panels[-1].set_xlabel(header(frame[frame["subset"] == subset], metric).rstrip(" ↑↓") + " of a case")
         files = style.save(figure, folder, name)
     head = METRICS[metric][0]
     said = (
         f"Density of the {head} of single {captions.subset_text(subset)} (mean over classes; a case counts "
         "once for each seed; Gaussian kernel, Scott's bandwidth, cut at 0 and 100). Ticks: the cases; "
-        f"without spread they stand alone. {captions.tail(info)}"
+        f"without spread they stand alone."
     )
     return Figure(name, f"{head} per case.", said, tuple(files), tuple(shown))
 
@@ -70,24 +73,37 @@ def _lowest(samples: Sequence[Array]) -> float:
     return max(0.0, 10.0 * math.floor((min(known, default=0.0) - 8) / 10))
 
 
-def _panel(axes: Axes, shown: Sequence[Line], samples: Sequence[Array], low: float) -> None:
-    grid = np.linspace(low, 100, 400)
-    found = [density(sample, grid) for sample in samples]
-    top = max((float(curve.max()) for curve in found if curve is not None), default=1.0)
+def _panel(
+    axes: Axes,
+    shown: Sequence[Line],
+    curves: Sequence[Array | None],
+    samples: Sequence[Array],
+    grid: Array,
+    top: float,
+    names: Sequence[str],
+) -> None:
     step = 0.055 * top
-    for index, (line, sample, curve) in enumerate(zip(shown, samples, found, strict=True)):
+    for index, (line, sample, curve) in enumerate(zip(shown, samples, curves, strict=True)):
         colour = style.COLOURS[index % len(style.COLOURS)]
         dashes = style.LINES[index % len(style.LINES)]
         base = -step * (index + 1)
         axes.plot(sample, np.full(sample.size, base), "|", color=colour, markersize=6, markeredgewidth=1.1)
-        label = _label(line, sample, curve)
+        label = _label(names[index], line, sample, curve)
         if curve is None:
-            axes.plot([], [], "|", color=colour, markersize=8, markeredgewidth=1.5, label=label)
+            axes.plot(
+                [],
+                [],
+                "|" if sample.size else " ",
+                color=colour,
+                markersize=8,
+                markeredgewidth=1.5,
+                label=label,
+            )
             continue
         axes.plot(grid, curve, color=colour, linestyle=dashes, linewidth=1.9, label=label)
         axes.fill_between(grid, curve, color=colour, alpha=0.07, linewidth=0)
     axes.axhline(0, color="#999999", linewidth=0.8)
-    axes.set_xlim(low, 100)
+    axes.set_xlim(grid[0], grid[-1])
     axes.set_ylim(-step * (len(shown) + 1), top * 1.08)
     axes.set_yticks([])
     axes.set_ylabel("density")
@@ -95,11 +111,11 @@ def _panel(axes: Axes, shown: Sequence[Line], samples: Sequence[Array], low: flo
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)
 
 
-def _label(line: Line, sample: Array, curve: Array | None) -> str:
+def _label(name: str, line: Line, sample: Array, curve: Array | None) -> str:
     if not sample.size:
         reasons = dict.fromkeys(reason for _, reason in line.missing)
-        return f"{_wrap(line.name)}\n{style.DASH} {_wrap('; '.join(reasons) or 'not scored')}"
-    label = f"{_wrap(line.name)}\nn {sample.size}, median {style.number(float(np.median(sample)))}"
+        return f"{_wrap(name)}\n{style.DASH} {_wrap('; '.join(reasons) or 'not scored')}"
+    label = f"{_wrap(name)}\nn {sample.size}, median {style.number(float(np.median(sample)))}"
     return label if curve is not None else f"{label}\n(no spread: ticks only)"
 
 

@@ -51,7 +51,7 @@ class _Panel:
 
 _CONTOURS: Mapping[str, tuple[str, Any]] = {
     "truth": (style.TRUTH, "-"),
-    "pseudo-label": (style.PSEUDO, (0, (1, 1))),
+    "pseudo-label": (style.PSEUDO, (0, (1.6, 1))),
     "prediction": (style.PREDICTION, (0, (4, 1.5))),
 }
 
@@ -70,31 +70,41 @@ def montage_figure(
     rows = _pick(cases, int(item["montage"]))
     scores = [_dice(line) for line in columns]
     grid = [[_panel(info, line, case, subset) for line in columns] for _, case in rows]
-    kinds = [kind for kind in _CONTOURS if any(kind in (p.maps or {}) for row in grid for p in row)]
-    width, height = 1.2 + 1.75 * len(columns), 0.9 + 1.85 * len(rows)
-    with style.canvas(max(width, 5.0), height, captions.foot(info)) as figure:
-        axes = figure.subplots(len(rows), len(columns), squeeze=False)
-        for row, (rank, case) in enumerate(rows):
-            window = _window(grid[row])
-            for column, line in enumerate(columns):
-                _draw(axes[row, column], grid[row][column], window, scores[column].get(case))
-                if row == 0:
-                    axes[row, column].set_title(_wrap(line.name, 20), fontsize=9)
-            axes[row, 0].set_ylabel(f"{rank}\n{_wrap(case, 16)}", fontsize=8.5)
-        figure.legend(
-            handles=[_handle(kind) for kind in kinds], loc="outside lower center", ncols=3, fontsize=9
-        )
+    names = [_wrap(line.short(shown), 20) for line in columns]
+    marks = [f"{rank}\n{_wrap(case, 18)}" for rank, case in rows]
+    turned = len(columns) < len(rows)  # few lines: cases side by side, to fill the width
+    across, down = (marks, names) if turned else (names, marks)
+    windows = [_window(row) for row in grid]
+    tall = [max(window.tall for window in windows)] if turned else [window.tall for window in windows]
+    tall = tall * len(down) if turned else tall
+    size = (max(0.9 + 1.8 * len(across), 5.0), 0.95 + sum(1.8 * ratio + 0.3 for ratio in tall))
+    with style.canvas(*size, captions.foot(info)) as figure:
+        axes = figure.subplots(len(down), len(across), squeeze=False, gridspec_kw={"height_ratios": tall})
+        for (row, column), frame_of in np.ndenumerate(axes):
+            case, line = (column, row) if turned else (row, column)
+            _draw(frame_of, grid[case][line], windows[case], scores[line].get(rows[case][1]))
+            if row == 0:
+                frame_of.set_title(across[column], fontsize=9)
+            if column == 0:
+                frame_of.set_ylabel(down[row], fontsize=8.5)
+        _legend(figure, grid)
         files = style.save(figure, folder, name)
     return Figure(name, "Slices.", _caption(info, by, shown, columns, subset), tuple(files), tuple(columns))
 
 
-def _handle(kind: str) -> Any:
+def _legend(figure: Any, grid: Sequence[Sequence[_Panel]]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patheffects import Normal, Stroke
 
-    colour, dashes = _CONTOURS[kind]
+    shown = {kind for row in grid for panel in row for kind in panel.maps or ()}
     edge = [Stroke(linewidth=3.4, foreground="#333333"), Normal()]
-    return Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=kind, path_effects=edge)
+    handles = [
+        Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=kind, path_effects=edge)
+        for kind, (colour, dashes) in _CONTOURS.items()
+        if kind in shown
+    ]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
 
 
 def _dice(line: Line) -> dict[str, float]:
@@ -148,11 +158,22 @@ def _panel(info: ReportInfo, line: Line, case: str, subset: str) -> _Panel:
     return _Panel(np.asarray(found.image()[:, :, z]), slices, found.spacing[1] / found.spacing[0])
 
 
-def _window(row: Sequence[_Panel]) -> tuple[slice, slice] | None:
-    """The part of the slice that a row shows: all contours of all its panels, with a margin."""
+@dataclass(frozen=True)
+class _Window:
+    """The part of a slice that is shown; ``tall`` is its height over its width as displayed."""
+
+    part: tuple[slice, slice] = (slice(None), slice(None))
+    tall: float = 1.0
+
+
+def _window(row: Sequence[_Panel]) -> _Window:
+    """What the panels of one case show: all contours of all of them, with a margin."""
     masks = [mask != 0 for panel in row for mask in (panel.maps or {}).values()]
-    if not masks or not any(mask.any() for mask in masks) or len({mask.shape for mask in masks}) > 1:
-        return None
+    aspect = next((panel.aspect for panel in row if panel.maps), 1.0)
+    if not masks:
+        return _Window()
+    if not any(mask.any() for mask in masks) or len({mask.shape for mask in masks}) > 1:
+        return _Window(tall=aspect * masks[0].shape[1] / masks[0].shape[0])
     union = np.logical_or.reduce(masks)
     box = []
     for axis in (0, 1):
@@ -165,10 +186,11 @@ def _window(row: Sequence[_Panel]) -> tuple[slice, slice] | None:
     for (low, high), length in zip(box, union.shape, strict=True):
         start = max(0, min((low + high - side) // 2, length - side))
         parts.append(slice(start, min(length, start + side)))
-    return parts[0], parts[1]
+    width, height = (part.stop - part.start for part in parts)
+    return _Window((parts[0], parts[1]), aspect * height / width)
 
 
-def _draw(axes: Axes, panel: _Panel, window: tuple[slice, slice] | None, dice: float | None) -> None:
+def _draw(axes: Axes, panel: _Panel, window: _Window, dice: float | None) -> None:
     from matplotlib.patheffects import Normal, Stroke
 
     axes.set(xticks=[], yticks=[])
@@ -176,21 +198,20 @@ def _draw(axes: Axes, panel: _Panel, window: tuple[slice, slice] | None, dice: f
     axes.spines[:].set_visible(False)
     if panel.image is None or panel.maps is None:
         axes.set_facecolor("#eeeeee")
-        axes.set_box_aspect(1)
+        axes.set_box_aspect(window.tall)
         text = f"{style.DASH}\n{_wrap(panel.reason, 20)}"
         axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=7.5, transform=axes.transAxes)
         return
-    part = window or (slice(None), slice(None))
-    image = panel.image[part].T
+    image = panel.image[window.part].T
     low, high = np.percentile(image, (1, 99))
     axes.imshow(image, cmap="gray", origin="lower", vmin=low, vmax=max(high, low + 1e-6), aspect=panel.aspect)
     for kind, (colour, dashes) in _CONTOURS.items():
         if kind not in panel.maps:
             continue
-        labels = panel.maps[kind][part].T
+        labels = panel.maps[kind][window.part].T
         for label in np.unique(labels[labels > 0]):
-            lines = axes.contour(labels == label, [0.5], colors=[colour], linestyles=[dashes], linewidths=1.5)
-            lines.set_path_effects([Stroke(linewidth=2.4, foreground="#00000090"), Normal()])
+            lines = axes.contour(labels == label, [0.5], colors=[colour], linestyles=[dashes], linewidths=1.7)
+            lines.set_path_effects([Stroke(linewidth=2.7, foreground="#00000090"), Normal()])
     said = style.DASH if dice is None else f"Dice {style.number(dice)}"
     axes.set_xlabel(said, fontsize=8.5, labelpad=2)
 
@@ -203,7 +224,7 @@ def _caption(info: ReportInfo, by: Line, shown: Sequence[Line], columns: Sequenc
     )
     if len(columns) < len(shown):
         said += f" {len(columns)} of {len(shown)} lines are shown; the tables hold all."
-    return f"{said} {captions.tail(info)}"
+    return said
 
 
 def _wrap(text: str, width: int) -> str:

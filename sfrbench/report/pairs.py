@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sfrbench.report.build import ReportInfo
 
 
+_ONE_SEED = "one seed: the interval is over cases only"
+
+
 def pairs_table(
     frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], name: str
 ) -> tuple[list[Table], list[Line]]:
@@ -42,13 +45,22 @@ def pairs_table(
         data.append(record)
     heads = ("A − B", "Metric", "Difference", "95 % interval", "p", "p (Holm)", "n", "seeds")
     said = (
-        f"Paired differences on {captions.subset_text(subset)}, means over cases, classes and seeds. The "
-        "interval is a two-level bootstrap (2000 draws) over cases and, where there are several, seeds; "
-        "with few seeds it understates how much trainings vary. p: Wilcoxon signed-rank test on one difference "
-        f"per case, two-sided; Holm: corrected for the {len(found)} comparisons of this table. "
+        f"Paired differences on {captions.subset_text(subset)}, means over cases, classes and seeds. "
+        "Interval: two-level bootstrap (2000 draws) over cases and, where there are several, seeds; with few "
+        "seeds it understates how much trainings vary. p: Wilcoxon signed-rank test on one difference per case, "
+        f"two-sided; Holm: corrected for the {len(found)} comparisons of this table."
     )
-    said += captions.tail(info)
-    table = Table(name, "Paired differences.", said, heads, tuple(rows), notes.listed, tuple(data), 2)
+    table = Table(
+        name,
+        "Paired differences.",
+        said,
+        heads,
+        tuple(rows),
+        notes.listed,
+        tuple(data),
+        captions.tail(info),
+        2,
+    )
     used = {id(line): line for one, other, *_ in found for line in (one, other)}
     return [table], list(used.values())
 
@@ -73,6 +85,8 @@ def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, 
     if result.difference.low is not None and result.difference.low == result.difference.high == 0:
         equal = "equal in every case: what differs between A and B has no effect"
         why = f"{why}; {equal}" if why else equal
+    if len(seeds) == 1:
+        why = f"{why}; {_ONE_SEED}" if why else _ONE_SEED
     return result, why
 
 

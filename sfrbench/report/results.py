@@ -62,6 +62,12 @@ class Line:
         """The label with its point, where there are axes."""
         return ", ".join([self.label, *(f"{path} {axis_text(value)}" for path, value in self.axes.items())])
 
+    def short(self, among: Sequence[Line]) -> str:
+        """The name without the label, where the axes alone tell ``among`` apart."""
+        if self.axes and all(line.arm == self.arm and line.axes for line in among):
+            return ", ".join(f"{path} {axis_text(value)}" for path, value in self.axes.items())
+        return self.name
+
     @cached_property
     def seeds(self) -> tuple[int, ...]:
         return tuple(int(seed) for seed in sorted(self.frame["seed"].unique()))

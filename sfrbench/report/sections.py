@@ -96,10 +96,17 @@ def _result(
     said = [
         captions.made_of(info, subset, len(_classes(shown))),
         _legend(shown, bool(any(skipped))),
-        captions.tail(info),
     ]
     return Table(
-        name, title, " ".join(said), tuple(heads), tuple(rows), notes.listed, tuple(data), len(names)
+        name,
+        title,
+        " ".join(said),
+        tuple(heads),
+        tuple(rows),
+        notes.listed,
+        tuple(data),
+        captions.tail(info),
+        len(names),
     )
 
 
@@ -115,7 +122,8 @@ def _per_class(
     frame = frame[frame["subset"] == subset]
     names, leading = _leading(shown, info, str(item.get("rows", "arm")))
     classes = _classes(shown)
-    wanted: list[tuple[str, str | None]] = [*((cls, cls) for cls in classes), ("mean", None)]
+    average = "AVG" if "AVG" not in classes else "mean of classes"
+    wanted: list[tuple[str, str | None]] = [*((cls, cls) for cls in classes), (average, None)]
     by = {head: [line.stat(metric, cls) for line in shown] for head, cls in wanted}
     columns = [_value_column(by[head], shown, frame, metric) for head, _ in wanted]
     notes = Notes()
@@ -127,10 +135,11 @@ def _per_class(
         data.append(_data(info, line, {head: by[head][index] for head, _ in wanted}, subset, 0, metric))
     head, _ = METRICS[metric]
     title = f"{head} ({unit_of(frame, metric)}) of each class."
-    said = f"{captions.made_of(info, subset, 1)} mean: unweighted over classes. n: cases. "
-    said += captions.tail(info)
+    said = f"{captions.made_of(info, subset, 1)} {average}: unweighted mean over classes. n: cases."
     heads = (*names, *(head for head, _ in wanted), "n", "seeds")
-    return Table(name, title, said, heads, tuple(rows), notes.listed, tuple(data), len(names))
+    return Table(
+        name, title, said, heads, tuple(rows), notes.listed, tuple(data), captions.tail(info), len(names)
+    )
 
 
 def _value_column(

@@ -34,6 +34,7 @@ class Table:
     rows: tuple[tuple[Entry, ...], ...]
     notes: tuple[tuple[str, str], ...]
     data: tuple[Mapping[str, str], ...]
+    tail: str = ""  # profile and protocol, in full
     leading: int = 1  # columns of names, set flush left
 
 
@@ -83,7 +84,7 @@ def to_markdown(table: Table) -> str:
     rows += [[cell(entry) for entry in row] for row in table.rows]
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     notes = "".join(f"\n{mark} {_markdown(text)}  " for mark, text in table.notes)
-    head = f"**{_markdown(table.title)}**\n\n{_markdown(table.caption)}\n\n{body}\n"
+    head = f"**{_markdown(table.title)}**\n\n{_markdown(f'{table.caption} {table.tail}')}\n\n{body}\n"
     return f"{head}{notes.rstrip()}\n" if notes else head
 
 
@@ -100,7 +101,7 @@ def to_latex(table: Table) -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{latex(table.title)} {latex(table.caption)}}}",
+        rf"\caption{{{latex(table.title)} {latex(f'{table.caption} {table.tail}')}}}",
         rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', table.name)}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
@@ -118,8 +119,8 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_html(table: Table) -> str:
-    """A ``figure`` element with caption and notes."""
+def to_html(table: Table, tail: str) -> str:
+    """A ``figure`` element with caption and notes; ``tail`` is a short form of the table's own."""
 
     def cell(entry: Entry, index: int) -> str:
         text = html.escape(entry.text)
@@ -138,7 +139,8 @@ def to_html(table: Table) -> str:
     )
     said = (f"{html.escape(mark)} {html.escape(text)}" for mark, text in table.notes)
     notes = "".join(f"<p class=note>{text}</p>" for text in said)
-    caption = f"<figcaption><b>{html.escape(table.title)}</b> {html.escape(table.caption)}</figcaption>"
+    told = f"<b>{html.escape(table.title)}</b> {html.escape(f'{table.caption} {tail}')}"
+    caption = f"<figcaption>{told}</figcaption>"
     return (
         f"<figure class=table>{caption}<div class=wide><table><thead><tr>{head}</tr></thead>\n"
         f"<tbody>{body}</tbody></table></div>{notes}</figure>"

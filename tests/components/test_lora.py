@@ -94,8 +94,7 @@ def test_keys_stay_as_they_were() -> None:
     Lora(rank=2).attach(model)
     disturb(model)
     Lora(rank=2).merge(model)
-    rows = lambda weight: weight.detach().view(attention.heads, 3, -1, weight.shape[1])  # noqa: E731
-    new, old = rows(attention.qkv.weight), rows(old)
+    new, old = (rows.view(attention.heads, 3, -1, 128) for rows in (attention.qkv.weight.detach(), old))
     assert torch.equal(new[:, 1], old[:, 1])
     assert not torch.equal(new[:, 0], old[:, 0])
     assert not torch.equal(new[:, 2], old[:, 2])
@@ -156,9 +155,9 @@ def test_trained_state_comes_back() -> None:
     state["extra"] = torch.zeros(1)
     with pytest.raises(InputError, match=r"missing mask_decoder.iou_token.weight; unexpected extra"):
         load_trained(other, state)
+    narrow = SamToy().build(2, None)
+    Lora().attach(narrow)
     with pytest.raises(InputError, match=r"is \(3, 32\), not \(2, 32\)"):
-        narrow = SamToy().build(2, None)
-        Lora().attach(narrow)
         load_trained(narrow, trained_state(model))
 
 

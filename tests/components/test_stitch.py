@@ -102,15 +102,15 @@ def noise() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("canvas", [256, 1024])
-@pytest.mark.parametrize(("kind", "channels"), [("image", 1), ("label", 1), ("maps", 3)])
+@pytest.mark.parametrize(("kind", "channels"), [("image", 1), ("label", 1), ("maps", 2)])
 def test_identity_for_every_depth(noise: torch.Tensor, canvas: int, kind: str, channels: int) -> None:
     stitch = GridStitch()
     source = (noise * 14).byte() if kind == "label" else noise
+    # Steps prime to the number of sides visit all of them over the depths, as different pairs in x and y.
+    # One byte a voxel is cheap, so labels go through all sides 32..160 and the others through 32..88.
+    sides = 129 if kind == "label" else 57
     for depth in range(1, 201):
-        # Steps prime to 129 visit all sides 32..160 over the depths, as different pairs in x and y.
-        x, y = 32 + depth * 7 % 129, 32 + depth * 10 % 129
-        if kind == "maps" and depth % 4:
-            continue
+        x, y = 32 + depth * 7 % sides, 32 + depth * 10 % sides
         volume = source[:channels, :x, :y, :depth]
         canvases = stitch.to_canvases(volume, canvas, 0)
         assert canvases.shape[1:] == (channels, canvas, canvas)

@@ -47,7 +47,8 @@ def rows_of(arm: str, seed: int, level: float, *, cases=12, classes=("anterior",
             }
             rows += [
                 {**facts, "case": f"case_{index:03d}", "class": name, "metric": metric, "value": value}
-                | {"unit": "%" if metric in ("dice", "jaccard") else "mm", "empty_pred": False, "empty_gt": False}
+                | {"unit": "%" if metric in ("dice", "jaccard") else "mm"}
+                | {"empty_pred": False, "empty_gt": False}
                 for metric, value in values.items()
             ]
     return rows

@@ -5,6 +5,8 @@ peft cannot address rows of a layer, so a fused layer becomes three, and one aga
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
@@ -23,18 +25,18 @@ class SplitQkv(nn.Module):
     v of equal length. Segment-anything has one run, TinyViT one for each head.
     """
 
+    q: Any
+    k: Any
+    v: Any
+
     def __init__(self, fused: nn.Linear, groups: int) -> None:
         super().__init__()
         self.groups = groups
-        rows = fused.weight.detach().unflatten(0, (groups, 3, -1))
-        bias = None if fused.bias is None else fused.bias.detach().unflatten(0, (groups, 3, -1))
+        rows = fused.weight.detach().reshape(groups, 3, -1, fused.in_features)
+        bias = None if fused.bias is None else fused.bias.detach().reshape(groups, 3, -1)
         for index, name in enumerate("qkv"):
-            part = nn.Linear(
-                fused.in_features,
-                fused.out_features // 3,
-                bias=bias is not None,
-                device="meta",
-            )
+            # "meta": numbers that are replaced at once need neither memory nor a draw from the RNG
+            part = nn.Linear(fused.in_features, fused.out_features // 3, bias is not None, device="meta")
             part.weight = nn.Parameter(rows[:, index].flatten(0, 1).clone(), fused.weight.requires_grad)
             if bias is not None:
                 part.bias = nn.Parameter(bias[:, index].flatten().clone(), fused.weight.requires_grad)
@@ -42,7 +44,7 @@ class SplitQkv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., 3 * dim), ordered like the fused layer's output."""
-        parts = [part.unflatten(-1, (self.groups, -1)) for part in self.parts(x)]
+        parts = [part.reshape(*part.shape[:-1], self.groups, -1) for part in self.parts(x)]
         return torch.stack(parts, dim=-2).flatten(-3)
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,12 +56,13 @@ class SplitQkv(nn.Module):
         parts = [self.q, self.k, self.v]
         if not all(type(part) is nn.Linear for part in parts):
             raise InputError("adapters must be merged before q, k and v are fused")
-        weights = [part.weight.detach().unflatten(0, (self.groups, -1)) for part in parts]
+        width = self.q.in_features
+        weights = [part.weight.detach().reshape(self.groups, -1, width) for part in parts]
         weight = torch.stack(weights, dim=1).flatten(0, 2)
-        fused = nn.Linear(weight.shape[1], weight.shape[0], bias=self.q.bias is not None, device="meta")
+        fused = nn.Linear(width, weight.shape[0], self.q.bias is not None, device="meta")
         fused.weight = nn.Parameter(weight, self.q.weight.requires_grad)
         if self.q.bias is not None:
-            biases = [part.bias.detach().unflatten(0, (self.groups, -1)) for part in parts]
+            biases = [part.bias.detach().reshape(self.groups, -1) for part in parts]
             fused.bias = nn.Parameter(torch.stack(biases, dim=1).flatten(), self.q.weight.requires_grad)
         return fused
 
@@ -104,5 +107,6 @@ def merge(encoder: nn.Module) -> None:
                 part.merge(safe_merge=True)
                 setattr(module, name, part.get_base_layer())
     for module in list(encoder.modules()):
-        if isinstance(getattr(module, "qkv", None), SplitQkv):
-            module.qkv = module.qkv.fuse()
+        split_qkv = getattr(module, "qkv", None)
+        if isinstance(split_qkv, SplitQkv):
+            module.qkv = split_qkv.fuse()

@@ -72,7 +72,7 @@ def pretrained(build: Callable[[], SamSegmenter], state: Mapping[str, Tensor], w
     load_pretrained(model, fit_positions(state, model), where)
     reset_head(model.mask_decoder)
     if model.channels_last:
-        model.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval()
 
 

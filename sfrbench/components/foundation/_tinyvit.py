@@ -29,12 +29,12 @@ class ConvBn(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         norm, conv = self.bn, self.c
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         bias = norm.bias - norm.running_mean * scale
         weight = conv.weight * scale[:, None, None, None]
-        # The strings and tuples of Conv2d are ints here; F.conv2d takes both.
-        return F.conv2d(x, weight, bias, conv.stride, (conv.kernel_size[0] // 2,) * 2, groups=conv.groups)
+        return F.conv2d(x, weight, bias, conv.stride, conv.kernel_size[0] // 2, groups=conv.groups)
 
 
 class MbConv(nn.Module):
@@ -78,6 +78,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
 class Attention(nn.Module):
     """Attention inside windows of ``side`` x ``side`` tokens, with one bias per head and offset."""
+
+    offset: Tensor
 
     def __init__(self, dim: int, heads: int, side: int) -> None:
         super().__init__()
@@ -132,11 +134,11 @@ class Block(nn.Module):
         self.mlp = Mlp(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = x.permute(0, 2, 3, 1)
+        tokens: Tensor = x.permute(0, 2, 3, 1)
         tokens = tokens + self._attend(tokens)
         tokens = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        tokens = tokens + self.mlp(tokens)
-        return tokens.permute(0, 3, 1, 2)
+        result: Tensor = (tokens + self.mlp(tokens)).permute(0, 3, 1, 2)
+        return result
 
     def _attend(self, tokens: Tensor) -> Tensor:
         """(B, H, W, C) cut into windows, attended, put together again; padding with zeros takes part."""
@@ -177,7 +179,8 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        return x if self.downsample is None else self.downsample(x)
+        out: Tensor = x if self.downsample is None else self.downsample(x)
+        return out
 
 
 class TinyVit(nn.Module):

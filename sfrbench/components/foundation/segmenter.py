@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,10 @@ class SamSegmenter(nn.Module):
     ``canvas`` is the side of the square input in pixels, ``classes`` is K with background, ``precision``
     the autocast of forward passes; parameters and results are float32.
     """
+
+    image_encoder: nn.Module
+    prompt_encoder: Any  # segment-anything's classes carry no types that a checker could use
+    mask_decoder: Any
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class SamSegmenter(nn.Module):
 
     def segment(self, canvases: Tensor) -> Tensor:
         """Canvases (B, 1, I, I) to logits (B, K, I, I), bilinearly upsampled; softmax over K follows."""
-        logits = self(canvases)
+        logits: Tensor = self(canvases)
         size = canvases.shape[-2:]
         if logits.shape[-2:] == size:
             return logits
@@ -134,7 +138,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except OSError as error:
-        raise NotReadyError(f"cannot be read: {error.strerror or error}", where=str(path), hint=hint) from error
+        raise NotReadyError(f"cannot be read: {error.strerror}", where=str(path), hint=hint) from error
     except Exception as error:  # torch raises pickle, zip and runtime errors of its own
         reason = str(error).splitlines()[0][:120]
         raise NotReadyError(f"is no PyTorch weight file: {reason}", where=str(path), hint=hint) from error
@@ -157,9 +161,8 @@ def load_pretrained(model: SamSegmenter, state: Mapping[str, Tensor], where: str
     ]
     if faults:
         shown = "; ".join(faults[:12]) + (f"; and {len(faults) - 12} more" if len(faults) > 12 else "")
-        raise NotReadyError(
-            f"does not fit this model: {shown}", where=where, hint="is it the right weight file for this card?"
-        )
+        hint = "is it the right weight file for this card?"
+        raise NotReadyError(f"does not fit this model: {shown}", where=where, hint=hint)
     model.load_state_dict(given, strict=False)  # the head is all that is left out, as checked above
 
 

@@ -1,4 +1,4 @@
-"""A SAM of 60 thousand parameters for tests: milliseconds a step, the same weights on every machine."""
+"""A SAM of 80 thousand parameters for tests: milliseconds a step, the same weights on every machine."""
 
 from __future__ import annotations
 
