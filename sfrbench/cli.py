@@ -276,12 +276,19 @@ def show(name: str, registry: Sequence[Path]) -> None:
 @_common
 @click.option("--format", "format_", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="file; csv goes to the terminal without it")
-def results(spec: str, format_: str, out: Path | None, **options: Any) -> None:
+@click.option("--labels", type=click.Path(path_type=Path), help="write predicted label maps (NIfTI) here instead")
+def results(spec: str, format_: str, out: Path | None, labels: Path | None, **options: Any) -> None:
     """Write the tidy frame of SPEC: one row per cell, case, class and metric."""
     from sfrbench.errors import InputError
     from sfrbench.report.assemble import load_frame
 
-    frame = load_frame(_open(spec, options))
+    experiment = _open(spec, options)
+    if labels is not None:
+        from sfrbench.report.labels import write_labels
+
+        click.echo(f"{write_labels(experiment, labels)} label maps: {labels}")
+        return
+    frame = load_frame(experiment)
     if format_ == "parquet":
         if out is None:
             raise InputError("parquet needs a file", hint="give --out FILE.parquet")

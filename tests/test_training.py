@@ -179,7 +179,7 @@ def test_retrain_resumes_to_the_bit(run: Run, pseudolabelled: Artefact, optimise
         "pseudo": "offline",
         "inputs": {"pseudolabel": pseudolabelled},
         "split": {"labeled": 1, "val": 1},
-        "stride": [8, 8, 8],
+        "stride": [16, 16, 32],
     }
     whole = run(retrain, components, "whole", **settings)
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,42 @@
+"""Predicted label maps as NIfTI files on the raw grid: orientation, spacing and affine as they came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sfrbench.plan import Link
+from sfrbench.run import Experiment
+from sfrbench.volumes import Volumes, restore
+
+
+def write_labels(experiment: Experiment, out: Path) -> int:
+    """Write ``<out>/<arm and axes>/seed<n>/<case>.nii.gz`` for every prediction in the store.
+
+    Label maps are uint8 on the grid of the case's raw file. Returns how many were written.
+    """
+    import nibabel
+    import numpy as np
+
+    store, count = experiment.store, 0
+    opened: dict[Link, Volumes] = {}
+    for cell in experiment.plan.cells:
+        link = cell.nodes.get("predict")
+        if link is None or not store.has(*link):
+            continue
+        source = cell.nodes["prepare"]
+        if source not in opened:
+            opened[source] = Volumes(store.get(*source))
+        prediction = store.get(*link)
+        point = "".join(f",{path}={value}" for path, value in cell.axes.items())
+        folder = out / _safe(cell.arm + point) / f"seed{cell.seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for case in prediction.read_json("index.json")["cases"]:
+            label = np.load(prediction.path(f"labels/{case}.npy"), allow_pickle=False)
+            array, affine = restore(label, opened[source].case(case))
+            nibabel.save(nibabel.Nifti1Image(array, affine), folder / f"{_safe(case)}.nii.gz")
+            count += 1
+    return count
+
+
+def _safe(name: str) -> str:
+    return "".join(each if each.isalnum() or each in "._-,=" else "_" for each in name).lstrip(".") or "_"
