@@ -276,7 +276,7 @@ def show(name: str, registry: Sequence[Path]) -> None:
 @_common
 @click.option("--format", "format_", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="file; csv goes to the terminal without it")
-@click.option("--labels", type=click.Path(path_type=Path), help="write predicted label maps (NIfTI) here instead")
+@click.option("--labels", type=click.Path(path_type=Path), help="write label maps (NIfTI) here instead")
 def results(spec: str, format_: str, out: Path | None, labels: Path | None, **options: Any) -> None:
     """Write the tidy frame of SPEC: one row per cell, case, class and metric."""
     from sfrbench.errors import InputError

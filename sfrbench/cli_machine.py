@@ -135,8 +135,8 @@ def data_prepare(name: str, data: Sequence[str], profile: str, workspace: Path) 
     """Prepare the volumes of dataset NAME, as the experiments of a profile will find them."""
     from sfrbench import console
     from sfrbench.executors.node import Worker
-    from sfrbench.plan import prepare_node
-    from sfrbench.spec import read_profile
+    from sfrbench.graph import prepare_node
+    from sfrbench.spec_reader import read_profile
     from sfrbench.store import Store
 
     read_profile(profile)

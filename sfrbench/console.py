@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from sfrbench.executors.inline import Listener, Outcome
-from sfrbench.plan import Node, Plan
+from sfrbench.graph import Node
+from sfrbench.plan import Plan
 
 
 def named(node: Node) -> str:

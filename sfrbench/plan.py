@@ -10,47 +10,9 @@ from typing import Any, cast
 from sfrbench.catalog import Catalog
 from sfrbench.components.base import Dataset, Protocol, Ssl
 from sfrbench.errors import InputError
+from sfrbench.graph import Graph, Link, Node, Point, cell_nodes
 from sfrbench.resolve import Resolved, Resolver, digest
 from sfrbench.spec import Arm, Layer, Spec
-
-#: Raised when a stage's own code changes what it writes; part of every key of the stage.
-STAGE_VERSIONS: Mapping[str, int] = {
-    "prepare": 1,
-    "finetune": 1,
-    "pseudolabel": 1,
-    "retrain": 1,
-    "predict": 1,
-    "evaluate": 1,
-}
-
-Link = tuple[str, str]  # stage, key
-
-
-@dataclass(frozen=True)
-class Node:
-    """One stage with its resolved settings and inputs. Equal nodes are one node."""
-
-    stage: str
-    key: str
-    components: Mapping[str, Resolved]  # everything that the stage gets; ``keyed`` ones stand in the key
-    keyed: tuple[str, ...]
-    settings: Mapping[str, Any]
-    inputs: Mapping[str, Link]
-    seed: int | None
-
-    def described(self) -> dict[str, Any]:
-        """What the key stands for, as the record keeps it."""
-        return {
-            "stage": self.stage,
-            "stage_version": STAGE_VERSIONS[self.stage],
-            "components": {
-                kind: {"name": resolved.card.name, **resolved.component.key_settings()}
-                for kind, resolved in self.components.items()
-            },
-            "settings": dict(self.settings),
-            "inputs": {role: list(link) for role, link in self.inputs.items()},
-            "seed": self.seed,
-        }
 
 
 @dataclass(frozen=True)
@@ -102,45 +64,6 @@ class Plan:
         return list(found)
 
 
-class _Graph:
-    """Makes nodes, each once."""
-
-    def __init__(self, nodes: dict[Link, Node], profile: str, fingerprint: Callable[[Resolved], str]) -> None:
-        self.nodes = nodes
-        self.profile = profile
-        self.fingerprint = fingerprint
-        self._memo: dict[tuple[Any, ...], Link] = {}
-
-    def node(
-        self,
-        stage: str,
-        components: Mapping[str, Resolved],
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, Link],
-        seed: int | None,
-        keyed: Mapping[str, str],
-    ) -> Link:
-        """``keyed`` maps the kinds that belong to the key to their digests."""
-        payload = {
-            "profile": self.profile,
-            "stage": stage,
-            "version": STAGE_VERSIONS[stage],
-            "components": dict(keyed),
-            "settings": dict(settings),
-            "inputs": dict(inputs),
-            "seed": seed,
-        }
-        link = (stage, digest(payload))
-        if link not in self.nodes:
-            self.nodes[link] = Node(stage, link[1], components, tuple(keyed), settings, inputs, seed)
-        return link
-
-    def memo(self, key: tuple[Any, ...], make: Callable[[], Link]) -> Link:
-        if key not in self._memo:
-            self._memo[key] = make()
-        return self._memo[key]
-
-
 def build_plan(spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], str]) -> Plan:
     """Expand and merge. ``fingerprint`` gives the content hash of a dataset on this machine.
 
@@ -148,7 +71,7 @@ def build_plan(spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], s
     """
     resolver = Resolver(spec, catalog)
     plan = Plan(spec)
-    graph = _Graph(plan.nodes, spec.profile.name, fingerprint)
+    graph = Graph(plan.nodes, spec.profile.name, fingerprint)
     choices = [_axis_layers(spec, axis_index) for axis_index in range(len(spec.axes))]
     for arm in spec.arms:
         resolve = _ArmResolver(resolver, arm, choices)
@@ -166,7 +89,7 @@ def build_plan(spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], s
             if cell is None:
                 continue
             for seed in spec.seeds:
-                nodes = _nodes(graph, cell, arm, seed)
+                nodes = cell_nodes(graph, cell, arm.stages, seed)
                 name = digest([spec.profile.name, arm.name, values, seed])[:12]
                 plan.cells.append(
                     Cell(name, arm.name, arm.label, values, seed, nodes, cell.components, cell.score)
@@ -211,17 +134,6 @@ def _check_sets(spec: Spec, resolver: Resolver) -> None:
             resolver.add(f"--set {path}", "this path is an axis", f"narrow the axis in {spec.document.path}")
 
 
-@dataclass(frozen=True)
-class _Point:
-    """What all seeds of one arm and point share."""
-
-    components: dict[str, Resolved]
-    pseudo: str
-    score: str
-    dataset: Dataset
-    protocol: Protocol
-
-
 class _ArmResolver:
     """Resolves the points of one arm; a kind is resolved anew only where an axis touches it."""
 
@@ -256,7 +168,7 @@ class _ArmResolver:
             self._memo[name, used] = self.resolver.switch(name, layers, default)
         return cast(str, self._memo[name, used])
 
-    def cell(self, point: Sequence[int]) -> _Point | None:
+    def cell(self, point: Sequence[int]) -> Point | None:
         stages = self.arm.stages
         pseudo = self.switch("pseudo", point, "none") if "retrain" in stages else "none"
         score = self.switch("score", point, "test")
@@ -281,7 +193,7 @@ class _ArmResolver:
                     self.where, "score: val needs validation cases", "set dataset.val to 1 or more"
                 )
         protocol = cast(Protocol, components["protocol"].component)
-        return _Point(components, pseudo, score, dataset, protocol)
+        return Point(components, pseudo, score, dataset, protocol)
 
     def _without_pseudo(self, ssl: Resolved) -> Resolved:
         """The method with the fields of SFR at their defaults: they change nothing here."""
@@ -291,131 +203,3 @@ class _ArmResolver:
             defaults = {name: type(component).model_fields[name].default for name in component.pseudo_fields}
             self._memo[memo] = Resolved.of(component.model_copy(update=defaults), ssl.card)
         return cast(Resolved, self._memo[memo])
-
-
-def _nodes(graph: _Graph, point: _Point, arm: Arm, seed: int) -> dict[str, Link]:
-    """The nodes of one cell, by role."""
-    nodes: dict[str, Link] = {}
-    own = point.components
-    nodes["prepare"] = graph.memo(("prepare", own["dataset"].digest), lambda: _prepare(graph, own["dataset"]))
-    if "finetune" in own:
-        nodes["finetune"] = _finetune(graph, point, nodes, seed)
-        if point.pseudo == "offline":
-            nodes["pseudolabel"] = _pseudolabel(graph, point, nodes)
-    if "retrain" in arm.stages:
-        nodes["retrain"] = _retrain(graph, point, nodes, seed)
-    if "predict" in arm.stages:
-        nodes["predict"] = _predict(graph, point, nodes, "retrain" if "retrain" in arm.stages else "finetune")
-    if "evaluate" in arm.stages:
-        if "predict" in nodes:
-            nodes["evaluate"] = _evaluate(graph, point, nodes, "predict")
-        if "pseudolabel" in nodes:
-            nodes["evaluate_pseudo"] = _evaluate(graph, point, nodes, "pseudolabel")
-    return nodes
-
-
-def _digests(point: _Point, *kinds: str) -> dict[str, str]:
-    return {kind: point.components[kind].digest for kind in kinds}
-
-
-def _some(point: _Point, *kinds: str) -> dict[str, Resolved]:
-    return {kind: point.components[kind] for kind in kinds if kind in point.components}
-
-
-def _without(settings: dict[str, Any], names: frozenset[str]) -> str:
-    return digest({name: value for name, value in settings.items() if name not in names})
-
-
-def prepare_node(resolved: Resolved, profile: str, fingerprint: Callable[[Resolved], str]) -> Node:
-    """The node that prepares one dataset, as every cell of that profile would have it."""
-    nodes: dict[Link, Node] = {}
-    return nodes[_prepare(_Graph(nodes, profile, fingerprint), resolved)]
-
-
-def _prepare(graph: _Graph, resolved: Resolved) -> Link:
-    late = cast(Dataset, resolved.component).late_fields
-    keyed = {"dataset": _without(resolved.component.key_settings(), late)}
-    settings = {"fingerprint": graph.fingerprint(resolved)}
-    return graph.node("prepare", {"dataset": resolved}, settings, {}, None, keyed)
-
-
-def _labelled(dataset: Dataset) -> dict[str, Any]:
-    return {"labeled": dataset.labeled, "choice": dataset.choice, "val": dataset.val}
-
-
-def _finetune(graph: _Graph, point: _Point, nodes: Mapping[str, Link], seed: int) -> Link:
-    data = point.dataset
-    settings = {"split": _labelled(data), "patch": list(data.patch), "rot_flip": data.rot_flip}
-    kinds = ("stitch", "foundation", "finetune")
-    inputs = {"prepare": nodes["prepare"]}
-    return graph.node("finetune", _some(point, *kinds), settings, inputs, seed, _digests(point, *kinds))
-
-
-def _sam_stride(point: _Point) -> list[int]:
-    data = point.dataset
-    return list(data.sam_stride or [max(side // 2, 1) for side in data.patch])
-
-
-def _pseudolabel(graph: _Graph, point: _Point, nodes: Mapping[str, Link]) -> Link:
-    data = point.dataset
-    settings = {
-        "split": {**_labelled(data), "unlabeled": data.unlabeled},
-        "patch": list(data.patch),
-        "sam_stride": _sam_stride(point),
-    }
-    inputs = {"prepare": nodes["prepare"], "finetune": nodes["finetune"]}
-    components = _some(point, "stitch", "foundation", "finetune")
-    return graph.node("pseudolabel", components, settings, inputs, None, {})
-
-
-def _retrain(graph: _Graph, point: _Point, nodes: Mapping[str, Link], seed: int) -> Link:
-    data = point.dataset
-    ssl = cast(Ssl, point.components["ssl"].component)
-    split = _labelled(data)
-    if ssl.uses_unlabelled or point.pseudo != "none":
-        split["unlabeled"] = data.unlabeled
-    settings: dict[str, Any] = {
-        "split": split,
-        "patch": list(data.patch),
-        "rot_flip": data.rot_flip,
-        "pseudo": point.pseudo,
-    }
-    if data.val:
-        settings["stride"] = list(data.stride)
-    inputs = {"prepare": nodes["prepare"]}
-    if point.pseudo != "none":
-        source = "pseudolabel" if point.pseudo == "offline" else "finetune"
-        inputs[source] = nodes[source]
-    online = ("stitch", "foundation", "finetune") if point.pseudo == "online" else ()
-    components = _some(point, "backbone", "ssl", *online)
-    return graph.node("retrain", components, settings, inputs, seed, _digests(point, "backbone", "ssl"))
-
-
-def _predict(graph: _Graph, point: _Point, nodes: Mapping[str, Link], model: str) -> Link:
-    data, protocol = point.dataset, point.protocol
-    # test cases do not depend on the labelled ones; validation cases only on how many there are
-    split = {"max_test": data.max_test} if point.score == "test" else {"val": data.val}
-    settings: dict[str, Any] = {
-        "split": split,
-        "subset": point.score,
-        "patch": list(data.patch),
-        "model_stage": model,
-    }
-    if model == "retrain":
-        settings["stride"] = list(protocol.stride or data.stride)
-        settings["checkpoint"] = protocol.checkpoint
-    else:
-        settings["sam_stride"] = list(protocol.sam_stride) if protocol.sam_stride else _sam_stride(point)
-    kinds = (
-        ("backbone", "protocol") if model == "retrain" else ("stitch", "foundation", "finetune", "protocol")
-    )
-    inputs = {"prepare": nodes["prepare"], "model": nodes[model]}
-    return graph.node("predict", _some(point, *kinds), settings, inputs, None, {})
-
-
-def _evaluate(graph: _Graph, point: _Point, nodes: Mapping[str, Link], source: str) -> Link:
-    keyed = {
-        "protocol": _without(point.components["protocol"].component.key_settings(), Protocol.predict_fields)
-    }
-    inputs = {"prepare": nodes["prepare"], "prediction": nodes[source]}
-    return graph.node("evaluate", _some(point, "protocol"), {}, inputs, None, keyed)

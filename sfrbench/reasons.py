@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sfrbench.plan import Node
+from sfrbench.graph import Node
 from sfrbench.store import Store
 
 _SHOWN = 3

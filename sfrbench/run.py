@@ -16,7 +16,7 @@ from sfrbench.errors import NotReadyError
 from sfrbench.executors.inline import Listener, Outcomes, run_inline
 from sfrbench.machine import Machine
 from sfrbench.plan import Cell, Plan, build_plan
-from sfrbench.spec import locate, read_spec
+from sfrbench.spec_reader import locate, read_spec
 from sfrbench.store import Store, write_atomic
 
 

@@ -9,7 +9,7 @@ import pytest
 from sfrbench.catalog import Catalog
 from sfrbench.errors import InputError
 from sfrbench.plan import Plan, build_plan
-from sfrbench.spec import read_spec
+from sfrbench.spec_reader import read_spec
 
 GOOD = """\
 title: A test

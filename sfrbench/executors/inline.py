@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sfrbench.errors import SfrbenchError
-from sfrbench.plan import Cell, Link, Node, Plan
+from sfrbench.graph import Link, Node
+from sfrbench.plan import Cell, Plan
 from sfrbench.reasons import Reasons
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sfrbench import weights
+from sfrbench.graph import Node
 from sfrbench.machine import Machine, environment, git_state
-from sfrbench.plan import Node
 from sfrbench.stages.context import Progress, StageContext, no_progress
 from sfrbench.store import Artefact, Store
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Dataset
+from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
-from sfrbench.plan import Cell, Link
+from sfrbench.plan import Cell
 from sfrbench.report.frame import load_frame
 from sfrbench.run import Experiment
 from sfrbench.store import Artefact
@@ -183,7 +184,9 @@ def _montage(experiment: Experiment) -> Callable[[str, str, str], MontageCase | 
             image=lambda: volumes.image(case),
             truth=lambda: labels[case],
             prediction=None if predicted is None else lambda: _load(predicted, f"labels/{case}.npy"),
-            pseudo=None if pseudo is None else lambda: harden(_load(pseudo, f"probs/{case}.npy"), len(volumes.classes)),
+            pseudo=None
+            if pseudo is None
+            else lambda: harden(_load(pseudo, f"probs/{case}.npy"), len(volumes.classes)),
             spacing=volumes.case(case).spacing,
         )
 

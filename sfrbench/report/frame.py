@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Protocol
-from sfrbench.plan import Cell, Link
+from sfrbench.graph import Link
+from sfrbench.plan import Cell
 from sfrbench.run import Experiment
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sfrbench.plan import Link
+from sfrbench.graph import Link
 from sfrbench.run import Experiment
 from sfrbench.volumes import Volumes, restore
 
@@ -33,7 +33,8 @@ def write_labels(experiment: Experiment, out: Path) -> int:
         for case in prediction.read_json("index.json")["cases"]:
             label = np.load(prediction.path(f"labels/{case}.npy"), allow_pickle=False)
             array, affine = restore(label, opened[source].case(case))
-            nibabel.save(nibabel.Nifti1Image(array, affine), folder / f"{_safe(case)}.nii.gz")
+            image = nibabel.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
+            nibabel.save(image, folder / f"{_safe(case)}.nii.gz")
             count += 1
     return count
 

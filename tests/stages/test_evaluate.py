@@ -15,9 +15,9 @@ from sfrbench.components.protocol.standard import StandardProtocol
 from sfrbench.errors import DataError
 from sfrbench.metrics import METRICS, score_case
 from sfrbench.stages import evaluate
-from sfrbench.volumes import harden
 from sfrbench.stages.context import StageContext
 from sfrbench.store import Artefact, Store
+from sfrbench.volumes import harden
 
 CLASSES = ["background", "anterior", "posterior"]
 SPACING = (1.0, 0.7, 2.0)

@@ -1,0 +1,227 @@
+"""The nodes of a cell: which stages run, on what they depend, and therefore their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sfrbench.components.base import Dataset, Protocol, Ssl
+from sfrbench.resolve import Resolved, digest
+
+#: Raised when a stage's own code changes what it writes; part of every key of the stage.
+STAGE_VERSIONS: Mapping[str, int] = {
+    "prepare": 1,
+    "finetune": 1,
+    "pseudolabel": 1,
+    "retrain": 1,
+    "predict": 1,
+    "evaluate": 1,
+}
+
+Link = tuple[str, str]  # stage, key
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage with its resolved settings and inputs. Equal nodes are one node."""
+
+    stage: str
+    key: str
+    components: Mapping[str, Resolved]  # everything that the stage gets; ``keyed`` ones stand in the key
+    keyed: tuple[str, ...]
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Link]
+    seed: int | None
+
+    def described(self) -> dict[str, Any]:
+        """What the key stands for, as the record keeps it."""
+        return {
+            "stage": self.stage,
+            "stage_version": STAGE_VERSIONS[self.stage],
+            "components": {
+                kind: {"name": resolved.card.name, **resolved.component.key_settings()}
+                for kind, resolved in self.components.items()
+            },
+            "settings": dict(self.settings),
+            "inputs": {role: list(link) for role, link in self.inputs.items()},
+            "seed": self.seed,
+        }
+
+
+class Graph:
+    """Makes nodes, each once."""
+
+    def __init__(self, nodes: dict[Link, Node], profile: str, fingerprint: Callable[[Resolved], str]) -> None:
+        self.nodes = nodes
+        self.profile = profile
+        self.fingerprint = fingerprint
+        self._memo: dict[tuple[Any, ...], Link] = {}
+
+    def node(
+        self,
+        stage: str,
+        components: Mapping[str, Resolved],
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Link],
+        seed: int | None,
+        keyed: Mapping[str, str],
+    ) -> Link:
+        """``keyed`` maps the kinds that belong to the key to their digests."""
+        payload = {
+            "profile": self.profile,
+            "stage": stage,
+            "version": STAGE_VERSIONS[stage],
+            "components": dict(keyed),
+            "settings": dict(settings),
+            "inputs": dict(inputs),
+            "seed": seed,
+        }
+        link = (stage, digest(payload))
+        if link not in self.nodes:
+            self.nodes[link] = Node(stage, link[1], components, tuple(keyed), settings, inputs, seed)
+        return link
+
+    def memo(self, key: tuple[Any, ...], make: Callable[[], Link]) -> Link:
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What all seeds of one arm and point share."""
+
+    components: dict[str, Resolved]
+    pseudo: str
+    score: str
+    dataset: Dataset
+    protocol: Protocol
+
+
+def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -> dict[str, Link]:
+    """The nodes of one cell, by role."""
+    nodes: dict[str, Link] = {}
+    own = point.components
+    nodes["prepare"] = graph.memo(("prepare", own["dataset"].digest), lambda: _prepare(graph, own["dataset"]))
+    if "finetune" in own:
+        nodes["finetune"] = _finetune(graph, point, nodes, seed)
+        if point.pseudo == "offline":
+            nodes["pseudolabel"] = _pseudolabel(graph, point, nodes)
+    if "retrain" in stages:
+        nodes["retrain"] = _retrain(graph, point, nodes, seed)
+    if "predict" in stages:
+        nodes["predict"] = _predict(graph, point, nodes, "retrain" if "retrain" in stages else "finetune")
+    if "evaluate" in stages:
+        if "predict" in nodes:
+            nodes["evaluate"] = _evaluate(graph, point, nodes, "predict")
+        if "pseudolabel" in nodes:
+            nodes["evaluate_pseudo"] = _evaluate(graph, point, nodes, "pseudolabel")
+    return nodes
+
+
+def _digests(point: Point, *kinds: str) -> dict[str, str]:
+    return {kind: point.components[kind].digest for kind in kinds}
+
+
+def _some(point: Point, *kinds: str) -> dict[str, Resolved]:
+    return {kind: point.components[kind] for kind in kinds if kind in point.components}
+
+
+def _without(settings: dict[str, Any], names: frozenset[str]) -> str:
+    return digest({name: value for name, value in settings.items() if name not in names})
+
+
+def prepare_node(resolved: Resolved, profile: str, fingerprint: Callable[[Resolved], str]) -> Node:
+    """The node that prepares one dataset, as every cell of that profile would have it."""
+    nodes: dict[Link, Node] = {}
+    return nodes[_prepare(Graph(nodes, profile, fingerprint), resolved)]
+
+
+def _prepare(graph: Graph, resolved: Resolved) -> Link:
+    late = cast(Dataset, resolved.component).late_fields
+    keyed = {"dataset": _without(resolved.component.key_settings(), late)}
+    settings = {"fingerprint": graph.fingerprint(resolved)}
+    return graph.node("prepare", {"dataset": resolved}, settings, {}, None, keyed)
+
+
+def _labelled(dataset: Dataset) -> dict[str, Any]:
+    return {"labeled": dataset.labeled, "choice": dataset.choice, "val": dataset.val}
+
+
+def _finetune(graph: Graph, point: Point, nodes: Mapping[str, Link], seed: int) -> Link:
+    data = point.dataset
+    settings = {"split": _labelled(data), "patch": list(data.patch), "rot_flip": data.rot_flip}
+    kinds = ("stitch", "foundation", "finetune")
+    inputs = {"prepare": nodes["prepare"]}
+    return graph.node("finetune", _some(point, *kinds), settings, inputs, seed, _digests(point, *kinds))
+
+
+def _sam_stride(point: Point) -> list[int]:
+    data = point.dataset
+    return list(data.sam_stride or [max(side // 2, 1) for side in data.patch])
+
+
+def _pseudolabel(graph: Graph, point: Point, nodes: Mapping[str, Link]) -> Link:
+    data = point.dataset
+    settings = {
+        "split": {**_labelled(data), "unlabeled": data.unlabeled},
+        "patch": list(data.patch),
+        "sam_stride": _sam_stride(point),
+    }
+    inputs = {"prepare": nodes["prepare"], "finetune": nodes["finetune"]}
+    components = _some(point, "stitch", "foundation", "finetune")
+    return graph.node("pseudolabel", components, settings, inputs, None, {})
+
+
+def _retrain(graph: Graph, point: Point, nodes: Mapping[str, Link], seed: int) -> Link:
+    data = point.dataset
+    ssl = cast(Ssl, point.components["ssl"].component)
+    split = _labelled(data)
+    if ssl.uses_unlabelled or point.pseudo != "none":
+        split["unlabeled"] = data.unlabeled
+    settings: dict[str, Any] = {
+        "split": split,
+        "patch": list(data.patch),
+        "rot_flip": data.rot_flip,
+        "pseudo": point.pseudo,
+    }
+    if data.val:
+        settings["stride"] = list(data.stride)
+    inputs = {"prepare": nodes["prepare"]}
+    if point.pseudo != "none":
+        source = "pseudolabel" if point.pseudo == "offline" else "finetune"
+        inputs[source] = nodes[source]
+    online = ("stitch", "foundation", "finetune") if point.pseudo == "online" else ()
+    components = _some(point, "backbone", "ssl", *online)
+    return graph.node("retrain", components, settings, inputs, seed, _digests(point, "backbone", "ssl"))
+
+
+def _predict(graph: Graph, point: Point, nodes: Mapping[str, Link], model: str) -> Link:
+    data, protocol = point.dataset, point.protocol
+    # test cases do not depend on the labelled ones; validation cases only on how many there are
+    split = {"max_test": data.max_test} if point.score == "test" else {"val": data.val}
+    settings: dict[str, Any] = {
+        "split": split,
+        "subset": point.score,
+        "patch": list(data.patch),
+        "model_stage": model,
+    }
+    if model == "retrain":
+        settings["stride"] = list(protocol.stride or data.stride)
+        settings["checkpoint"] = protocol.checkpoint
+    else:
+        settings["sam_stride"] = list(protocol.sam_stride) if protocol.sam_stride else _sam_stride(point)
+    kinds = (
+        ("backbone", "protocol") if model == "retrain" else ("stitch", "foundation", "finetune", "protocol")
+    )
+    inputs = {"prepare": nodes["prepare"], "model": nodes[model]}
+    return graph.node("predict", _some(point, *kinds), settings, inputs, None, {})
+
+
+def _evaluate(graph: Graph, point: Point, nodes: Mapping[str, Link], source: str) -> Link:
+    keyed = {
+        "protocol": _without(point.components["protocol"].component.key_settings(), Protocol.predict_fields)
+    }
+    inputs = {"prepare": nodes["prepare"], "prediction": nodes[source]}
+    return graph.node("evaluate", _some(point, "protocol"), {}, inputs, None, keyed)
