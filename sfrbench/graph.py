@@ -43,6 +43,7 @@ class Node:
                 kind: {"name": resolved.card.name, **resolved.component.key_settings()}
                 for kind, resolved in self.components.items()
             },
+            "keyed": list(self.keyed),
             "settings": dict(self.settings),
             "inputs": {role: list(link) for role, link in self.inputs.items()},
             "seed": self.seed,

@@ -9,6 +9,7 @@ from sfrbench.graph import Node
 from sfrbench.store import Store
 
 _SHOWN = 3
+_COMPARED = ("stage_version", "settings", "inputs", "seed")
 
 
 class Reasons:
@@ -42,8 +43,9 @@ class Reasons:
 
 
 def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("stage_version", "components", "settings", "inputs", "seed")
-    return {name: record.get(name) for name in names}
+    """What stands in the key: a component that only comes along, as in ``predict``, does not."""
+    components = {kind: record["components"][kind] for kind in record["keyed"]}
+    return {"components": components, **{name: record[name] for name in _COMPARED}}
 
 
 def flatten(value: Any, at: str = "") -> dict[str, Any]:
@@ -73,8 +75,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         elif group == "inputs":
             found[f"other {kind}"] = None
         else:
-            found[f"{rest or group} {a} → {b}"] = None
+            found[f"{rest or group} {_short(a)} → {_short(b)}"] = None
     return list(found)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:8]}…"
 
 
 def _kinds(flat: Mapping[str, Any]) -> set[str]:

@@ -47,8 +47,8 @@ def pairs_table(
     said = (
         f"Paired differences on {captions.subset_text(subset)}, means over cases, classes and seeds. "
         "Interval: two-level bootstrap (2000 draws) over cases and, where there are several, seeds; with few "
-        "seeds it understates how much trainings vary. p: Wilcoxon signed-rank test on one difference per case, "
-        f"two-sided; Holm: corrected for the {len(found)} comparisons of this table."
+        "seeds it understates how much trainings vary. p: Wilcoxon signed-rank test on one difference per "
+        f"case, two-sided; Holm: corrected for the {len(found)} comparisons of this table."
     )
     table = Table(
         name,
