@@ -50,7 +50,11 @@ def versions_of(module: str) -> dict[str, int]:
         for path in sorted(package.glob("[a-z]*.py")) if package.is_dir() else []:
             loaded = importlib.import_module(f"sfrbench.components.{parts[1]}.{path.stem}")
             for name, value in vars(loaded).items():
-                if isinstance(value, type) and issubclass(value, Component) and value.__module__ == loaded.__name__:
+                if (
+                    isinstance(value, type)
+                    and issubclass(value, Component)
+                    and value.__module__ == loaded.__name__
+                ):
                     found[name] = value.version
         return found
     return dict(STAGE_VERSIONS)
@@ -86,7 +90,9 @@ def test_changed_code_has_a_raised_version(module: str, golden: dict[str, dict[s
     assert module in golden, f"{module} is new: run 'python tests/test_versions.py'"
     old = golden[module]
     if now["code"] != old["code"]:
-        assert now["versions"] != old["versions"], f"{module} changed and no version was raised: see {__file__}"
+        assert now["versions"] != old["versions"], (
+            f"{module} changed and no version was raised: see {__file__}"
+        )
 
 
 def test_nothing_is_left_in_the_file(golden: dict[str, dict[str, object]]) -> None:

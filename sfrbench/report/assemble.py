@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -49,7 +49,7 @@ def _info(experiment: Experiment) -> ReportInfo:
         protocol=" and ".join(protocols),
         arms=[(arm.name, arm.label) for arm in spec.arms],
         seeds=spec.seeds,
-        items=[item.model_dump(exclude_none=True) for item in spec.report],
+        items=[item.model_dump(exclude_unset=True) for item in spec.report],
         description=spec.description,
         paper=spec.paper,
         protocol_fields=first.model_dump(mode="json"),
@@ -62,12 +62,19 @@ def _info(experiment: Experiment) -> ReportInfo:
         missing=_missing(experiment),
         excluded=plan.excluded,
         failures=_failures(experiment),
-        flags=[*plan.no_ops(), *_equal_predictions(experiment)],
+        flags=[*_mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment)],
         reuse=_reuse(experiment, journal),
         montage=_montage(experiment),
         environment=environment(),
         provenance=_provenance(experiment),
     )
+
+
+def _mixed(protocols: Collection[str]) -> list[str]:
+    if len(protocols) < 2:
+        return []
+    rules = "the rules printed in the captions are those of the first"
+    return [f"this report mixes the protocols {', '.join(protocols)}; {rules}"]
 
 
 def _missing(experiment: Experiment) -> list[Missing]:

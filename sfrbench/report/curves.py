@@ -54,14 +54,14 @@ def curve_figure(
         for index, curve in enumerate(curves):
             _draw(axes, curve, index)
         _limits(axes, where)
-        _best(axes, curves, METRICS[y][1])
+        best = _best(axes, curves, METRICS[y][1])
         _lost(axes, lost, dict(zip(map(style.axis_text, values), where, strict=True)))
         _dress(axes, values, where, x, header(frame[frame["subset"] == subset], y))
         if len(curves) > 1:
             axes.legend(loc="best", fontsize=8.5)
         files = style.save(figure, folder, name)
     title = f"{METRICS[y][0]} against {x}."
-    return Figure(name, title, _caption(info, curves, lost, subset), tuple(files), tuple(shown))
+    return Figure(name, title, _caption(curves, lost, subset, best), tuple(files), tuple(shown))
 
 
 def _places(values: Sequence[Any]) -> list[float]:
@@ -133,8 +133,8 @@ def _limits(axes: Axes, where: Sequence[float]) -> None:
     axes.set_xlim(low - margin, high + margin)
 
 
-def _best(axes: Axes, curves: Sequence[_Curve], larger: bool) -> None:
-    """Ring and label the best point of all curves."""
+def _best(axes: Axes, curves: Sequence[_Curve], larger: bool) -> str:
+    """Ring and label the best point of all curves; returns its label, empty for fewer than two points."""
     from matplotlib.patheffects import Normal, Stroke
 
     points = [
@@ -144,23 +144,25 @@ def _best(axes: Axes, curves: Sequence[_Curve], larger: bool) -> None:
         if point is not None
     ]
     if len(points) < 2:
-        return
+        return ""
     mean, place, text = (max if larger else min)(points, key=lambda entry: entry[0])
     axes.plot([place], [mean], "o", markersize=13, markerfacecolor="none", markeredgecolor="#222222")
     low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.12 * (high - low))
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.12 * (high - low))
     across = axes.transAxes.inverted().transform(axes.transData.transform((place, mean)))[0]
     side = "left" if across < 0.2 else ("right" if across > 0.8 else "center")
+    label = f"best: {text} ({style.number(mean)})"
     axes.annotate(
-        f"best: {text} ({style.number(mean)})",
+        label,
         (place, mean),
-        xytext=(0, 11),
+        xytext=(0, 11 if larger else -20),
         textcoords="offset points",
         ha=side,
         fontsize=9,
         fontweight="bold",
         path_effects=[Stroke(linewidth=3, foreground="white"), Normal()],
     )
+    return label
 
 
 def _lost(axes: Axes, lost: Sequence[tuple[str, str]], where: Mapping[str, float]) -> None:
@@ -185,7 +187,7 @@ def _dress(axes: Axes, values: Sequence[Any], where: Sequence[float], x: str, y:
     axes.set_ylabel(y)
 
 
-def _caption(info: ReportInfo, curves: Sequence[_Curve], lost: Sequence[tuple[str, str]], subset: str) -> str:
+def _caption(curves: Sequence[_Curve], lost: Sequence[tuple[str, str]], subset: str, best: str) -> str:
     points = [point for curve in curves for point in curve.points if point is not None]
     seeds, cases = {point.seeds for point in points}, {point.cases for point in points}
     covers = " / ".join(dict.fromkeys(point.covers for point in points))
@@ -194,6 +196,7 @@ def _caption(info: ReportInfo, curves: Sequence[_Curve], lost: Sequence[tuple[st
         f"{'one seed' if seeds == {1} else f'{_range(seeds)} seeds'}.",
         f"Band: 95 % bootstrap interval over {covers}.",
     ]
+    said += [f"{best[0].upper()}{best[1:]}."] if best else []
     said += [f"† {text}: no result, {reason}." for text, reason in lost]
     return " ".join(said)
 

@@ -1,0 +1,215 @@
+"""The whole report: golden tables, hostile names, missing and odd results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sfrbench.errors import InputError
+from sfrbench.report import sections
+from sfrbench.report.build import Missing, build_report
+from sfrbench.report.montage import MontageCase
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "report"
+
+
+@pytest.fixture(scope="module")
+def built(small, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("report")
+    made = build_report(small.frame, small.info, out)
+    assert made[0] == out / "index.html"
+    assert all(path.is_file() for path in made)
+    return out
+
+
+@pytest.mark.parametrize("name", ["results", "results_per_class", "pairs", "pseudo_labels"])
+@pytest.mark.parametrize("kind", ["csv", "md", "tex"])
+def test_tables_equal_the_golden_files(built, name, kind):
+    """Set SFRBENCH_UPDATE_GOLDEN=1 to write them anew, and read the difference before you commit it."""
+    made = (built / "tables" / f"{name}.{kind}").read_text(encoding="utf-8")
+    golden = GOLDEN / f"{name}.{kind}"
+    if os.environ.get("SFRBENCH_UPDATE_GOLDEN") == "1":
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(made, encoding="utf-8", newline="")
+    assert made == golden.read_text(encoding="utf-8")
+
+
+def test_the_numbers_are_those_of_pandas(built, small):
+    """The same mean by another road: pandas' group means."""
+    test = small.frame[(small.frame["subset"] == "test") & (small.frame["metric"] == "dice")]
+    per_seed = test.groupby(["arm", "seed", "class"])["value"].mean().groupby(["arm", "seed"]).mean()
+    with (built / "tables" / "results.csv").open(encoding="utf-8") as stream:
+        rows = {row["arm"]: row for row in csv.DictReader(stream)}
+    for arm in ("supervised", "mt", "sfr_mt"):
+        assert rows[arm]["dice_mean"] == f"{per_seed[arm].mean():.2f}"
+        assert rows[arm]["dice_std"] == f"{per_seed[arm].std(ddof=1):.2f}"
+    assert rows["sfr_ft"]["dice_std"] == ""
+    assert rows["sfr_ft"]["seeds"] == "1"
+    assert "loss is not finite" in rows["sfr_ft"]["note"]
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+
+def _page(out: Path) -> tuple[str, _Page]:
+    text = (out / "index.html").read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(text)
+    return text, page
+
+
+def test_the_page_needs_no_network_and_its_links_exist(built):
+    text, page = _page(built)
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == 3
+    assert all(str(attrs["src"]).startswith("data:image/png;base64,") for attrs in images)
+    assert not re.search(r"https?://", text)
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    anchors = {attrs["id"] for _, attrs in page.tags if attrs.get("id")}
+    for href in (str(attrs["href"]) for tag, attrs in page.tags if tag == "a"):
+        assert href[1:] in anchors if href.startswith("#") else (built / href).is_file()
+
+
+def test_the_page_says_what_is_scaled_down_missing_flagged_and_reused(built):
+    text, _ = _page(built)
+    for said in (
+        "Profile cpu: scaled down, not comparable",
+        "1 cell has no result",
+        "finetune-3f9c81aa/log.txt",
+        "has no effect",
+        "8 cells share 21 nodes",
+        "reuse finetune 3f9c81aa same key",
+        "a class absent from the truth is left out",
+    ):
+        assert said in text
+
+
+def test_provenance_names_the_cells_behind_each_row(built):
+    whole = json.loads((built / "provenance.json").read_text(encoding="utf-8"))
+    assert whole["git_commit"] == "3d89ad5"
+    row = next(row for row in whole["shown"]["results"] if row["arm"] == "sfr_ft")
+    assert row["cells"] == {"0": "sfr_ft-0"}
+    assert row["evaluate"] == ["ksfr_ft-0"]
+    assert "1" in row["missing"]
+    assert {"results", "pairs", "pseudo_labels", "kde_dice", "montage"} <= whole["shown"].keys()
+
+
+def test_equal_input_gives_equal_files(small, built, tmp_path):
+    build_report(small.frame, small.info, tmp_path)
+    files = [path.relative_to(built) for path in built.rglob("*") if path.is_file()]
+    assert len(files) == 20
+    assert [name for name in files if (tmp_path / name).read_bytes() != (built / name).read_bytes()] == []
+
+
+def test_hostile_names_are_text_and_stay_inside(small, tmp_path):
+    evil = "<script>alert(1)</script>"
+    frame = small.frame.copy()
+    frame["class"] = frame["class"].replace({"anterior": r"A&B_50%$x^2~{\a}#|*"})
+    frame["case"] = frame["case"].replace({"case_009": "../../escape"})
+    arms = tuple((name, f"{evil} {label}") for name, label in small.info.arms)
+    info = replace(
+        small.info,
+        title=evil,
+        arms=arms,
+        description=evil,
+        flags=(evil,),
+        items=({"table": "../../out", "metrics": ["dice"]}, {"kde": "dice"}, {"montage": 3}),
+        montage=lambda cell, case, subset: MontageCase(*[lambda: np.ones((6, 6, 3), np.uint8)] * 3),
+    )
+    out = tmp_path / "deep" / "out"
+    build_report(frame, info, out)
+    outside = [path for path in tmp_path.rglob("*") if path.is_file() and out not in path.parents]
+    assert outside == []
+    text, page = _page(out)
+    assert "<script" not in text
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    tex = (out / "tables" / "out_per_class.tex").read_text(encoding="utf-8")
+    assert r"A\&B\_50\%\$x\textasciicircum{}2\textasciitilde{}\{\textbackslash{}a\}\#|*" in tex
+    markdown = (out / "tables" / "out_per_class.md").read_text(encoding="utf-8")
+    assert "<script" not in markdown
+    assert r"\#\|\*" in markdown
+
+
+def test_without_any_result_every_arm_stays_with_its_reason(small, tmp_path):
+    frame = small.frame.iloc[:0]
+    missing = [Missing(arm, {}, seed, "not run yet") for arm, _ in small.info.arms for seed in (0, 1)]
+    build_report(frame, replace(small.info, missing=missing, reuse=None), tmp_path)
+    table = (tmp_path / "tables" / "results.md").read_text(encoding="utf-8")
+    for _, label in small.info.arms:
+        assert label.replace("_", r"\_") in table
+    assert "no seed has a result: not run yet" in table
+    assert "0.00" not in table
+    assert "nan" not in table
+
+
+def test_a_frame_without_columns_is_a_report_too(small, tmp_path):
+    from sfrbench.report.frame import COLUMNS
+
+    build_report(pd.DataFrame(columns=list(COLUMNS)), small.info, tmp_path)
+    assert "No prediction or no volume" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_values_that_are_not_scored_are_counted(small):
+    frame = small.frame.copy()
+    lost = (frame["arm"] == "mt") & (frame["case"] == "case_001") & (frame["subset"] == "test")
+    frame.loc[lost, "value"] = np.nan
+    (table, _), _ = sections.result_tables(frame, small.info, {"table": "results"}, "results")
+    counts = {row[0].text: row[-1].text for row in table.rows}
+    assert table.columns[-1] == "not scored"
+    assert counts == {"V-Net (LB)": "0", "MT": "4", "SFR_FT": "0", "SFR_MT": "0"}
+
+
+def test_empty_predictions_are_marked_where_they_score_as_perfect(small):
+    info = replace(small.info, protocol="paper", protocol_fields={"empty": "paper_zero"})
+    (table, _), _ = sections.result_tables(small.frame, info, {"table": "results"}, "results")
+    row = next(row for row in table.rows if row[0].text == "V-Net (LB)")
+    assert row[-1].text == "2"
+    assert any("best possible" in text for mark, text in table.notes if mark in row[0].marks)
+
+
+def test_the_best_is_bold_and_an_incomplete_line_takes_no_part(small):
+    frame = small.frame.copy()
+    frame.loc[(frame["arm"] == "sfr_ft") & (frame["metric"] == "dice"), "value"] = 99.0
+    (table, _), _ = sections.result_tables(frame, small.info, {"table": "results"}, "results")
+    ranks = {row[0].text: [entry.rank for entry in row[1:5]] for row in table.rows}
+    assert ranks["SFR_FT"] == [0, 0, 0, 0]
+    assert ranks["SFR_MT"] == [1, 1, 1, 1]
+    assert ranks["MT"] == [2, 2, 2, 2]
+
+
+def test_two_values_for_one_place_are_refused(small):
+    frame = pd.concat([small.frame, small.frame.iloc[:1]])
+    with pytest.raises(InputError, match="two values of dice for arm supervised"):
+        sections.result_tables(frame, small.info, {"table": "results"}, "results")
+
+
+def test_an_unknown_item_is_refused(small, tmp_path):
+    with pytest.raises(InputError, match="exactly one of"):
+        build_report(small.frame, replace(small.info, items=({"tabel": "x"},)), tmp_path)
+
+
+def test_the_report_imports_no_torch():
+    code = (
+        "import sys, sfrbench.report.build; "
+        "print([m for m in ('torch', 'mlflow', 'peft', 'matplotlib.pyplot') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout == "[]\n"

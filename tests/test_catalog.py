@@ -1,0 +1,122 @@
+"""Cards: found without importing anything, and wrong ones are named with place and remedy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sfrbench.catalog import Catalog
+from sfrbench.components.base import KINDS
+from sfrbench.errors import InputError
+from tests.test_run import cli
+
+GOOD = """\
+target: sfrbench.components.stitch.grid:GridStitch
+summary: A test.
+label: Test
+preset: {scale: 3}
+search: {scale: [1, 4]}
+"""
+
+
+def write(tmp_path: Path, text: str, kind: str = "stitch", name: str = "test") -> Path:
+    path = tmp_path / "cards" / kind / f"{name}.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return tmp_path / "cards"
+
+
+def faults(root: Path) -> str:
+    """Everything that is wrong with a registry, also what is found only when a card is used."""
+    try:
+        catalog = Catalog.read([root])
+    except InputError as error:
+        return str(error)
+    return "\n".join(str(problem) for card in catalog.cards() for problem in card.problems())
+
+
+def test_a_second_registry_is_added(tmp_path: Path) -> None:
+    catalog = Catalog.read([write(tmp_path, GOOD)])
+    assert catalog.card("stitch", "test").component({}).model_dump()["scale"] == 3
+    assert "grid" in catalog.names("stitch")
+
+
+BROKEN = [
+    ("unknown key", (GOOD, GOOD + "lable: x\n"), ["test.yaml:6:1", "no field 'lable'", "'label'"]),
+    ("no target", ("target: sfrbench.components.stitch.grid:GridStitch\n", ""), ["'target' is missing"]),
+    ("no label", ("label: Test\n", ""), ["'label' is missing"]),
+    ("target of no form", (":GridStitch", ".GridStitch"), ["test.yaml:1:1", "target"]),
+    ("no such module", ("stitch.grid:", "stitch.gird:"), ["test.yaml:1:1", "gird", "PYTHONPATH"]),
+    ("no such class", ("GridStitch", "GirdStitch"), ["test.yaml:1:1", "'GirdStitch'", "'GridStitch'"]),
+    ("no component", ("stitch.grid:GridStitch", "stitch.grid:IGNORE"), ["no component class 'IGNORE'"]),
+    ("preset of no field", ("{scale: 3}", "{scael: 3}"), ["test.yaml:4", "no field 'scael'", "'scale'"]),
+    ("preset out of bounds", ("{scale: 3}", "{scale: 0}"), ["test.yaml:4", "0 is below the bound 1"]),
+    ("preset of another type", ("{scale: 3}", "{scale: wide}"), ["test.yaml:4", "integer", '"wide"']),
+    ("search of no field", ("search: {scale", "search: {scael"), ["test.yaml:5", "no field 'scael'"]),
+    ("key twice", ("label: Test", "label: Test\nlabel: Again"), ["test.yaml:4:1", "duplicate key"]),
+    ("no YAML", ("preset: {scale: 3}", "preset: {scale: 3"), ["test.yaml:"]),
+]
+
+
+@pytest.mark.parametrize(("change", "wanted"), [(b[1], b[2]) for b in BROKEN], ids=[b[0] for b in BROKEN])
+def test_broken_cards(tmp_path: Path, change: tuple[str, str], wanted: list[str]) -> None:
+    assert change[0] in GOOD
+    message = faults(write(tmp_path, GOOD.replace(change[0], change[1], 1)))
+    for part in wanted:
+        assert part in message
+
+
+def test_a_folder_that_is_no_kind(tmp_path: Path) -> None:
+    message = faults(write(tmp_path, GOOD, kind="stich"))
+    assert "'stich' is no kind" in message
+    assert "did you mean 'stitch'" in message
+
+
+def test_the_same_name_twice_names_both_files(tmp_path: Path) -> None:
+    message = faults(write(tmp_path, GOOD, name="grid"))
+    assert "stitch/grid is defined twice" in message
+    assert message.count("grid.yaml") == 2
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    assert "no such registry folder" in faults(tmp_path / "nowhere")
+
+
+def test_several_broken_cards_are_named_at_once(tmp_path: Path) -> None:
+    root = write(tmp_path, GOOD + "x: 1\n")
+    (root / "stitch" / "other.yaml").write_text("label: x\n")
+    message = faults(root)
+    assert "no field 'x'" in message
+    assert "other.yaml" in message
+
+
+@pytest.mark.parametrize("card", Catalog.read().cards(), ids=lambda card: f"{card.kind}/{card.name}")
+def test_every_shipped_card_is_sound(card: object) -> None:
+    assert card.problems() == []  # type: ignore[attr-defined]
+    assert card.summary.rstrip().endswith(".")  # type: ignore[attr-defined]
+
+
+def test_a_broken_card_ends_with_exit_2(tmp_path: Path) -> None:
+    write(tmp_path, GOOD + "x: 1\n")
+    done = cli("list", "--registry", "cards", cwd=tmp_path, check=2)
+    assert "no field 'x'" in done.stderr
+
+
+def test_list_and_show(tmp_path: Path) -> None:
+    listed = cli("list", "--json", cwd=tmp_path)
+    assert {card["kind"] for card in json.loads(listed.stdout)["cards"]} <= set(KINDS)
+    shown = cli("show", "finetune/lora", cwd=tmp_path).stdout
+    assert "rank = 4" in shown
+    assert "≥ 1, ≤ 256" in shown
+    assert "did you mean 'lora'" in cli("show", "finetune/loar", cwd=tmp_path, check=2).stderr
+    assert "write KIND/NAME" in cli("show", "lora", cwd=tmp_path, check=2).stderr
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    code = "import sys; from sfrbench.catalog import Catalog; Catalog.read(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
