@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from sfrbench.components.base import Backbone, Finetune, Foundation, Stitch
 from sfrbench.errors import InputError, NotReadyError
 from sfrbench.store import Artefact, write_atomic
 
 if TYPE_CHECKING:
-    from sfrbench.components.base import Backbone, Finetune, Foundation, Stitch
     from sfrbench.components.foundation.segmenter import SamSegmenter
     from sfrbench.stages.context import StageContext
 
@@ -112,6 +112,30 @@ def sam_forward(model: SamSegmenter, stitch: Stitch, max_canvases: int = 1) -> F
     return forward
 
 
+def pretrained_path(foundation: Foundation, weights: Callable[[str], Path] | None) -> Path | None:
+    """The weight file that a foundation starts from; none for one that brings its own numbers."""
+    if foundation.weights is None:
+        return None
+    if weights is None:
+        raise NotReadyError(
+            f"the pretrained weights '{foundation.weights}' are needed and no place for them is known",
+            hint=f"sfrbench weights get {foundation.weights}",
+        )
+    return weights(foundation.weights)
+
+
+def fine_tuned(ctx: StageContext, role: str, classes: int) -> SamSegmenter:
+    """The fine-tuned SAM of a stage's input ``role``, as ``load_segmenter`` gives it."""
+    return load_segmenter(
+        ctx.component("foundation", Foundation),
+        ctx.component("finetune", Finetune),
+        ctx.inputs[role],
+        classes=classes,
+        weights=ctx.weights,
+        device=ctx.device,
+    )
+
+
 def load_segmenter(
     foundation: Foundation,
     finetune: Finetune,
@@ -131,14 +155,7 @@ def load_segmenter(
 
     from sfrbench.components.foundation.segmenter import load_trained
 
-    pretrained = None
-    if foundation.weights is not None:
-        if weights is None:
-            raise NotReadyError(
-                f"the pretrained weights '{foundation.weights}' are needed and no place for them is known",
-                hint=f"sfrbench weights get {foundation.weights}",
-            )
-        pretrained = weights(foundation.weights)
+    pretrained = pretrained_path(foundation, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the head starts at random and is then overwritten; leave no trace of that
         model = foundation.build(classes, pretrained)

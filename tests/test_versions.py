@@ -1,9 +1,9 @@
-"""Code that decides results may not change unnoticed: a changed module needs a raised version, or a refresh.
+"""Code that decides results may not change unnoticed: it needs a raised version, or a refresh.
 
-``tests/golden/code.json`` holds, for each such module, a hash of its code without docstrings and comments, and
-the versions that stand in keys. Where the hash differs and the versions do not, old artefacts would be reused
-for new behaviour. If the behaviour did change, raise ``version`` of the component or the stage's entry in
-``STAGE_VERSIONS``; if it did not (a rename, a type), run ``python tests/test_versions.py`` to refresh the file.
+``tests/golden/code.json`` holds, for each such module, a hash of its code without docstrings and comments,
+and the versions that stand in keys. Where the hash differs and the versions do not, old artefacts would be
+reused for new behaviour. If the behaviour did change, raise ``version`` of the component or the stage's
+entry in ``STAGE_VERSIONS``; if it did not (a rename, a type), refresh with ``python tests/test_versions.py``.
 """
 
 from __future__ import annotations

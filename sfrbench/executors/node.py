@@ -20,7 +20,6 @@ from sfrbench.machine import Machine, environment, git_state
 from sfrbench.stages.context import Progress, StageContext, no_progress
 from sfrbench.store import Artefact, Store
 
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from sfrbench.components.base import Finetune, Foundation, Stitch
 from sfrbench.components.foundation.segmenter import SamSegmenter, trained_state
-from sfrbench.errors import NotReadyError
+from sfrbench.inference import pretrained_path
 from sfrbench.losses import segmentation_loss
 from sfrbench.sampling import Patch, Volume, draw_patch, labelled_at
 from sfrbench.stages.context import StageContext, seed_for
@@ -71,12 +71,7 @@ def build_model(ctx: StageContext, classes: int) -> SamSegmenter:
     they would be missing from the adapter.
     """
     foundation, finetune = ctx.component("foundation", Foundation), ctx.component("finetune", Finetune)
-    weights = None
-    if foundation.weights is not None:
-        if ctx.weights is None:
-            hint = f"sfrbench weights get {foundation.weights}"
-            raise NotReadyError(f"no place for the weights '{foundation.weights}' is known", hint=hint)
-        weights = ctx.weights(foundation.weights)
+    weights = pretrained_path(foundation, ctx.weights)
     torch.manual_seed(seed_for("finetune", "init", ctx.seed))
     model = foundation.build(classes, weights)
     finetune.attach(model)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from sfrbench.components.base import Backbone, Finetune, Foundation, Stitch
+from sfrbench.components.base import Backbone, Foundation, Stitch
 from sfrbench.inference import (
     Forward,
     backbone_forward,
     case_by_case,
+    fine_tuned,
     load_backbone,
-    load_segmenter,
     sam_forward,
     slide,
 )
@@ -55,16 +55,8 @@ Scale = Callable[[torch.Tensor, tuple[float, float]], torch.Tensor]
 
 
 def _sam(ctx: StageContext, classes: int, max_canvases: int) -> tuple[Forward, Scale]:
-    foundation = ctx.component("foundation", Foundation)
-    model = load_segmenter(
-        foundation,
-        ctx.component("finetune", Finetune),
-        ctx.inputs["model"],
-        classes=classes,
-        weights=ctx.weights,
-        device=ctx.device,
-    )
-    return sam_forward(model, ctx.component("stitch", Stitch), max_canvases), foundation.normalise
+    model, stitch = fine_tuned(ctx, "model", classes), ctx.component("stitch", Stitch)
+    return sam_forward(model, stitch, max_canvases), ctx.component("foundation", Foundation).normalise
 
 
 def _backbone(ctx: StageContext, classes: int) -> tuple[Forward, Scale]:

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import torch
 
-from sfrbench.components.base import Finetune, Foundation, Stitch
-from sfrbench.inference import case_by_case, load_segmenter, sam_forward, slide
+from sfrbench.components.base import Foundation, Stitch
+from sfrbench.inference import case_by_case, fine_tuned, sam_forward, slide
 from sfrbench.stages.context import StageContext
 from sfrbench.volumes import Volumes, split_cases
 
@@ -23,14 +23,7 @@ def run(ctx: StageContext) -> None:
     volumes = Volumes(ctx.inputs["prepare"])
     cases = split_cases(volumes.train, volumes.test, **{"labeled": 1, **ctx.settings["split"]}).unlabelled
     foundation = ctx.component("foundation", Foundation)
-    model = load_segmenter(
-        foundation,
-        ctx.component("finetune", Finetune),
-        ctx.inputs["finetune"],
-        classes=len(volumes.classes),
-        weights=ctx.weights,
-        device=ctx.device,
-    )
+    model = fine_tuned(ctx, "finetune", len(volumes.classes))
     batch = 4 if ctx.device.startswith("cuda") else 1
     forward = sam_forward(model, ctx.component("stitch", Stitch), batch)
     patch, stride = tuple(ctx.settings["patch"]), tuple(ctx.settings["sam_stride"])

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sfrbench.components.base import Finetune, Foundation, Ssl, Stitch
+from sfrbench.components.base import Foundation, Ssl, Stitch
 from sfrbench.errors import InputError
-from sfrbench.inference import load_segmenter, sam_forward
+from sfrbench.inference import fine_tuned, sam_forward
 from sfrbench.sampling import Patch, Volume, draw_patch, labelled_at, unlabelled_at
 from sfrbench.stages.context import StageContext, seed_for
 from sfrbench.stages.finetune import sam_input
@@ -111,14 +111,7 @@ def _stored(ctx: StageContext) -> Labeller:
 def _online(ctx: StageContext, volumes: Volumes) -> Labeller:
     """The frozen SAM sees each crop as rotated and flipped, before any intensity augmentation."""
     foundation = ctx.component("foundation", Foundation)
-    model = load_segmenter(
-        foundation,
-        ctx.component("finetune", Finetune),
-        ctx.inputs["finetune"],
-        classes=len(volumes.classes),
-        weights=ctx.weights,
-        device=ctx.device,
-    )
+    model = fine_tuned(ctx, "finetune", len(volumes.classes))
     forward = sam_forward(model, ctx.component("stitch", Stitch), 2)
 
     def label(patches: list[Patch]) -> torch.Tensor:
