@@ -49,7 +49,9 @@ def show(name: str, found: list[float]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=5)
-    repeat = parser.parse_args().repeat
+    parser.add_argument("--small", action="store_true", help="one run of each")
+    options = parser.parse_args()
+    repeat = 1 if options.small else options.repeat
     ours = [sys.executable, "-m", "sfrbench"]
     with tempfile.TemporaryDirectory() as folder:
         spec = Path(folder) / "many.yaml"

@@ -44,8 +44,9 @@ class Reasons:
 
 def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     """What stands in the key: a component that only comes along, as in ``predict``, does not."""
-    components = {kind: record["components"][kind] for kind in record["keyed"]}
-    return {"components": components, **{name: record[name] for name in _COMPARED}}
+    whole = record.get("components", {})
+    components = {kind: whole[kind] for kind in record.get("keyed", ()) if kind in whole}
+    return {"components": components, **{name: record.get(name) for name in _COMPARED}}
 
 
 def flatten(value: Any, at: str = "") -> dict[str, Any]:
