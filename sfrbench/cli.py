@@ -102,7 +102,11 @@ def main() -> None:
 @click.argument("spec")
 @_common
 @click.option("--executor", type=click.Choice(["inline"]), default="inline", show_default=True)
-@click.option("--tracking-uri", default=None, help="MLflow tracking store; default: SQLite in the workspace")
+@click.option(
+    "--tracking-uri",
+    default=None,
+    help="MLflow tracking store; default: SQLite in the workspace; 'none': off",
+)
 @click.option("--dry-run", is_flag=True, help="say what would run, and stop")
 def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **options: Any) -> None:
     """Run what is missing of SPEC (a path or a shipped name), then write its report.

@@ -110,12 +110,12 @@ def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None
     from sfrbench.track import Tracker
 
     uri = tracking_uri or default_tracking_uri(experiment.machine.workspace)
-    tracker = Tracker(uri, experiment.machine.workspace)
+    tracker = Tracker(uri, experiment.machine.workspace) if uri != "none" else None
     finished: list[Cell] = []
 
     def on_cell(cell: Cell) -> None:
         finished.append(cell)
-        if any(outcome.status == "ran" for outcome in outcomes.by_link.values()):
+        if tracker and any(outcome.status == "ran" for outcome in outcomes.by_link.values()):
             tracker.log_cells(plan, store, [cell])
 
     outcomes = Outcomes()
@@ -131,8 +131,9 @@ def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None
         run_inline(
             plan, Worker.of(store, experiment.machine, experiment.profile), listener, on_cell, outcomes
         )
-    tracker.log_cells(plan, store, finished)
-    _write_journal(experiment, outcomes, started, tracker.broken)
+    if tracker:
+        tracker.log_cells(plan, store, finished)
+    _write_journal(experiment, outcomes, started, tracker.broken if tracker else None)
     return outcomes
 
 
