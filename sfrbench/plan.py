@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from sfrbench.catalog import Catalog
-from sfrbench.components.base import Dataset, Protocol, Ssl
+from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl
 from sfrbench.errors import InputError
 from sfrbench.graph import Graph, Link, Node, Point, cell_nodes
 from sfrbench.resolve import Resolved, Resolver, digest
@@ -96,8 +96,9 @@ def build_plan(spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], s
                 )
     _check_sets(spec, resolver)
     resolver.check_unused()
-    if resolver.problems:
-        raise InputError.of(list(resolver.problems))
+    problems = dict.fromkeys([*spec.problems, *resolver.problems])
+    if problems:
+        raise InputError.of(list(problems))
     if not plan.cells:
         raise InputError("no cell is left", where=str(spec.document.path), hint="look at 'exclude'")
     return plan
@@ -123,7 +124,7 @@ def _excluded(spec: Spec, arm: str, values: Mapping[str, Any]) -> str | None:
     here = {"arm": arm, **values}
     for entry in spec.exclude:
         wanted = {path: value if isinstance(value, list) else [value] for path, value in entry.when.items()}
-        if all(here[path] in allowed for path, allowed in wanted.items()):
+        if all(here.get(path) in allowed for path, allowed in wanted.items()):
             return entry.reason
     return None
 
@@ -144,6 +145,8 @@ class _ArmResolver:
         self._touches = [
             {path.partition(".")[0] for layer in layers for path in layer.choices} for layers in choices
         ]
+        layers = resolver.layers(arm.layer, [layer for axis in choices for layer in axis])
+        self._chosen = {kind for kind in KINDS if any(kind in layer.choices for layer in layers)}
         self._memo: dict[tuple[Any, ...], Any] = {}
         self.where = arm.layer.places.get(next(iter(arm.layer.places), ""), str(resolver.spec.document.path))
 
@@ -178,6 +181,8 @@ class _ArmResolver:
         if "retrain" in stages:
             kinds += ["backbone", "ssl"]
         found = {kind: self.kind(kind, point) for kind in kinds}
+        for kind in self._chosen - found.keys():
+            self.kind(kind, point)  # not needed here, and yet a wrong name or field is a mistake
         if None in found.values():
             return None
         components = cast("dict[str, Resolved]", found)

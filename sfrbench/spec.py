@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from sfrbench.components.base import Settings
+from sfrbench.errors import Problem
 from sfrbench.yamlio import Document
 
 Flat = dict[str, Any]
@@ -119,3 +120,4 @@ class Spec:
     seeds: tuple[int, ...]
     report: tuple[ReportItem, ...]
     sets: Layer
+    problems: tuple[Problem, ...] = ()  # faults of form; the plan adds its own and raises all at once

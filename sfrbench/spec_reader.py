@@ -65,9 +65,8 @@ def locate(spec: str) -> Path:
 
 
 def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
-    """Read and check the form of a specification. Names and bounds are checked by the plan.
-
-    Raises ``InputError`` with every fault of form at once.
+    """Read a specification. Names and bounds are checked by the plan, which raises what is wrong there
+    together with the ``problems`` found here. Raises ``InputError`` where the file has no usable form.
     """
     document = load(path)
     problems: list[Problem] = []
@@ -92,7 +91,9 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     )
     reader.check_exclusions(exclude, arms, axes)
     reader.check_report(file.report, arms, axes)
-    spec = Spec(
+    base = reader.base(file)
+    overlay = reader.layer(section, at, soft=True)
+    return Spec(
         name=path.stem,
         document=document,
         title=file.title,
@@ -104,18 +105,16 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
             {**shipped_profile.replace, **replaced},
             shipped_profile.needs,
         ),
-        base=reader.base(file),
-        overlay=reader.layer(section, at, soft=True),
+        base=base,
+        overlay=overlay,
         arms=arms,
         axes=axes,
         exclude=exclude,
         seeds=set_seeds or seeds,
         report=tuple(file.report),
         sets=set_layer,
+        problems=tuple(problems),
     )
-    if problems:
-        raise InputError.of(problems)
-    return spec
 
 
 def read_profile(name: str) -> Profile:

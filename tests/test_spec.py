@@ -99,10 +99,10 @@ def test_every_fault_at_once(tmp_path: Path) -> None:
     text = (
         GOOD.replace("stitch: grid", "stitch: gird").replace("0.2", "-1").replace("labeled: 2", "labeled: 0")
     )
+    text = text.replace("pseudo: offline", "pseudo: ofline").replace("finetune: lora", "fintune: lora")
     message = faults(tmp_path, text)
-    assert "gird" in message
-    assert "-1 is below" in message
-    assert "0 is below the bound 1" in message
+    for part in ("gird", "-1 is below", "0 is below the bound 1", "'offline'", "'fintune' is no kind"):
+        assert part in message
 
 
 def test_yaml_traps_are_read_as_written(tmp_path: Path) -> None:
