@@ -13,6 +13,7 @@ from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
 from sfrbench.report.frame import load_frame
+from sfrbench.report.info import Failure, Missing, ReportInfo, Reuse
 from sfrbench.run import Experiment
 from sfrbench.store import Artefact
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_cases
@@ -20,7 +21,6 @@ from sfrbench.volumes import EVALUATE, Volumes, harden, split_cases
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sfrbench.report.build import Failure, Missing, ReportInfo, Reuse
     from sfrbench.report.montage import MontageCase
 
 __all__ = ["load_frame", "write_report"]
@@ -35,8 +35,6 @@ def write_report(experiment: Experiment, out: Path) -> Path:
 
 
 def _info(experiment: Experiment) -> ReportInfo:
-    from sfrbench.report.build import ReportInfo
-
     plan = experiment.plan
     spec = plan.spec
     journal = {(entry["stage"], entry["key"]): entry for entry in experiment.journal().get("nodes", [])}
@@ -78,8 +76,6 @@ def _mixed(protocols: Collection[str]) -> list[str]:
 
 
 def _missing(experiment: Experiment) -> list[Missing]:
-    from sfrbench.report.build import Missing
-
     store, found = experiment.store, []
     for cell in experiment.plan.cells:
         absent = [link for link in cell.nodes.values() if not store.has(*link)]
@@ -91,8 +87,6 @@ def _missing(experiment: Experiment) -> list[Missing]:
 
 
 def _failures(experiment: Experiment) -> list[Failure]:
-    from sfrbench.report.build import Failure
-
     store, seen = experiment.store, {}
     for cell in experiment.plan.cells:
         for link in cell.nodes.values():
@@ -104,8 +98,6 @@ def _failures(experiment: Experiment) -> list[Failure]:
 
 
 def _reuse(experiment: Experiment, journal: Mapping[Link, Any]) -> Reuse:
-    from sfrbench.report.build import Reuse
-
     plan = experiment.plan
     by_stage: dict[str, Counter[str]] = {}
     lines = []

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,90 +12,11 @@ import pandas as pd
 from sfrbench.errors import InputError
 from sfrbench.report import curves, html, kde, montage, pairs, sections, tables
 from sfrbench.report.curves import Figure
-from sfrbench.report.montage import MontageCase
+from sfrbench.report.info import Part, ReportInfo
 from sfrbench.report.results import Line
 from sfrbench.report.style import safe_name
-from sfrbench.report.tables import Table
 
 ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels")
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A cell without a result. ``axes`` maps the path of each axis to the cell's value."""
-
-    arm: str
-    axes: Mapping[str, Any]
-    seed: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A failed node: the cell that met it first, its stage, one line of reason, and where the log is."""
-
-    cell: str
-    stage: str
-    reason: str
-    log: str = ""
-
-
-@dataclass(frozen=True)
-class Reuse:
-    """What the plan shared and what the last run did; ``by_stage`` maps a stage to named counts."""
-
-    cells: int
-    nodes: int
-    naive_nodes: int
-    reused: int
-    ran: int
-    failed: int
-    by_stage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    lines: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class ReportInfo:
-    """Everything that a report says beside the scores.
-
-    ``arms`` are (name, label) in the order of the specification, ``axes`` map a path to its values in
-    order (tied axes: one entry each), ``items`` are the entries of the specification's ``report``.
-    ``pseudo_arms`` name the arms that make pseudo-labels. ``montage`` gives the volumes of
-    (cell id, case, subset), none where nothing is kept. ``provenance`` is written to provenance.json
-    with the cells and keys behind every table and figure added.
-    """
-
-    experiment: str
-    title: str
-    profile: str
-    protocol: str
-    arms: Sequence[tuple[str, str]]
-    seeds: Sequence[int]
-    items: Sequence[Mapping[str, Any]]
-    description: str = ""
-    paper: str = ""
-    protocol_fields: Mapping[str, Any] = field(default_factory=dict)
-    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    metrics: Sequence[str] = ("dice", "jaccard", "asd", "hd95")
-    pseudo_arms: Sequence[str] = ()
-    missing: Sequence[Missing] = ()
-    excluded: Sequence[tuple[str, str]] = ()  # cells left out on purpose, with the reason
-    failures: Sequence[Failure] = ()
-    flags: Sequence[str] = ()
-    reuse: Reuse | None = None
-    montage: Callable[[str, str, str], MontageCase | None] | None = None
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One item of the report as it stands on the page."""
-
-    heading: str
-    tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
-    remark: str = ""  # why there is nothing, where there is nothing
 
 
 def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]:

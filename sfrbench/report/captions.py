@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sfrbench.report.style import axis_text, stamp
 
 if TYPE_CHECKING:
-    from sfrbench.report.build import ReportInfo
+    from sfrbench.report.info import ReportInfo
 
 _RULES: Mapping[str, Mapping[Any, str]] = {
     "checkpoint": {"last": "last checkpoint", "best_val": "best checkpoint on validation cases"},

@@ -17,7 +17,7 @@ from sfrbench.stats import Interval, mean_interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sfrbench.report.build import ReportInfo
+    from sfrbench.report.info import ReportInfo
 
 
 @dataclass(frozen=True)

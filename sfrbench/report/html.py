@@ -13,7 +13,7 @@ from sfrbench.report.curves import Figure
 from sfrbench.report.style import DASH, axis_text, safe_name, stamp
 
 if TYPE_CHECKING:
-    from sfrbench.report.build import Part, ReportInfo, Reuse
+    from sfrbench.report.info import Part, ReportInfo, Reuse
 
 _CSS = """
 :root{--ink:#1d2329;--soft:#5b6570;--line:#d9dee3;--wash:#f5f7f9;--link:#0a5a9c}

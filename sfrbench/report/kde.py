@@ -18,7 +18,7 @@ from sfrbench.stats import Array, class_means
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sfrbench.report.build import ReportInfo
+    from sfrbench.report.info import ReportInfo
 
 PER_PANEL = 6
 _LEAST_SPREAD = 1e-3  # percent points; below it a kernel density is a spike without meaning

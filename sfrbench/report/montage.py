@@ -19,7 +19,7 @@ from sfrbench.stats import class_means
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sfrbench.report.build import ReportInfo
+    from sfrbench.report.info import ReportInfo
 
 Getter = Callable[[], NDArray[Any]]
 COLUMNS = 6

@@ -15,7 +15,7 @@ from sfrbench.report.style import DASH, axis_text, number, p_value
 from sfrbench.report.tables import Entry, Table
 
 if TYPE_CHECKING:
-    from sfrbench.report.build import ReportInfo
+    from sfrbench.report.info import ReportInfo
 
 
 _ONE_SEED = "one seed: the interval is over cases only"

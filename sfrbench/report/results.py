@@ -21,7 +21,7 @@ from sfrbench.report.style import axis_text
 from sfrbench.stats import Array, grand_mean
 
 if TYPE_CHECKING:
-    from sfrbench.report.build import ReportInfo
+    from sfrbench.report.info import ReportInfo
 
 #: Metric -> name in tables, and whether larger is better.
 METRICS: Mapping[str, tuple[str, bool]] = {

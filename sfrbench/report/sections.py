@@ -13,7 +13,7 @@ from sfrbench.report.style import DASH, axis_text, number
 from sfrbench.report.tables import MARKS, Entry, Table, rank_entries
 
 if TYPE_CHECKING:
-    from sfrbench.report.build import ReportInfo
+    from sfrbench.report.info import ReportInfo
 
 _DEFAULT = ("dice", "jaccard", "asd", "hd95")
 

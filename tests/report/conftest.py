@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sfrbench.report.build import Failure, Missing, ReportInfo, Reuse
+from sfrbench.report.info import Failure, Missing, ReportInfo, Reuse
 from sfrbench.report.montage import MontageCase
 
 ARMS = (("supervised", "V-Net (LB)"), ("mt", "MT"), ("sfr_ft", "SFR_FT"), ("sfr_mt", "SFR_MT"))

@@ -18,7 +18,8 @@ import pytest
 
 from sfrbench.errors import InputError
 from sfrbench.report import sections
-from sfrbench.report.build import Missing, build_report
+from sfrbench.report.build import build_report
+from sfrbench.report.info import Missing
 from sfrbench.report.montage import MontageCase
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "report"
