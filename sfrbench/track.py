@@ -59,7 +59,7 @@ class Tracker:
                 self._log_cell(client, experiment, parent, plan, store, cell)
                 known[f"{plan.spec.name}/{cell.id}"] = marks[cell.id]
         except Exception as error:  # the store is the truth: tracking must never fail a run
-            self.broken = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            self.broken = f"{type(error).__name__}: {str(error)[:200].partition(chr(10))[0]}"
             log.warning("MLflow at %s is not usable, the run goes on without it: %s", self.uri, self.broken)
         write_atomic(self.state_path, json.dumps(state, indent=1))
         return sum(known.get(f"{plan.spec.name}/{cell.id}") == marks[cell.id] for cell in todo)

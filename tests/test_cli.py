@@ -1,0 +1,139 @@
+"""The command line as a stranger meets it: messages, exit codes, what is imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.data_writers import write_decathlon, write_la
+from tests.test_run import QUIET, SPEC, cli, environment
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "small.yaml").write_text(SPEC)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["list"],
+        ["show", "finetune/lora"],
+        ["validate", "small.yaml", "--profile", "smoke"],
+        ["plan", "small.yaml", "--profile", "smoke"],
+        ["report", "small.yaml", "--profile", "smoke"],
+        ["results", "small.yaml", "--profile", "smoke"],
+        ["weights", "list"],
+        ["data", "list"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_does_not_compute_does_not_import_torch(folder: Path, command: list[str]) -> None:
+    code = (
+        "import atexit, sys; from sfrbench.cli import main; "
+        "names = ('torch', 'peft', 'mlflow'); "
+        "atexit.register(lambda: print([name for name in names if name in sys.modules])); main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("[]")
+
+
+def test_a_report_before_any_run_says_that_nothing_ran(folder: Path) -> None:
+    cli("report", "small.yaml", "--profile", "smoke", "--out", "page", cwd=folder)
+    assert "not run yet" in (folder / "page" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["run", "nothing"], "no experiment 'nothing'"),
+        (["run", "small.yaml", "--profile", "cpus"], "did you mean 'cpu'"),
+        (["run", "small.yaml", "--data", "la"], "write NAME=DIR"),
+        (["plan", "small.yaml", "--registry", "nowhere"], "no such registry folder"),
+        (["run", "small.yaml", "--profile", "smoke", "--device", "cuda"], "torch sees no GPU"),
+        (["data", "check", "lla"], "did you mean 'la'"),
+        (["data", "check", "la"], "no folder with 'la' is known"),
+        (["weights", "get", "lite"], "lite_medsam"),
+        (["results", "small.yaml", "--profile", "smoke", "--format", "parquet"], "give --out"),
+    ],
+)
+def test_wrong_input_is_exit_2(
+    folder: Path, arguments: list[str], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SFRBENCH_DATA", raising=False)
+    assert wanted in cli(*arguments, cwd=folder, check=2).stderr
+
+
+def test_data_commands(folder: Path) -> None:
+    root = write_la(folder / "la")
+    checked = cli("data", "check", "la", "--data", f"la={root}", cwd=folder)
+    assert "4 cases, 0 broken" in checked.stdout
+    assert "left atrium" in checked.stdout
+    listed = cli("data", "list", "--data", f"la={root}", cwd=folder)
+    assert "3 train, 1 test" in listed.stdout
+    first = cli("data", "prepare", "la", "--data", f"la={root}", "--profile", "cpu", cwd=folder)
+    again = cli("data", "prepare", "la", "--data", f"la={root}", "--profile", "cpu", cwd=folder)
+    assert first.stdout.splitlines()[-1] == again.stdout.splitlines()[-1]
+    assert "reuse prepare" in again.stdout
+
+
+def test_doctor(folder: Path) -> None:
+    output = cli("doctor", cwd=folder).stdout
+    for part in ("torch ", "weights", "lite_medsam", "disk", "registry"):
+        assert part in output
+
+
+def test_predictions_return_to_the_raw_grid(folder: Path) -> None:
+    import nibabel
+    import numpy as np
+
+    affine = np.array([[-2.0, 0, 0, 10], [0, 0, 1.5, -4], [0, 3.0, 0, 7], [0, 0, 0, 1]])
+    root = write_decathlon(folder / "own", affine=affine)
+    text = SPEC.split("arms:")[0].replace("mean_teacher", "supervised")
+    data = "{name: phantom, labeled: 2, train_cases: 4, test_cases: 2, shape: [32, 32, 16]}"
+    own = "{name: decathlon, labeled: 1, test_cases: 1, patch: [32, 32, 32], stride: [32, 32, 32]}"
+    (folder / "own.yaml").write_text(text.replace(data, own))
+    options = ["--profile", "cpu", "--data", f"decathlon={root}", "--set", "ssl.steps=2"]
+    cli("run", "own.yaml", *options, *QUIET, cwd=folder)
+    cli("results", "own.yaml", *options, "--labels", "labels", cwd=folder)
+    found = list((folder / "labels").rglob("*.nii.gz"))
+    assert len(found) == 1
+    raw = nibabel.load(root / "imagesTr" / found[0].name)
+    back = nibabel.load(found[0])
+    assert back.shape == raw.shape
+    np.testing.assert_allclose(back.affine, raw.affine)
+
+
+def test_plan_as_json_has_the_promised_keys(folder: Path) -> None:
+    counts = json.loads(cli("plan", "small.yaml", "--profile", "smoke", "--json", cwd=folder).stdout)
+    assert {"cells", "nodes", "naive_nodes", "reused", "to_run", "by_stage"} <= counts.keys()
+
+
+def test_interrupted_is_exit_130(folder: Path) -> None:
+    import signal
+    import time
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sfrbench", "run", "small.yaml", "--profile", "smoke", *QUIET,
+         "--set", "finetune.steps=2000", "--set", "finetune.checkpoint_every=5"],
+        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    partial = folder / "runs" / "store" / "partial"
+    deadline = time.monotonic() + 120
+    while not list(partial.glob("finetune-*/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in errors
+    assert "Traceback" not in errors
