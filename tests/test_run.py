@@ -122,6 +122,22 @@ def test_mlflow_has_the_experiment(finished: tuple[Path, str]) -> None:
     assert any(item.path == "retrain" for item in client.list_artifacts(sfr.info.run_id))
 
 
+def test_tracking_is_rebuilt_from_the_store(finished: tuple[Path, str]) -> None:
+    from mlflow import MlflowClient
+
+    folder, _ = finished
+    again = cli("track", "small.yaml", "--profile", "smoke", cwd=folder)
+    assert "0 cells logged" in again.stdout
+    rebuilt = cli("track", "small.yaml", "--profile", "smoke", "--rebuild", cwd=folder)
+    assert "3 cells logged" in rebuilt.stdout
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("small [smoke]")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`sfrbench.role` = 'cell'")
+    titles = [run.info.run_name for run in runs]
+    assert sorted(titles) == sorted(set(titles))
+
+
 def test_tracking_that_fails_does_not_fail_the_run(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SPEC.split("arms:")[0].replace("mean_teacher", "supervised"))
     done = cli(
@@ -227,6 +243,19 @@ def _contents(folder: Path) -> dict[str, str]:
                     found[f"{stage}/{record['key']}/{name}"] = sha256_of(place)
     assert found
     return found
+
+
+def test_two_runs_in_one_workspace_make_each_node_once(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SPEC)
+    command = [sys.executable, "-m", "sfrbench", "run", "small.yaml", "--profile", "smoke", *QUIET]
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    store = Store(tmp_path / "runs" / "store")
+    assert sum(1 for stage in ("finetune", "retrain", "predict") for _ in store.records(stage)) == 1 + 2 + 3
 
 
 def test_a_broken_volume_is_a_failed_cell_with_one_message(tmp_path: Path) -> None:
