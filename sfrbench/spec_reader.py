@@ -81,10 +81,11 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     axes_in = section.pop("axes", None)
     axes = reader.axes(file.axes, ("axes",)) if axes_in is None else reader.axes(axes_in, (*at, "axes"))
     replaced = reader.replace(section.pop("replace", {}), (*at, "replace"))
+    own_arms = section.pop("arms", {})
     set_seeds, set_layer = reader.sets(sets)
     shipped_profile = read_profile(profile)
     stages = tuple(file.stages) if file.stages is not None else ("finetune", "retrain", "predict", "evaluate")
-    arms = reader.arms(file.arms, stages)
+    arms = reader.scaled_arms(reader.arms(file.arms, stages), own_arms, (*at, "arms"))
     exclude = tuple(
         Exclusion(entry.when, entry.reason, document.where("exclude", index))
         for index, entry in enumerate(file.exclude)
@@ -212,6 +213,22 @@ class _Reader:
             label = str(entry.get("label", name))
             found[name] = Arm(name, label, self.layer(rest, at), tuple(own) if not wrong else stages)
         return tuple(found.values()) or (Arm("base", "base", Layer({}), stages),)
+
+    def scaled_arms(self, arms: tuple[Arm, ...], section: Any, at: Where) -> tuple[Arm, ...]:
+        """The arms with a profile's own choices for some of them, by name, laid over theirs."""
+        if not isinstance(section, Mapping):
+            self.fault(at, f"{_dotted(at)}: must be a mapping from names of arms to choices")
+            return arms
+        names = [arm.name for arm in arms]
+        for name in section:
+            if name not in names:
+                self.fault((*at, str(name)), f"no arm '{name}'", did_you_mean(str(name), names))
+        found = []
+        for arm in arms:
+            own = self.layer(section.get(arm.name, {}), (*at, arm.name))
+            both = Layer({**arm.layer.choices, **own.choices}, {**arm.layer.places, **own.places})
+            found.append(Arm(arm.name, arm.label, both, arm.stages))
+        return tuple(found)
 
     def axes(self, axes: Any, at: Where) -> tuple[Axis, ...]:
         found = []

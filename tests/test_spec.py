@@ -74,6 +74,9 @@ BROKEN = [
     ("report of no axis", ("seeds:", "report: [{curve: {x: stitch.scale, y: dice}}]\nseeds:"), ["no axis 'stitch.scale'"]),
     ("report of no arm", ("seeds:", "report: [{pairs: [[sfr, mtt]]}]\nseeds:"), ["no arm 'mtt'", "'mt'"]),
     ("report of two things", ("seeds:", "report: [{kde: dice, montage: 1}]\nseeds:"), ["exactly one of"]),
+    ("profile for no arm", ("seeds:", "profiles: {smoke: {arms: {mtt: {pseudo: none}}}}\nseeds:"), ["no arm 'mtt'", "'mt'"]),
+    ("profile arms as a list", ("seeds:", "profiles: {smoke: {arms: [mt]}}\nseeds:"), ["from names of arms"]),
+    ("field of a profile's arm", ("seeds:", "profiles: {smoke: {arms: {mt: {ssl.emma: 1}}}}\nseeds:"), ["spec.yaml:9:", "'ema'"]),
     ("unknown profile", ("seeds:", "profiles: {gpu: {}}\nseeds:"), ["gpu"]),
     ("field that nothing has", ("ssl: mean_teacher}", "ssl: mean_teacher, stitch.foo: 1}"), ["stitch.foo"]),
     ("given twice in base", ("seeds:", "seeds: [0]\nseeds:"), ["duplicate key"]),
@@ -108,6 +111,19 @@ def test_every_fault_at_once(tmp_path: Path) -> None:
 def test_yaml_traps_are_read_as_written(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, GOOD.replace("seeds:", "axes: {ssl.optim.lr: [1e-4, 1e-3]}\nseeds:"))
     assert sorted({cell.axes["ssl.optim.lr"] for cell in plan.cells}) == [1e-4, 1e-3]
+
+
+def test_a_profile_may_change_one_arm(tmp_path: Path) -> None:
+    text = GOOD + "profiles:\n  smoke:\n    arms: {mt: {ssl.lambda_cons: 0.7, ssl.ema: 0.5}}\n"
+    fields = {}
+    for profile in ("smoke", "cpu"):
+        for cell in plan_of(tmp_path, text, profile).cells:
+            fields[profile, cell.arm] = cell.components["ssl"].component.model_dump()
+    assert fields["smoke", "mt"]["lambda_cons"] == 0.7
+    assert fields["smoke", "mt"]["ema"] == 0.5
+    assert fields["smoke", "sfr"]["ema"] == 0.99
+    assert fields["cpu", "mt"]["lambda_cons"] == 0.2
+    assert fields["cpu", "mt"]["ema"] == 0.99
 
 
 def test_set_is_the_strongest(tmp_path: Path) -> None:

@@ -170,7 +170,8 @@ class Stitch(Component):
     """Turns a patch into square canvases, and maps on canvases back into the patch."""
 
     def to_canvases(self, volume: torch.Tensor, canvas: int, fill: float) -> torch.Tensor:
-        """(C, X, Y, Z) to (N, C, I, I), natural order, every slice present at least once."""
+        """(C, X, Y, Z) to (N, C, I, I), every slice present at least once. A floating image (C = 1) may also
+        become three channels, which the foundation then takes as they are."""
         raise NotImplementedError
 
     def from_canvases(self, maps: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -181,7 +182,8 @@ class Stitch(Component):
         self, image: torch.Tensor, label: torch.Tensor, canvas: int, rng: np.random.Generator, progress: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One training canvas of a patch: image (X, Y, Z) float and label (X, Y, Z) integer give
-        (1, I, I) float and (I, I) int64 with 255 where the loss must not look. ``progress`` in [0, 1)."""
+        (1, I, I) float, or (3, I, I) where ``to_canvases`` gives three channels, and (I, I) int64 with 255
+        where the loss must not look. ``progress`` in [0, 1) is the share of training that is done."""
         raise NotImplementedError
 
 

@@ -248,8 +248,23 @@ def test_what_is_no_weight_file(tmp_path: Path) -> None:
 
 
 def test_canvas_shape_is_checked() -> None:
-    with pytest.raises(InputError, match=r"canvases must be \(B, 1, I, I\)"):
-        SamToy().build(2, None)(torch.zeros(1, 3, 64, 64))
+    model = SamToy().build(2, None)
+    for shape in ((1, 2, 64, 64), (1, 1, 64, 48), (3, 64, 64)):
+        with pytest.raises(InputError, match=r"canvases must be \(B, 1, I, I\) or \(B, 3, I, I\)"):
+            model(torch.zeros(shape))
+
+
+def test_three_channels_go_in_as_they_are() -> None:
+    model = SamToy().build(2, None)
+    one = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    seen = []
+    hook = model.image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        assert torch.equal(model(one), model(one.repeat(1, 3, 1, 1)))
+        slab = torch.cat([one, 2 * one, 3 * one], 1)
+        model(slab)
+    hook.remove()
+    assert torch.equal(seen[-1], slab)
 
 
 def test_weight_names() -> None:

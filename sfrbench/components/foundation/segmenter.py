@@ -53,9 +53,12 @@ class SamSegmenter(nn.Module):
         self.channels_last = channels_last
 
     def encode(self, canvases: Tensor) -> Tensor:
-        """Canvases (B, 1, I, I), float32, already normalised, to image embeddings (B, C, h, w)."""
-        if canvases.ndim != 4 or canvases.shape[1] != 1 or canvases.shape[2] != canvases.shape[3]:
-            raise InputError(f"canvases must be (B, 1, I, I), got {tuple(canvases.shape)}")
+        """Canvases (B, 1, I, I), float32, already normalised, to image embeddings (B, C, h, w).
+
+        One channel is repeated for the encoder's three; (B, 3, I, I) goes in as it is.
+        """
+        if canvases.ndim != 4 or canvases.shape[1] not in (1, 3) or canvases.shape[2] != canvases.shape[3]:
+            raise InputError(f"canvases must be (B, 1, I, I) or (B, 3, I, I), got {tuple(canvases.shape)}")
         image = canvases.expand(-1, 3, -1, -1)
         if self.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
@@ -81,11 +84,11 @@ class SamSegmenter(nn.Module):
         return result
 
     def forward(self, canvases: Tensor) -> Tensor:
-        """Canvases (B, 1, I, I), float32, already normalised, to low-resolution logits (B, K, h, w)."""
+        """Canvases as ``encode`` takes them to low-resolution logits (B, K, h, w)."""
         return self.decode(self.encode(canvases))
 
     def segment(self, canvases: Tensor) -> Tensor:
-        """Canvases (B, 1, I, I) to logits (B, K, I, I), bilinearly upsampled; softmax over K follows."""
+        """Canvases (B, 1 or 3, I, I) to logits (B, K, I, I), bilinearly upsampled; softmax over K follows."""
         logits: Tensor = self(canvases)
         size = canvases.shape[-2:]
         if logits.shape[-2:] == size:

@@ -87,6 +87,21 @@ def exact(shape: tuple[int, int], canvas: int) -> Geometry:
     return Geometry(canvas, rows=exact_axis(y, canvas), columns=exact_axis(x, canvas))
 
 
+def centred(shape: tuple[int, int], canvas: int) -> Geometry:
+    """One slice in the middle of the canvas, without resampling. Raises ``InputError`` where it is larger."""
+    if max(shape) > canvas:
+        raise InputError(
+            f"a slice of {shape[0]} x {shape[1]} pixels does not fit a canvas of {canvas}",
+            hint=f"set foundation.canvas to {-(-max(shape) // 16) * 16}",
+        )
+
+    def axis(side: int) -> AxisGeometry:
+        return AxisGeometry(side, 1, side, (canvas - side) // 2, canvas, 0)
+
+    x, y = shape
+    return Geometry(canvas, rows=axis(y), columns=axis(x))
+
+
 def fitted(shape: tuple[int, int], canvas: int, n: int, pad: int) -> Geometry:
     """n x n square cells; the longer side of a slice becomes cell - 2 * pad, its proportions are kept.
 

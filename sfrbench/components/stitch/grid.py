@@ -1,9 +1,9 @@
-"""Slices of a patch, tiled row by row on a square canvas, in their natural order."""
+"""Slices of a patch, tiled row by row on a square canvas."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,26 @@ class TiledStitch(Stitch):
                 return [f"{problem.what}; {problem.hint}" for problem in error.problems]
         return []
 
+    def channels(self, volume: torch.Tensor) -> torch.Tensor:
+        """What canvases show of a volume (C, X, Y, Z): the volume, or more channels made of it."""
+        return volume
+
+    def test_order(self, count: int) -> torch.Tensor | None:
+        """The order (count,) in which the ``count`` slices of one canvas lie at test time; none: natural."""
+        return None
+
+    def arrange(
+        self, image: torch.Tensor, label: torch.Tensor, rng: np.random.Generator, progress: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The n slices of one training canvas before tiling: (C, X, Y, n) and (X, Y, n), n is kept."""
+        return image, label
+
+    def finish(
+        self, pixels: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A whole training canvas (C, I, I) and its label (I, I), after tiling."""
+        return pixels, target
+
     def to_canvases(self, volume: torch.Tensor, canvas: int, fill: float) -> torch.Tensor:
         """(C, X, Y, Z), any dtype, to (N, C, I, I) of that dtype; pixels without a slice hold ``fill``.
 
@@ -44,9 +64,16 @@ class TiledStitch(Stitch):
         the last canvas holds the last slices and may repeat some of the one before.
         """
         _, x, y, depth = volume.shape
+        cells = self.geometry((x, y), canvas).cells
+        return self._tiled(self.channels(volume), canvas, fill, self.test_order(min(depth, cells)))
+
+    def _tiled(
+        self, volume: torch.Tensor, canvas: int, fill: float, order: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        _, x, y, depth = volume.shape
         layout = self.geometry((x, y), canvas)
         slices = resize(volume.permute(3, 0, 2, 1), layout.rows.content, layout.columns.content)
-        return _tile(slices, layout, depth, fill)
+        return _tile(slices, layout, depth, fill, order)
 
     def from_canvases(self, maps: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
         """(N, K, I, I) maps back to (K, X, Y, Z), the inverse of ``to_canvases`` (exact without resizing).
@@ -55,19 +82,25 @@ class TiledStitch(Stitch):
         """
         x, y, depth = shape
         layout = self.geometry((x, y), maps.shape[-1])
-        return resize(_untile(maps, layout, depth), y, x).permute(1, 3, 2, 0)
+        order = self.test_order(min(depth, layout.cells))
+        return resize(_untile(maps, layout, depth, order), y, x).permute(1, 3, 2, 0)
 
     def training_canvas(
         self, image: torch.Tensor, label: torch.Tensor, canvas: int, rng: np.random.Generator, progress: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The whole patch where it fits one canvas, else a random run of as many slices as do."""
+        """The whole patch where it fits one canvas, else a random run of as many slices as do.
+
+        The run is drawn first: whatever a variant does with them, it is given the same slices.
+        """
         x, y, depth = image.shape
         cells = self.geometry((x, y), canvas).cells
+        shown = self.channels(image[None])
         if depth > cells:
             start = int(rng.integers(0, depth - cells + 1))
-            image, label = image[..., start : start + cells], label[..., start : start + cells]
-        pixels = self.to_canvases(image[None], canvas, 0.0)[0]
-        return pixels, self.to_canvases(label[None].long(), canvas, IGNORE)[0, 0]
+            shown, label = shown[..., start : start + cells], label[..., start : start + cells]
+        shown, label = self.arrange(shown, label, rng, progress)
+        pixels = self._tiled(shown, canvas, 0.0)[0]
+        return self.finish(pixels, self._tiled(label[None].long(), canvas, IGNORE)[0, 0], rng)
 
 
 class GridStitch(TiledStitch):
@@ -77,16 +110,71 @@ class GridStitch(TiledStitch):
     what remains is a margin or cropped padding (112 on 1024: 9 x 9 cells of 114, 1 pixel cropped per
     border). With ``scale`` d there are d x d cells and slices are resized to I // d less the padding
     (Fig. 9); a d that equals the natural n on both axes gives the geometry without resizing.
+
+    The other fields change training canvases only, image and label alike (``bezier``: the image), unless
+    ``shuffle_test`` is set. They are drawn anew for every canvas, from the generator of its step; no slice is
+    lost. ``order: random`` keeps the run of slices that a canvas shows and permutes them on it (Fig. 4; the
+    released code permutes the first 64 slices and drops the others). ``rotate_slices`` (Fig. 4), ``bezier``
+    and ``rotate_canvas`` (ShumengLI/SFR, not in the paper): see ``stitch._augment``.
     """
+
+    later_fields: ClassVar[Mapping[str, Any]] = {
+        "order": "natural",
+        "shuffle_test": False,
+        "rotate_slices": False,
+        "bezier": 0.0,
+        "rotate_canvas": False,
+    }
 
     scale: int | None = Field(
         None, ge=1, le=64, description="cells per side; none: as many as fit without resizing"
+    )
+    order: Literal["natural", "random"] = Field("natural", description="order of slices in training")
+    shuffle_test: bool = Field(
+        False, description="a fixed random order at test time too, undone in the prediction"
+    )
+    rotate_slices: bool = Field(
+        False, description="each training slice turned by quarter turns and flipped on its own"
+    )
+    bezier: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of training slices with a random intensity curve; the authors' is 0.5",
+    )
+    rotate_canvas: bool = Field(
+        False, description="the whole training canvas turned by quarter turns and flipped (the authors: true)"
     )
 
     def geometry(self, shape: tuple[int, int], canvas: int) -> Geometry:
         if self.scale is None:
             return _geometry.exact(shape, canvas)
         return _geometry.scaled(shape, canvas, self.scale)
+
+    def test_order(self, count: int) -> torch.Tensor | None:
+        from sfrbench.components.stitch import _augment
+
+        return _augment.fixed_order(count) if self.shuffle_test else None
+
+    def arrange(
+        self, image: torch.Tensor, label: torch.Tensor, rng: np.random.Generator, progress: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        from sfrbench.components.stitch import _augment
+
+        if self.order == "random":
+            image, label = _augment.shuffle(image, label, rng)
+        if self.rotate_slices:
+            image, label = _augment.rotate_slices(image, label, rng)
+        if self.bezier:
+            image = _augment.bezier(image, self.bezier, rng)
+        return image, label
+
+    def finish(
+        self, pixels: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        from sfrbench.components.stitch import _augment
+
+        return _augment.rotate_canvas(pixels, target, rng) if self.rotate_canvas else (pixels, target)
 
 
 def resize(slices: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -112,15 +200,18 @@ def _nearest(slices: torch.Tensor, axis: int, size: int) -> torch.Tensor:
     return slices.index_select(axis, index)
 
 
-def _tile(slices: torch.Tensor, layout: Geometry, depth: int, fill: float) -> torch.Tensor:
-    """(D, C, h, w) slices of the content's size to (N, C, I, I)."""
+def _tile(
+    slices: torch.Tensor, layout: Geometry, depth: int, fill: float, order: torch.Tensor | None
+) -> torch.Tensor:
+    """(D, C, h, w) slices of the content's size to (N, C, I, I); ``order`` says which slice comes where."""
     rows, columns = layout.rows, layout.columns
     blocks, channels = layout.blocks(depth), slices.shape[1]
     cells = slices.new_full((len(blocks), layout.cells, channels, rows.cell, columns.cell), fill)
     lead = layout.lead_empty(depth)
     inside = cells[..., _content(rows), _content(columns)]
     for block, (first, stop) in enumerate(blocks):
-        inside[block, lead : lead + stop - first] = slices[first:stop]
+        run = slices[first:stop]
+        inside[block, lead : lead + stop - first] = run if order is None else run[order]
     grid = cells.view(len(blocks), rows.n, columns.n, *cells.shape[2:]).permute(0, 3, 1, 4, 2, 5)
     sheet = grid.reshape(len(blocks), channels, rows.n * rows.cell, columns.n * columns.cell)
     out = slices.new_full((len(blocks), channels, layout.canvas, layout.canvas), fill)
@@ -129,8 +220,8 @@ def _tile(slices: torch.Tensor, layout: Geometry, depth: int, fill: float) -> to
     return out
 
 
-def _untile(maps: torch.Tensor, layout: Geometry, depth: int) -> torch.Tensor:
-    """(N, K, I, I) to (D, K, h, w) slices of the content's size."""
+def _untile(maps: torch.Tensor, layout: Geometry, depth: int, order: torch.Tensor | None) -> torch.Tensor:
+    """(N, K, I, I) to (D, K, h, w) slices of the content's size: undoes ``_tile`` with the same ``order``."""
     rows, columns = layout.rows, layout.columns
     blocks, channels = layout.blocks(depth), maps.shape[1]
     if len(blocks) != maps.shape[0]:
@@ -142,8 +233,11 @@ def _untile(maps: torch.Tensor, layout: Geometry, depth: int) -> torch.Tensor:
     grid = sheet.view(len(blocks), channels, rows.n, rows.cell, columns.n, columns.cell)
     inside = grid[:, :, :, _content(rows), :, _content(columns)].permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     lead = layout.lead_empty(depth)
+    inside = inside[:, lead : lead + min(depth, layout.cells)]
+    if order is not None:
+        inside = inside[:, order.argsort()]
     if len(blocks) == 1:
-        return inside[0, lead : lead + depth]
+        return inside[0]
     slices = maps.new_empty((depth, *inside.shape[2:]))
     for block, (first, stop) in enumerate(blocks):
         slices[first:stop] = inside[block]
