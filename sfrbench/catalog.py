@@ -70,8 +70,13 @@ class Card(Settings):
         return found
 
     def component(self, fields: Mapping[str, Any]) -> Component:
-        """The component with the card's preset and ``fields`` over it. Raises ``ValidationError``."""
-        return self.component_class.model_validate(merge(self.preset, fields))
+        """The component with the card's preset and ``fields`` over it. Raises ``ValidationError``.
+
+        A group of fields that is given in part keeps the class's own default for the rest of the group, not
+        the group's: ``optim: {clip: 1}`` changes the clipping and leaves a method's optimiser alone.
+        """
+        cls = self.component_class
+        return cls.model_validate(merge(merge(group_defaults(cls), self.preset), fields))
 
     def problems(self) -> list[Problem]:
         """What is wrong with the card's target, preset and search range."""
@@ -81,7 +86,7 @@ class Card(Settings):
             return list(error.problems)
         found: list[Problem] = []
         try:
-            cls.model_validate(self.preset)
+            self.component({})
         except ValidationError as error:
             found += [
                 Problem(
@@ -178,6 +183,13 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
         result[key] = merge(old, value) if both else value  # type: ignore[arg-type]
     return result
+
+
+def group_defaults(cls: type[Settings]) -> dict[str, Any]:
+    """The default of every group of fields, as the class states it."""
+    groups = [name for name in cls.model_fields if nested(cls, name) is not None]
+    defaults = {name: cls.model_fields[name].get_default(call_default_factory=True) for name in groups}
+    return {name: value.model_dump() for name, value in defaults.items() if isinstance(value, Settings)}
 
 
 def nested(cls: type[Settings], name: str) -> type[Settings] | None:

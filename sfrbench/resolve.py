@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sfrbench.catalog import Card, Catalog, describe, field_exists, field_paths, hint, merge
+from sfrbench.catalog import Card, Catalog, describe, field_exists, field_paths, hint
 from sfrbench.components.base import Component
 from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.spec import Flat, Layer, Spec
@@ -117,7 +117,7 @@ class Resolver:
         if memo in self._known:
             return self._known[memo]
         try:
-            component = card.component_class.model_validate(merge(card.preset, unflatten(fields)))
+            component = card.component(unflatten(fields))
         except ValidationError as error:
             for fault in error.errors():
                 path = ".".join(str(part) for part in fault["loc"] if isinstance(part, str))

@@ -120,3 +120,10 @@ def test_listing_imports_nothing_heavy() -> None:
     code = "import sys; from sfrbench.catalog import Catalog; Catalog.read(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_group_given_in_part_keeps_the_rest_of_the_class_default() -> None:
+    card = Catalog.read().card("finetune", "lora")
+    plain, changed = card.component({}).model_dump(), card.component({"optim": {"clip": 1.0}}).model_dump()
+    assert plain["optim"]["optimiser"] == "adamw"
+    assert changed == {**plain, "optim": {**plain["optim"], "clip": 1.0}}

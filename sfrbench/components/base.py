@@ -225,6 +225,7 @@ class Finetune(Component):
     """How a foundation model is adapted. ``attach`` decides which parameters train."""
 
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
+    later_fields: ClassVar[Mapping[str, Any]] = {"loss_on": "full"}
 
     optim: Optim = Optim(optimiser="adamw", lr=1e-3, weight_decay=0.1, schedule="poly")
     steps: int = Field(6000, ge=1, le=1_000_000)
@@ -235,6 +236,15 @@ class Finetune(Component):
     )
     intensity_augment: bool = Field(False, description="random gain, offset and gamma of each patch (ours)")
     checkpoint_every: int = Field(500, ge=1, description="steps between resumable checkpoints")
+    loss_on: Literal["full", "low_res"] = Field(
+        "full", description="logits enlarged to the canvas, or SAM's small map and labels shrunk to it"
+    )
+
+    @property
+    def fixed_views(self) -> int | None:
+        """Views of each labelled case that training repeats, so that the encoder sees each once; none: every
+        step draws new crops. Only for a method that leaves the image encoder as it is."""
+        return None
 
     def attach(self, model: SamSegmenter) -> None:
         """Insert adapters and set ``requires_grad`` on exactly the parameters that train (in place)."""

@@ -89,11 +89,7 @@ class SamSegmenter(nn.Module):
 
     def segment(self, canvases: Tensor) -> Tensor:
         """Canvases (B, 1 or 3, I, I) to logits (B, K, I, I), bilinearly upsampled; softmax over K follows."""
-        logits: Tensor = self(canvases)
-        size = canvases.shape[-2:]
-        if logits.shape[-2:] == size:
-            return logits
-        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        return enlarge(self(canvases), canvases.shape[-1])
 
     def _positions(self, size: tuple[int, int]) -> Tensor:
         """Position encoding (1, C, h, w) of a token grid; random Fourier features, kept in float32."""
@@ -104,6 +100,13 @@ class SamSegmenter(nn.Module):
 
     def _autocast(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def enlarge(logits: Tensor, side: int) -> Tensor:
+    """Low-resolution logits (B, K, h, w) bilinearly to (B, K, side, side)."""
+    if logits.shape[-2:] == (side, side):
+        return logits
+    return F.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)
 
 
 def prompt_and_decoder(

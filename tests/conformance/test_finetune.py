@@ -1,0 +1,190 @@
+"""Every fine-tuning card keeps its promises: what trains, what stays, how it starts, how it comes back."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from sfrbench import weights
+from sfrbench.catalog import Card, Catalog
+from sfrbench.components.base import Component, Finetune, Optim
+from sfrbench.components.foundation.lite_medsam import LiteMedSam
+from sfrbench.components.foundation.segmenter import SamSegmenter, load_trained, trained_state
+from sfrbench.components.foundation.toy import SamToy
+from sfrbench.components.stitch.grid import GridStitch
+from sfrbench.errors import NotReadyError
+from sfrbench.stages import finetune as stage
+from sfrbench.stages.context import StageContext
+from sfrbench.store import Artefact
+from sfrbench.training import make_optimiser
+from tests.test_training import make_prepared
+
+CARDS = Catalog.read().cards("finetune")
+LORA = r"prompt_encoder\.|mask_decoder\.|image_encoder\..*\.lora_[AB]\."
+MSA = r"mask_decoder\.|image_encoder\..*\.(space|mlp)_adapter\."
+#: Card: what the names of its trained parameters begin with or look like.
+TRAINS = {
+    "lora": LORA, "lora_r1": LORA, "lora_r8": LORA, "lora_r16": LORA, "samed": LORA,
+    "frozen": r"mask_decoder\.(mask_tokens|output_hypernetworks_mlps)\.",
+    "decoder_only": r"mask_decoder\.",
+    "encoder_decoder": r"image_encoder\.|mask_decoder\.",
+    "full": r"",
+    "msa": MSA, "msa_relu": MSA,
+}  # fmt: skip
+#: Cards whose first forward is not the pretrained model's.
+OTHER_START = {"msa", "msa_relu"}
+#: Parameters that a model without prompts has and does not use.
+UNUSED = r"prompt_encoder\.(?!no_mask_embed)|mask_decoder\.iou_prediction_head\."
+FAST = Optim(optimiser="adamw", lr=1e-2, weight_decay=0.1, schedule="constant")
+
+every_card = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+
+
+def component(card: Card, **fields: object) -> Finetune:
+    made = card.component(fields)
+    assert isinstance(made, Finetune)
+    return made
+
+
+def attached(card: Card, classes: int = 3, seed: int = 0) -> SamSegmenter:
+    torch.manual_seed(seed)
+    model = SamToy().build(classes, None)
+    component(card).attach(model)
+    return model
+
+
+def picture(classes: int = 3) -> tuple[Tensor, Tensor]:
+    """Two canvases and their labels, with a border that is to be ignored."""
+    draw = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, classes, (2, 8, 8), generator=draw)
+    labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    images = labels[:, None] / classes + 0.05 * torch.randn(2, 1, 64, 64, generator=draw)
+    labels[:, :4] = 255
+    return images, labels
+
+
+def one_step(model: SamSegmenter, tuned: Finetune, classes: int) -> Tensor:
+    images, labels = picture(classes)
+    optimiser = make_optimiser(FAST, [part for part in model.parameters() if part.requires_grad])
+    loss = stage.step_loss(tuned, model(images), labels)
+    loss.backward()
+    optimiser.step()
+    return loss.detach()
+
+
+def test_every_card_has_its_line() -> None:
+    assert {card.name for card in CARDS} == set(TRAINS), "say in TRAINS what a new card trains"
+
+
+@every_card
+@pytest.mark.parametrize("classes", [2, 5])
+def test_exactly_the_promised_parameters_train(card: Card, classes: int) -> None:
+    model = attached(card, classes)
+    for name, value in model.named_parameters():
+        assert value.requires_grad == bool(re.match(TRAINS[card.name], name)), name
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loss = one_step(model, component(card), classes)
+    assert torch.isfinite(loss)
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    reached = {name for name, value in model.named_parameters() if value.grad is not None}
+    assert reached == {name for name in trained if not re.match(UNUSED, name)}
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    # weight decay cannot move a bias that is 0 and gets no gradient, such as those of LoRA's A
+    assert moved <= reached
+    assert moved
+    assert model(picture(classes)[0]).shape == (2, classes, 32, 32)
+
+
+@every_card
+def test_the_first_forward_is_the_pretrained_one(card: Card) -> None:
+    images, _ = picture()
+    torch.manual_seed(0)
+    model = SamToy().build(3, None)
+    with torch.no_grad():
+        original = model(images)
+        component(card).attach(model)
+        same = torch.allclose(model(images), original, atol=1e-6, rtol=1e-5)
+    assert same == (card.name not in OTHER_START)
+
+
+@every_card
+def test_saved_and_loaded_it_gives_the_same_outputs(card: Card) -> None:
+    model = attached(card)
+    one_step(model, component(card), 3)
+    images, _ = picture()
+    other = attached(card, seed=99)
+    with torch.no_grad():
+        trained = model(images)
+        assert not torch.equal(other(images), trained)
+        load_trained(other, trained_state(model))
+        assert torch.equal(other(images), trained)
+        component(card).merge(other)
+        torch.testing.assert_close(other(images), trained, atol=1e-5, rtol=1e-5)
+
+
+@every_card
+def test_ignored_pixels_have_no_gradient(card: Card) -> None:
+    tuned = component(card)
+    _, labels = picture()
+    logits = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    stage.step_loss(tuned, logits, labels).backward()
+    assert logits.grad is not None
+    assert not logits.grad[:, :, 0].any()  # pixels 0 and 1 of a border of 4
+    assert logits.grad[:, :, 4:].any(dim=1).all()
+    nothing = stage.step_loss(tuned, logits, torch.full_like(labels, 255))
+    assert torch.isfinite(nothing)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    return make_prepared(tmp_path_factory.mktemp("prepared") / "a")
+
+
+def trained(card: Card, prepared: Artefact, folder: Path, steps: int) -> StageContext:
+    optim = {"lr": 5e-3, "schedule": "constant", "warmup": 0, "optimiser": "adamw"}
+    tuned = component(card, steps=steps, batch=1, optim=optim)
+    components: dict[str, Component] = {
+        "stitch": GridStitch(),
+        "foundation": SamToy(canvas=96),
+        "finetune": tuned,
+    }
+    (folder / "out").mkdir(parents=True)
+    settings = {"split": {"labeled": 1}, "patch": [16, 16, 32], "rot_flip": True}
+    inputs = {"prepare": prepared}
+    ctx = StageContext(components, settings, inputs, 1, folder / "out", folder / "scratch")
+    stage.run(ctx)
+    return ctx
+
+
+@every_card
+def test_loss_falls_on_one_volume(card: Card, prepared: Artefact, tmp_path: Path) -> None:
+    ctx = trained(card, prepared, tmp_path, 25)
+    losses = [float(row["loss"]) for row in csv.DictReader((ctx.out / "history.csv").open())]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+@every_card
+def test_same_seed_same_bits(card: Card, prepared: Artefact, tmp_path: Path) -> None:
+    one, two = (trained(card, prepared, tmp_path / name, 3) for name in ("one", "two"))
+    for file in ("adapter.safetensors", "history.csv", "model.json"):
+        assert (one.out / file).read_bytes() == (two.out / file).read_bytes()
+
+
+def test_frozen_parts_of_lite_medsam_stay() -> None:
+    try:
+        path = weights.check("lite_medsam")
+    except NotReadyError as error:
+        pytest.skip(f"no LiteMedSAM weights: {error}")
+    card = next(card for card in CARDS if card.name == "msa")
+    model = LiteMedSam(canvas=64, precision="fp32").build(3, path)
+    component(card).attach(model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    one_step(model, component(card), 3)
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("image_encoder") for name in moved)
+    assert {name for name in moved if not re.match(MSA, name)} == set()
