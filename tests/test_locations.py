@@ -32,7 +32,7 @@ def test_data_root_asks_option_then_environment_then_file(
     assert data_root("other", LeftAtrium(), {"la": folders["cli"]}) is None
     with pytest.raises(InputError, match="--data la="):
         data_root("la_half", half, {"la": tmp_path / "nowhere"})
-    config.write_text("data:\n  other: /nowhere\n")
+    config.write_text(f"data:\n  other: {tmp_path / 'nowhere'}\n")
     with pytest.raises(InputError, match=r"config\.yaml: data\.other"):
         data_root("other", LeftAtrium(), {})
     monkeypatch.setenv("SFRBENCH_DATA", str(tmp_path / "nowhere"))

@@ -72,8 +72,8 @@ def test_only_the_head_depends_on_the_seed(card: Card) -> None:
 @every_card
 def test_input_of_another_form_is_refused(card: Card) -> None:
     model = built(card)
-    for shape in ((1, 3, 64, 64), (1, 64, 64), (1, 1, 64, 32)):
-        with pytest.raises(InputError, match=r"\(B, 1, I, I\)"):
+    for shape in ((1, 2, 64, 64), (1, 64, 64), (1, 1, 64, 32)):
+        with pytest.raises(InputError, match=r"I, I\)"):
             model(torch.zeros(shape))
 
 
