@@ -219,7 +219,8 @@ def _kill_during(folder: Path, stage: str, profile: list[str]) -> None:
 @pytest.mark.parametrize("stage", ["finetune", "retrain"])
 def test_kill_and_resume_gives_the_same_bits(tmp_path: Path, stage: str) -> None:
     text = SPEC.replace("  - {name: mt}\n", "").replace("  - {pairs: [[sfr_mt, mt]]}\n", "")
-    options = ["--profile", "smoke", "--set", "finetune.steps=30", "--set", "ssl.steps=30"]
+    steps = {"finetune": 4, "ssl": 4, {"finetune": "finetune", "retrain": "ssl"}[stage]: 60}
+    options = ["--profile", "smoke", *(f"--set={kind}.steps={count}" for kind, count in steps.items())]
     options += ["--set", "finetune.checkpoint_every=5", "--set", "ssl.checkpoint_every=5", *QUIET]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
