@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from sfrbench import __version__
+from sfrbench import __version__, cli_machine
 
 if TYPE_CHECKING:
     from sfrbench.errors import SfrbenchError
@@ -46,25 +46,13 @@ def _fail(error: SfrbenchError) -> NoReturn:
     sys.exit(WRONG)
 
 
-def _pairs(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict[str, Path]:
-    found = {}
-    for value in values:
-        name, equals, folder = value.partition("=")
-        if not equals or not name or not folder:
-            raise click.BadParameter(f"'{value}': write NAME=DIR")
-        found[name] = Path(folder).expanduser()
-    return found
-
-
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that reads a specification."""
     options = [
         click.option("--profile", default="paper", show_default=True, help="paper, cpu or smoke"),
         click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
         click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="override one choice"),
-        click.option(
-            "--data", callback=_pairs, multiple=True, metavar="NAME=DIR", help="where a dataset lies"
-        ),
+        cli_machine.data_option,
         click.option(
             "--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards"
         ),
@@ -122,7 +110,7 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     if dry_run:
         _print_plan(summary(experiment), experiment)
         return
-    _print_warnings(summary(experiment)["no_ops"])
+    _print_warnings(experiment.plan.no_ops())
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with console.listener(experiment.plan) as listener:
@@ -349,11 +337,4 @@ def weights() -> None:
     """Where pretrained weights lie, and how to get them."""
 
 
-def _register() -> None:
-    """The commands that look after data, weights and the machine stand in a module of their own."""
-    from sfrbench import cli_machine
-
-    cli_machine.register(main, data, weights)
-
-
-_register()
+cli_machine.register(main, data, weights)

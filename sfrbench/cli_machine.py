@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,23 +24,26 @@ def register(main: click.Group, data: click.Group, weights: click.Group) -> None
     main.add_command(doctor)
 
 
-def _data_option(function: Any) -> Any:
-    return click.option("--data", "data", multiple=True, metavar="NAME=DIR", help="where a dataset lies")(
-        function
-    )
+def _pairs(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict[str, Path]:
+    found = {}
+    for value in values:
+        name, equals, folder = value.partition("=")
+        if not equals or not name or not folder:
+            raise click.BadParameter(f"'{value}': write NAME=DIR")
+        found[name] = Path(folder).expanduser()
+    return found
 
 
-def _machine(data: Sequence[str], workspace: Path = Path("runs")) -> Machine:
-    from sfrbench.errors import InputError
+#: ``--data NAME=DIR``, of every command that reads data.
+data_option = click.option(
+    "--data", callback=_pairs, multiple=True, metavar="NAME=DIR", help="where a dataset lies"
+)
+
+
+def _machine(data: Mapping[str, Path], workspace: Path = Path("runs")) -> Machine:
     from sfrbench.machine import Machine
 
-    roots = {}
-    for value in data:
-        name, equals, folder = value.partition("=")
-        if not equals:
-            raise InputError(f"--data {value}: has no '='", hint="write --data NAME=DIR")
-        roots[name] = Path(folder).expanduser()
-    return Machine(workspace, roots)
+    return Machine(workspace, data)
 
 
 def _dataset(name: str, registry: Sequence[Path] = (), fields: dict[str, Any] | None = None) -> Resolved:
@@ -66,8 +69,8 @@ def _root(machine: Machine, resolved: Resolved) -> Path | None:
 
 
 @click.command("list")
-@_data_option
-def data_list(data: Sequence[str]) -> None:
+@data_option
+def data_list(data: Mapping[str, Path]) -> None:
     """Datasets, where they lie, and how many cases they hold."""
     from sfrbench.catalog import Catalog
     from sfrbench.components.base import Dataset
@@ -94,8 +97,8 @@ def data_list(data: Sequence[str]) -> None:
 
 @click.command("check")
 @click.argument("name")
-@_data_option
-def data_check(name: str, data: Sequence[str]) -> None:
+@data_option
+def data_check(name: str, data: Mapping[str, Path]) -> None:
     """Read every case of dataset NAME and say what is wrong. Exit 1 where a case is broken."""
     from sfrbench.components.base import Dataset
     from sfrbench.datacheck import check
@@ -128,10 +131,10 @@ def _case_line(report: CaseReport) -> str:
 
 @click.command("prepare")
 @click.argument("name")
-@_data_option
+@data_option
 @click.option("--profile", default="paper", show_default=True, help="the profile that will use it")
 @click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
-def data_prepare(name: str, data: Sequence[str], profile: str, workspace: Path) -> None:
+def data_prepare(name: str, data: Mapping[str, Path], profile: str, workspace: Path) -> None:
     """Prepare the volumes of dataset NAME, as the experiments of a profile will find them."""
     from sfrbench import console
     from sfrbench.executors.node import Worker
@@ -191,8 +194,8 @@ def weights_check(name: str | None) -> None:
 
 
 @click.command()
-@_data_option
-def doctor(data: Sequence[str]) -> None:
+@data_option
+def doctor(data: Mapping[str, Path]) -> None:
     """What this machine has and can run."""
     import shutil
 

@@ -153,18 +153,23 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Every name that is missing, unexpected or of another shape, in words."""
+    faults = [f"missing {name}" for name in wanted if name not in given]
+    faults += [f"unexpected {name}" for name in given if name not in wanted]
+    return faults + [
+        f"{name} is {tuple(given[name].shape)}, not {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in given and given[name].shape != value.shape
+    ]
+
+
 def load_pretrained(model: SamSegmenter, state: Mapping[str, Tensor], where: str) -> None:
     """Load everything but the head, strictly. Raises ``NotReadyError`` naming every key at fault."""
     prefixes = tuple(f"mask_decoder.{name}." for name in HEAD)
     given = {name: value for name, value in state.items() if not name.startswith(prefixes)}
     wanted = {name: value for name, value in model.state_dict().items() if not name.startswith(prefixes)}
-    faults = [f"missing {name}" for name in wanted if name not in given]
-    faults += [f"unexpected {name}" for name in given if name not in wanted]
-    faults += [
-        f"{name} is {tuple(given[name].shape)}, not {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in given and given[name].shape != value.shape
-    ]
+    faults = misfits(given, wanted)
     if faults:
         shown = "; ".join(faults[:12]) + (f"; and {len(faults) - 12} more" if len(faults) > 12 else "")
         hint = "is it the right weight file for this card?"
@@ -182,13 +187,7 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
 def load_trained(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put ``trained_state`` back into a model with the same adapters, strictly; raises ``InputError``."""
     wanted = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    faults = [f"missing {name}" for name in wanted if name not in state]
-    faults += [f"unexpected {name}" for name in state if name not in wanted]
-    faults += [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in state and state[name].shape != value.shape
-    ]
+    faults = misfits(state, wanted)
     if faults:
         raise InputError(f"trained parameters do not fit the model: {'; '.join(faults[:12])}")
     with torch.no_grad():
