@@ -40,7 +40,11 @@ def pretrained(build: Callable[[], SamSegmenter], state: Mapping[str, Tensor], w
     """A model with the weights of ``state`` and a new head, which alone draws from the global RNG."""
     with torch.random.fork_rng(devices=[]):
         model = build()
-    load_pretrained(model, fit_positions(state, model), where)
+    fitted = fit_positions(state, model)
+    load_pretrained(model, fitted, where)
+    model.pretrained_positions = {
+        name: state[name].clone() for name, value in fitted.items() if value is not state[name]
+    }
     reset_head(model.mask_decoder)
     if model.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
