@@ -39,7 +39,7 @@ class Step:
 
     Labelled patches come first everywhere. There is no way from here to labels of unlabelled cases. What the
     loop's own forward pass left out (see ``Ssl.plain``) has a batch size of 0 in ``logits_l``, ``logits_u``,
-    ``maps`` and ``features``.
+    ``maps``, ``scales`` and ``features``.
     """
 
     student: SegmentationNetwork
@@ -55,6 +55,7 @@ class Step:
     classes: int  # K, background included
     rng: torch.Generator  # on the device, seeded for this step; the source of all noise
     maps: tuple[torch.Tensor, ...] = ()  # ``student.encode`` of the patches in ``logits``
+    scales: tuple[torch.Tensor, ...] = ()  # ``student.decode_scales`` of ``maps``, finest first
     features: torch.Tensor | None = None  # ``student.features`` of them, before dropout and head
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)  # a method's terms, for the history
     kept: dict[str, Any] = field(default_factory=dict)  # see ``once``
