@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sfrbench.components.backbone._interface import in_parts, lacking
+from sfrbench.components.backbone._interface import SCALES, in_parts, lacking
 from sfrbench.components.base import Backbone, Ssl
 from sfrbench.components.ssl.step import Step
 from sfrbench.inference import backbone_forward, slide
@@ -151,6 +151,7 @@ def first_pass(ssl: Ssl, models: Models, batch: Batch, step: int, rng: torch.Gen
     last = len(batch.images) if ssl.plain == "all" or batch.pseudo is not None else count
     student, images = models.student, batch.images[first:last]
     maps: tuple[torch.Tensor, ...] = ()
+    scales: tuple[torch.Tensor, ...] = ()
     features = None
     if not len(images):
         logits = images.new_zeros((0, models.classes, *images.shape[2:]))
@@ -159,7 +160,8 @@ def first_pass(ssl: Ssl, models: Models, batch: Batch, step: int, rng: torch.Gen
     else:
         parts = in_parts(student)
         maps = parts.encode(images)
-        features = parts.decode(maps)
+        scales = () if lacking(student, SCALES) else parts.decode_scales(maps)
+        features = scales[0] if scales else parts.decode(maps)
         logits = parts.head(parts.drop(features))
     return Step(
         student=student,
@@ -175,6 +177,7 @@ def first_pass(ssl: Ssl, models: Models, batch: Batch, step: int, rng: torch.Gen
         classes=models.classes,
         rng=rng,
         maps=maps,
+        scales=scales,
         features=features,
     )
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sfrbench.catalog import Card, Catalog
-from sfrbench.components.backbone._interface import SegmentationNetwork, in_parts
+from sfrbench.components.backbone._interface import ALONE, SCALES, SegmentationNetwork, in_parts
 from sfrbench.components.base import Backbone
 from sfrbench.errors import InputError
 from sfrbench.training import save_weights
@@ -100,6 +100,34 @@ def test_one_encoding_can_be_decoded_twice(card: Card) -> None:
     assert torch.equal(first, second)
     assert all(torch.equal(one, other) for one, other in zip(maps, kept, strict=True))
     assert not torch.equal(first, changed)
+
+
+@every_card
+@both_precisions
+def test_scales_are_the_levels_of_the_decoder(card: Card, precision: str) -> None:
+    network = in_parts(built(card, precision=precision).eval(), SCALES)
+    with torch.no_grad():
+        maps = network.encode(images())
+        scales = network.decode_scales(maps)
+        assert torch.equal(scales[0], network.decode(maps))
+    assert network.scale_channels[0] == network.feature_channels
+    widths_and_sides = zip(network.scale_channels, (1, 2, 4, 8), strict=True)
+    expected = [(2, width, 32 // by, 16 // by, 16 // by) for width, by in widths_and_sides]
+    assert [part.shape for part in scales] == expected
+
+
+@every_card
+def test_a_decoder_alone_decodes_and_holds_no_encoder(card: Card) -> None:
+    whole, alone = built(card).eval(), built(card).eval()
+    in_parts(alone, ALONE).strip_encoder()
+    maps = in_parts(whole).encode(images())
+    with torch.no_grad():
+        assert torch.equal(alone.decode(maps), in_parts(whole).decode(maps))
+    sum(part.sum() for part in maps).backward()
+    encoder = {name for name, part in whole.named_parameters() if part.grad is not None}
+    left = {name for name, _ in alone.named_parameters()}
+    assert encoder
+    assert left == {name for name, _ in whole.named_parameters()} - encoder
 
 
 @every_card

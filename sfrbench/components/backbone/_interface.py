@@ -17,11 +17,13 @@ class SegmentationNetwork(Protocol):
 
     Every shipped backbone's network is one. ``images`` are (B, 1, X, Y, Z) float32 with sides that the
     backbone's divisor divides. Maps may be bfloat16 where the backbone's precision is; logits are float32.
-    No part changes its input in place, so that one encoding can be decoded several times.
+    No part changes its input in place, so that one encoding can be decoded several times. The parts in
+    ``SCALES`` and ``ALONE`` are for some methods only; a user's own network may do without.
     """
 
     feature_channels: int
     bottleneck_channels: int
+    scale_channels: tuple[int, ...]
 
     @property
     def head(self) -> nn.Module:
@@ -41,23 +43,31 @@ class SegmentationNetwork(Protocol):
         """
 
     def decode(self, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """What ``encode`` gives, perturbed or not, to what ``features`` gives."""
+        """What ``encode`` gives, perturbed or not, to ``features``: the first of ``decode_scales``."""
+
+    def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """The maps of all decoder levels, finest first: (B, ``scale_channels[s]``, X/2^s, Y/2^s, Z/2^s)."""
+
+    def strip_encoder(self) -> None:
+        """Deletes what ``encode`` alone needs, in place: a further decoder of a method needs no more."""
 
     def __call__(self, images: torch.Tensor, /) -> torch.Tensor:
         """Logits (B, K, X, Y, Z) float32."""
 
 
 PARTS = ("feature_channels", "bottleneck_channels", "head", "drop", "features", "encode", "decode")
+SCALES = ("scale_channels", "decode_scales")
+ALONE = ("strip_encoder",)
 
 
-def lacking(network: nn.Module) -> list[str]:
-    """The parts that a network does not have."""
-    return [name for name in PARTS if not hasattr(network, name)]
+def lacking(network: nn.Module, parts: tuple[str, ...] = PARTS) -> list[str]:
+    """Which of these a network does not have."""
+    return [name for name in parts if not hasattr(network, name)]
 
 
-def in_parts(network: nn.Module) -> SegmentationNetwork:
-    """The same network, known to have these parts. Raises ``InputError`` naming the ones that it lacks."""
-    missing = lacking(network)
+def in_parts(network: nn.Module, more: tuple[str, ...] = ()) -> SegmentationNetwork:
+    """The same network, known to have its parts, and ``more``. Raises ``InputError`` naming what it lacks."""
+    missing = lacking(network, PARTS + more)
     if missing:
         raise InputError(
             f"this semi-supervised method needs {', '.join(missing)} of {type(network).__name__}",
