@@ -61,6 +61,7 @@ class Dataset(Component):
             "folder",
         }
     )
+    later_fields: ClassVar[Mapping[str, Any]] = {"min_depth": None}
     #: Whether cases come from a folder that the user brings.
     needs_root: ClassVar[bool] = True
 
@@ -77,6 +78,9 @@ class Dataset(Component):
     )
     sam_stride: tuple[int, int, int] | None = Field(
         None, description="window stride of the fine-tuned SAM, voxels; none: half the patch"
+    )
+    min_depth: int | None = Field(
+        None, ge=1, le=1024, description="volumes with fewer slices are interpolated along z to so many"
     )
     rot_flip: bool = Field(True, description="random 90-degree rotation and flip in the x-y plane")
     folder: str = Field(
