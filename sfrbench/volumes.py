@@ -165,7 +165,7 @@ def restore(label: NDArray[Any], info: CaseInfo) -> tuple[NDArray[Any], NDArray[
 
     Undoes, in this order, interpolation along z (by the nearest slice), downsampling (each voxel becomes its
     block; padding is cut off) and the reorientation to RAS. Returns the array in the raw shape, with
-    ``label``'s dtype, and the raw 4x4 affine in mm (a plain scaling by the spacing where the source had none).
+    ``label``'s dtype, and the raw 4x4 affine in mm (a plain scaling by the spacing without one).
     """
     if label.shape != tuple(info.shape):
         raise ValueError(f"label has shape {label.shape}, the prepared grid is {tuple(info.shape)}")
