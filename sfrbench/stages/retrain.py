@@ -153,10 +153,11 @@ def first_pass(ssl: Ssl, models: Models, batch: Batch, step: int, rng: torch.Gen
     student, images = models.student, batch.images[first:last]
     if len(images):
         maps = student.encode(images)
-        features = student.decode(maps)
+        scales = student.decode_scales(maps)
+        features = scales[0]
         logits = student.logits(features)
     else:
-        maps, features = (), None
+        maps, scales, features = (), (), None
         logits = batch.images.new_zeros((0, models.classes, *batch.images.shape[2:]))
     return Step(
         student=student,
@@ -172,6 +173,7 @@ def first_pass(ssl: Ssl, models: Models, batch: Batch, step: int, rng: torch.Gen
         classes=models.classes,
         rng=rng,
         maps=maps,
+        scales=scales,
         features=features,
     )
 

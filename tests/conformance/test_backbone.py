@@ -103,6 +103,34 @@ def test_one_encoding_can_be_decoded_twice(card: Card) -> None:
 
 
 @every_card
+@both_precisions
+def test_scales_are_the_levels_of_the_decoder(card: Card, precision: str) -> None:
+    network = in_parts(built(card, precision=precision).eval())
+    with torch.no_grad():
+        maps = network.encode(images())
+        scales = network.decode_scales(maps)
+        assert torch.equal(scales[0], network.decode(maps))
+    assert network.scale_channels[0] == network.feature_channels
+    widths_and_sides = zip(network.scale_channels, (1, 2, 4, 8), strict=True)
+    expected = [(2, width, 32 // by, 16 // by, 16 // by) for width, by in widths_and_sides]
+    assert [part.shape for part in scales] == expected
+
+
+@every_card
+def test_a_decoder_alone_decodes_and_holds_no_encoder(card: Card) -> None:
+    whole, alone = built(card).eval(), built(card).eval()
+    in_parts(alone).strip_encoder()
+    maps = in_parts(whole).encode(images())
+    with torch.no_grad():
+        assert torch.equal(in_parts(alone).decode(maps), in_parts(whole).decode(maps))
+    sum(part.sum() for part in maps).backward()
+    encoder = {name for name, part in whole.named_parameters() if part.grad is not None}
+    left = {name for name, _ in alone.named_parameters()}
+    assert encoder
+    assert left == {name for name, _ in whole.named_parameters()} - encoder
+
+
+@every_card
 def test_features_leave_out_the_dropout(card: Card) -> None:
     network = built(card)
     assert isinstance(in_parts(network).drop, nn.Module)
@@ -152,5 +180,5 @@ def test_gradients_reach_all_that_inference_needs(card: Card, precision: str) ->
 
 
 def test_a_network_without_the_parts_is_named() -> None:
-    with pytest.raises(InputError, match=r"encode, decode of Conv3d"):
+    with pytest.raises(InputError, match=r"encode, decode, .* of Conv3d"):
         in_parts(nn.Conv3d(1, 2, 1))

@@ -22,6 +22,7 @@ class SegmentationNetwork(Protocol):
 
     feature_channels: int
     bottleneck_channels: int
+    scale_channels: tuple[int, ...]
 
     @property
     def head(self) -> nn.Module:
@@ -41,13 +42,30 @@ class SegmentationNetwork(Protocol):
         """
 
     def decode(self, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """What ``encode`` gives, perturbed or not, to what ``features`` gives."""
+        """What ``encode`` gives, perturbed or not, to ``features``: the first of ``decode_scales``."""
+
+    def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """The maps of all decoder levels, finest first: (B, ``scale_channels[s]``, X/2^s, Y/2^s, Z/2^s)."""
+
+    def strip_encoder(self) -> None:
+        """Deletes what ``encode`` alone needs, in place: a further decoder of a method needs no more."""
 
     def __call__(self, images: torch.Tensor, /) -> torch.Tensor:
         """Logits (B, K, X, Y, Z) float32."""
 
 
-PARTS = ("feature_channels", "bottleneck_channels", "head", "drop", "features", "encode", "decode")
+PARTS = (
+    "feature_channels",
+    "bottleneck_channels",
+    "scale_channels",
+    "head",
+    "drop",
+    "features",
+    "encode",
+    "decode",
+    "decode_scales",
+    "strip_encoder",
+)
 
 
 def in_parts(network: nn.Module) -> SegmentationNetwork:

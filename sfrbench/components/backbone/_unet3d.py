@@ -59,6 +59,7 @@ class UNet3dModule(nn.Module):
         widths = [filters * 2**level for level in range(5)]
         self.bf16 = bf16
         self.feature_channels, self.bottleneck_channels = filters, widths[4]
+        self.scale_channels = tuple(widths[:4])
         self.encoder = nn.ModuleList(_double(*pair) for pair in zip([1, *widths], widths, strict=False))
         self.bottleneck_drop = _drop(dropout, 0)
         pairs = zip(widths[:0:-1], widths[3::-1], strict=True)
@@ -80,20 +81,26 @@ class UNet3dModule(nn.Module):
                 maps.append(convs(functional.max_pool3d(maps[-1], 2)))
             return (*maps[:-1], self.bottleneck_drop(maps[-1]))
 
-    def _levels(self, maps: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
-        """The maps of the four decoder levels, coarsest first; ``drop`` is not applied to the last."""
-        current, levels = maps[-1], []
+    def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """What ``encode`` gives to the maps of the four decoder levels, finest first.
+
+        ``level_dropout`` is applied to all but the finest, ``drop`` to none.
+        """
+        scales = [maps[-1]]
         drops = [*self.level_drops, nn.Identity()]
-        with torch.autocast(current.device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(maps[-1].device.type, torch.bfloat16, enabled=self.bf16):
             for skip, convs, drop in zip(maps[-2::-1], self.decoder, drops, strict=True):
-                upsampled = functional.interpolate(current, scale_factor=2, mode="trilinear")
-                current = drop(convs(torch.cat([skip, upsampled], 1)))
-                levels.append(current)
-        return levels
+                upsampled = functional.interpolate(scales[-1], scale_factor=2, mode="trilinear")
+                scales.append(drop(convs(torch.cat([skip, upsampled], 1))))
+        return tuple(scales[:0:-1])
 
     def decode(self, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """What ``encode`` gives to (B, filters, X, Y, Z)."""
-        return self._levels(maps)[-1]
+        return self.decode_scales(maps)[0]
+
+    def strip_encoder(self) -> None:
+        """Deletes what ``encode`` alone needs."""
+        del self.encoder
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """(B, filters, X, Y, Z) features in front of the output convolution, ``drop`` not yet applied."""
@@ -115,8 +122,8 @@ class UNet3dModule(nn.Module):
                 where="backbone.deep_supervision",
                 hint="choose backbone unet3d_ds, or set backbone.deep_supervision to true",
             )
-        *coarser, finest = self._levels(self.encode(images))
+        finest, *coarser = self.decode_scales(self.encode(images))
         logits: list[torch.Tensor] = [self.head(self.drop(finest))]
-        for head, maps in zip(self.auxiliary, reversed(coarser), strict=True):
+        for head, maps in zip(self.auxiliary, coarser, strict=True):
             logits.append(functional.interpolate(head(maps), size=images.shape[2:], mode="trilinear"))
         return logits

@@ -59,6 +59,7 @@ class VNetModule(nn.Module):
         widths = [filters * 2**level for level in range(5)]
         self.bf16 = bf16
         self.feature_channels, self.bottleneck_channels = filters, widths[4]
+        self.scale_channels = tuple(widths[:4])
         self.encoder = nn.ModuleList(
             _convs(count, 1 if level == 0 else widths[level], widths[level], norm)
             for level, count in enumerate((1, 2, 3, 3, 3))
@@ -81,13 +82,21 @@ class VNetModule(nn.Module):
                 maps.append(convs(down(maps[-1])))
             return (*maps[:-1], self.drop(maps[-1]))
 
+    def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """What ``encode`` gives to the maps of the four decoder levels, finest first."""
+        scales = [maps[-1]]
+        with torch.autocast(maps[-1].device.type, torch.bfloat16, enabled=self.bf16):
+            for up, convs, skip in zip(self.ups, self.decoder, maps[-2::-1], strict=True):
+                scales.append(convs(up(scales[-1]) + skip))
+        return tuple(scales[:0:-1])
+
     def decode(self, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """What ``encode`` gives to (B, filters, X, Y, Z)."""
-        current = maps[-1]
-        with torch.autocast(current.device.type, torch.bfloat16, enabled=self.bf16):
-            for up, convs, skip in zip(self.ups, self.decoder, maps[-2::-1], strict=True):
-                current = convs(up(current) + skip)
-        return current
+        return self.decode_scales(maps)[0]
+
+    def strip_encoder(self) -> None:
+        """Deletes what ``encode`` alone needs."""
+        del self.encoder, self.downs
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """(B, filters, X, Y, Z) features in front of the output convolution, dropout not yet applied."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from sfrbench.components.backbone._interface import SegmentationNetwork
+
+Made = TypeVar("Made")
 
 
 class NetworkMaker(Protocol):
@@ -42,7 +44,7 @@ class Step:
 
     Labelled patches come first everywhere. There is no way from here to labels of unlabelled cases. What the
     loop's own forward pass left out (see ``Ssl.plain``) has a batch size of 0 in ``logits_l``, ``logits_u``,
-    ``maps`` and ``features``.
+    ``maps``, ``scales`` and ``features``.
     """
 
     student: SegmentationNetwork
@@ -58,8 +60,17 @@ class Step:
     classes: int  # K, background included
     rng: torch.Generator  # on the device, seeded for this step; the source of all noise
     maps: tuple[torch.Tensor, ...] = ()  # ``student.encode`` of the patches in ``logits``
+    scales: tuple[torch.Tensor, ...] = ()  # ``student.decode_scales`` of ``maps``, finest first
     features: torch.Tensor | None = None  # ``student.features`` of them, before dropout and head
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)  # a method's terms, for the history
+    kept: dict[str, Any] = field(default_factory=dict)  # see ``once``
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What ``make`` gives, made at the first call: a forward pass that ``outputs`` and ``loss`` share."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        made: Made = self.kept[name]
+        return made
 
     @property
     def images_l(self) -> torch.Tensor:
