@@ -21,15 +21,15 @@ class Bcp(Ssl):
 
     For the first ``pretrain`` of the steps L_method = R(a | b, y_a | y_b), where a | b is a outside a random
     cuboid and b inside it, a and b are the two halves of the labelled patches, and R = sup_ce CE +
-    (1 - sup_ce) Dice. Then the teacher starts from the student, and with pseudo-labels z of the halves u and v
-    of the unlabelled patches
+    (1 - sup_ce) Dice. Then the teacher starts from the student, and with pseudo-labels z of u and v, the
+    halves of the unlabelled patches,
 
         L_method = R_out(a | u, y_a) + w R_in(a | u, z_u) + w R_out(v | b, z_v) + R_in(v | b, y_b),
 
-    where R_out and R_in look outside and inside the cuboid only, and w is ``u_weight``. The cuboid has ``cut``
-    of each side. z is the teacher's argmax, of each class its largest 26-connected component. Dice here has
-    p + y below its line, and is the mean over patches and classes. Plain patches are not trained on, but for
-    L_pl.
+    where R_out and R_in look outside and inside the cuboid only, and w is ``u_weight``. The cuboid has
+    ``cut`` of each side. z is the teacher's argmax, of each class its largest 26-connected component. Dice
+    here has p + y below its line, and is the mean over patches and classes. Plain patches are not trained on,
+    but for L_pl.
 
     Source: DeepMed-Lab-ECNU/BCP, ``LA_BCP_train.py``: 2000 steps on labelled patches, 15000 further ones. It
     takes the best models on the test list from both phases, here each phase ends with its last step. Its
