@@ -56,8 +56,8 @@ class Causal(Independent):
     """One encoder, three decoders that differ in how they upsample, and independence of the decoders.
 
     L_method = lambda_cons * ramp(t) * sum_{i != j} mean (p_i(u) - s_j(u))^2 + w_independence * term, with p_i
-    the softmax of decoder i, s_j = p_j^(1/T) / sum p_j^(1/T) without gradient, and the mean over K too. L_sup,
-    and with SFR L_pl, of all decoders are summed. Decoder 1 is the student's (transposed convolutions) and is
+    the softmax of decoder i, s_j = p_j^(1/T) / sum p_j^(1/T) without gradient, and the mean over K too. L_sup
+    (with SFR, L_pl too) is summed over the decoders. Decoder 1 is the student's (transposed convolutions) and is
     deployed; the others have 1x1x1 convolutions with trilinear and with nearest upsampling instead. The term
     compares the decoders' and the output convolutions, not those in the upsampling.
 
