@@ -69,6 +69,18 @@ def test_trains_encoder_and_all_decoders_which_are_decoders_alone() -> None:
         assert inside == {"ups", "decoder", "head"}
 
 
+def test_decoders_survive_a_checkpoint() -> None:
+    method = Cct()
+    models = models_of(method, 2, double=False)
+    before = method.outputs(step_of(method, models, counts=(1, 1)))
+    other = models_of(method, 2, double=False)
+    for name, decoder in other.networks.items():
+        torch.nn.init.zeros_(decoder.head.weight)
+        decoder.load_state_dict(models.networks[name].state_dict())
+    after = method.outputs(step_of(method, other, counts=(1, 1)))
+    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_perturbations_keep_shape_and_type_and_change_what_they_say(dtype: torch.dtype) -> None:
     rng = torch.Generator().manual_seed(0)

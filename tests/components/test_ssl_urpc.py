@@ -10,6 +10,8 @@ from torch.nn import functional
 from sfrbench.components.backbone.unet3d import UNet3d
 from sfrbench.components.base import Backbone
 from sfrbench.components.ssl.urpc import Urpc
+from sfrbench.errors import InputError
+from sfrbench.stages.retrain import Maker
 from tests.components.ssl_steps import TINY, models_of, numbers, softmax, step_of, trained
 
 UNET = UNet3d(filters=2, dropout=0)
@@ -69,6 +71,11 @@ def test_finite_where_levels_are_sure_of_different_classes() -> None:
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(part.grad).all() for part in models.networks["heads"].parameters())
+
+
+def test_a_network_without_scales_is_named() -> None:
+    with pytest.raises(InputError, match="decode_scales of Conv3d"):
+        Urpc().networks(Maker(TINY, torch.nn.Conv3d(1, 2, 1), 2))
 
 
 def test_weights_of_the_heads_survive_a_checkpoint() -> None:

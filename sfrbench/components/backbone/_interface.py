@@ -17,7 +17,8 @@ class SegmentationNetwork(Protocol):
 
     Every shipped backbone's network is one. ``images`` are (B, 1, X, Y, Z) float32 with sides that the
     backbone's divisor divides. Maps may be bfloat16 where the backbone's precision is; logits are float32.
-    No part changes its input in place, so that one encoding can be decoded several times.
+    No part changes its input in place, so that one encoding can be decoded several times. The parts in
+    ``SCALES`` and ``ALONE`` are for some methods only; a user's own network may do without.
     """
 
     feature_channels: int
@@ -54,26 +55,22 @@ class SegmentationNetwork(Protocol):
         """Logits (B, K, X, Y, Z) float32."""
 
 
-PARTS = (
-    "feature_channels",
-    "bottleneck_channels",
-    "scale_channels",
-    "head",
-    "drop",
-    "features",
-    "encode",
-    "decode",
-    "decode_scales",
-    "strip_encoder",
-)
+PARTS = ("feature_channels", "bottleneck_channels", "head", "drop", "features", "encode", "decode")
+SCALES = ("scale_channels", "decode_scales")
+ALONE = ("strip_encoder",)
 
 
-def in_parts(network: nn.Module) -> SegmentationNetwork:
-    """The same network, known to have these parts. Raises ``InputError`` naming the ones that it lacks."""
-    lacking = [name for name in PARTS if not hasattr(network, name)]
-    if lacking:
+def lacking(network: nn.Module, parts: tuple[str, ...] = PARTS) -> list[str]:
+    """Which of these a network does not have."""
+    return [name for name in parts if not hasattr(network, name)]
+
+
+def in_parts(network: nn.Module, more: tuple[str, ...] = ()) -> SegmentationNetwork:
+    """The same network, known to have its parts, and ``more``. Raises ``InputError`` naming what it lacks."""
+    missing = lacking(network, PARTS + more)
+    if missing:
         raise InputError(
-            f"this semi-supervised method needs {', '.join(lacking)} of {type(network).__name__}",
+            f"this semi-supervised method needs {', '.join(missing)} of {type(network).__name__}",
             where="backbone",
             hint="choose a shipped backbone, or add what SegmentationNetwork asks for to your own",
         )

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sfrbench.components.backbone._interface import ALONE, in_parts
+
 #: One row per output channel: [network][layer] -> a convolution's weight.
 Kernels = list[list[torch.Tensor]]
 
@@ -28,7 +30,7 @@ def upsampling_decoder(network: nn.Module, mode: str) -> nn.Module:
 
     ``mode``: trilinear (corners aligned, as in the source) or nearest.
     """
-    network.strip_encoder()  # type: ignore[operator]
+    in_parts(network, ALONE).strip_encoder()
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.ConvTranspose3d):
             parent, _, own = name.rpartition(".")

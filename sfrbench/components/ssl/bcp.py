@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from sfrbench.components.backbone._interface import SegmentationNetwork
     from sfrbench.components.ssl.step import Step
 
 
@@ -65,8 +64,7 @@ class Bcp(Ssl):
         if step.teacher is None:
             raise ValueError("BCP was called without a teacher")
         if step.iteration == start:
-            student, teacher = cast("nn.Module", step.student), cast("nn.Module", step.teacher)
-            teacher.load_state_dict(student.state_dict())
+            step.teacher.load_state_dict(step.student.state_dict())
         labels_u = self.pseudo_labels_of(step.teacher, step.images_u)
         count = max(len(step.labels), len(labels_u))
         a, b = halves(step.images_l, count)
@@ -109,7 +107,7 @@ class Bcp(Ssl):
         dice = 1 - ((2 * both + EPS) / (sizes + EPS)).mean()
         return self.sup_ce * ce + (1 - self.sup_ce) * dice
 
-    def pseudo_labels_of(self, teacher: SegmentationNetwork, images: torch.Tensor) -> torch.Tensor:
+    def pseudo_labels_of(self, teacher: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """(B_u, X, Y, Z) int64; the teacher sees one half after the other, which batch norm can tell."""
         import numpy as np
         import torch

@@ -35,7 +35,7 @@ class Independent(Consistency):
         "own", description="gradients into the kernels that are rebuilt, or into the deployed network's alone"
     )
 
-    def independence(self, step: Step, networks: Sequence[Any]) -> torch.Tensor:
+    def independence(self, step: Step, networks: Sequence[nn.Module]) -> torch.Tensor:
         """``w_independence`` times the term; 0 before the first game."""
         from sfrbench.components.ssl._independence import Independence, shared_kernels
 
@@ -57,9 +57,9 @@ class Causal(Independent):
 
     L_method = lambda_cons * ramp(t) * sum_{i != j} mean (p_i(u) - s_j(u))^2 + w_independence * term, with p_i
     the softmax of decoder i, s_j = p_j^(1/T) / sum p_j^(1/T) without gradient, and the mean over K too. L_sup
-    (with SFR, L_pl too) is summed over the decoders. Decoder 1 is the student's (transposed convolutions) and is
-    deployed; the others have 1x1x1 convolutions with trilinear and with nearest upsampling instead. The term
-    compares the decoders' and the output convolutions, not those in the upsampling.
+    (with SFR, L_pl too) is summed over the decoders. Decoder 1 is the student's (transposed convolutions) and
+    is deployed; the others have 1x1x1 convolutions with trilinear and with nearest upsampling instead. The
+    term compares the decoders' and the output convolutions, not those in the upsampling.
 
     Source: JuzhengMiao/CauSSL, ``train_CT_MCCauSSL.py``, whose settings (Pancreas-CT) are the defaults; those
     for LA and BraTS are unreleased. By ``independence_into``, each decoder's term descends into its own
@@ -72,14 +72,10 @@ class Causal(Independent):
     temperature: float = Field(0.5, gt=0, le=10, description="T of the sharpened targets")
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
-        from typing import cast
-
         from sfrbench.components.ssl._independence import Independence, shared_kernels, upsampling_decoder
 
-        networks = {
-            mode: upsampling_decoder(cast("nn.Module", make()), mode) for mode in ("trilinear", "nearest")
-        }
-        kernels = shared_kernels([cast("nn.Module", make.student), *networks.values()])
+        networks = {mode: upsampling_decoder(make(), mode) for mode in ("trilinear", "nearest")}
+        kernels = shared_kernels([make.student, *networks.values()])
         return {**networks, "independence": Independence(kernels)}
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
@@ -102,10 +98,10 @@ class Causal(Independent):
         return self.weight(step) * distance + self.independence(step, decoders)
 
     def _decoders(self, step: Step) -> list[Any]:
+        """Decoders 2 and 3: no networks in parts, since they cannot encode."""
         return [step.networks["trilinear"], step.networks["nearest"]]
 
     def _auxiliary(self, step: Step) -> list[torch.Tensor]:
         """Logits of decoders 2 and 3, like ``step.logits``; computed once in a step."""
-        return step.once(
-            "auxiliary", lambda: [one.logits(one.decode(step.maps)) for one in self._decoders(step)]
-        )
+        decoders = self._decoders(step)
+        return step.once("auxiliary", lambda: [one.head(one.drop(one.decode(step.maps))) for one in decoders])

@@ -32,12 +32,10 @@ class CausalCps(Independent, Cps):
     )
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
-        from typing import cast
-
         from sfrbench.components.ssl._independence import Independence, shared_kernels
 
         networks = super().networks(make)
-        kernels = shared_kernels([cast("nn.Module", make.student), networks["second"]])
+        kernels = shared_kernels([make.student, networks["second"]])
         return {**networks, "independence": Independence(kernels)}
 
     def loss(self, step: Step) -> torch.Tensor:

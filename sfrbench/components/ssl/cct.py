@@ -34,15 +34,12 @@ class Cct(Consistency):
     drop_to: float = Field(0.9, ge=0, le=1, description="largest share of the maximum that is removed")
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
-        from torch import nn
+        from sfrbench.components.backbone._interface import ALONE, in_parts
 
-        networks: dict[str, nn.Module] = {}
-        for name in ("noise", "dropout", "feature_drop"):
-            decoder = make()
-            decoder.strip_encoder()
-            assert isinstance(decoder, nn.Module)
-            networks[name] = decoder
-        return networks
+        decoders = {name: make() for name in ("noise", "dropout", "feature_drop")}
+        for decoder in decoders.values():
+            in_parts(decoder, ALONE).strip_encoder()
+        return decoders
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
         return [step.logits, *self._auxiliary(step)]
@@ -61,9 +58,9 @@ class Cct(Consistency):
         return step.once("auxiliary", lambda: [self._decoded(step, name) for name in step.networks])
 
     def _decoded(self, step: Step, name: str) -> torch.Tensor:
-        decoder: Any = step.networks[name]
+        decoder: Any = step.networks[name]  # no network in parts: it cannot encode
         maps = tuple(self._perturbed(name, part, step.rng) for part in step.maps)
-        logits: torch.Tensor = decoder.logits(decoder.decode(maps))
+        logits: torch.Tensor = decoder.head(decoder.drop(decoder.decode(maps)))
         return logits
 
     def _perturbed(self, name: str, maps: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

@@ -34,7 +34,6 @@ class Cps(Consistency):
         from torch import nn
 
         second = make()
-        assert isinstance(second, nn.Module)
         for module in second.modules():
             if isinstance(module, nn.Conv3d) and self.second_init == "xavier":
                 nn.init.xavier_normal_(module.weight)

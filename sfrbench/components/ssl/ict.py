@@ -43,7 +43,7 @@ class Ict(Consistency):
         with torch.no_grad():
             target = mix(step.teacher(first).softmax(1), step.teacher(second).softmax(1), share)
         mixed = step.student(mix(first, second, share)).softmax(1)
-        distance = (mixed - target).square().mean()
+        distance: torch.Tensor = (mixed - target).square().mean()
         step.values["consistency"] = distance
         return self.weight(step) * distance
 

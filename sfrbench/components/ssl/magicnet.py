@@ -91,10 +91,11 @@ class MagicNet(NoisyConsistency):
         ]
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
+        from sfrbench.components.backbone._interface import in_parts
         from sfrbench.components.backbone._vnet_magic import LocationHead
         from sfrbench.components.ssl._cubes import ClassCounts
 
-        channels, grid = make.student.bottleneck_channels, self.cubes_per_side
+        channels, grid = in_parts(make.student).bottleneck_channels, self.cubes_per_side
         location = LocationHead(channels, self.cube(make.patch), prod(grid))
         return {"location": location, **({"counts": ClassCounts(make.classes)} if self.blend else {})}
 
@@ -109,13 +110,14 @@ class MagicNet(NoisyConsistency):
     def loss(self, step: Step) -> torch.Tensor:
         import torch
 
+        from sfrbench.components.backbone._interface import in_parts
         from sfrbench.components.ssl._cubes import cut
         from sfrbench.losses import dice
 
         labelled = step.labels.shape[0]
         cross = self._cross_image(step).softmax(1)
         cubes = cut(step.images, self.cubes_per_side)
-        maps = step.student.encode(cubes.flatten(0, 1))
+        maps = in_parts(step.student).encode(cubes.flatten(0, 1))
         supervised = [dice(cross[:labelled], step.labels)]
         if self.has_local(step):
             seen = tuple(part[: labelled * cubes.shape[1]] for part in maps)
@@ -130,21 +132,27 @@ class MagicNet(NoisyConsistency):
         """(B, K, X, Y, Z) logits of all patches, from features of patches with exchanged cubes."""
         import torch
 
+        from sfrbench.components.backbone._interface import in_parts
         from sfrbench.components.ssl._cubes import exchange
 
+        student = in_parts(step.student)
         images, grid = step.images, self.cubes_per_side
         draws = torch.rand((len(images), prod(grid)), generator=step.rng, device=images.device)
         order = draws.argsort(0)
-        mixed = step.student.features(exchange(images, order, grid))
-        return step.student.logits(exchange(mixed, order.argsort(0), grid))
+        mixed = student.features(exchange(images, order, grid))
+        logits: torch.Tensor = student.head(student.drop(exchange(mixed, order.argsort(0), grid)))
+        return logits
 
     def _recovered(self, step: Step, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """(B, K, X, Y, Z) logits of patches, each cube decoded alone from ``maps`` of (B N, ...)."""
+        from sfrbench.components.backbone._interface import in_parts
         from sfrbench.components.ssl._cubes import join
 
-        features = step.student.decode(maps)
+        student = in_parts(step.student)
+        features = student.decode(maps)
         cubes = features.reshape(-1, prod(self.cubes_per_side), *features.shape[1:])
-        return step.student.logits(join(cubes, self.cubes_per_side))
+        logits: torch.Tensor = student.head(student.drop(join(cubes, self.cubes_per_side)))
+        return logits
 
     def _location(self, step: Step, bottleneck: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the place of each cube; the head's batch norm sees the cubes of one patch."""
@@ -165,7 +173,7 @@ class MagicNet(NoisyConsistency):
         if step.teacher is None:
             raise ValueError("MagicNet was called without a teacher")
         with torch.no_grad():
-            logits = step.teacher(self.noisy(step.images_u, step.rng))
+            logits: torch.Tensor = step.teacher(self.noisy(step.images_u, step.rng))
             counts = step.networks.get("counts")
             if not isinstance(counts, ClassCounts):
                 return logits.argmax(1)

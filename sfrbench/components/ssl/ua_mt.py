@@ -10,8 +10,8 @@ from sfrbench.components.ssl.mean_teacher import MeanTeacher
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-    from sfrbench.components.backbone._interface import SegmentationNetwork
     from sfrbench.components.ssl.step import Step
 
 
@@ -54,14 +54,14 @@ class UaMt(MeanTeacher):
             mean = self._mean_prediction(step.teacher, images, step.rng)
             uncertainty = -(mean * (mean + 1e-6).log()).sum(1, keepdim=True)
             mask = (uncertainty < threshold * math.log(step.classes)).float()
-        distance = (mask * (logits.softmax(1) - target).square()).sum()
+        distance: torch.Tensor = (mask * (logits.softmax(1) - target).square()).sum()
         distance = distance / (step.classes * mask.sum() + 1e-16)
         step.values["consistency"] = distance
         step.values["certain"] = mask.mean()
         return self.weight(step) * distance
 
     def _mean_prediction(
-        self, teacher: SegmentationNetwork, images: torch.Tensor, rng: torch.Generator
+        self, teacher: nn.Module, images: torch.Tensor, rng: torch.Generator
     ) -> torch.Tensor:
         """The mean of the teacher's probabilities (B, K, X, Y, Z) over ``passes``."""
         total = images.new_zeros(())

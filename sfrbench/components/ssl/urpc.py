@@ -29,9 +29,10 @@ class Urpc(Consistency):
     combine: ClassVar[Literal["sum", "mean"]] = "mean"
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
+        from sfrbench.components.backbone._interface import SCALES, in_parts
         from sfrbench.components.ssl._scale_heads import ScaleHeads
 
-        return {"heads": ScaleHeads(make.student.scale_channels[1:], make.classes)}
+        return {"heads": ScaleHeads(in_parts(make.student, SCALES).scale_channels[1:], make.classes)}
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
         return [step.logits, *self._coarser(step)]
