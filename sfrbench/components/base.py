@@ -180,10 +180,13 @@ class Finetune(Component):
 
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
     later_fields: ClassVar[Mapping[str, Any]] = {"loss_on": "full"}
+    #: Whether the model takes the canvases of one patch together, in order: one slice on each, as one volume.
+    #: Training then sees all canvases of a patch, and ``batch`` counts patches.
+    volumetric: ClassVar[bool] = False
 
     optim: Optim = Optim(optimiser="adamw", lr=1e-3, weight_decay=0.1, schedule="poly")
     steps: int = Field(6000, ge=1, le=1_000_000)
-    batch: int = Field(2, ge=1, description="canvases per step")
+    batch: int = Field(2, ge=1, description="canvases per step; patches, where the method is volumetric")
     ce_weight: float = Field(0.5, ge=0, le=1, description="cross-entropy weight; Dice gets the rest (eq. 5)")
     dice_ignores_padding: bool = Field(
         True, description="false repeats the authors' Dice over padding pixels"

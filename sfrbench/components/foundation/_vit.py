@@ -10,6 +10,7 @@ the zeros which fill up the windows at the border are projected once, not by the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -91,7 +92,14 @@ class Block(nn.Module):
 def as_products_want(tokens: Tensor) -> Tensor:
     """Tokens in the dtype of autocast, cast once instead of by every layer that reads them."""
     device = tokens.device.type
-    return tokens.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tokens
+    if knows_autocast(device) and torch.is_autocast_enabled(device):
+        return tokens.to(torch.get_autocast_dtype(device))
+    return tokens
+
+
+def knows_autocast(device: str) -> bool:
+    """False for "meta", where shapes and parameters are counted."""
+    return bool(torch.amp.is_autocast_available(device))
 
 
 class Attention(nn.Module):
@@ -118,8 +126,8 @@ class Attention(nn.Module):
         if side:
             qkv = to_windows(qkv, side, self.qkv(tokens.new_zeros(dim)))
         n, rows, columns = qkv.shape[:3]
-        q, k, v = qkv.view(n, rows * columns, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2)
-        grid = q.view(-1, rows, columns, q.shape[-1])
+        q, k, v = qkv.reshape(n, rows * columns, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2)
+        grid = q.reshape(-1, rows, columns, q.shape[-1])
         on_rows = torch.einsum("nhwc,hkc->nhwk", grid, relative(self.rel_pos_h, rows)).flatten(1, 2)
         on_columns = torch.einsum("nhwc,wkc->nhwk", grid, relative(self.rel_pos_w, columns)).flatten(1, 2)
         mixed = attend(q, k, v, on_rows, on_columns)
@@ -144,7 +152,7 @@ def to_windows(tokens: Tensor, side: int, fill: Tensor) -> Tensor:
         tokens = torch.cat([tokens, fill.to(tokens.dtype).expand(b, h, right, c)], 2)
     if below:
         tokens = torch.cat([tokens, fill.to(tokens.dtype).expand(b, below, w + right, c)], 1)
-    cut = tokens.view(b, (h + below) // side, side, (w + right) // side, side, c)
+    cut = tokens.reshape(b, (h + below) // side, side, (w + right) // side, side, c)
     return cut.transpose(2, 3).reshape(-1, side, side, c)
 
 
@@ -162,7 +170,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor, on_columns: Tensor)
     for the key's row and that for its column. In the dtype of ``q``. On a GPU torch's fused kernel does it,
     elsewhere ``InPieces``.
     """
-    with torch.autocast(q.device.type, enabled=False):
+    device = q.device.type
+    with torch.autocast(device, enabled=False) if knows_autocast(device) else nullcontext():
         q, on_rows, on_columns = q * q.shape[-1] ** -0.5, on_rows.to(q.dtype), on_columns.to(q.dtype)
         if q.is_cuda:
             return by_fused_kernel(*joined(q, k, on_rows, on_columns), v)
