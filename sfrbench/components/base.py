@@ -276,6 +276,10 @@ class Ssl(Component):
         """Logits of the plain patches that L_sup and L_pl are taken on, each like ``step.logits``."""
         return [step.logits]
 
+    def supervised_weight(self, step: Step) -> float:
+        """Factor of L_sup; not 1 where the source averages it with supervised terms that ``loss`` adds."""
+        return 1.0
+
     def loss(self, step: Step) -> torch.Tensor:
         """L_method of one step, a scalar."""
         raise NotImplementedError

@@ -96,6 +96,7 @@ class Maker:
     backbone: Backbone
     student: nn.Module
     classes: int
+    patch: tuple[int, int, int]
 
     def __call__(self, *, outputs: int | None = None, inputs: int = 1) -> nn.Module:
         return self.backbone.build(outputs or self.classes, inputs)
@@ -110,7 +111,7 @@ def build_models(ctx: StageContext, ssl: Ssl, classes: int) -> Models:
     if ssl.needs_teacher:
         teacher = copy.deepcopy(student).requires_grad_(False)
     torch.manual_seed(seed_for("retrain", "networks", ctx.seed))
-    networks = ssl.networks(Maker(backbone, student, classes))
+    networks = ssl.networks(Maker(backbone, student, classes, tuple(ctx.settings["patch"])))
     for network in networks.values():
         network.to(ctx.device).train()
     return Models(student, teacher, networks, classes)
@@ -139,7 +140,7 @@ def training_step(ctx: StageContext, ssl: Ssl, models: Models, batch: Batch, ste
         losses = [segmentation_loss(output[labelled:], batch.pseudo, ssl.sup_ce) for output in outputs]
         terms["pseudo"] = share * torch.stack(losses).sum()
     terms["method"] = ssl.loss(seen)
-    weights = {"pseudo": ssl.w_pl}
+    weights = {"supervised": ssl.supervised_weight(seen), "pseudo": ssl.w_pl}
     loss = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
     return StepResult(loss, {**terms, **seen.values})
 

@@ -18,12 +18,18 @@ from sfrbench.stages.retrain_data import Batch
 TINY = VNet(filters=2, norm="instance", dropout=False)
 
 
-def models_of(method: Ssl, classes: int, backbone: Backbone = TINY, double: bool = True) -> Models:
+def models_of(
+    method: Ssl,
+    classes: int,
+    backbone: Backbone = TINY,
+    double: bool = True,
+    sides: tuple[int, int, int] = (32, 16, 16),
+) -> Models:
     """A student, a different teacher where the method wants one, and the method's networks."""
     torch.manual_seed(3)
     student = backbone.build(classes)
     teacher = copy.deepcopy(backbone.build(classes)).requires_grad_(False) if method.needs_teacher else None
-    networks = method.networks(Maker(backbone, student, classes))
+    networks = method.networks(Maker(backbone, student, classes, sides))
     for network in (student, teacher, *networks.values()):
         if network is not None:
             network.train()

@@ -26,6 +26,11 @@ class NetworkMaker(Protocol):
         """The student, to read its widths or to copy a part of it; it must not be changed."""
         ...
 
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Sides of the training patches, voxels."""
+        ...
+
     def __call__(self, *, outputs: int | None = None, inputs: int = 1) -> nn.Module:
         """Another backbone of the same settings with ``outputs`` maps (default K) and ``inputs`` channels."""
         ...
