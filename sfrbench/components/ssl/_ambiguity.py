@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from sfrbench.components.backbone._interface import SegmentationNetwork
-from sfrbench.components.ssl._prototypes import prototypes
+from sfrbench.components.ssl._prototypes import prototypes, wide
 
 
 def entropy(probs: torch.Tensor) -> torch.Tensor:
@@ -49,7 +49,7 @@ def prototype_labels(
     for _ in range(passes):
         features = teacher.features(images)
         spread.append((teacher.logits(features) / 2).sigmoid())
-        mean = mean.to(features.device) + features.float() / passes
+        mean = mean.to(features.device) + wide(features) / passes
     sure = (torch.stack(spread).std(0) < certain) * probs
     centres, found = prototypes(mean, sure.argmax(1), probs)
     distances = [
@@ -65,11 +65,11 @@ def label_errors(labels: torch.Tensor, probs: torch.Tensor) -> torch.Tensor | No
 
     Confident learning (Northcutt et al., 2021), written from the paper, after the option "both" of the
     package cleanlab that the source calls: pruned by class and by noise rate. A sample is confidently of
-    class j where p_j is at least the mean p_j of the samples labelled j, of several such j that of the largest
-    p_j. Counts of (label i, confident class j), the diagonal at least 1, are scaled to the numbers of labels
-    and rounded. An error is, of label i, among the n_i - C_ii of lowest p_i, and for some j among the C_ij
-    of largest p_j - p_i, and not labelled with its argmax; equal values at the limit: none by class, all by
-    noise rate, as there. None: fewer than two labels occur.
+    class j where p_j is at least the mean p_j of the samples labelled j, and of several such j of that with
+    the largest p_j. Counts of (label i, confident class j), the diagonal at least 1, are scaled to the
+    numbers of labels and rounded. An error is, of label i, among the n_i - C_ii of lowest p_i, and for some
+    j among the C_ij of largest p_j - p_i, and not labelled with its argmax; equal values at the limit: none
+    by class, all by noise rate, as there. None: fewer than two labels occur.
     """
     classes = probs.shape[1]
     counts = torch.bincount(labels, minlength=classes)

@@ -6,6 +6,11 @@ import torch
 from torch.nn import functional
 
 
+def wide(maps: torch.Tensor) -> torch.Tensor:
+    """The same maps in float32 where a network of lower precision made them."""
+    return maps.float() if maps.dtype.itemsize < 4 else maps
+
+
 def prototypes(
     features: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
