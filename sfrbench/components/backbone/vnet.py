@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from sfrbench.components.base import Backbone, Component, Dataset
+from sfrbench.components.backbone._sizes import single_voxel
+from sfrbench.components.base import Backbone, Component
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,6 @@ class VNet(Backbone):
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Also refuses instance norm where the bottleneck is a single voxel."""
         found = super().conflicts(cell)
-        dataset, least = cell.get("dataset"), self.divisor**3
-        if self.norm == "instance" and isinstance(dataset, Dataset) and prod(dataset.patch) <= least:
+        if self.norm == "instance" and single_voxel(cell):
             found.append(f"norm 'instance' needs a patch larger than {[self.divisor] * 3} voxels")
         return found

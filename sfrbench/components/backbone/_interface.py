@@ -1,0 +1,62 @@
+"""What a semi-supervised method may ask of a backbone's network, beside logits."""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import torch
+from torch import nn
+
+from sfrbench.errors import InputError
+
+
+class SegmentationNetwork(Protocol):
+    """A 3D segmenter in its parts: encode, decode, drop, head. To the bit, with the same random state,
+
+    ``network(images) == head(drop(features(images)))`` and ``features(images) == decode(encode(images))``.
+
+    Every shipped backbone's network is one. ``images`` are (B, 1, X, Y, Z) float32 with sides that the
+    backbone's divisor divides. Maps may be bfloat16 where the backbone's precision is; logits are float32.
+    No part changes its input in place, so that one encoding can be decoded several times.
+    """
+
+    feature_channels: int
+    bottleneck_channels: int
+
+    @property
+    def head(self) -> nn.Module:
+        """The output convolution: (B, feature_channels, X, Y, Z) maps to logits (B, K, X, Y, Z) float32."""
+
+    @property
+    def drop(self) -> nn.Module:
+        """The dropout in front of ``head``; ``nn.Identity`` where there is none."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, feature_channels, X, Y, Z) in front of the output convolution, ``drop`` not yet applied."""
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The skips, finest first, and last the bottleneck (B, bottleneck_channels, X/16, Y/16, Z/16).
+
+        Dropout at the bottleneck, where there is any, is applied.
+        """
+
+    def decode(self, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """What ``encode`` gives, perturbed or not, to what ``features`` gives."""
+
+    def __call__(self, images: torch.Tensor, /) -> torch.Tensor:
+        """Logits (B, K, X, Y, Z) float32."""
+
+
+PARTS = ("feature_channels", "bottleneck_channels", "head", "drop", "features", "encode", "decode")
+
+
+def in_parts(network: nn.Module) -> SegmentationNetwork:
+    """The same network, known to have these parts. Raises ``InputError`` naming the ones that it lacks."""
+    lacking = [name for name in PARTS if not hasattr(network, name)]
+    if lacking:
+        raise InputError(
+            f"this semi-supervised method needs {', '.join(lacking)} of {type(network).__name__}",
+            where="backbone",
+            hint="choose a shipped backbone, or add what SegmentationNetwork asks for to your own",
+        )
+    return cast(SegmentationNetwork, network)
