@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from sfrbench.catalog import describe, hint
 from sfrbench.components.base import KINDS, Settings
@@ -82,15 +82,15 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     axes = reader.axes(file.axes, ("axes",)) if axes_in is None else reader.axes(axes_in, (*at, "axes"))
     replaced = reader.replace(section.pop("replace", {}), (*at, "replace"))
     own_arms = section.pop("arms", {})
+    own_exclude = section.pop("exclude", [])
     set_seeds, set_layer = reader.sets(sets)
     shipped_profile = read_profile(profile)
     stages = tuple(file.stages) if file.stages is not None else ("finetune", "retrain", "predict", "evaluate")
     arms = reader.scaled_arms(reader.arms(file.arms, stages), own_arms, (*at, "arms"))
-    exclude = tuple(
-        Exclusion(entry.when, entry.reason, document.where("exclude", index))
-        for index, entry in enumerate(file.exclude)
+    exclude = (
+        *reader.exclusions(file.exclude, ("exclude",), arms, axes),
+        *reader.exclusions(own_exclude, (*at, "exclude"), arms, axes),
     )
-    reader.check_exclusions(exclude, arms, axes)
     reader.check_report(file.report, arms, axes)
     base = reader.base(file)
     overlay = reader.layer(section, at, soft=True)
@@ -291,21 +291,30 @@ class _Reader:
                 self.problems[index] = Problem(f"--set {text}", old.what, old.hint)
         return seeds, Layer(choices, {path: f"--set {path}" for path in choices}, soft=True)
 
-    def check_exclusions(
-        self, exclude: Sequence[Exclusion], arms: Sequence[Arm], axes: Sequence[Axis]
-    ) -> None:
+    def exclusions(
+        self, entries: Any, at: Where, arms: Sequence[Arm], axes: Sequence[Axis]
+    ) -> tuple[Exclusion, ...]:
+        """What the file, or its section for a profile, leaves out."""
+        try:
+            parsed = TypeAdapter(list[_Exclusion]).validate_python(entries)
+        except ValidationError as error:
+            self.problems += [_problem(self.document, fault, at) for fault in error.errors()]
+            return ()
         known = ["arm", *(path for axis in axes for path in axis.paths)]
-        for index, entry in enumerate(exclude):
+        arm_names = [arm.name for arm in arms]
+        for index, entry in enumerate(parsed):
+            here: Where = (*at, index, "when")
             for path in entry.when:
                 if path not in known:
-                    self.fault(
-                        ("exclude", index, "when", path), f"no axis '{path}'", did_you_mean(path, known)
-                    )
+                    self.fault((*here, path), f"no axis '{path}'", did_you_mean(path, known))
             names = entry.when.get("arm", [])
             for name in [names] if isinstance(names, str) else names:
-                if name not in [arm.name for arm in arms]:
-                    at = ("exclude", index, "when", "arm")
-                    self.fault(at, f"no arm '{name}'", did_you_mean(str(name), [arm.name for arm in arms]))
+                if name not in arm_names:
+                    self.fault((*here, "arm"), f"no arm '{name}'", did_you_mean(str(name), arm_names))
+        return tuple(
+            Exclusion(entry.when, entry.reason, self.document.where(*at, index))
+            for index, entry in enumerate(parsed)
+        )
 
     def check_report(self, items: Sequence[ReportItem], arms: Sequence[Arm], axes: Sequence[Axis]) -> None:
         paths = [path for axis in axes for path in axis.paths]

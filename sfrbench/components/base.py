@@ -220,8 +220,8 @@ class Backbone(Component):
             return [f"patch {list(dataset.patch)} has a side that is no multiple of {self.divisor}"]
         return []
 
-    def build(self, classes: int) -> nn.Module:
-        """A network from (B, 1, X, Y, Z) to logits (B, K, X, Y, Z), initialised from torch's global RNG."""
+    def build(self, classes: int, inputs: int = 1) -> nn.Module:
+        """A network from (B, inputs, X, Y, Z) to logits (B, K, X, Y, Z), drawn from torch's global RNG."""
         raise NotImplementedError
 
 

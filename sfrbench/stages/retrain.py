@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sfrbench.components.backbone._interface import SegmentationNetwork
+from sfrbench.components.backbone._interface import in_parts, lacking
 from sfrbench.components.base import Backbone, Ssl
 from sfrbench.components.ssl.step import Step
 from sfrbench.inference import backbone_forward, slide
@@ -74,8 +74,8 @@ def run(ctx: StageContext) -> None:
 class Models:
     """The student, its EMA where the method needs one, and the method's own networks."""
 
-    student: SegmentationNetwork
-    teacher: SegmentationNetwork | None
+    student: nn.Module
+    teacher: nn.Module | None
     networks: Mapping[str, nn.Module]
     classes: int
 
@@ -94,10 +94,10 @@ class Maker:
     """Makes further backbones for a method (``NetworkMaker``)."""
 
     backbone: Backbone
-    student: SegmentationNetwork
+    student: nn.Module
     classes: int
 
-    def __call__(self, *, outputs: int | None = None, inputs: int = 1) -> SegmentationNetwork:
+    def __call__(self, *, outputs: int | None = None, inputs: int = 1) -> nn.Module:
         return self.backbone.build(outputs or self.classes, inputs)
 
 
@@ -150,13 +150,17 @@ def first_pass(ssl: Ssl, models: Models, batch: Batch, step: int, rng: torch.Gen
     first = count if ssl.plain == "none" else 0
     last = len(batch.images) if ssl.plain == "all" or batch.pseudo is not None else count
     student, images = models.student, batch.images[first:last]
-    if len(images):
-        maps = student.encode(images)
-        features = student.decode(maps)
-        logits = student.logits(features)
+    maps: tuple[torch.Tensor, ...] = ()
+    features = None
+    if not len(images):
+        logits = images.new_zeros((0, models.classes, *images.shape[2:]))
+    elif lacking(student):  # a user's own network that knows its forward pass only
+        logits = student(images)
     else:
-        maps, features = (), None
-        logits = batch.images.new_zeros((0, models.classes, *batch.images.shape[2:]))
+        parts = in_parts(student)
+        maps = parts.encode(images)
+        features = parts.decode(maps)
+        logits = parts.head(parts.drop(features))
     return Step(
         student=student,
         teacher=models.teacher,

@@ -50,12 +50,17 @@ class SegmentationNetwork(Protocol):
 PARTS = ("feature_channels", "bottleneck_channels", "head", "drop", "features", "encode", "decode")
 
 
+def lacking(network: nn.Module) -> list[str]:
+    """The parts that a network does not have."""
+    return [name for name in PARTS if not hasattr(network, name)]
+
+
 def in_parts(network: nn.Module) -> SegmentationNetwork:
     """The same network, known to have these parts. Raises ``InputError`` naming the ones that it lacks."""
-    lacking = [name for name in PARTS if not hasattr(network, name)]
-    if lacking:
+    missing = lacking(network)
+    if missing:
         raise InputError(
-            f"this semi-supervised method needs {', '.join(lacking)} of {type(network).__name__}",
+            f"this semi-supervised method needs {', '.join(missing)} of {type(network).__name__}",
             where="backbone",
             hint="choose a shipped backbone, or add what SegmentationNetwork asks for to your own",
         )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sfrbench.components.backbone._layers import Head
+from sfrbench.components.backbone._layers import Dropout, Head
 from sfrbench.components.backbone._sizes import check_sides
 from sfrbench.errors import InputError
 
@@ -30,13 +30,13 @@ def _double(inside: int, outside: int) -> nn.Sequential:
 
 def _drop(values: float, channels: float) -> nn.Module:
     """Dropout of single values, then of whole channels; identity where both are 0."""
-    parts: list[nn.Module] = [nn.Dropout(values)] if values else []
-    parts += [nn.Dropout3d(channels)] if channels else []
+    parts: list[nn.Module] = [Dropout(values, channels=False)] if values else []
+    parts += [Dropout(channels, channels=True)] if channels else []
     return nn.Sequential(*parts) if parts else nn.Identity()
 
 
 class UNet3dModule(nn.Module):
-    """(B, 1, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; sides are multiples of 16, in voxels.
+    """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; sides are multiples of 16, in voxels.
 
     Five levels of two convolutions, max pooling down, trilinear upsampling and concatenated skips up.
     ``dropout`` drops values after the bottleneck and before the head, ``level_dropout`` channels after each
@@ -54,12 +54,13 @@ class UNet3dModule(nn.Module):
         level_dropout: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
         deep_supervision: bool = False,
         bf16: bool = False,
+        inputs: int = 1,
     ) -> None:
         super().__init__()
         widths = [filters * 2**level for level in range(5)]
         self.bf16 = bf16
         self.feature_channels, self.bottleneck_channels = filters, widths[4]
-        self.encoder = nn.ModuleList(_double(*pair) for pair in zip([1, *widths], widths, strict=False))
+        self.encoder = nn.ModuleList(_double(*pair) for pair in zip([inputs, *widths], widths, strict=False))
         self.bottleneck_drop = _drop(dropout, 0)
         pairs = zip(widths[:0:-1], widths[3::-1], strict=True)
         self.decoder = nn.ModuleList(_double(below + width, width) for below, width in pairs)

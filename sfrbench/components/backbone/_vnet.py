@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sfrbench.components.backbone._layers import Head
+from sfrbench.components.backbone._layers import Dropout, Head
 from sfrbench.components.backbone._sizes import check_sides
 
 
@@ -39,7 +39,7 @@ def _up(inside: int, norm: str) -> nn.Sequential:
 
 
 class VNetModule(nn.Module):
-    """(B, 1, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; sides are multiples of 16, in voxels.
+    """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; sides are multiples of 16, in voxels.
 
     Five levels of 1, 2, 3, 3, 3 convolutions down and 3, 3, 2, 1 up, strided convolutions between them,
     and skips that are added, not concatenated. Dropout of whole channels, 0.5, after the bottleneck and
@@ -54,20 +54,21 @@ class VNetModule(nn.Module):
         norm: str = "batch",
         dropout: bool = True,
         bf16: bool = False,
+        inputs: int = 1,
     ) -> None:
         super().__init__()
         widths = [filters * 2**level for level in range(5)]
         self.bf16 = bf16
         self.feature_channels, self.bottleneck_channels = filters, widths[4]
         self.encoder = nn.ModuleList(
-            _convs(count, 1 if level == 0 else widths[level], widths[level], norm)
+            _convs(count, inputs if level == 0 else widths[level], widths[level], norm)
             for level, count in enumerate((1, 2, 3, 3, 3))
         )
         self.downs = nn.ModuleList(_down(width, norm) for width in widths[:4])
         self.ups = nn.ModuleList(_up(width, norm) for width in widths[:0:-1])
         levels = zip((3, 3, 2, 1), widths[3::-1], strict=True)
         self.decoder = nn.ModuleList(_convs(count, width, width, norm) for count, width in levels)
-        self.drop = nn.Dropout3d(0.5) if dropout else nn.Identity()  # at both places
+        self.drop = Dropout(0.5, channels=True) if dropout else nn.Identity()  # at both places
         self.head = Head(filters, classes, bf16)
         # Same numbers; 1.2 to 1.3 times faster in fp32 on a CPU, no difference in bf16.
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

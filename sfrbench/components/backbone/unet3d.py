@@ -29,8 +29,8 @@ class UNet3d(Backbone):
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of forward passes")
 
-    def build(self, classes: int) -> nn.Module:
-        """(B, 1, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; Kaiming initialisation."""
+    def build(self, classes: int, inputs: int = 1) -> nn.Module:
+        """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; Kaiming initialisation."""
         from sfrbench.components.backbone._unet3d import UNet3dModule
 
         return UNet3dModule(
@@ -40,6 +40,7 @@ class UNet3d(Backbone):
             self.level_dropout,
             self.deep_supervision,
             self.precision == "bf16",
+            inputs,
         )
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 class VNet(Backbone):
     """V-Net with additive skips, as UA-MT, DTC and SFR use it: 9,448,866 parameters, K = 2."""
 
+    version: ClassVar[int] = 2  # dropout is drawn sample by sample
+
     filters: int = Field(16, ge=2, le=64, description="channels of the finest level; doubled at each level")
     norm: Literal["batch", "group", "instance", "none"] = "batch"
     dropout: bool = Field(True, description="channel dropout, 0.5, after the bottleneck and before the head")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of forward passes")
 
-    def build(self, classes: int) -> nn.Module:
-        """(B, 1, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; PyTorch's default initialisation."""
+    def build(self, classes: int, inputs: int = 1) -> nn.Module:
+        """(B, inputs, X, Y, Z) to logits (B, K, X, Y, Z), both float32; PyTorch's default initialisation."""
         from sfrbench.components.backbone._vnet import VNetModule
 
-        return VNetModule(classes, self.filters, self.norm, self.dropout, self.precision == "bf16")
+        return VNetModule(classes, self.filters, self.norm, self.dropout, self.precision == "bf16", inputs)
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Also refuses instance norm where the bottleneck is a single voxel."""

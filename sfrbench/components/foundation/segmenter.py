@@ -51,6 +51,8 @@ class SamSegmenter(nn.Module):
         self.classes = classes
         self.precision = precision
         self.channels_last = channels_last
+        #: The checkpoint's position tables, where this canvas needed others; for a method with other tokens.
+        self.pretrained_positions: dict[str, Tensor] = {}
 
     def encode(self, canvases: Tensor) -> Tensor:
         """Canvases (B, 1, I, I), float32, already normalised, to image embeddings (B, C, h, w).

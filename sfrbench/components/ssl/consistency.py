@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Consistency(Ssl):
     """A term with the weight lambda_cons * exp(-5 (1 - min(e, R) / R)^2), e = step // ramp_unit.
 
-    The form of Laine and Aila 2017, with the numbers of UA-MT and SFR for the left atrium: R = 40 units of 150
-    steps, so that the full weight is reached at step 6000.
+    The form of Laine and Aila 2017, with the numbers of UA-MT and SFR for the left atrium: R = 40 units of
+    150 steps, so that the full weight is reached at step 6000.
     """
 
     lambda_cons: float = Field(0.1, ge=0, le=100, description="consistency weight at the end of the ramp")

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from sfrbench.components.backbone._interface import SegmentationNetwork
-
 
 class NetworkMaker(Protocol):
     """Makes what a method needs beside the student; every draw comes from torch's global RNG."""
@@ -22,11 +20,11 @@ class NetworkMaker(Protocol):
         ...
 
     @property
-    def student(self) -> SegmentationNetwork:
+    def student(self) -> nn.Module:
         """The student, to read its widths or to copy a part of it; it must not be changed."""
         ...
 
-    def __call__(self, *, outputs: int | None = None, inputs: int = 1) -> SegmentationNetwork:
+    def __call__(self, *, outputs: int | None = None, inputs: int = 1) -> nn.Module:
         """Another backbone of the same settings with ``outputs`` maps (default K) and ``inputs`` channels."""
         ...
 
@@ -37,11 +35,11 @@ class Step:
 
     Labelled patches come first everywhere. There is no way from here to labels of unlabelled cases. What the
     loop's own forward pass left out (see ``Ssl.plain``) has a batch size of 0 in ``logits_l``, ``logits_u``,
-    ``maps`` and ``features``.
+    ``maps`` and ``features``. A method that needs more of a network than logits asks by ``in_parts`` for it.
     """
 
-    student: SegmentationNetwork
-    teacher: SegmentationNetwork | None  # EMA of the student, in training mode, without gradients
+    student: nn.Module
+    teacher: nn.Module | None  # EMA of the student, in training mode, without gradients
     networks: Mapping[str, nn.Module]  # what ``Ssl.networks`` returned
     images: torch.Tensor  # (B_l + B_u, 1, X, Y, Z) float32, augmented
     labels: torch.Tensor  # (B_l, X, Y, Z) int64
@@ -52,8 +50,8 @@ class Step:
     steps: int  # of the whole training
     classes: int  # K, background included
     rng: torch.Generator  # on the device, seeded for this step; the source of all noise
-    maps: tuple[torch.Tensor, ...] = ()  # ``student.encode`` of the patches in ``logits``
-    features: torch.Tensor | None = None  # ``student.features`` of them, before dropout and head
+    maps: tuple[torch.Tensor, ...] = ()  # the student's ``encode`` of the patches in ``logits``
+    features: torch.Tensor | None = None  # and its ``decode`` of these, before dropout and head
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)  # a method's terms, for the history
 
     @property
