@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from sfrbench.components.backbone._interface import SegmentationNetwork
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Ssl
 from sfrbench.components.ssl.step import Step
@@ -53,20 +52,37 @@ def make_step(
         images = images.double()
         for network in (made.student, made.teacher, *made.networks.values()):
             if network is not None:
-                cast(nn.Module, network).double()
+                network.double()
     torch.manual_seed(2)
     rng = torch.Generator().manual_seed(seed)
     return first_pass(method, made, Batch(images, labels, None), iteration, rng)
 
 
+def after_reload(method: Ssl, classes: int = 3) -> tuple[float, float]:
+    """The loss of a step with networks changed by an earlier one, and with their stored states."""
+    made, again = models(method, classes), models(method, classes)
+    with torch.no_grad():
+        for network in made.networks.values():
+            for part in network.parameters():
+                part += 0.1 * torch.randn(part.shape)
+    method.loss(make_step(method, made))
+    for name, network in again.networks.items():
+        network.load_state_dict(made.networks[name].state_dict())
+    return method.loss(make_step(method, made)).item(), method.loss(make_step(method, again)).item()
+
+
 def gradients(made: Models) -> dict[str, bool]:
     """Which networks have a gradient that is not 0 anywhere in them."""
-    named: Mapping[str, Any] = {"student": made.student, "teacher": made.teacher, **made.networks}
+    named: Mapping[str, nn.Module | None] = {
+        "student": made.student,
+        "teacher": made.teacher,
+        **made.networks,
+    }
     return {name: any(touched(network)) for name, network in named.items() if network is not None}
 
 
-def touched(network: SegmentationNetwork | nn.Module) -> Iterator[bool]:
-    for part in cast(nn.Module, network).parameters():
+def touched(network: nn.Module) -> Iterator[bool]:
+    for part in network.parameters():
         yield part.grad is not None and bool(part.grad.abs().sum() > 0)
 
 

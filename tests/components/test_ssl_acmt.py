@@ -56,7 +56,7 @@ def test_entropy_selectors_match_the_formula(selector: str, classes: int) -> Non
 
 
 class Replay(nn.Module):
-    """A teacher whose passes are given: one of logits, then features and logits by turns."""
+    """A teacher whose passes are given: one of logits, then features and logits of these by turns."""
 
     def __init__(self, logits: list[torch.Tensor], features: list[torch.Tensor]) -> None:
         super().__init__()
@@ -68,7 +68,10 @@ class Replay(nn.Module):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return next(self.maps)
 
-    def logits(self, features: torch.Tensor) -> torch.Tensor:
+    def drop(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+    def head(self, features: torch.Tensor) -> torch.Tensor:
         return next(self.given)
 
 

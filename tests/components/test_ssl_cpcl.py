@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from sfrbench.catalog import Catalog
+from sfrbench.components.backbone._interface import in_parts
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl.cpcl import Cpcl
+from sfrbench.errors import InputError
 from tests.components.ssl_tiny import array, gradients, make_step, models, softmax
 
 
@@ -40,9 +42,9 @@ def test_step_matches_the_formula(classes: int, labelled: int, layer: str) -> No
     drawn = torch.randn(step.images.shape, generator=torch.Generator().manual_seed(4))
     noisy = array(made.teacher(step.images + (drawn * 0.1).clamp(-0.2, 0.2).double()))
     target = softmax(array(made.teacher(step.images_u)))
-    maps = [net.encode(step.images)[-1] for net in (made.student, made.teacher)]
+    maps = [in_parts(net).encode(step.images)[-1] for net in (made.student, made.teacher)]
     if layer == "features":
-        ours, theirs = (array(net.features(step.images)) for net in (made.student, made.teacher))
+        ours, theirs = (array(in_parts(net).features(step.images)) for net in (made.student, made.teacher))
     else:
         resize = torch.nn.Upsample(size=step.images.shape[2:], mode="trilinear")
         ours, theirs = (array(resize(m)) for m in maps)
@@ -92,6 +94,12 @@ def test_bf16_and_one_patch_of_each() -> None:
     assert torch.isfinite(loss)
     assert loss.dtype == torch.float32
     assert gradients(made) == {"student": True, "teacher": False}
+
+
+def test_a_backbone_without_parts_is_refused_at_once() -> None:
+    maker: Any = type("Maker", (), {"student": torch.nn.Conv3d(1, 2, 3), "classes": 2})()
+    with pytest.raises(InputError, match="decode"):
+        Cpcl().networks(maker)
 
 
 def test_card_holds_the_numbers_of_the_source() -> None:

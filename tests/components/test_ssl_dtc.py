@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from sfrbench.catalog import Catalog
+from sfrbench.components.backbone._interface import in_parts
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl._sdf import signed_distances
 from sfrbench.components.ssl.dtc import Dtc
-from tests.components.ssl_tiny import array, gradients, make_step, models, softmax
+from tests.components.ssl_tiny import after_reload, array, gradients, make_step, models, softmax
 
 
 def distances_by_hand(mask: Any) -> Any:
@@ -52,7 +53,7 @@ def test_step_matches_the_formula(classes: int) -> None:
     loss = dtc.loss(step)
 
     head: Any = made.networks["sdf"]
-    maps = array(made.student.features(step.images))
+    maps = array(in_parts(made.student).features(step.images))
     kernel = array(head.weight)[:, :, 0, 0, 0]
     d = np.tanh(np.einsum("fc,bcxyz->bfxyz", kernel, maps) + array(head.bias)[:, None, None, None])
     true = signed_distances(step.labels.numpy(), classes, 0.0)
@@ -69,6 +70,11 @@ def test_student_and_head_are_trained_with_one_patch_of_each() -> None:
     loss.backward()
     assert torch.isfinite(loss)
     assert gradients(made) == {"student": True, "sdf": True}
+
+
+def test_the_head_comes_back_from_its_state() -> None:
+    one, two = after_reload(Dtc())
+    assert one == two
 
 
 def test_card_holds_the_numbers_of_the_source() -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from sfrbench.components.backbone._interface import SegmentationNetwork
 from sfrbench.components.ssl._prototypes import prototypes, wide
@@ -17,7 +18,7 @@ def entropy(probs: torch.Tensor) -> torch.Tensor:
 
 
 def mean_probabilities(
-    network: SegmentationNetwork,
+    network: nn.Module,
     images: torch.Tensor,
     passes: int,
     noisy: Callable[[torch.Tensor], torch.Tensor],
@@ -48,7 +49,7 @@ def prototype_labels(
     spread, mean = [], torch.zeros(())
     for _ in range(passes):
         features = teacher.features(images)
-        spread.append((teacher.logits(features) / 2).sigmoid())
+        spread.append((teacher.head(teacher.drop(features)) / 2).sigmoid())
         mean = mean.to(features.device) + wide(features) / passes
     sure = (torch.stack(spread).std(0) < certain) * probs
     centres, found = prototypes(mean, sure.argmax(1), probs)

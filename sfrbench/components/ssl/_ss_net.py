@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sfrbench.components.backbone._interface import SegmentationNetwork
-
 
 def dice_distance(one: torch.Tensor, two: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
     """1 - (2 sum p q + eps) / (sum p + sum q + eps), over cases, classes and voxels together."""
-    share: torch.Tensor = (2 * (one * two).sum() + eps) / (one.sum() + two.sum() + eps)
-    return 1 - share
+    both, sizes = (one * two).sum(), one.sum() + two.sum()
+    distance: torch.Tensor = (sizes - 2 * both) / (sizes + eps)
+    return distance
 
 
 def unit(direction: torch.Tensor) -> torch.Tensor:
     """Each case divided by its Euclidean norm plus 1e-8."""
-    norms = direction.flatten(1).norm(dim=1) + 1e-8
+    norms = direction.flatten(1).square().sum(1).sqrt() + 1e-8
     return direction / norms.reshape(-1, *(1,) * (direction.ndim - 1))
 
 
@@ -41,7 +39,7 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
 
 
 def virtual_adversarial(
-    student: SegmentationNetwork,
+    student: nn.Module,
     images: torch.Tensor,
     probs: torch.Tensor,
     rng: torch.Generator,
@@ -53,12 +51,13 @@ def virtual_adversarial(
     One power step: from a random direction d (uniform in [-0.5, 0.5), of length 1 per case) to the gradient
     of the distance at ``images + probe * d``. ``probs`` (B, K, ...) carry no gradient.
     """
-    with frozen_statistics(cast(nn.Module, student)):
+    with frozen_statistics(student):
         start = torch.rand(images.shape, generator=rng, device=images.device, dtype=images.dtype) - 0.5
         direction = unit(start).requires_grad_()
         moved = dice_distance(student(images + probe * direction).softmax(1), probs)
         (gradient,) = torch.autograd.grad(moved, direction)
-        return dice_distance(student(images + radius * unit(gradient)).softmax(1), probs)
+        worst: torch.Tensor = student(images + radius * unit(gradient)).softmax(1)
+    return dice_distance(worst, probs)
 
 
 def _mlp(inside: int, middle: int, outside: int, slope: float = 0.0) -> nn.Sequential:

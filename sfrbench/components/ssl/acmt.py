@@ -10,8 +10,9 @@ from sfrbench.components.ssl.consistency import NoisyConsistency
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-    from sfrbench.components.ssl.step import Step
+    from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
 class Acmt(NoisyConsistency):
@@ -46,6 +47,13 @@ class Acmt(NoisyConsistency):
     passes: int = Field(8, ge=2, multiple_of=2, description="passes: 8 for mu, 10 for p_err")
     certain: float = Field(0.1, ge=0, description="p_err: largest deviation of a probability that counts")
 
+    def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
+        from sfrbench.components.backbone._interface import in_parts
+
+        if self.selector == "p_err":
+            in_parts(make.student)  # refuses another backbone before the first step
+        return {}
+
     def loss(self, step: Step) -> torch.Tensor:
         import torch
 
@@ -59,25 +67,28 @@ class Acmt(NoisyConsistency):
             mask = self._mask(step, probs)
         squares = (probs - target).square().sum(1)
         share = 1 if self.selector == "mu" else step.classes
-        term = (mask * squares).sum() / (share * mask.sum() + 1e-16)
+        term: torch.Tensor = (mask * squares).sum() / (share * mask.sum() + 1e-16)
         step.values["consistency"] = term
         step.values["ambiguous"] = mask.float().mean()
         if self.selector == "p_err":
-            step.values["entropy"] = (~mask * entropy(probs)).mean()
-            term = term + step.values["entropy"]
+            regular = (~mask * entropy(probs)).mean()
+            step.values["entropy"] = regular
+            term = term + regular
         return self.weight(step) * term
 
     def _mask(self, step: Step, probs: torch.Tensor) -> torch.Tensor:
         """(B_u, X, Y, Z) bool."""
         import torch
 
+        from sfrbench.components.backbone._interface import in_parts
         from sfrbench.components.ssl import _ambiguity
         from sfrbench.losses import ramp
 
         assert step.teacher is not None
         images, labels = step.images_u, probs.argmax(1)
         if self.selector == "p_err":
-            return _ambiguity.prototype_labels(step.teacher, images, self.passes, self.certain) != labels
+            teacher = in_parts(step.teacher)
+            return _ambiguity.prototype_labels(teacher, images, self.passes, self.certain) != labels
         if self.selector == "s_err":
             theirs = step.teacher(images).softmax(1).movedim(1, -1).flatten(0, -2)
             wrong = _ambiguity.label_errors(labels.flatten(), theirs)

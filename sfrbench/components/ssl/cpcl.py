@@ -10,8 +10,9 @@ from sfrbench.components.ssl.consistency import NoisyConsistency
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-    from sfrbench.components.ssl.step import Step
+    from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
 class Cpcl(NoisyConsistency):
@@ -45,18 +46,26 @@ class Cpcl(NoisyConsistency):
         True, description="q stands for logits in the cross-entropy, as in the released code"
     )
 
+    def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
+        from sfrbench.components.backbone._interface import in_parts
+
+        in_parts(make.student)  # refuses another backbone before the first step
+        return {}
+
     def loss(self, step: Step) -> torch.Tensor:
         import torch
 
+        from sfrbench.components.backbone._interface import in_parts
         from sfrbench.losses import cross_entropy
 
         if step.teacher is None or step.features is None:
             raise ValueError("CPCL was called without a teacher or without features")
+        teacher = in_parts(step.teacher)
         with torch.no_grad():
-            noisy = step.teacher(self.noisy(step.images, step.rng))
-            maps_t = step.teacher.encode(step.images_u)
-            finest = step.teacher.decode(maps_t)
-            target = step.teacher.logits(finest).softmax(1)
+            noisy = teacher(self.noisy(step.images, step.rng))
+            maps_t = teacher.encode(step.images_u)
+            finest = teacher.decode(maps_t)
+            target = teacher.head(teacher.drop(finest)).softmax(1)
             theirs = self._at(maps_t[-1], finest)
         ours = self._at(step.maps[-1], step.features)[: len(step.labels)]
         if self.detached:
@@ -67,7 +76,8 @@ class Cpcl(NoisyConsistency):
         u2l = cross_entropy(back.softmax(1) if self.softmax_twice else back, step.labels)
         consistency = (step.logits - noisy).square().mean()
         step.values.update(l2u=l2u, u2l=u2l, consistency=consistency)
-        return self.weight(step) * (l2u + consistency + self.back_weight * u2l)
+        total: torch.Tensor = l2u + consistency + self.back_weight * u2l
+        return self.weight(step) * total
 
     def _at(self, bottleneck: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """The chosen layer, (B, C, X, Y, Z), in the size of the patch."""

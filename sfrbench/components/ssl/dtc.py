@@ -41,7 +41,9 @@ class Dtc(Consistency):
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
         from torch import nn
 
-        return {"sdf": nn.Conv3d(make.student.feature_channels, make.classes - 1, 1)}
+        from sfrbench.components.backbone._interface import in_parts
+
+        return {"sdf": nn.Conv3d(in_parts(make.student).feature_channels, make.classes - 1, 1)}
 
     def loss(self, step: Step) -> torch.Tensor:
         import torch

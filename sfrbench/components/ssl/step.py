@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+Made = TypeVar("Made")
 
 
 class NetworkMaker(Protocol):
@@ -53,6 +55,14 @@ class Step:
     maps: tuple[torch.Tensor, ...] = ()  # the student's ``encode`` of the patches in ``logits``
     features: torch.Tensor | None = None  # and its ``decode`` of these, before dropout and head
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)  # a method's terms, for the history
+    kept: dict[str, Any] = field(default_factory=dict)  # see ``once``
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What ``make`` gives, made at the first call: a forward pass that ``outputs`` and ``loss`` share."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        made: Made = self.kept[name]
+        return made
 
     @property
     def images_l(self) -> torch.Tensor:
