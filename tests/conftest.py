@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-# Read when torch, numpy and mlflow are first imported, so they are set before any test module is.
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, str(min(2, os.cpu_count() or 1)))
+# Read when torch, numpy and mlflow are first imported, so they are set before any test module is. All follow
+# OMP_NUM_THREADS: torch takes its number of threads from MKL's.
+_threads = os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+for _name in ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, _threads)
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MPLBACKEND"] = "Agg"
 
