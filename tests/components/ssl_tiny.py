@@ -31,7 +31,7 @@ def models(method: Ssl, classes: int = 3, backbone: VNet | None = None) -> Model
             for part in teacher.parameters():
                 part += 0.05 * torch.randn(part.shape)
     torch.manual_seed(1)
-    return Models(student, teacher, method.networks(Maker(backbone, student, classes)), classes)
+    return Models(student, teacher, method.networks(Maker(backbone, student, classes, SHAPE)), classes)
 
 
 def make_step(
