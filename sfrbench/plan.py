@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from sfrbench.catalog import Catalog
+from sfrbench.cells import cell_nodes
 from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl
 from sfrbench.errors import InputError
-from sfrbench.graph import Graph, Link, Node, Point, cell_nodes
+from sfrbench.graph import Graph, Link, Node, Point
 from sfrbench.resolve import Resolved, Resolver, digest
 from sfrbench.spec import Arm, Layer, Spec
 
@@ -180,6 +181,8 @@ class _ArmResolver:
             kinds += ["stitch", "foundation", "finetune"]
         if "retrain" in stages:
             kinds += ["backbone", "ssl"]
+        if pseudo != "none" and "selector" in self._chosen:
+            kinds.append("selector")
         found = {kind: self.kind(kind, point) for kind in kinds}
         for kind in self._chosen - found.keys():
             self.kind(kind, point)  # not needed here, and yet a wrong name or field is a mistake

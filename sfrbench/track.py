@@ -166,7 +166,7 @@ def _metrics(store: Store, cell: Cell) -> Iterator[Metric]:
                     if name != "step" and value not in ("", "nan", None):
                         yield Metric(f"{role}/{name}", float(value), now, int(row["step"]))
         if "scores.csv" in artefact.record["files"]:
-            subset = "pseudo_labels" if role == "evaluate_pseudo" else "result"
+            subset = {"evaluate": "result", "evaluate_pseudo": "pseudo_labels"}.get(role, role)
             for name, value in mean_scores(artefact.path("scores.csv")).items():
                 yield Metric(f"{subset}/{name}", value, now, 0)
 

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 LAYERS: dict[str, tuple[str, str]] = {
     "errors": ("errors", ""),
     "files": ("yamlio roots", "errors"),
-    "base": ("components.base components.core", "errors"),
+    "base": ("components.base components.base_data components.core", "errors"),
     "places": ("locations weights", "errors files"),
     "specs": ("catalog spec spec_reader", "errors files base"),
     "store": ("store", "errors"),
@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, str]] = {
     "components": ("components", "errors base numerics"),
     "context": ("stages.context", "errors base store"),
     "stages": ("stages training inference", "errors base numerics components store context"),
-    "plan": ("plan graph resolve reasons machine datacheck", "errors files base places specs store"),
+    "plan": ("plan graph cells resolve reasons machine datacheck", "errors files base places specs store"),
     "executors": ("executors", "errors base places store plan context"),
     "track": ("track", "errors base specs store plan"),
     "run": ("run search", "errors files base places specs store plan executors track"),
