@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from sfrbench.catalog import Catalog
@@ -31,8 +31,20 @@ class Cell:
 
     @property
     def title(self) -> str:
-        point = "".join(f" {path}={value}" for path, value in self.axes.items())
-        return f"{self.arm}{point} seed {self.seed}"
+        return f"{_titled(self.arm, self.axes)} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """One arm at one point of the axes that the specification leaves out."""
+
+    arm: str
+    axes: Mapping[str, Any]
+    reason: str
+
+    @property
+    def title(self) -> str:
+        return _titled(self.arm, self.axes)
 
 
 @dataclass
@@ -42,7 +54,7 @@ class Plan:
     spec: Spec
     cells: list[Cell] = field(default_factory=list)
     nodes: dict[Link, Node] = field(default_factory=dict)
-    excluded: list[tuple[str, str]] = field(default_factory=list)  # cell, reason
+    excluded: list[Excluded] = field(default_factory=list)
 
     @property
     def naive_nodes(self) -> int:
@@ -65,6 +77,10 @@ class Plan:
         return list(found)
 
 
+def _titled(arm: str, axes: Mapping[str, Any]) -> str:
+    return arm + "".join(f" {path}={value}" for path, value in axes.items())
+
+
 def build_plan(spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], str]) -> Plan:
     """Expand and merge. ``fingerprint`` gives the content hash of a dataset on this machine.
 
@@ -84,7 +100,7 @@ def build_plan(spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], s
             }
             reason = _excluded(spec, arm.name, values)
             if reason is not None:
-                plan.excluded.append((f"{arm.name} {values or ''}".strip(), reason))
+                plan.excluded.append(Excluded(arm.name, values, reason))
                 continue
             cell = resolve.cell(point)
             if cell is None:
@@ -209,5 +225,6 @@ class _ArmResolver:
         if memo not in self._memo:
             component = cast(Ssl, ssl.component)
             defaults = {name: type(component).model_fields[name].default for name in component.pseudo_fields}
-            self._memo[memo] = Resolved.of(component.model_copy(update=defaults), ssl.card)
+            plain = Resolved.of(component.model_copy(update=defaults), ssl.card)
+            self._memo[memo] = replace(plain, chosen=ssl.chosen)
         return cast(Resolved, self._memo[memo])

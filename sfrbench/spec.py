@@ -29,7 +29,8 @@ PROFILES = ("paper", "cpu", "smoke")
 
 
 class ReportItem(Settings):
-    """One piece of the report: exactly one of table, curve, kde, montage, pairs, pseudo_labels."""
+    """One piece of the report: exactly one of table, curve, kde, montage, pairs, pseudo_labels,
+    parameters."""
 
     table: str | None = None
     rows: str = Field("arm", description="'arm' or the path of an axis")
@@ -40,11 +41,12 @@ class ReportItem(Settings):
     kde: Literal["dice", "jaccard", "nsd"] | None = None
     montage: int | None = Field(None, ge=1, le=12)
     pairs: list[tuple[str, str]] | None = None
-    pseudo_labels: bool | None = None
+    pseudo_labels: Literal[True] | None = None
+    parameters: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _one_piece(self) -> ReportItem:
-        kinds = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels")
+        kinds = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters")
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}")

@@ -13,7 +13,8 @@ from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
 from sfrbench.report.frame import load_frame
-from sfrbench.report.info import Failure, Missing, ReportInfo, Reuse
+from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
+from sfrbench.report.published import size_of
 from sfrbench.run import Experiment
 from sfrbench.store import Artefact
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_cases
@@ -58,6 +59,7 @@ def _info(experiment: Experiment) -> ReportInfo:
         },
         pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
         missing=_missing(experiment),
+        counted=[_counted(experiment, cell) for cell in plan.cells],
         excluded=plan.excluded,
         failures=_failures(experiment),
         flags=[*_mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment)],
@@ -84,6 +86,39 @@ def _missing(experiment: Experiment) -> list[Missing]:
             reason = f"failed: {failed[0].splitlines()[0]}" if failed else "not run yet"
             found.append(Missing(cell.arm, cell.axes, cell.seed, reason))
     return found
+
+
+def _counted(experiment: Experiment, cell: Cell) -> Counted:
+    """Parameters of the cell's models, and why they are not known where they are not."""
+    last = "retrain" if "retrain" in cell.nodes else "finetune"
+    tuned, last_model = _artefact(experiment, cell, "finetune"), _artefact(experiment, cell, last)
+    counts = None if tuned is None else tuned.read_json("model.json")
+    predicts = None if last_model is None else last_model.read_json("model.json")
+    return Counted(
+        cell.arm,
+        cell.axes,
+        cell.seed,
+        cell.id,
+        finetune=None if counts is None else (counts["trainable"], counts["total"]),
+        predicts=None if predicts is None else predicts["parameters" if last == "retrain" else "total"],
+        why_finetune="" if counts else _why_not(experiment, cell, "finetune"),
+        why_predicts="" if predicts else _why_not(experiment, cell, last),
+        size=size_of(cell),
+        nodes=[f"{part.stage}/{part.key}" for part in (tuned, last_model) if part is not None],
+    )
+
+
+def _why_not(experiment: Experiment, cell: Cell, role: str) -> str:
+    """Why a stage of a cell has no result: itself, or one before it."""
+    if role not in cell.nodes:
+        return "this arm does not fine-tune"
+    store, roles = experiment.store, list(cell.nodes)
+    for before in roles[: roles.index(role) + 1]:
+        link = cell.nodes[before]
+        reason = None if store.has(*link) else store.failure(*link)
+        if reason is not None:
+            return f"{before} failed: {reason.splitlines()[0]}"
+    return "not run yet"
 
 
 def _failures(experiment: Experiment) -> list[Failure]:
