@@ -30,7 +30,7 @@ PROFILES = ("paper", "cpu", "smoke")
 
 class ReportItem(Settings):
     """One piece of the report: exactly one of table, curve, kde, montage, pairs, pseudo_labels,
-    parameters."""
+    parameters, rounds."""
 
     table: str | None = None
     rows: str = Field("arm", description="'arm' or the path of an axis")
@@ -43,10 +43,11 @@ class ReportItem(Settings):
     pairs: list[tuple[str, str]] | None = None
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None
+    rounds: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _one_piece(self) -> ReportItem:
-        kinds = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters")
+        kinds = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}")

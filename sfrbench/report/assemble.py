@@ -15,6 +15,7 @@ from sfrbench.plan import Cell
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
 from sfrbench.report.published import size_of
+from sfrbench.report.rounds import collect
 from sfrbench.run import Experiment
 from sfrbench.store import Artefact
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_cases
@@ -59,6 +60,7 @@ def _info(experiment: Experiment) -> ReportInfo:
         },
         pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
         missing=_missing(experiment),
+        rounds=collect(experiment),
         counted=[_counted(experiment, cell) for cell in plan.cells],
         excluded=plan.excluded,
         failures=_failures(experiment),

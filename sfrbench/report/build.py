@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import pandas as pd
 
 from sfrbench.errors import InputError
-from sfrbench.report import curves, html, kde, montage, pairs, parameters, sections, tables
+from sfrbench.report import curves, html, kde, montage, pairs, parameters, rounds, sections, tables
 from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
 from sfrbench.report.style import safe_name
 
-ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters")
+ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
 
 
 class Traced(Protocol):
@@ -76,7 +76,7 @@ def _part(
     if len(kinds) != 1:
         raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
     kind = kinds[0]
-    if kind in ("table", "pairs", "pseudo_labels", "parameters"):
+    if kind in ("table", "pairs", "pseudo_labels", "parameters", "rounds"):
         return _table_part(frame, info, item, kind, names)
     folder = out / "figures"
     if kind == "curve":
@@ -113,10 +113,14 @@ def _table_part(
     elif kind == "parameters":
         made, shown = parameters.parameters_table(info, names.new("parameters"))
         heading = "Parameters"
+    elif kind == "rounds":
+        made, shown = rounds.rounds_table(frame, info, names.new("rounds"))
+        heading = "Rounds of SFR+"
     else:
         made, shown = sections.pseudo_table(frame, info, item, names.new("pseudo_labels"))
         heading = "Pseudo-labels"
-    remark = "" if made else "No arm has scored pseudo-labels."
+    nothing = {"rounds": "No round of SFR+ has run."}.get(kind, "No arm has scored pseudo-labels.")
+    remark = "" if made else nothing
     return Part(heading, tables=made, remark=remark), {table.name: shown for table in made}
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sfrbench.report.curves import Figure
     from sfrbench.report.montage import MontageCase
     from sfrbench.report.published import Size
+    from sfrbench.report.rounds import Round
     from sfrbench.report.tables import Table
 
 
@@ -94,6 +95,7 @@ class ReportInfo:
     pseudo_arms: Sequence[str] = ()
     missing: Sequence[Missing] = ()
     counted: Sequence[Counted] = ()
+    rounds: Sequence[Round] = ()  # of SFR+
     excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
     failures: Sequence[Failure] = ()
     flags: Sequence[str] = ()
