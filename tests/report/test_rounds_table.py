@@ -32,7 +32,6 @@ def frame(dice: dict[tuple[int, str], float]) -> pd.DataFrame:
             "cell": f"cell{seed}",
             "subset": "round 1",
             "case": case,
-            "class": cls,
             "metric": "dice",
             "value": value,
         }
