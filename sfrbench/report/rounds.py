@@ -30,8 +30,8 @@ _COLUMNS = (
 _CAPTION = (
     "Labels of the unlabelled cases by the segmenter before each round; means over seeds. Confident: cases "
     "that update SAM, of all unlabelled ones. C: the confidence that the threshold is compared with: mean, "
-    "and least to greatest. Dice: mean over cases and classes against the truth, which evaluation alone opens. "
-    "Spearman: rank correlation of C and Dice over cases."
+    "and least to greatest. Dice: mean over cases and classes against the truth, which evaluation alone "
+    "opens. Spearman: rank correlation of C and Dice over cases."
 )
 
 
