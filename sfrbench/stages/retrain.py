@@ -22,7 +22,7 @@ from sfrbench.components.ssl.step import Step
 from sfrbench.inference import backbone_forward, slide
 from sfrbench.losses import ema_alpha, segmentation_loss
 from sfrbench.sampling import mix
-from sfrbench.stages.context import StageContext, seed_for
+from sfrbench.stages.context import Pruned, StageContext, seed_for
 from sfrbench.stages.retrain_data import Batch, Data, labeller
 from sfrbench.training import Stateful, StepResult, save_weights, train
 from sfrbench.volumes import Split, Volumes, split_cases
@@ -34,7 +34,7 @@ def run(ctx: StageContext) -> None:
     Further settings: ``split``, ``patch``, ``rot_flip`` and, with validation cases, ``stride``. Writes
     ``model.safetensors`` (the student after the last step), ``model.json`` and ``history.csv``, and with
     validation cases ``best.safetensors`` and ``best.json``. Opens labels of labelled cases, and those of
-    validation cases for validation only.
+    validation cases for validation only. Raises ``Pruned`` where ``ctx.watch`` says so after a validation.
     """
     volumes = Volumes(ctx.inputs["prepare"])
     split = split_cases(volumes.train, volumes.test, **ctx.settings["split"])
@@ -49,7 +49,10 @@ def run(ctx: StageContext) -> None:
             update_teacher(models.teacher, models.student, ema_alpha(step, ssl.ema))
         done = step + 1
         if validate is not None and (done % ssl.val_every == 0 or done == ssl.steps):
-            best.offer(done, validate(), models.student)
+            dice = validate()
+            best.offer(done, dice, models.student)
+            if ctx.watch(done, dice):
+                raise Pruned(f"validation Dice {dice:.4f} at step {done}")
 
     train(
         ctx,
