@@ -15,6 +15,7 @@ from sfrbench.plan import Cell
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Failure, Missing, ReportInfo, Reuse
 from sfrbench.run import Experiment
+from sfrbench.search_optuna import read_study
 from sfrbench.store import Artefact
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_cases
 
@@ -22,19 +23,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sfrbench.report.montage import MontageCase
+    from sfrbench.search_view import Study
 
 __all__ = ["load_frame", "write_report"]
 
 
-def write_report(experiment: Experiment, out: Path) -> Path:
-    """Write tables, figures, page and provenance into ``out``; returns the page."""
+def write_report(experiment: Experiment, out: Path, storage: str | None = None) -> Path:
+    """Write tables, figures, page and provenance into ``out``; returns the page. ``storage`` is the database
+    of studies, where it is not the workspace's."""
     from sfrbench.report.build import build_report
 
     frame = load_frame(experiment)
-    return build_report(frame, _info(experiment), out)[0]
+    return build_report(frame, _info(experiment, read_study(experiment, storage)), out)[0]
 
 
-def _info(experiment: Experiment) -> ReportInfo:
+def _info(experiment: Experiment, study: Study | None) -> ReportInfo:
     plan = experiment.plan
     spec = plan.spec
     journal = {(entry["stage"], entry["key"]): entry for entry in experiment.journal().get("nodes", [])}
@@ -65,6 +68,8 @@ def _info(experiment: Experiment) -> ReportInfo:
         montage=_montage(experiment),
         environment=environment(),
         provenance=_provenance(experiment),
+        searched=spec.search is not None,
+        study=study,
     )
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sfrbench.report.curves import Figure
     from sfrbench.report.montage import MontageCase
     from sfrbench.report.tables import Table
+    from sfrbench.search_view import Study
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class ReportInfo:
     montage: Callable[[str, str, str], MontageCase | None] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    searched: bool = False  # the specification has a search; its study, where there is one yet
+    study: Study | None = None
 
 
 @dataclass(frozen=True)
