@@ -87,12 +87,12 @@ def sam_forward(model: SamSegmenter, stitch: Stitch, max_canvases: int = 1) -> F
     """A fine-tuned SAM as a ``Forward``: patches, already normalised, to canvases and back.
 
     At most ``max_canvases`` canvases go through the model at once; patches share a batch where several
-    fit it. Padding on the canvas holds 0, as in training.
+    fit it. A volumetric model gets one patch at a time, all its canvases together. Padding on the canvas
+    holds 0, as in training.
     """
 
-    def probabilities(canvases: torch.Tensor) -> torch.Tensor:
-        parts = [model.segment(part).float().softmax(1) for part in torch.split(canvases, max_canvases)]
-        return torch.cat(parts)
+    def probabilities(canvases: torch.Tensor, limit: int) -> torch.Tensor:
+        return torch.cat([model.segment(part).float().softmax(1) for part in torch.split(canvases, limit)])
 
     def grouped(patches: torch.Tensor) -> Iterator[torch.Tensor]:
         shape = cast(Size, tuple(patches.shape[1:]))
@@ -100,8 +100,9 @@ def sam_forward(model: SamSegmenter, stitch: Stitch, max_canvases: int = 1) -> F
         for i, patch in enumerate(patches, start=1):
             waiting.append(stitch.to_canvases(patch[None], model.canvas, 0.0))
             each = waiting[0].shape[0]
-            if (len(waiting) + 1) * each > max_canvases or i == len(patches):
-                maps = probabilities(torch.cat(waiting))
+            limit = each if model.volumetric else max_canvases
+            if (len(waiting) + 1) * each > limit or i == len(patches):
+                maps = probabilities(torch.cat(waiting), limit)
                 yield from (stitch.from_canvases(part, shape) for part in torch.split(maps, each))
                 waiting = []
 

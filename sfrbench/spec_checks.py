@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from pydantic import Field, TypeAdapter, ValidationError
+
+from sfrbench.components.base import Settings
 from sfrbench.errors import did_you_mean
 from sfrbench.spec import METRICS, Arm, Axis, Exclusion, ReportItem
-from sfrbench.spec_sections import Reader
+from sfrbench.spec_sections import Reader, form_problem
 from sfrbench.yamlio import Where
 
 
-def check_exclusions(
-    reader: Reader, exclude: Sequence[Exclusion], arms: Sequence[Arm], axes: Sequence[Axis]
-) -> None:
-    """Exclusions name axes and arms that there are."""
+class ExclusionEntry(Settings):
+    """What is left out, and why."""
+
+    when: dict[str, Any] = Field(min_length=1)
+    reason: str = Field(min_length=1)
+
+
+def read_exclusions(
+    reader: Reader, entries: Any, at: Where, arms: Sequence[Arm], axes: Sequence[Axis]
+) -> tuple[Exclusion, ...]:
+    """What the file, or its section for a profile, leaves out; names of axes and arms are checked."""
+    try:
+        parsed = TypeAdapter(list[ExclusionEntry]).validate_python(entries)
+    except ValidationError as error:
+        reader.problems += [
+            form_problem(reader.document, fault, at, ExclusionEntry) for fault in error.errors()
+        ]
+        return ()
     known = ["arm", *(path for axis in axes for path in axis.paths)]
-    for index, entry in enumerate(exclude):
+    arm_names = [arm.name for arm in arms]
+    for index, entry in enumerate(parsed):
+        here: Where = (*at, index, "when")
         for path in entry.when:
             if path not in known:
-                reader.fault(("exclude", index, "when", path), f"no axis '{path}'", did_you_mean(path, known))
+                reader.fault((*here, path), f"no axis '{path}'", did_you_mean(path, known))
         names = entry.when.get("arm", [])
         for name in [names] if isinstance(names, str) else names:
-            if name not in [arm.name for arm in arms]:
-                at = ("exclude", index, "when", "arm")
-                reader.fault(at, f"no arm '{name}'", did_you_mean(str(name), [arm.name for arm in arms]))
+            if name not in arm_names:
+                reader.fault((*here, "arm"), f"no arm '{name}'", did_you_mean(str(name), arm_names))
+    return tuple(
+        Exclusion(entry.when, entry.reason, reader.document.where(*at, index))
+        for index, entry in enumerate(parsed)
+    )
 
 
 def check_report(

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sfrbench.catalog import describe, hint
 from sfrbench.components.base import Settings
 from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.roots import shipped
-from sfrbench.spec import Exclusion, Profile, ReportItem, Spec
-from sfrbench.spec_checks import check_exclusions, check_report
+from sfrbench.spec import Profile, ReportItem, Spec
+from sfrbench.spec_checks import ExclusionEntry, check_report, read_exclusions
 from sfrbench.spec_search import read_search
-from sfrbench.spec_sections import Reader
-from sfrbench.yamlio import Document, Where, load
-
-
-class _Exclusion(Settings):
-    when: dict[str, Any] = Field(min_length=1)
-    reason: str = Field(min_length=1)
+from sfrbench.spec_sections import Reader, form_problem
+from sfrbench.yamlio import Where, load
 
 
 class _File(Settings):
@@ -35,7 +29,7 @@ class _File(Settings):
     base: dict[str, Any] = {}
     arms: list[dict[str, Any]] = []
     axes: dict[str, list[Any]] = {}
-    exclude: list[_Exclusion] = []
+    exclude: list[ExclusionEntry] = []
     seeds: list[int] = Field([0], min_length=1)
     stages: list[Literal["finetune", "retrain", "predict", "evaluate"]] | None = None
     report: list[ReportItem] = [ReportItem(table="results")]
@@ -64,7 +58,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     try:
         file = _File.model_validate(document.data)
     except ValidationError as error:
-        raise InputError.of([_problem(document, fault, ()) for fault in error.errors()]) from error
+        raise InputError.of([form_problem(document, fault, (), _File) for fault in error.errors()]) from error
     reader = Reader(document, problems)
     section = dict(document.data.get("profiles", {}).get(profile, {}))
     at: Where = ("profiles", profile)
@@ -73,16 +67,16 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     axes = reader.axes(file.axes, ("axes",)) if axes_in is None else reader.axes(axes_in, (*at, "axes"))
     replaced = reader.replace(section.pop("replace", {}), (*at, "replace"))
     own_arms = section.pop("arms", {})
+    own_exclude = section.pop("exclude", [])
     own_search = section.pop("search", None)
     set_seeds, set_layer = reader.sets(sets)
     shipped_profile = read_profile(profile)
     stages = tuple(file.stages) if file.stages is not None else ("finetune", "retrain", "predict", "evaluate")
     arms = reader.scaled_arms(reader.arms(file.arms, stages), own_arms, (*at, "arms"))
-    exclude = tuple(
-        Exclusion(entry.when, entry.reason, document.where("exclude", index))
-        for index, entry in enumerate(file.exclude)
+    exclude = (
+        *read_exclusions(reader, file.exclude, ("exclude",), arms, axes),
+        *read_exclusions(reader, own_exclude, (*at, "exclude"), arms, axes),
     )
-    check_exclusions(reader, exclude, arms, axes)
     check_report(reader, file.report, arms, axes)
     search = read_search(reader, file.search, own_search, (*at, "search"), arms, set_seeds or seeds)
     base = reader.base(file.dataset, file.protocol, file.base)
@@ -129,8 +123,3 @@ def read_profile(name: str) -> Profile:
     if problems:
         raise InputError.of(problems)
     return Profile(name, layer, replace, needs)
-
-
-def _problem(document: Document, fault: Mapping[str, Any], at: Where) -> Problem:
-    loc = tuple(part for part in fault["loc"] if not str(part).startswith(("function-", "str", "dict[")))
-    return Problem(document.where(*at, *loc), describe({**fault, "loc": (*at, *loc)}), hint(fault, _File))

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sfrbench.components.base import KINDS
+from sfrbench.catalog import describe, hint
+from sfrbench.components.base import KINDS, Settings
 from sfrbench.errors import Problem, did_you_mean
 from sfrbench.spec import STAGES, SWITCHES, Arm, Axis, Flat, Layer
 from sfrbench.yamlio import Document, Where
@@ -160,6 +161,12 @@ class Reader:
                 old = self.problems[index]
                 self.problems[index] = Problem(f"--set {text}", old.what, old.hint)
         return seeds, Layer(choices, {path: f"--set {path}" for path in choices}, soft=True)
+
+
+def form_problem(document: Document, fault: Mapping[str, Any], at: Where, cls: type[Settings]) -> Problem:
+    """A pydantic fault of the section at ``at``, in our words and with its place."""
+    loc = tuple(part for part in fault["loc"] if not str(part).startswith(("function-", "str", "dict[")))
+    return Problem(document.where(*at, *loc), describe({**fault, "loc": (*at, *loc)}), hint(fault, cls))
 
 
 def _leaves(path: str, value: Any) -> list[tuple[str, Any]]:

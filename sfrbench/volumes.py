@@ -163,16 +163,18 @@ def split_cases(
 def restore(label: NDArray[Any], info: CaseInfo) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Put a label map (X, Y, Z) of the prepared grid back on the raw grid of its case.
 
-    Undoes, in this order, downsampling (each voxel becomes its block; padding is cut off) and the
-    reorientation to RAS. Returns the array in the raw shape, with the dtype of ``label``, and the raw 4x4
-    affine in mm (a plain scaling by the spacing where the source had no affine).
+    Undoes, in this order, interpolation along z (by the nearest slice), downsampling (each voxel becomes its
+    block; padding is cut off) and the reorientation to RAS. Returns the array in the raw shape, with
+    ``label``'s dtype, and the raw 4x4 affine in mm (a plain scaling by the spacing without one).
     """
     if label.shape != tuple(info.shape):
         raise ValueError(f"label has shape {label.shape}, the prepared grid is {tuple(info.shape)}")
     source = info.source
     raw_shape = [int(n) for n in source.get("shape", info.shape)]
     axes = source.get("axes") or [[0, 1], [1, 1], [2, 1]]
-    full = label
+    depth = label.shape[2]
+    old = int(source.get("depth", depth))
+    full = label if old == depth else label[..., (2 * np.arange(old) + 1) * depth // (2 * old)]
     for axis in range(3):
         full = np.repeat(full, int(source.get("downsample", 1)), axis=axis)
     turned = [0, 0, 0]  # raw shape in the order of the prepared axes

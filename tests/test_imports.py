@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 LAYERS: dict[str, tuple[str, str]] = {
     "errors": ("errors", ""),
     "files": ("yamlio roots", "errors"),
-    "base": ("components.base", "errors"),
+    "base": ("components.base components.core", "errors"),
     "places": ("locations weights", "errors files"),
     "specs": ("catalog spec spec_reader spec_sections spec_checks spec_search", "errors files base"),
     "store": ("store", "errors"),

@@ -87,8 +87,9 @@ class PixelSam(nn.Module):
 
     canvas = 64
 
-    def __init__(self) -> None:
+    def __init__(self, volumetric: bool = False) -> None:
         super().__init__()
+        self.volumetric = volumetric
         self.batches: list[int] = []
 
     def segment(self, canvases: torch.Tensor) -> torch.Tensor:
@@ -123,3 +124,12 @@ def test_sam_forward_with_upsampled_slices() -> None:
     patches = (x * y * torch.tensor([1.0, -1.0, 2.0]))[None]
     result = sam_forward(PixelSam(), UpsampledStitch(), 2)(patches)  # type: ignore[arg-type]
     assert (result - three_classes(patches)).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("limit", [1, 4, 100])
+def test_the_slices_of_a_patch_stay_together_in_a_volumetric_model(limit: int) -> None:
+    patches = torch.randn(3, 32, 30, 5, generator=torch.Generator().manual_seed(2))
+    model = PixelSam(volumetric=True)
+    result = sam_forward(model, UpsampledStitch(), limit)(patches)  # type: ignore[arg-type]
+    assert model.batches == [5, 5, 5]
+    assert torch.equal(result, sam_forward(PixelSam(), UpsampledStitch(), 15)(patches))  # type: ignore[arg-type]

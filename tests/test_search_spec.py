@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from sfrbench import spec_search
-from sfrbench.search_space import grid_size, grid_values
+from sfrbench.catalog import Card, Catalog
+from sfrbench.resolve import unflatten
+from sfrbench.search_space import grid_size, grid_values, probes
 from sfrbench.spec import Range
+from sfrbench.spec_search import range_faults, to_range
 from tests.test_spec import faults, plan_of
 
 SPEC = """\
@@ -133,6 +136,14 @@ def test_a_fault_has_its_place(tmp_path: Path, change: tuple[str, str], wanted: 
     found = faults(tmp_path, text)
     for part in wanted:
         assert part in found, found
+
+
+@pytest.mark.parametrize("card", Catalog.read().cards(), ids=lambda card: f"{card.kind}/{card.name}")
+def test_ranges_of_cards_are_sound(card: Card) -> None:
+    for path, value in card.search.items():
+        assert list(range_faults(value)) == []
+        for _, end in probes(to_range(value)):
+            card.component(unflatten({path: end}))  # raises where the field's own bounds forbid it
 
 
 def test_a_run_with_options_is_not_held_up_by_a_search(tmp_path: Path) -> None:

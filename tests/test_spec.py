@@ -77,6 +77,8 @@ BROKEN = [
     ("profile for no arm", ("seeds:", "profiles: {smoke: {arms: {mtt: {pseudo: none}}}}\nseeds:"), ["no arm 'mtt'", "'mt'"]),
     ("profile arms as a list", ("seeds:", "profiles: {smoke: {arms: [mt]}}\nseeds:"), ["from names of arms"]),
     ("field of a profile's arm", ("seeds:", "profiles: {smoke: {arms: {mt: {ssl.emma: 1}}}}\nseeds:"), ["spec.yaml:9:", "'ema'"]),
+    ("profile's exclusion of nothing", ("seeds:", "profiles: {smoke: {exclude: [{when: {arm: mtt}, reason: r}]}}\nseeds:"), ["spec.yaml:9:38", "no arm 'mtt'", "'mt'"]),
+    ("profile's exclusion without reason", ("seeds:", "profiles: {smoke: {exclude: [{when: {arm: mt}}]}}\nseeds:"), ["'profiles.smoke.exclude.0.reason' is missing"]),
     ("unknown profile", ("seeds:", "profiles: {gpu: {}}\nseeds:"), ["gpu"]),
     ("field that nothing has", ("ssl: mean_teacher}", "ssl: mean_teacher, stitch.foo: 1}"), ["stitch.foo"]),
     ("given twice in base", ("seeds:", "seeds: [0]\nseeds:"), ["duplicate key"]),
@@ -124,6 +126,22 @@ def test_a_profile_may_change_one_arm(tmp_path: Path) -> None:
     assert fields["smoke", "sfr"]["ema"] == 0.99
     assert fields["cpu", "mt"]["lambda_cons"] == 0.2
     assert fields["cpu", "mt"]["ema"] == 0.99
+
+
+def test_a_profile_may_leave_an_arm_out(tmp_path: Path) -> None:
+    text = GOOD + "profiles:\n  cpu:\n    exclude: [{when: {arm: mt}, reason: too slow}]\n"
+    for profile, left in (("smoke", []), ("cpu", [("mt", "too slow")])):
+        plan = plan_of(tmp_path, text, profile)
+        assert plan.excluded == left
+        assert ("mt" in {cell.arm for cell in plan.cells}) == (not left)
+
+
+def test_a_combination_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    text = GOOD.replace("finetune: lora", "finetune: samus")
+    assert plan_of(tmp_path, text).cells
+    message = faults(tmp_path, text, profile="cpu")  # LiteMedSAM takes the place of the ViT
+    assert "finetune samus: SAMUS is defined for segment-anything's ViT encoders" in message
+    assert "or exclude it" in message
 
 
 def test_set_is_the_strongest(tmp_path: Path) -> None:

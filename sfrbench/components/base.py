@@ -7,12 +7,13 @@ fields of components on machines without a GPU, in milliseconds. Networks stand 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sfrbench.components.core import KINDS, Component, Optim, Settings
 from sfrbench.errors import NotReadyError
 
 if TYPE_CHECKING:
@@ -21,69 +22,22 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sfrbench.components.foundation.segmenter import SamSegmenter
-    from sfrbench.components.ssl.step import Step
+    from sfrbench.components.ssl.step import NetworkMaker, Step
 
-KINDS = ("dataset", "stitch", "foundation", "finetune", "backbone", "ssl", "selector", "protocol")
-
-
-class Settings(BaseModel):
-    """A frozen group of fields; unknown fields are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Component(Settings):
-    """Settings plus behaviour. ``version`` is raised when the behaviour changes."""
-
-    version: ClassVar[int] = 1
-    #: Fields added later, each with the value that means the old behaviour; left out of keys at that value.
-    later_fields: ClassVar[Mapping[str, Any]] = {}
-    #: Fields that cannot change a result, such as the time between checkpoints; never part of a key.
-    unkeyed_fields: ClassVar[frozenset[str]] = frozenset()
-
-    def key_settings(self) -> dict[str, Any]:
-        """What a node's key holds of this component: class, version and every field (JSON types)."""
-        cls = type(self)
-        fields = self.model_dump(mode="json", exclude=set(cls.unkeyed_fields))
-        for name, old in cls.later_fields.items():
-            if fields.get(name) == old:
-                del fields[name]
-        return {"class": f"{cls.__module__}:{cls.__qualname__}", "version": cls.version, **fields}
-
-    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
-        """Why this component cannot work with the others of a cell (kind -> component); empty: it can."""
-        return []
-
-
-class Optim(Settings):
-    """Optimiser and learning-rate schedule, shared by fine-tuning and re-training."""
-
-    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(0.01, gt=0, le=1, description="initial learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD only")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam and AdamW only")
-    weight_decay: float = Field(1e-4, ge=0, le=1)
-    schedule: Literal["constant", "step", "poly", "cosine"] = "step"
-    step_every: int = Field(2500, ge=1, description="'step': steps between decays")
-    gamma: float = Field(0.1, gt=0, le=1, description="'step': factor of each decay")
-    power: float = Field(0.9, gt=0, description="'poly': exponent of (1 - t/T)")
-    warmup: int = Field(0, ge=0, description="linear warm-up, in steps")
-    clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
-
-    def lr_at(self, step: int, total: int) -> float:
-        """Learning rate of step ``step`` (0-based) of ``total``."""
-        import math
-
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        if self.schedule == "step":
-            return float(self.lr * self.gamma ** (step // self.step_every))
-        done = (step - self.warmup) / max(total - self.warmup, 1)
-        if self.schedule == "poly":
-            return float(self.lr * (1 - done) ** self.power)
-        if self.schedule == "cosine":
-            return self.lr * 0.5 * (1 + math.cos(math.pi * done))
-        return self.lr
+__all__ = [
+    "KINDS",
+    "Backbone",
+    "Case",
+    "Component",
+    "Dataset",
+    "Finetune",
+    "Foundation",
+    "Optim",
+    "Protocol",
+    "Settings",
+    "Ssl",
+    "Stitch",
+]
 
 
 class Dataset(Component):
@@ -107,6 +61,7 @@ class Dataset(Component):
             "folder",
         }
     )
+    later_fields: ClassVar[Mapping[str, Any]] = {"min_depth": None}
     #: Whether cases come from a folder that the user brings.
     needs_root: ClassVar[bool] = True
 
@@ -123,6 +78,9 @@ class Dataset(Component):
     )
     sam_stride: tuple[int, int, int] | None = Field(
         None, description="window stride of the fine-tuned SAM, voxels; none: half the patch"
+    )
+    min_depth: int | None = Field(
+        None, ge=1, le=1024, description="volumes with fewer slices are interpolated along z to so many"
     )
     rot_flip: bool = Field(True, description="random 90-degree rotation and flip in the x-y plane")
     folder: str = Field(
@@ -226,10 +184,13 @@ class Finetune(Component):
 
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
     later_fields: ClassVar[Mapping[str, Any]] = {"loss_on": "full"}
+    #: Whether the model takes the canvases of one patch together, in order: one slice on each, as one volume.
+    #: Training then sees all canvases of a patch, and ``batch`` counts patches.
+    volumetric: ClassVar[bool] = False
 
     optim: Optim = Optim(optimiser="adamw", lr=1e-3, weight_decay=0.1, schedule="poly")
     steps: int = Field(6000, ge=1, le=1_000_000)
-    batch: int = Field(2, ge=1, description="canvases per step")
+    batch: int = Field(2, ge=1, description="canvases per step; patches, where the method is volumetric")
     ce_weight: float = Field(0.5, ge=0, le=1, description="cross-entropy weight; Dice gets the rest (eq. 5)")
     dice_ignores_padding: bool = Field(
         True, description="false repeats the authors' Dice over padding pixels"
@@ -266,34 +227,58 @@ class Backbone(Component):
             return [f"patch {list(dataset.patch)} has a side that is no multiple of {self.divisor}"]
         return []
 
-    def build(self, classes: int) -> nn.Module:
-        """A network from (B, 1, X, Y, Z) to logits (B, K, X, Y, Z), initialised from torch's global RNG."""
+    def build(self, classes: int, inputs: int = 1) -> nn.Module:
+        """A network from (B, inputs, X, Y, Z) to logits (B, K, X, Y, Z), drawn from torch's global RNG."""
         raise NotImplementedError
 
 
 class Ssl(Component):
-    """A semi-supervised method. It owns its unsupervised loss and extra networks, nothing else."""
+    """A semi-supervised method. It owns its unsupervised loss and extra networks, nothing else.
+
+    The loop takes L_sup and, with SFR, L_pl on each of ``outputs`` and adds ``loss``; it owns schedule, EMA,
+    checkpoints and logging.
+    """
 
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
+    later_fields: ClassVar[Mapping[str, Any]] = {"sup_ce": 0.5}
     #: Fields that matter only with SFR's pseudo-labels.
     pseudo_fields: ClassVar[frozenset[str]] = frozenset({"w_pl", "pseudo_labels"})
     needs_teacher: ClassVar[bool] = False
     uses_unlabelled: ClassVar[bool] = True
+    #: Patches in the loop's own forward pass of the student. A method that trains on mixed patches leaves out
+    #: the plain ones; SFR's pseudo-labels bring the unlabelled ones back, since L_pl is taken on them.
+    plain: ClassVar[Literal["all", "labelled", "none"]] = "all"
+    #: L_sup and L_pl over several outputs: the sum for networks of their own, the mean for heads of one.
+    combine: ClassVar[Literal["sum", "mean"]] = "sum"
 
     optim: Optim = Optim()
     steps: int = Field(6000, ge=1, le=1_000_000)
     batch_labeled: int = Field(2, ge=1, description="labelled patches per step")
     batch_unlabeled: int = Field(2, ge=1, description="unlabelled patches per step")
     ema: float = Field(0.99, ge=0, lt=1, description="teacher decay; min(1 - 1/(t+1), ema) at step t")
+    sup_ce: float = Field(0.5, ge=0, le=1, description="share of cross-entropy in L_sup and L_pl; Dice: rest")
     w_pl: float = Field(1.0, ge=0, le=10, description="weight of the pseudo-label loss (eq. 7), SFR only")
     pseudo_labels: Literal["hard", "soft"] = Field("hard", description="argmax or probabilities, SFR only")
     intensity_augment: bool = Field(False, description="random gain, offset and gamma of each patch (ours)")
     val_every: int = Field(200, ge=1, description="steps between validations, where there are cases for it")
     checkpoint_every: int = Field(500, ge=1, description="steps between resumable checkpoints")
 
-    def networks(self, build: Callable[[], nn.Module]) -> dict[str, nn.Module]:
-        """Extra trainable networks, by name; ``build`` makes another backbone."""
+    def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
+        """Networks of the method's own, by name; their states are part of every checkpoint.
+
+        Parameters that require gradients are trained by the loop's optimiser, together with the student's; a
+        module that the method updates by itself (a memory, an inner game) comes with ``requires_grad`` off.
+        None of them is part of the model that is deployed.
+        """
         return {}
+
+    def outputs(self, step: Step) -> list[torch.Tensor]:
+        """Logits of the plain patches that L_sup and L_pl are taken on, each like ``step.logits``."""
+        return [step.logits]
+
+    def supervised_weight(self, step: Step) -> float:
+        """Factor of L_sup; not 1 where the source averages it with supervised terms that ``loss`` adds."""
+        return 1.0
 
     def loss(self, step: Step) -> torch.Tensor:
         """L_method of one step, a scalar."""

@@ -12,7 +12,7 @@ from torch import nn
 from sfrbench.components.base import Finetune, Foundation, Stitch
 from sfrbench.components.foundation.segmenter import SamSegmenter, enlarge, trained_state
 from sfrbench.inference import pretrained_path
-from sfrbench.losses import segmentation_loss
+from sfrbench.losses import IGNORE, segmentation_loss
 from sfrbench.sampling import Patch, Volume, draw_patch, labelled_at
 from sfrbench.stages.context import StageContext, seed_for
 from sfrbench.stages.finetune_views import FixedViews
@@ -25,7 +25,8 @@ def run(ctx: StageContext) -> None:
 
     Writes ``adapter.safetensors`` (the trained parameters), ``model.json`` and ``history.csv``. Opens the
     labels of the labelled cases only. Each canvas of a batch holds one random crop of a labelled case, new at
-    every step, or one of the fixed views where the method has such.
+    every step, or one of the fixed views where the method has such. A volumetric method sees every canvas of
+    each crop.
     """
     volumes = Volumes(ctx.inputs["prepare"])
     finetune = ctx.component("finetune", Finetune)
@@ -69,6 +70,8 @@ def make_batches(ctx: StageContext, volumes: Volumes, model: SamSegmenter) -> Ba
         )
         label = torch.from_numpy(patch.view.take(labels[case])).long()
         image = sam_input(foundation, volumes, patch, patch.image)
+        if finetune.volumetric:
+            return all_canvases(stitch, image, label, foundation.canvas)
         return stitch.training_canvas(image, label, foundation.canvas, rng, progress)
 
     def fresh(step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,6 +80,9 @@ def make_batches(ctx: StageContext, volumes: Volumes, model: SamSegmenter) -> Ba
             canvas(case, np.random.default_rng([crop_seed, step, index]), step / finetune.steps)
             for index, case in enumerate(cases)
         ]
+        if finetune.volumetric:
+            logits = torch.cat([model(images.to(ctx.device)) for images, _ in pairs])
+            return logits, torch.cat([target for _, target in pairs]).to(ctx.device)
         images, targets = (torch.stack(part).to(ctx.device) for part in zip(*pairs, strict=True))
         return model(images), targets
 
@@ -104,6 +110,14 @@ def make_batches(ctx: StageContext, volumes: Volumes, model: SamSegmenter) -> Ba
         return model.decode(embeddings), targets
 
     return repeated
+
+
+def all_canvases(
+    stitch: Stitch, image: torch.Tensor, label: torch.Tensor, canvas: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every canvas of a patch (X, Y, Z), in order: (N, 1, I, I), and labels (N, I, I) int64 with 255."""
+    images = stitch.to_canvases(image[None], canvas, 0.0)
+    return images, stitch.to_canvases(label[None], canvas, IGNORE)[:, 0]
 
 
 def step_loss(finetune: Finetune, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -68,11 +68,39 @@ def _prepared(dataset: Dataset, ctx: StageContext, case: str) -> Any:
     if marker.is_file():
         return json.loads(marker.read_text(encoding="utf-8"))
     read = dataset.read_case(ctx.data_root, case)
+    if dataset.min_depth is not None and read.image.shape[2] < dataset.min_depth:
+        read = deepened(read, dataset.min_depth)
     _save(ctx.scratch / "images" / f"{case}.npy", np.asarray(read.image, dtype=np.float32))
     _save(ctx.scratch / "labels" / f"{case}.npy", np.asarray(read.label, dtype=np.uint8))
     entry = _entry(read)
     write_atomic(marker, json.dumps(entry))
     return entry
+
+
+def deepened(case: Case, depth: int) -> Case:
+    """A case with ``depth`` slices instead of fewer: image linear and z-scored again, label nearest.
+
+    The first and last slice keep their outer faces, so the extent in mm stays as it is. ``source`` notes the
+    old depth, for ``volumes.restore``.
+    """
+    old = case.image.shape[2]
+    place = (np.arange(depth) + 0.5) * old / depth - 0.5  # centres of the new slices among the old ones
+    low = np.clip(np.floor(place).astype(int), 0, old - 1)
+    high, share = np.minimum(low + 1, old - 1), np.clip(place - low, 0, 1).astype(np.float32)
+    image = case.image[..., low] * (1 - share) + case.image[..., high] * share
+    nearest = (2 * np.arange(depth) + 1) * old // (2 * depth)
+    step, affine = old / depth, case.affine
+    if affine is not None:
+        inner = np.diag([1.0, 1.0, step, 1.0])
+        inner[2, 3] = (step - 1) / 2
+        affine = (np.asarray(affine) @ inner).tolist()
+    return Case(
+        image=(image - image.mean()) / image.std(),
+        label=case.label[..., nearest],
+        spacing=(case.spacing[0], case.spacing[1], case.spacing[2] * step),
+        affine=affine,
+        source={**case.source, "depth": old},
+    )
 
 
 def _entry(case: Case) -> dict[str, Any]:

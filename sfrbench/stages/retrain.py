@@ -2,7 +2,7 @@
 
 L = L_sup + w_pl * L_pl + L_method. This stage owns the first two, the teacher and the schedule; the method
 owns L_method. Seeds of data order, crops, initialisation and dropout do not depend on the method, so arms
-with the same base seed are paired.
+with the same base seed are paired: to the bit, as far as the method leaves the labelled patches alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sfrbench.components.backbone._interface import SCALES, in_parts, lacking
 from sfrbench.components.base import Backbone, Ssl
 from sfrbench.components.ssl.step import Step
 from sfrbench.inference import backbone_forward, slide
@@ -87,7 +88,21 @@ class Models:
         return {"student": self.student, **teacher, **networks}
 
     def parameters(self) -> list[nn.Parameter]:
-        return [part for net in (self.student, *self.networks.values()) for part in net.parameters()]
+        networks = (self.student, *self.networks.values())
+        return [part for net in networks for part in net.parameters() if part.requires_grad]
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes further backbones for a method (``NetworkMaker``)."""
+
+    backbone: Backbone
+    student: nn.Module
+    classes: int
+    patch: tuple[int, int, int]
+
+    def __call__(self, *, outputs: int | None = None, inputs: int = 1) -> nn.Module:
+        return self.backbone.build(outputs or self.classes, inputs)
 
 
 def build_models(ctx: StageContext, ssl: Ssl, classes: int) -> Models:
@@ -99,7 +114,7 @@ def build_models(ctx: StageContext, ssl: Ssl, classes: int) -> Models:
     if ssl.needs_teacher:
         teacher = copy.deepcopy(student).requires_grad_(False)
     torch.manual_seed(seed_for("retrain", "networks", ctx.seed))
-    networks = ssl.networks(lambda: backbone.build(classes))
+    networks = ssl.networks(Maker(backbone, student, classes, tuple(ctx.settings["patch"])))
     for network in networks.values():
         network.to(ctx.device).train()
     return Models(student, teacher, networks, classes)
@@ -114,31 +129,61 @@ def update_teacher(teacher: nn.Module, student: nn.Module, alpha: float) -> None
 
 def training_step(ctx: StageContext, ssl: Ssl, models: Models, batch: Batch, step: int) -> StepResult:
     """L and its terms; the student sees labelled and unlabelled patches in one forward pass."""
-    count = batch.labels.shape[0]
-    logits = models.student(batch.images)
-    supervised = segmentation_loss(logits[:count], batch.labels)
-    loss, values = supervised, {"supervised": supervised}
-    if batch.pseudo is not None and ssl.w_pl > 0:
-        pseudo = segmentation_loss(logits[count:], batch.pseudo)
-        loss, values = loss + ssl.w_pl * pseudo, {**values, "pseudo": pseudo}
     rng = torch.Generator(ctx.device)
     rng.manual_seed(mix(seed_for("retrain", "noise", ctx.seed), step))
-    seen = Step(
-        student=models.student,
+    seen = first_pass(ssl, models, batch, step, rng)
+    labelled = seen.logits_l.shape[0]
+    outputs = ssl.outputs(seen)
+    share = 1 / len(outputs) if ssl.combine == "mean" else 1.0
+    terms: dict[str, torch.Tensor] = {}
+    if labelled:
+        losses = [segmentation_loss(output[:labelled], batch.labels, ssl.sup_ce) for output in outputs]
+        terms["supervised"] = share * torch.stack(losses).sum()
+    if batch.pseudo is not None and ssl.w_pl > 0:
+        losses = [segmentation_loss(output[labelled:], batch.pseudo, ssl.sup_ce) for output in outputs]
+        terms["pseudo"] = share * torch.stack(losses).sum()
+    terms["method"] = ssl.loss(seen)
+    weights = {"supervised": ssl.supervised_weight(seen), "pseudo": ssl.w_pl}
+    loss = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+    return StepResult(loss, {**terms, **seen.values})
+
+
+def first_pass(ssl: Ssl, models: Models, batch: Batch, step: int, rng: torch.Generator) -> Step:
+    """The student's forward pass over the plain patches that the method, or L_pl, asks for."""
+    count = batch.labels.shape[0]
+    first = count if ssl.plain == "none" else 0
+    last = len(batch.images) if ssl.plain == "all" or batch.pseudo is not None else count
+    student, images = models.student, batch.images[first:last]
+    maps: tuple[torch.Tensor, ...] = ()
+    scales: tuple[torch.Tensor, ...] = ()
+    features = None
+    if not len(images):
+        logits = images.new_zeros((0, models.classes, *images.shape[2:]))
+    elif lacking(student):  # a user's own network that knows its forward pass only
+        logits = student(images)
+    else:
+        parts = in_parts(student)
+        maps = parts.encode(images)
+        scales = () if lacking(student, SCALES) else parts.decode_scales(maps)
+        features = scales[0] if scales else parts.decode(maps)
+        logits = parts.head(parts.drop(features))
+    return Step(
+        student=student,
         teacher=models.teacher,
         networks=models.networks,
         images=batch.images,
         labels=batch.labels,
-        logits_l=logits[:count],
-        logits_u=logits[count:],
+        logits_l=logits[: count - first],
+        logits_u=logits[count - first :],
         pseudo=batch.pseudo,
         iteration=step,
         steps=ssl.steps,
         classes=models.classes,
         rng=rng,
+        maps=maps,
+        scales=scales,
+        features=features,
     )
-    method = ssl.loss(seen)
-    return StepResult(loss + method, {**values, "method": method, **seen.values})
 
 
 class Best:

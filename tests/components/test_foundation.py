@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,13 @@ def lite_weights() -> Path:
 
 
 def meta_sam(model: SamSegmenter) -> nn.Module:
-    """Segment-anything's own ``Sam`` around the same parts; input is taken as it is."""
-    sam: nn.Module = _samlib.Sam(
-        model.image_encoder, model.prompt_encoder, model.mask_decoder, [0.0] * 3, [1.0] * 3
-    )
+    """Segment-anything's own ``Sam`` with the same weights; input is taken as it is."""
+    encoder = _samlib.ImageEncoderViT(
+        img_size=model.canvas, norm_layer=partial(nn.LayerNorm, eps=1e-6), use_rel_pos=True, window_size=14,
+        global_attn_indexes=(2, 5, 8, 11),
+    )  # fmt: skip
+    encoder.load_state_dict(model.image_encoder.state_dict())
+    sam: nn.Module = _samlib.Sam(encoder, model.prompt_encoder, model.mask_decoder, [0.0] * 3, [1.0] * 3)
     return sam.eval()
 
 

@@ -10,11 +10,14 @@ import torch
 from pydantic import ValidationError
 
 from sfrbench.components.base import Dataset, Foundation
+from sfrbench.components.dataset.la import LeftAtrium
+from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.stitch import _augment, _natural
 from sfrbench.components.stitch.grid import IGNORE, GridStitch
 from sfrbench.components.stitch.natural_mix import NaturalMixStitch
 from sfrbench.components.stitch.slab3 import Slab3Stitch
 from sfrbench.components.stitch.small_size import SmallSizeStitch
+from sfrbench.components.stitch.uniform import UniformStitch
 from sfrbench.errors import InputError
 
 SIDE, DEPTH, CANVAS = 16, 16, 64  # 4 x 4 cells without padding
@@ -333,3 +336,15 @@ def test_small_size_wants_a_canvas_of_the_size_of_a_slice() -> None:
     )
     assert "set foundation.canvas to 112" in reasons(100, 144)[0]
     assert "does not fit a canvas of 96" in reasons(112, 96)[0]
+
+
+def test_uniform_cubes_are_the_ten_by_ten_of_table_vi_or_refused() -> None:
+    stitch = UniformStitch()
+    assert stitch.geometry((96, 96), 1024).cells == 100
+    la = LeftAtrium(patch=(96, 96, 96), min_depth=96)
+    assert stitch.conflicts({"dataset": la, "foundation": SamVit()}) == []
+    faults = stitch.conflicts({"dataset": LeftAtrium(), "foundation": SamVit()})
+    assert "set dataset.patch to [96, 96, 96]" in faults[0]
+    assert "set dataset.min_depth to 96" in faults[1]
+    (fault,) = stitch.conflicts({"dataset": la, "foundation": SamVit(canvas=512)})
+    assert "more than the 25 cells" in fault

@@ -68,7 +68,17 @@ def test_same_seed_same_weights() -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("module", ["backbone.vnet", "ssl.supervised", "ssl.mean_teacher", "ssl.step"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "backbone.vnet",
+        "ssl.supervised",
+        "ssl.mean_teacher",
+        "ssl.step",
+        "backbone.unet3d",
+        "backbone.vnet_magic",
+    ],
+)
 def test_importing_a_component_does_not_import_torch(module: str) -> None:
     code = f"import sys, sfrbench.components.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,6 +17,7 @@ from sfrbench.components.foundation.lite_medsam import LiteMedSam
 from sfrbench.components.foundation.segmenter import SamSegmenter, load_trained, trained_state
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.components.stitch.grid import GridStitch
+from sfrbench.components.stitch.upsampled import UpsampledStitch
 from sfrbench.errors import NotReadyError
 from sfrbench.stages import finetune as stage
 from sfrbench.stages.context import StageContext
@@ -27,17 +28,30 @@ from tests.test_training import make_prepared
 CARDS = Catalog.read().cards("finetune")
 LORA = r"prompt_encoder\.|mask_decoder\.|image_encoder\..*\.lora_[AB]\."
 MSA = r"mask_decoder\.|image_encoder\..*\.(space|mlp)_adapter\."
+HEAD = r"mask_decoder\.(mask_tokens|output_hypernetworks_mlps)\."
+SAMUS = (
+    rf"{HEAD}|image_encoder\.(cnn_embed|post_pos_embed)\.|image_encoder\..*_adapter\."
+    r"|image_encoder\.blocks\.1\.attn\.rel_pos_[hw]$"  # block 0 of the toy attends in windows
+)
+SAM3D = (
+    r"mask_decoder\.|image_encoder\.(slice_embed|depth_embed|necks)"
+    r"|image_encoder\.blocks\.\d+\.(adapter|norm1|norm2|rel_pos_d)"
+)
 #: Card: what the names of its trained parameters begin with or look like.
 TRAINS = {
     "lora": LORA, "lora_r1": LORA, "lora_r8": LORA, "lora_r16": LORA, "samed": LORA,
-    "frozen": r"mask_decoder\.(mask_tokens|output_hypernetworks_mlps)\.",
+    "frozen": HEAD,
     "decoder_only": r"mask_decoder\.",
     "encoder_decoder": r"image_encoder\.|mask_decoder\.",
     "full": r"",
     "msa": MSA, "msa_relu": MSA,
+    "samus": SAMUS,
+    "sam3d_adapter": SAM3D,
 }  # fmt: skip
 #: Cards whose first forward is not the pretrained model's.
-OTHER_START = {"msa", "msa_relu"}
+OTHER_START = {"msa", "msa_relu", "samus", "sam3d_adapter"}
+#: Cards with another token grid or decoder, and the side of their logits of a canvas of 64 pixels.
+LOGITS = {"samus": 64, "sam3d_adapter": 16}
 #: Parameters that a model without prompts has and does not use.
 UNUSED = r"prompt_encoder\.(?!no_mask_embed)|mask_decoder\.iou_prediction_head\."
 FAST = Optim(optimiser="adamw", lr=1e-2, weight_decay=0.1, schedule="constant")
@@ -59,7 +73,7 @@ def attached(card: Card, classes: int = 3, seed: int = 0) -> SamSegmenter:
 
 
 def picture(classes: int = 3) -> tuple[Tensor, Tensor]:
-    """Two canvases and their labels, with a border that is to be ignored."""
+    """Two canvases, to a volumetric method two slices, and their labels, with a border to be ignored."""
     draw = torch.Generator().manual_seed(1)
     labels = torch.randint(0, classes, (2, 8, 8), generator=draw)
     labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
@@ -97,7 +111,9 @@ def test_exactly_the_promised_parameters_train(card: Card, classes: int) -> None
     # weight decay cannot move a bias that is 0 and gets no gradient, such as those of LoRA's A
     assert moved <= reached
     assert moved
-    assert model(picture(classes)[0]).shape == (2, classes, 32, 32)
+    side = LOGITS.get(card.name, 32)
+    assert model(picture(classes)[0]).shape == (2, classes, side, side)
+    assert model.volumetric == component(card).volumetric
 
 
 @every_card
@@ -108,7 +124,8 @@ def test_the_first_forward_is_the_pretrained_one(card: Card) -> None:
     with torch.no_grad():
         original = model(images)
         component(card).attach(model)
-        same = torch.allclose(model(images), original, atol=1e-6, rtol=1e-5)
+        first = model(images)
+        same = first.shape == original.shape and torch.allclose(first, original, atol=1e-6, rtol=1e-5)
     assert same == (card.name not in OTHER_START)
 
 
@@ -149,12 +166,13 @@ def trained(card: Card, prepared: Artefact, folder: Path, steps: int) -> StageCo
     optim = {"lr": 5e-3, "schedule": "constant", "warmup": 0, "optimiser": "adamw"}
     tuned = component(card, steps=steps, batch=1, optim=optim)
     components: dict[str, Component] = {
-        "stitch": GridStitch(),
-        "foundation": SamToy(canvas=96),
+        "stitch": UpsampledStitch() if tuned.volumetric else GridStitch(),
+        "foundation": SamToy(canvas=64 if tuned.volumetric else 96),
         "finetune": tuned,
     }
     (folder / "out").mkdir(parents=True)
-    settings = {"split": {"labeled": 1}, "patch": [16, 16, 32], "rot_flip": True}
+    depth = 8 if tuned.volumetric else 32
+    settings = {"split": {"labeled": 1}, "patch": [16, 16, depth], "rot_flip": True}
     inputs = {"prepare": prepared}
     ctx = StageContext(components, settings, inputs, 1, folder / "out", folder / "scratch")
     stage.run(ctx)

@@ -15,7 +15,7 @@ from sfrbench.errors import DataError, NotReadyError
 from sfrbench.stages import prepare
 from sfrbench.stages.context import StageContext
 from sfrbench.store import Store
-from sfrbench.volumes import Volumes
+from sfrbench.volumes import CaseInfo, Volumes, restore
 from tests.data_writers import la_file, volume, write_la, write_la_case
 
 
@@ -127,3 +127,29 @@ def test_empty_foreground_is_a_warning(tmp_path: Path) -> None:
     ctx = context(tmp_path, LeftAtrium(), root)
     prepare.run(ctx)
     assert ctx.notes["warnings"] == {"B2": ["the label has no foreground voxel"]}
+
+
+@pytest.mark.parametrize(("old", "new"), [(16, 17), (16, 24), (17, 40), (16, 16), (20, 8)])
+def test_shallow_volumes_are_interpolated_along_z_and_come_back(tmp_path: Path, old: int, new: int) -> None:
+    dataset = Phantom(shape=(16, 16, old), train_cases=1, test_cases=1, min_depth=new)
+    ctx = context(tmp_path, dataset)
+    prepare.run(ctx)
+    index = json.loads((ctx.out / "index.json").read_text())
+    case = index["train"][0]
+    entry, plain = index["cases"][case], dataset.read_case(None, case)
+    image = np.load(ctx.out / "images" / f"{case}.npy")
+    label = np.load(ctx.out / "labels" / f"{case}.npy")
+    depth = max(old, new)
+    assert image.shape == label.shape == tuple(entry["shape"]) == (16, 16, depth)
+    assert entry["spacing"][2] * depth == pytest.approx(plain.spacing[2] * old)
+    info = CaseInfo(tuple(entry["shape"]), tuple(entry["spacing"]), None, (0, 1), entry["source"])
+    np.testing.assert_array_equal(restore(label, info)[0], plain.label)
+    if old < new:
+        centres = [(np.arange(n) + 0.5) / n for n in (old, new)]
+        wanted = np.apply_along_axis(lambda line: np.interp(centres[1], centres[0], line), 2, plain.image)
+        np.testing.assert_allclose(image, (wanted - wanted.mean()) / wanted.std(), atol=1e-5)
+
+
+def test_keys_of_datasets_without_a_least_depth_stay() -> None:
+    assert "min_depth" not in Phantom().key_settings()
+    assert Phantom(min_depth=96).key_settings()["min_depth"] == 96

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.base import Backbone, Component, Dataset
+from sfrbench.components.backbone._sizes import single_voxel
+from sfrbench.components.base import Backbone, Component
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,21 +17,22 @@ if TYPE_CHECKING:
 class VNet(Backbone):
     """V-Net with additive skips, as UA-MT, DTC and SFR use it: 9,448,866 parameters, K = 2."""
 
+    version: ClassVar[int] = 2  # dropout is drawn sample by sample
+
     filters: int = Field(16, ge=2, le=64, description="channels of the finest level; doubled at each level")
     norm: Literal["batch", "group", "instance", "none"] = "batch"
     dropout: bool = Field(True, description="channel dropout, 0.5, after the bottleneck and before the head")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of forward passes")
 
-    def build(self, classes: int) -> nn.Module:
-        """(B, 1, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; PyTorch's default initialisation."""
+    def build(self, classes: int, inputs: int = 1) -> nn.Module:
+        """(B, inputs, X, Y, Z) to logits (B, K, X, Y, Z), both float32; PyTorch's default initialisation."""
         from sfrbench.components.backbone._vnet import VNetModule
 
-        return VNetModule(classes, self.filters, self.norm, self.dropout, self.precision == "bf16")
+        return VNetModule(classes, self.filters, self.norm, self.dropout, self.precision == "bf16", inputs)
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Also refuses instance norm where the bottleneck is a single voxel."""
         found = super().conflicts(cell)
-        dataset, least = cell.get("dataset"), self.divisor**3
-        if self.norm == "instance" and isinstance(dataset, Dataset) and prod(dataset.patch) <= least:
+        if self.norm == "instance" and single_voxel(cell):
             found.append(f"norm 'instance' needs a patch larger than {[self.divisor] * 3} voxels")
         return found

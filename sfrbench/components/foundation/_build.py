@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfrbench.components.foundation import _samlib
+from sfrbench.components.foundation._vit import ImageEncoder
 from sfrbench.components.foundation.segmenter import (
     SamSegmenter,
     load_pretrained,
@@ -30,46 +29,22 @@ Precision = Literal["fp32", "bf16"]
 def vit(size: str, *, canvas: int, classes: int, precision: Precision) -> SamSegmenter:
     """SAM with a ViT encoder and random weights. ``canvas`` in pixels, a multiple of 16."""
     width, depth, heads, whole = VIT[size]
-    encoder = image_encoder(
+    encoder = ImageEncoder(
         width=width, depth=depth, heads=heads, whole=whole, canvas=canvas, patch=16, window=14, out=256
     )
     prompt, decoder = prompt_and_decoder(classes=classes, canvas=canvas, stride=16)
     return SamSegmenter(encoder, prompt, decoder, canvas=canvas, classes=classes, precision=precision)
 
 
-def image_encoder(
-    *,
-    width: int,
-    depth: int,
-    heads: int,
-    whole: tuple[int, ...],
-    canvas: int,
-    patch: int,
-    window: int,
-    out: int,
-) -> nn.Module:
-    """Segment-anything's own ViT; the blocks in ``whole`` attend globally, the others in windows."""
-    encoder: nn.Module = _samlib.ImageEncoderViT(
-        img_size=canvas,
-        patch_size=patch,
-        embed_dim=width,
-        depth=depth,
-        num_heads=heads,
-        mlp_ratio=4,
-        out_chans=out,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=window,
-        global_attn_indexes=whole,
-    )
-    return encoder
-
-
 def pretrained(build: Callable[[], SamSegmenter], state: Mapping[str, Tensor], where: str) -> SamSegmenter:
     """A model with the weights of ``state`` and a new head, which alone draws from the global RNG."""
     with torch.random.fork_rng(devices=[]):
         model = build()
-    load_pretrained(model, fit_positions(state, model), where)
+    fitted = fit_positions(state, model)
+    load_pretrained(model, fitted, where)
+    model.pretrained_positions = {
+        name: state[name].clone() for name, value in fitted.items() if value is not state[name]
+    }
     reset_head(model.mask_decoder)
     if model.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -99,7 +74,7 @@ def fit_positions(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Te
 
 def toy(*, canvas: int, classes: int, precision: Precision) -> SamSegmenter:
     """The toy's skeleton: patch 8, width 32, one windowed and one global block."""
-    encoder = image_encoder(width=32, depth=2, heads=2, whole=(1,), canvas=canvas, patch=8, window=4, out=32)
+    encoder = ImageEncoder(width=32, depth=2, heads=2, whole=(1,), canvas=canvas, patch=8, window=4, out=32)
     prompt, decoder = prompt_and_decoder(
         classes=classes, canvas=canvas, stride=8, dim=32, heads=4, mlp_dim=64
     )

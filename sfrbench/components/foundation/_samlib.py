@@ -41,4 +41,6 @@ PromptEncoder: Any = _modeling.PromptEncoder
 Sam: Any = _modeling.Sam
 TwoWayTransformer: Any = _modeling.TwoWayTransformer
 LayerNorm2d: Any = sys.modules[f"{_PACKAGE}.modeling.common"].LayerNorm2d
+MLPBlock: Any = sys.modules[f"{_PACKAGE}.modeling.common"].MLPBlock
+PatchEmbed: Any = sys.modules[f"{_PACKAGE}.modeling.image_encoder"].PatchEmbed
 build_sam_vit_b: Any = _build_sam.build_sam_vit_b

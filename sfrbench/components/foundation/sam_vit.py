@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 class SamVit(Foundation):
     """SAM ViT-B, -L or -H. On canvases other than 1024 the position tables are interpolated."""
 
+    version: ClassVar[int] = 2  # attention in pieces: other last digits
+    unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
+
     size: Literal["b", "l", "h"] = Field("b", description="ViT-B, ViT-L or ViT-H")
+    checkpointing: bool = Field(
+        False, description="blocks run twice and keep nothing between: less memory, the same numbers"
+    )
 
     @property
     def weights(self) -> str | None:
@@ -25,9 +31,12 @@ class SamVit(Foundation):
     def build(self, classes: int, weights: Path | None) -> SamSegmenter:
         """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""
         from sfrbench.components.foundation import _build, segmenter
+        from sfrbench.components.foundation._vit import ImageEncoder
 
         def skeleton() -> SamSegmenter:
             return _build.vit(self.size, canvas=self.canvas, classes=classes, precision=self.precision)
 
         path = self.required(weights)
-        return _build.pretrained(skeleton, segmenter.read_state(path), str(path))
+        model = _build.pretrained(skeleton, segmenter.read_state(path), str(path))
+        cast(ImageEncoder, model.image_encoder).checkpointing = self.checkpointing
+        return model

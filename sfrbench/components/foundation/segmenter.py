@@ -51,6 +51,10 @@ class SamSegmenter(nn.Module):
         self.classes = classes
         self.precision = precision
         self.channels_last = channels_last
+        #: The checkpoint's position tables, where this canvas needed others; for a method with other tokens.
+        self.pretrained_positions: dict[str, Tensor] = {}
+        #: Whether the canvases of a forward are the slices of one volume, as encoder and decoder then expect.
+        self.volumetric = False
 
     def encode(self, canvases: Tensor) -> Tensor:
         """Canvases (B, 1, I, I), float32, already normalised, to image embeddings (B, C, h, w).
@@ -84,8 +88,16 @@ class SamSegmenter(nn.Module):
         return result
 
     def forward(self, canvases: Tensor) -> Tensor:
-        """Canvases as ``encode`` takes them to low-resolution logits (B, K, h, w)."""
-        return self.decode(self.encode(canvases))
+        """Canvases as ``encode`` takes them to low-resolution logits (B, K, h, w).
+
+        Of a volumetric model B is the number of slices: the decoder sees them all, and the canvases too.
+        """
+        features = self.encode(canvases)
+        if not self.volumetric:
+            return self.decode(features)
+        with self._autocast(canvases):
+            logits: Tensor = self.mask_decoder(features, canvases)
+        return logits.float()
 
     def segment(self, canvases: Tensor) -> Tensor:
         """Canvases (B, 1 or 3, I, I) to logits (B, K, I, I), bilinearly upsampled; softmax over K follows."""

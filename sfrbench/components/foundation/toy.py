@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 class SamToy(Foundation):
     """Segment-anything's classes at width 32 and depth 2, "pretrained" with numbers from a fixed seed."""
+
+    version: ClassVar[int] = 2  # attention in pieces: other last digits
 
     canvas: int = Field(64, ge=64, le=256, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")

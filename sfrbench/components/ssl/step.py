@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+Made = TypeVar("Made")
+
+
+class NetworkMaker(Protocol):
+    """Makes what a method needs beside the student; every draw comes from torch's global RNG."""
+
+    @property
+    def classes(self) -> int:
+        """K, background included."""
+        ...
+
+    @property
+    def student(self) -> nn.Module:
+        """The student, to read its widths or to copy a part of it; it must not be changed."""
+        ...
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Sides of the training patches, voxels."""
+        ...
+
+    def __call__(self, *, outputs: int | None = None, inputs: int = 1) -> nn.Module:
+        """Another backbone of the same settings with ``outputs`` maps (default K) and ``inputs`` channels."""
+        ...
 
 
 @dataclass(frozen=True)
 class Step:
     """One training step, after the student's forward pass and before the backward pass.
 
-    Labelled patches come first in ``images``. There is no way from here to labels of unlabelled cases.
+    Labelled patches come first everywhere. There is no way from here to labels of unlabelled cases. What the
+    loop's own forward pass left out (see ``Ssl.plain``) has a batch size of 0 in ``logits_l``, ``logits_u``,
+    ``maps``, ``scales`` and ``features``. A method that needs more of a network than logits asks by
+    ``in_parts`` for it.
     """
 
     student: nn.Module
@@ -30,7 +58,18 @@ class Step:
     steps: int  # of the whole training
     classes: int  # K, background included
     rng: torch.Generator  # on the device, seeded for this step; the source of all noise
+    maps: tuple[torch.Tensor, ...] = ()  # the student's ``encode`` of the patches in ``logits``
+    scales: tuple[torch.Tensor, ...] = ()  # its ``decode_scales`` of these, finest first, where it has that
+    features: torch.Tensor | None = None  # and its ``decode`` of them, before dropout and head
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)  # a method's terms, for the history
+    kept: dict[str, Any] = field(default_factory=dict)  # see ``once``
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What ``make`` gives, made at the first call: a forward pass that ``outputs`` and ``loss`` share."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        made: Made = self.kept[name]
+        return made
 
     @property
     def images_l(self) -> torch.Tensor:

@@ -1,0 +1,77 @@
+"""What a semi-supervised method may ask of a backbone's network, beside logits."""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import torch
+from torch import nn
+
+from sfrbench.errors import InputError
+
+
+class SegmentationNetwork(Protocol):
+    """A 3D segmenter in its parts: encode, decode, drop, head. To the bit, with the same random state,
+
+    ``network(images) == head(drop(features(images)))`` and ``features(images) == decode(encode(images))``.
+
+    Every shipped backbone's network is one. ``images`` are (B, 1, X, Y, Z) float32 with sides that the
+    backbone's divisor divides. Maps may be bfloat16 where the backbone's precision is; logits are float32.
+    No part changes its input in place, so that one encoding can be decoded several times. The parts in
+    ``SCALES`` and ``ALONE`` are for some methods only; a user's own network may do without.
+    """
+
+    feature_channels: int
+    bottleneck_channels: int
+    scale_channels: tuple[int, ...]
+
+    @property
+    def head(self) -> nn.Module:
+        """The output convolution: (B, feature_channels, X, Y, Z) maps to logits (B, K, X, Y, Z) float32."""
+
+    @property
+    def drop(self) -> nn.Module:
+        """The dropout in front of ``head``; ``nn.Identity`` where there is none."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, feature_channels, X, Y, Z) in front of the output convolution, ``drop`` not yet applied."""
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The skips, finest first, and last the bottleneck (B, bottleneck_channels, X/16, Y/16, Z/16).
+
+        Dropout at the bottleneck, where there is any, is applied.
+        """
+
+    def decode(self, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """What ``encode`` gives, perturbed or not, to ``features``: the first of ``decode_scales``."""
+
+    def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """The maps of all decoder levels, finest first: (B, ``scale_channels[s]``, X/2^s, Y/2^s, Z/2^s)."""
+
+    def strip_encoder(self) -> None:
+        """Deletes what ``encode`` alone needs, in place: a further decoder of a method needs no more."""
+
+    def __call__(self, images: torch.Tensor, /) -> torch.Tensor:
+        """Logits (B, K, X, Y, Z) float32."""
+
+
+PARTS = ("feature_channels", "bottleneck_channels", "head", "drop", "features", "encode", "decode")
+SCALES = ("scale_channels", "decode_scales")
+ALONE = ("strip_encoder",)
+
+
+def lacking(network: nn.Module, parts: tuple[str, ...] = PARTS) -> list[str]:
+    """Which of these a network does not have."""
+    return [name for name in parts if not hasattr(network, name)]
+
+
+def in_parts(network: nn.Module, more: tuple[str, ...] = ()) -> SegmentationNetwork:
+    """The same network, known to have its parts, and ``more``. Raises ``InputError`` naming what it lacks."""
+    missing = lacking(network, PARTS + more)
+    if missing:
+        raise InputError(
+            f"this semi-supervised method needs {', '.join(missing)} of {type(network).__name__}",
+            where="backbone",
+            hint="choose a shipped backbone, or add what SegmentationNetwork asks for to your own",
+        )
+    return cast(SegmentationNetwork, network)

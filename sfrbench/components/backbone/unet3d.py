@@ -1,0 +1,51 @@
+"""3D U-Net: the backbone of the brain-tumour experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from sfrbench.components.backbone._sizes import single_voxel
+from sfrbench.components.base import Backbone, Component
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class UNet3d(Backbone):
+    """3D U-Net with instance norm (no affine) and concatenated skips: 5,884,050 parameters, K = 2."""
+
+    filters: int = Field(16, ge=2, le=64, description="channels of the finest level; doubled at each level")
+    dropout: Share = Field(0.3, description="dropout of values, after the bottleneck and before the head")
+    level_dropout: tuple[Share, Share, Share, Share] = Field(
+        (0.0, 0.0, 0.0, 0.0), description="dropout of channels after each decoder level, coarsest first"
+    )
+    deep_supervision: bool = Field(
+        False, description="heads at the coarser levels, for methods that ask for logits at all scales"
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of forward passes")
+
+    def build(self, classes: int, inputs: int = 1) -> nn.Module:
+        """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; Kaiming initialisation."""
+        from sfrbench.components.backbone._unet3d import UNet3dModule
+
+        return UNet3dModule(
+            classes,
+            self.filters,
+            self.dropout,
+            self.level_dropout,
+            self.deep_supervision,
+            self.precision == "bf16",
+            inputs,
+        )
+
+    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
+        """Also refuses a patch whose bottleneck is a single voxel."""
+        found = super().conflicts(cell)
+        if single_voxel(cell):
+            found.append(f"its instance norm needs a patch larger than {[self.divisor] * 3} voxels")
+        return found

@@ -1,0 +1,70 @@
+"""What every component is: a frozen group of fields with a version, and the fields of an optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+KINDS = ("dataset", "stitch", "foundation", "finetune", "backbone", "ssl", "selector", "protocol")
+
+
+class Settings(BaseModel):
+    """A frozen group of fields; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Component(Settings):
+    """Settings plus behaviour. ``version`` is raised when the behaviour changes."""
+
+    version: ClassVar[int] = 1
+    #: Fields added later, each with the value that means the old behaviour; left out of keys at that value.
+    later_fields: ClassVar[Mapping[str, Any]] = {}
+    #: Fields that cannot change a result, such as the time between checkpoints; never part of a key.
+    unkeyed_fields: ClassVar[frozenset[str]] = frozenset()
+
+    def key_settings(self) -> dict[str, Any]:
+        """What a node's key holds of this component: class, version and every field (JSON types)."""
+        cls = type(self)
+        fields = self.model_dump(mode="json", exclude=set(cls.unkeyed_fields))
+        for name, old in cls.later_fields.items():
+            if fields.get(name) == old:
+                del fields[name]
+        return {"class": f"{cls.__module__}:{cls.__qualname__}", "version": cls.version, **fields}
+
+    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
+        """Why this component cannot work with the others of a cell (kind -> component); empty: it can."""
+        return []
+
+
+class Optim(Settings):
+    """Optimiser and learning-rate schedule, shared by fine-tuning and re-training."""
+
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(0.01, gt=0, le=1, description="initial learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD only")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam and AdamW only")
+    weight_decay: float = Field(1e-4, ge=0, le=1)
+    schedule: Literal["constant", "step", "poly", "cosine"] = "step"
+    step_every: int = Field(2500, ge=1, description="'step': steps between decays")
+    gamma: float = Field(0.1, gt=0, le=1, description="'step': factor of each decay")
+    power: float = Field(0.9, gt=0, description="'poly': exponent of (1 - t/T)")
+    warmup: int = Field(0, ge=0, description="linear warm-up, in steps")
+    clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
+
+    def lr_at(self, step: int, total: int) -> float:
+        """Learning rate of step ``step`` (0-based) of ``total``."""
+        import math
+
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        if self.schedule == "step":
+            return float(self.lr * self.gamma ** (step // self.step_every))
+        done = (step - self.warmup) / max(total - self.warmup, 1)
+        if self.schedule == "poly":
+            return float(self.lr * (1 - done) ** self.power)
+        if self.schedule == "cosine":
+            return self.lr * 0.5 * (1 + math.cos(math.pi * done))
+        return self.lr

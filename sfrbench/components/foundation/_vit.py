@@ -1,0 +1,257 @@
+"""SAM's ViT image encoder with attention that never holds a whole attention map.
+
+The parameters and their names are those of segment-anything's ``ImageEncoderViT``; so are the outputs. What
+differs is how they are computed: the map of a global block at 1024 pixels has 4096 x 4096 entries for each
+head, and segment-anything keeps several copies of it for the backward pass. Here it is made in pieces, and
+made again on the way back. Windows are cut after the projection to q, k and v instead of before it, so that
+the zeros which fill up the windows at the border are projected once, not by the hundred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from sfrbench.components.foundation import _samlib
+
+#: Entries of the attention map that are worked on at once.
+PIECE = 2**22
+
+
+class ImageEncoder(nn.Module):
+    """(B, 3, I, I) to embeddings (B, out, I / patch, I / patch), like segment-anything's ImageEncoderViT.
+
+    ``whole`` are the indices of the blocks that attend globally; the others attend in windows of ``window``
+    tokens. ``checkpointing``: blocks keep nothing for the backward pass but their input, and run twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        depth: int,
+        heads: int,
+        whole: Sequence[int],
+        canvas: int,
+        patch: int,
+        window: int,
+        out: int,
+    ) -> None:
+        super().__init__()
+        grid = canvas // patch
+        self.checkpointing = False
+        self.patch_embed = _samlib.PatchEmbed((patch, patch), (patch, patch), in_chans=3, embed_dim=width)
+        self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, width))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, 0 if index in whole else window, grid) for index in range(depth)
+        )
+        self.neck = nn.Sequential(
+            nn.Conv2d(width, out, 1, bias=False),
+            _samlib.LayerNorm2d(out),
+            nn.Conv2d(out, out, 3, padding=1, bias=False),
+            _samlib.LayerNorm2d(out),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens: Tensor = self.patch_embed(images) + self.pos_embed
+        for block in self.blocks:
+            tokens = self.run(block, tokens)
+        embedding: Tensor = self.neck(tokens.permute(0, 3, 1, 2))
+        return embedding
+
+    def run(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        """One block, by way of a checkpoint where that is asked for and there is a backward pass."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(block, tokens, use_reentrant=False))
+        return cast(Tensor, block(tokens))
+
+
+class Block(nn.Module):
+    """A transformer block on tokens (B, h, w, dim); ``window_size`` 0 means global attention."""
+
+    def __init__(self, dim: int, heads: int, window: int, grid: int) -> None:
+        super().__init__()
+        self.window_size = window
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, heads, window, grid)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = _samlib.MLPBlock(embedding_dim=dim, mlp_dim=4 * dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.attn(as_products_want(self.norm1(tokens)))
+        mixed: Tensor = tokens + self.mlp(as_products_want(self.norm2(tokens)))
+        return mixed
+
+
+def as_products_want(tokens: Tensor) -> Tensor:
+    """Tokens in the dtype of autocast, cast once instead of by every layer that reads them."""
+    device = tokens.device.type
+    if knows_autocast(device) and torch.is_autocast_enabled(device):
+        return tokens.to(torch.get_autocast_dtype(device))
+    return tokens
+
+
+def knows_autocast(device: str) -> bool:
+    """False for "meta", where shapes and parameters are counted."""
+    return bool(torch.amp.is_autocast_available(device))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with decomposed relative positions, over all tokens or in windows.
+
+    Tokens (B, h, w, dim) in and out. Windows at the border are filled up with zero tokens, which take part as
+    keys and values, as in segment-anything.
+    """
+
+    def __init__(self, dim: int, heads: int, window: int, grid: int) -> None:
+        super().__init__()
+        self.num_heads = heads
+        self.window_size = window
+        self.qkv: Any = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        side = window or grid
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, dim // heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, dim // heads))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        _, h, w, dim = tokens.shape
+        qkv = self.qkv(tokens)
+        side = self.window_size
+        if side:
+            qkv = to_windows(qkv, side, self.qkv(tokens.new_zeros(dim)))
+        n, rows, columns = qkv.shape[:3]
+        q, k, v = qkv.reshape(n, rows * columns, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2)
+        grid = q.reshape(-1, rows, columns, q.shape[-1])
+        on_rows = torch.einsum("nhwc,hkc->nhwk", grid, relative(self.rel_pos_h, rows)).flatten(1, 2)
+        on_columns = torch.einsum("nhwc,wkc->nhwk", grid, relative(self.rel_pos_w, columns)).flatten(1, 2)
+        mixed = attend(q, k, v, on_rows, on_columns)
+        mixed = mixed.view(n, self.num_heads, rows, columns, -1).permute(0, 2, 3, 1, 4).flatten(3)
+        if side:
+            mixed = from_windows(mixed, side, h, w)
+        result: Tensor = self.proj(mixed.contiguous())
+        return result
+
+
+def relative(table: Tensor, side: int) -> Tensor:
+    """(2 * side - 1, C) table of relative positions to (side, side, C): query position, key position."""
+    place = torch.arange(side, device=table.device)
+    return table[place[:, None] - place[None, :] + side - 1]
+
+
+def to_windows(tokens: Tensor, side: int, fill: Tensor) -> Tensor:
+    """(B, h, w, C) to windows (B * n, side, side, C), row by row; ``fill`` (C,) beyond the border."""
+    b, h, w, c = tokens.shape
+    below, right = -h % side, -w % side
+    if right:
+        tokens = torch.cat([tokens, fill.to(tokens.dtype).expand(b, h, right, c)], 2)
+    if below:
+        tokens = torch.cat([tokens, fill.to(tokens.dtype).expand(b, below, w + right, c)], 1)
+    cut = tokens.reshape(b, (h + below) // side, side, (w + right) // side, side, c)
+    return cut.transpose(2, 3).reshape(-1, side, side, c)
+
+
+def from_windows(windows: Tensor, side: int, h: int, w: int) -> Tensor:
+    """The inverse of ``to_windows``, without what lies beyond the border."""
+    rows, columns = -(-h // side), -(-w // side)
+    cut = windows.view(-1, rows, columns, side, side, windows.shape[-1]).transpose(2, 3)
+    return cut.reshape(-1, rows * side, columns * side, windows.shape[-1])[:, :h, :w]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor, on_columns: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(C) + bias) v, for (N, T, C) each, T tokens that form a grid of h x w.
+
+    ``on_rows`` (N, T, h) and ``on_columns`` (N, T, w): the bias of a query towards a key is the sum of that
+    for the key's row and that for its column. In the dtype of ``q``. On a GPU torch's fused kernel does it,
+    elsewhere ``InPieces``.
+    """
+    device = q.device.type
+    with torch.autocast(device, enabled=False) if knows_autocast(device) else nullcontext():
+        q, on_rows, on_columns = q * q.shape[-1] ** -0.5, on_rows.to(q.dtype), on_columns.to(q.dtype)
+        if q.is_cuda:
+            return by_fused_kernel(*joined(q, k, on_rows, on_columns), v)
+        if q.dtype.itemsize < 4:  # products are cheap, passes over the map are not
+            return cast(Tensor, InPieces.apply(*joined(q, k, on_rows, on_columns), v, None, None))  # type: ignore[no-untyped-call]
+        return cast(Tensor, InPieces.apply(q, k, v, on_rows, on_columns))  # type: ignore[no-untyped-call]
+
+
+def joined(q: Tensor, k: Tensor, on_rows: Tensor, on_columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Wider queries and keys whose product holds the bias, so that nothing has to be added to it.
+
+    [q, on_rows, on_columns] against [k, the key's row as one-hot, its column as one-hot], and zeros up to a
+    multiple of 32, which suits the kernels.
+    """
+    h, w = on_rows.shape[-1], on_columns.shape[-1]
+    rows = torch.eye(h, dtype=k.dtype, device=k.device).repeat_interleave(w, 0)
+    columns = torch.eye(w, dtype=k.dtype, device=k.device).repeat(h, 1)
+    zeros = q.new_zeros((), dtype=q.dtype).expand(*q.shape[:2], -(q.shape[-1] + h + w) % 32)
+    ones = torch.cat([rows, columns], 1).expand(len(k), -1, -1)
+    return torch.cat([q, on_rows, on_columns, zeros], -1), torch.cat([k, ones, zeros], -1)
+
+
+def by_fused_kernel(queries: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+    """softmax(queries keys^T) v by torch's fused kernels, which want v as wide as the queries."""
+    values = F.pad(v, (0, queries.shape[-1] - v.shape[-1]))
+    mixed = F.scaled_dot_product_attention(queries[None], keys[None], values[None], scale=1.0)
+    return mixed[0, ..., : v.shape[-1]]
+
+
+class InPieces(torch.autograd.Function):
+    """softmax(q k^T + bias) v over a few rows of the attention map at a time.
+
+    The backward pass makes each piece again. The bias is that of ``attend``, or none.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor | None, on_columns: Tensor | None
+    ) -> Tensor:
+        mixed = torch.empty_like(v)
+        for n, t in pieces(q.shape[0], q.shape[1]):
+            torch.bmm(weights(q, k, on_rows, on_columns, n, t), v[n], out=mixed[n, t])
+        ctx.save_for_backward(q, k, v, on_rows, on_columns, mixed)
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        q, k, v, on_rows, on_columns, mixed = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        biased = on_rows is not None
+        d_rows, d_columns = (torch.empty_like(part) if biased else None for part in (on_rows, on_columns))
+        for n, t in pieces(q.shape[0], q.shape[1]):
+            p, g = weights(q, k, on_rows, on_columns, n, t), grad[n, t]
+            dv[n].baddbmm_(p.transpose(1, 2), g)
+            ds = torch.bmm(g, v[n].transpose(1, 2))
+            ds.sub_((g * mixed[n, t]).sum(-1, keepdim=True)).mul_(p)
+            torch.bmm(ds, k[n], out=dq[n, t])
+            dk[n].baddbmm_(ds.transpose(1, 2), q[n, t])
+            if d_rows is not None and d_columns is not None:
+                at = ds.view(*ds.shape[:2], d_rows.shape[-1], d_columns.shape[-1])
+                d_rows[n, t], d_columns[n, t] = at.sum(-1), at.sum(-2)
+        return dq, dk, dv, d_rows, d_columns
+
+
+def weights(
+    q: Tensor, k: Tensor, on_rows: Tensor | None, on_columns: Tensor | None, n: slice, t: slice
+) -> Tensor:
+    """Rows ``t`` of the attention maps ``n``: (n, t, T), each row with the sum 1."""
+    scores = torch.bmm(q[n, t], k[n].transpose(1, 2))
+    if on_rows is not None and on_columns is not None:
+        at = scores.view(*scores.shape[:2], on_rows.shape[-1], on_columns.shape[-1])
+        at.add_(on_rows[n, t].unsqueeze(-1)).add_(on_columns[n, t].unsqueeze(-2))
+    return scores.softmax(-1)
+
+
+def pieces(maps: int, tokens: int) -> list[tuple[slice, slice]]:
+    """Parts of ``maps`` attention maps of ``tokens`` x ``tokens``, of about ``PIECE`` entries each."""
+    if tokens * tokens > PIECE:
+        step = max(PIECE // tokens, 1)
+        return [(slice(n, n + 1), slice(t, t + step)) for n in range(maps) for t in range(0, tokens, step)]
+    step = max(PIECE // (tokens * tokens), 1)
+    return [(slice(n, n + step), slice(None)) for n in range(0, maps, step)]

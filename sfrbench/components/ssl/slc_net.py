@@ -1,0 +1,68 @@
+"""SLC-Net (Liu, Desrosiers, Zhou, MICCAI 2022): a second network sees the image and the first one's map."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from sfrbench.components.ssl.consistency import NoisyConsistency
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from sfrbench.components.ssl.step import NetworkMaker, Step
+
+
+class SlcNet(NoisyConsistency):
+    """Two networks exchange hard labels; the second sees image + noise and softmax(z_1) as its channels.
+
+    L_method = lambda_cons * ramp(t) * [CE(z_1, argmax z_2) + mean e^{-U} CE(z_2, argmax z_1)] on unlabelled
+    patches, U the entropy (natural logarithm) of the mean of ``passes`` noisy passes of the first network.
+    Gradients of the second network's losses pass its input into the first. L_sup, and with SFR L_pl, are
+    summed over both. The first is the student, the one that is deployed. Source: igip-liu/SLC-Net,
+    ``train_CLB.py``.
+
+    The source is 2D, for ACDC, with batches of 12 and 12 slices. Ours: the same in 3D with the batch of the
+    other methods. Left out: Dice on a grid of 4 x 4 blocks, which the script has off by default.
+    """
+
+    noise_clamp: float = Field(0.05, ge=0, description="largest absolute value of the noise")
+    passes: int = Field(8, ge=2, multiple_of=2, description="passes that the uncertainty is taken from")
+
+    def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
+        return {"second": make(inputs=1 + make.classes)}
+
+    def outputs(self, step: Step) -> list[torch.Tensor]:
+        return [step.logits, self._second(step)]
+
+    def loss(self, step: Step) -> torch.Tensor:
+        import math
+
+        import torch
+        from torch.nn import functional
+
+        from sfrbench.components.ssl._ambiguity import entropy, mean_probabilities
+
+        one, two = step.logits_u, self._second(step)[len(step.logits_l) :]
+        with torch.no_grad():
+            mean = mean_probabilities(
+                step.student, step.images_u, self.passes, lambda images: self.noisy(images, step.rng)
+            )
+            trust = (-entropy(mean) * math.log(step.classes)).exp()
+        first = functional.cross_entropy(one, two.argmax(1))
+        second = (trust * functional.cross_entropy(two, one.argmax(1), reduction="none")).mean()
+        step.values.update(first=first, second=second, trust=trust.mean())
+        return self.weight(step) * (first + second)
+
+    def _second(self, step: Step) -> torch.Tensor:
+        """The second network's logits of all patches, computed once in a step."""
+        import torch
+
+        def run() -> torch.Tensor:
+            noisy = self.noisy(step.images, step.rng)
+            logits: torch.Tensor = step.networks["second"](torch.cat([noisy, step.logits.softmax(1)], 1))
+            return logits
+
+        return step.once("second", run)

@@ -1,0 +1,41 @@
+"""One cube size for every dataset: the paper's simplified strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from sfrbench.components.base import Component, Dataset, Foundation
+from sfrbench.components.stitch.grid import GridStitch
+
+
+class UniformStitch(GridStitch):
+    """Volumes of any size cut into cubes, and the slices of a cube stitched on one canvas (Table VI).
+
+    Cubes of 96 give 10 x 10 cells on 1024 pixels. What is not as deep as a cube is interpolated along z,
+    which is the dataset's part: ``dataset.min_depth``. The geometry is that of 'grid'; what this adds is that
+    a specification which would do something else is refused.
+    """
+
+    side: int = Field(96, ge=16, le=256, description="voxels along each side of the cube")
+
+    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
+        found = super().conflicts(cell)
+        dataset, foundation = cell.get("dataset"), cell.get("foundation")
+        if not isinstance(dataset, Dataset):
+            return found
+        cube = (self.side,) * 3
+        if tuple(dataset.patch) != cube:
+            found.append(
+                f"{list(dataset.patch)} is no cube of {self.side}: set dataset.patch to {list(cube)}"
+            )
+        elif not found and isinstance(foundation, Foundation):
+            cells, side = self.geometry(cube[:2], foundation.canvas).cells, foundation.canvas
+            if cells < self.side:
+                found.append(
+                    f"{self.side} slices need more than the {cells} cells of a canvas of {side} pixels"
+                )
+        if (dataset.min_depth or 0) < self.side:
+            found.append(f"shallower volumes must be interpolated: set dataset.min_depth to {self.side}")
+        return found
