@@ -13,6 +13,7 @@ from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl
 from sfrbench.errors import InputError
 from sfrbench.graph import Graph, Link, Node, Point
 from sfrbench.resolve import Resolved, Resolver, digest
+from sfrbench.search_space import Space, check_space
 from sfrbench.spec import Arm, Layer, Spec
 
 
@@ -55,6 +56,7 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     nodes: dict[Link, Node] = field(default_factory=dict)
     excluded: list[Excluded] = field(default_factory=list)
+    space: Space = field(default_factory=dict)  # of the search, where there is one
 
     @property
     def naive_nodes(self) -> int:
@@ -81,8 +83,11 @@ def _titled(arm: str, axes: Mapping[str, Any]) -> str:
     return arm + "".join(f" {path}={value}" for path, value in axes.items())
 
 
-def build_plan(spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], str]) -> Plan:
-    """Expand and merge. ``fingerprint`` gives the content hash of a dataset on this machine.
+def build_plan(
+    spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], str], *, whole: bool = True
+) -> Plan:
+    """Expand and merge. ``fingerprint`` gives the content hash of a dataset on this machine. Not ``whole``:
+    a part of a specification that has been checked before, so fields that only other parts use are no fault.
 
     Raises ``InputError`` with every unknown name, bound and impossible combination at once.
     """
@@ -111,8 +116,13 @@ def build_plan(spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], s
                 plan.cells.append(
                     Cell(name, arm.name, arm.label, values, seed, nodes, cell.components, cell.score)
                 )
+    if spec.search is not None:
+        plan.space = check_space(
+            spec.search, resolver, lambda arm, layer: _ArmResolver(resolver, arm, [[layer]]).cell((0,))
+        )
     _check_sets(spec, resolver)
-    resolver.check_unused()
+    if whole:
+        resolver.check_unused()
     problems = dict.fromkeys([*spec.problems, *resolver.problems])
     if problems:
         raise InputError.of(list(problems))

@@ -17,6 +17,7 @@ from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
 from sfrbench.report.published import size_of
 from sfrbench.report.rounds import collect
 from sfrbench.run import Experiment
+from sfrbench.search_optuna import read_study
 from sfrbench.store import Artefact
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_cases
 
@@ -24,19 +25,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sfrbench.report.montage import MontageCase
+    from sfrbench.search_view import Study
 
 __all__ = ["load_frame", "write_report"]
 
 
-def write_report(experiment: Experiment, out: Path) -> Path:
-    """Write tables, figures, page and provenance into ``out``; returns the page."""
+def write_report(experiment: Experiment, out: Path, storage: str | None = None) -> Path:
+    """Write tables, figures, page and provenance into ``out``; returns the page. ``storage`` is the database
+    of studies, where it is not the workspace's."""
     from sfrbench.report.build import build_report
 
     frame = load_frame(experiment)
-    return build_report(frame, _info(experiment), out)[0]
+    return build_report(frame, _info(experiment, read_study(experiment, storage)), out)[0]
 
 
-def _info(experiment: Experiment) -> ReportInfo:
+def _info(experiment: Experiment, study: Study | None) -> ReportInfo:
     plan = experiment.plan
     spec = plan.spec
     journal = {(entry["stage"], entry["key"]): entry for entry in experiment.journal().get("nodes", [])}
@@ -69,6 +72,8 @@ def _info(experiment: Experiment) -> ReportInfo:
         montage=_montage(experiment),
         environment=environment(),
         provenance=_provenance(experiment),
+        searched=spec.search is not None,
+        study=study,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from sfrbench.errors import InputError
-from sfrbench.report import curves, html, kde, montage, pairs, parameters, rounds, sections, tables
+from sfrbench.report import curves, html, kde, montage, pairs, parameters, rounds, sections, study, tables
 from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
 from sfrbench.report.style import safe_name
@@ -45,6 +45,11 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
             made += tables.write(table, out / "tables")
         made += [path for figure in part.figures for path in figure.files]
         shown |= behind
+    if info.searched:
+        part = study.study_part(info, names.new, out / "figures")
+        parts.append(part)
+        made += [path for table in part.tables for path in tables.write(table, out / "tables")]
+        made += [path for figure in part.figures for path in figure.files]
     provenance = out / "provenance.json"
     provenance.write_text(_provenance(info, shown), encoding="utf-8")
     page = out / "index.html"
@@ -132,6 +137,7 @@ def _provenance(info: ReportInfo, shown: Mapping[str, Sequence[Traced]]) -> str:
         "profile": info.profile,
         "protocol": {"name": info.protocol, **info.protocol_fields},
         **info.provenance,
+        "study": study.provenance(info),
         "shown": behind,
     }
     return json.dumps(whole, indent=1, default=str, ensure_ascii=False) + "\n"

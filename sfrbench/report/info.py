@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sfrbench.report.published import Size
     from sfrbench.report.rounds import Round
     from sfrbench.report.tables import Table
+    from sfrbench.search_view import Study
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class ReportInfo:
     montage: Callable[[str, str, str], MontageCase | None] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    searched: bool = False  # the specification has a search; its study, where there is one yet
+    study: Study | None = None
 
     def left_out(self, arm: str, axes: Mapping[str, Any] | None = None) -> str:
         """Why an arm is left out on purpose, at points with these values of axes; empty where it is not."""

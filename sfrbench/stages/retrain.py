@@ -23,7 +23,7 @@ from sfrbench.components.ssl.step import Step
 from sfrbench.inference import backbone_forward, slide
 from sfrbench.losses import ema_alpha, segmentation_loss
 from sfrbench.sampling import mix
-from sfrbench.stages.context import StageContext, seed_for
+from sfrbench.stages.context import Pruned, StageContext, seed_for
 from sfrbench.stages.retrain_data import Batch, Data, labeller
 from sfrbench.stages.selection import Selection
 from sfrbench.store import Artefact
@@ -39,7 +39,8 @@ def run(ctx: StageContext) -> None:
     validation cases ``best.safetensors`` and ``best.json``. ``networks.safetensors`` holds the method's own
     networks, where it has any, for a round of SFR+ that goes on from here. Such a round has the inputs
     ``before`` (the retrain artefact) and ``select``, and ``settings["first_iteration"]``. Opens labels of
-    labelled cases, and those of validation cases for validation only.
+    labelled cases, and those of validation cases for validation only. Raises ``Pruned`` where ``ctx.watch``
+    says so after a validation.
     """
     volumes = Volumes(ctx.inputs["prepare"])
     split = split_cases(volumes.train, volumes.test, **ctx.settings["split"])
@@ -56,7 +57,10 @@ def run(ctx: StageContext) -> None:
             update_teacher(models.teacher, models.student, ema_alpha(first + step, ssl.ema))
         done = step + 1
         if validate is not None and (done % ssl.val_every == 0 or done == ssl.steps):
-            best.offer(done, validate(), models.student)
+            dice = validate()
+            best.offer(done, dice, models.student)
+            if ctx.watch(done, dice):
+                raise Pruned(f"validation Dice {dice:.4f} at step {done}")
 
     train(
         ctx,
