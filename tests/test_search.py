@@ -224,7 +224,7 @@ def test_the_shipped_search_runs_and_is_tracked(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     output = sfrbench("search", "search_tau_lambda", "--profile", "smoke", "--trials", "2")
     assert "2 complete" in output
-    assert "nodes shared: 4 of 14" in output  # data, fine-tuning, pseudo-labels and their score
+    assert "nodes shared: 4 of 34" in output  # data, fine-tuning, pseudo-labels and their score
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("search_tau_lambda [smoke]")
     assert experiment is not None
@@ -233,7 +233,7 @@ def test_the_shipped_search_runs_and_is_tracked(tmp_path: Path, monkeypatch: pyt
     trials = [run for run in runs if run.data.tags["sfrbench.role"] == "trial"]
     assert sorted(run.data.tags["sfrbench.trial"] for run in trials) == ["0", "1"]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
-    assert all({"ssl.lambda_cons", "ssl.w_pl"} <= run.data.params.keys() for run in trials)
+    assert all({"ssl.lambda_cons", "selector.tau"} <= run.data.params.keys() for run in trials)
     assert parent.data.metrics["best/dice"] == max(run.data.metrics["val/dice"] for run in trials)
     provenance = json.loads(Path("runs/reports/search_tau_lambda/smoke/provenance.json").read_text())
     assert len(provenance["study"]["trials"]) == 2

@@ -59,7 +59,7 @@ def run(ctx: StageContext) -> None:
         if validate is not None and (done % ssl.val_every == 0 or done == ssl.steps):
             dice = validate()
             best.offer(done, dice, models.student)
-            if ctx.watch(done, dice):
+            if ctx.watch(first + done, dice):
                 raise Pruned(f"validation Dice {dice:.4f} at step {done}")
 
     train(
