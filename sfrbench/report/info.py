@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from sfrbench.report.curves import Figure
     from sfrbench.report.montage import MontageCase
     from sfrbench.report.published import Size
-    from sfrbench.report.rounds import Round
     from sfrbench.report.tables import Table
     from sfrbench.search_view import Study
 
@@ -54,6 +53,21 @@ class Counted:
     why_predicts: str = ""
     size: Size | None = None
     nodes: Sequence[str] = ()  # stage/key of what is counted
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of SFR+ in one cell: confidence C of every unlabelled case, and the cases above the threshold."""
+
+    arm: str
+    axes: Mapping[str, Any]
+    seed: int
+    cell: str
+    number: int
+    threshold: float
+    confidence: Mapping[str, float]
+    confident: frozenset[str]
+    select: str  # the key of the select node
 
 
 @dataclass(frozen=True)

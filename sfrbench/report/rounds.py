@@ -12,7 +12,7 @@ import pandas as pd
 
 from sfrbench.components.base import Selector
 from sfrbench.report import captions
-from sfrbench.report.info import ReportInfo
+from sfrbench.report.info import ReportInfo, Round
 from sfrbench.report.style import DASH, axis_text, number
 from sfrbench.report.tables import Entry, Table
 from sfrbench.run import Experiment
@@ -33,21 +33,6 @@ _CAPTION = (
     "and least to greatest. Dice: mean over cases and classes against the truth, which evaluation alone "
     "opens. Spearman: rank correlation of C and Dice over cases."
 )
-
-
-@dataclass(frozen=True)
-class Round:
-    """One round of one cell: confidence C of every unlabelled case, and the cases above the threshold."""
-
-    arm: str
-    axes: Mapping[str, Any]
-    seed: int
-    cell: str
-    number: int
-    threshold: float
-    confidence: Mapping[str, float]
-    confident: frozenset[str]
-    select: str  # the key of the select node
 
 
 @dataclass(frozen=True)
