@@ -57,7 +57,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Round:
-    """One round of SFR+ in one cell: confidence C of every unlabelled case, and the cases above the threshold."""
+    """One round of SFR+ in one cell: C of every unlabelled case, and the cases above the threshold."""
 
     arm: str
     axes: Mapping[str, Any]
