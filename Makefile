@@ -35,8 +35,8 @@ demo: $(READY) ## a small complete experiment with a pretrained SAM, in minutes 
 	$(BIN)/sfrbench run quickstart --profile cpu --workspace $(WORKSPACE)
 	@echo "Open $(abspath $(REPORT))"
 
-test: $(READY) ## the tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(READY) ## the tests, a process on each core
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(READY) ## style, format and types
 	$(BIN)/ruff check .

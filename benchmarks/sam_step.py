@@ -22,24 +22,26 @@ from pathlib import Path
 from typing import Any
 
 VARIANTS = ("plain fp32", "ours fp32", "ours bf16", "ours bf16 checkpointing")
+#: decoder_only: a step that encodes its canvas, and one from the second epoch on, which reads the embedding.
+DECODER = ("decoder_only encoding", "decoder_only stored")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--canvas", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--variant", choices=VARIANTS)
+    parser.add_argument("--variant", choices=(*VARIANTS, *DECODER))
     options = parser.parse_args()
     if options.variant:
         print(json.dumps(measure(options.variant, options.canvas, options.repeats)))
         return
     results: dict[str, dict[str, float]] = {}
-    for variant in VARIANTS:
+    for variant in (*VARIANTS, *DECODER):
         command = [sys.executable, __file__, "--variant", variant]
         command += ["--canvas", str(options.canvas), "--repeats", str(options.repeats)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         results[variant] = found = json.loads(done.stdout.splitlines()[-1])
-        base = results[VARIANTS[0]]
+        base = results[(DECODER if variant in DECODER else VARIANTS)[0]]
         print(
             f"{variant:26s} {found['seconds']:7.2f} s ({base['seconds'] / found['seconds']:.2f} x)   "
             f"{found['megabytes']:7.0f} MB ({found['megabytes'] / base['megabytes']:.0%})   "
@@ -54,7 +56,8 @@ def measure(variant: str, canvas: int, repeats: int) -> dict[str, float]:
 
     from sfrbench.stages.finetune import step_loss
 
-    step, tuned, model = (plain_step if variant.startswith("plain") else our_step)(variant, canvas)
+    make = {"plain": plain_step, "ours": our_step, "decoder_only": decoder_step}[variant.split()[0]]
+    step, tuned, model = make(variant, canvas)
     draw = torch.Generator().manual_seed(1)
     image = torch.randn(1, 1, canvas, canvas, generator=draw)
     target = torch.randint(0, 2, (1, canvas // 8, canvas // 8), generator=draw)
@@ -90,8 +93,36 @@ def our_step(variant: str, canvas: int) -> tuple[Any, Any, Any]:
     model = _build.vit("b", canvas=canvas, classes=2, precision="bf16" if "bf16" in variant else "fp32")
     fill(model)
     tuned.attach(model)
-    model.image_encoder.checkpointing = "checkpointing" in variant
+    encoder: Any = model.image_encoder
+    encoder.checkpointing = "checkpointing" in variant
     return model.train(), tuned, model
+
+
+def decoder_step(variant: str, canvas: int) -> tuple[Any, Any, Any]:
+    """decoder_only in fp32, with its encoder in the loop or with an embedding from an earlier step."""
+    import tempfile
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from sfrbench.catalog import Catalog
+    from sfrbench.components.foundation import _build
+
+    tuned: Any = Catalog.read().card("finetune", "decoder_only").component({})
+    model = _build.vit("b", canvas=canvas, classes=2, precision="fp32")
+    fill(model)
+    tuned.attach(model)
+    path = Path(tempfile.mkdtemp()) / "view.safetensors"
+
+    def step(image: torch.Tensor) -> torch.Tensor:
+        if variant.endswith("stored") and path.is_file():
+            return model.decode(load_file(path)["embedding"])
+        with torch.no_grad():
+            embedding = model.encode(image)
+        save_file({"embedding": embedding.contiguous()}, path)
+        return model.decode(embedding)
+
+    return step, tuned, model.train()
 
 
 def fill(model: Any) -> None:

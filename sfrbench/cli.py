@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfrbench import __version__, cli_machine
+from sfrbench import __version__, cli_machine, cli_search
+from sfrbench.cli_common import (
+    FAILED,
+    INTERRUPTED,
+    STORAGE,
+    TRACKING,
+    WRONG,
+    common,
+    fail,
+    interrupt,
+    open_spec,
+    print_missing,
+)
 
 if TYPE_CHECKING:
-    from sfrbench.errors import SfrbenchError
-    from sfrbench.machine import Machine
     from sfrbench.run import Experiment
-
-FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
 
 class _Commands(click.Group):
@@ -30,51 +38,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SfrbenchError as error:
-            _fail(error)
+            fail(error)
         except BrokenPipeError:  # the reader of a pipe went away
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FAILED)
-
-
-def _fail(error: SfrbenchError) -> NoReturn:
-    from sfrbench.errors import NotReadyError
-
-    if isinstance(error, NotReadyError):
-        click.echo("not ready here:", err=True)
-    for problem in error.problems:
-        click.echo(str(problem), err=True)
-    sys.exit(WRONG)
-
-
-def _common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that reads a specification."""
-    options = [
-        click.option("--profile", default="paper", show_default=True, help="paper, cpu or smoke"),
-        click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
-        click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="override one choice"),
-        cli_machine.data_option,
-        click.option(
-            "--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards"
-        ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:n]"),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-def _open(spec: str, options: dict[str, Any]) -> Experiment:
-    from sfrbench.run import open_experiment
-
-    return open_experiment(
-        spec, options["profile"], _machine(options), sets=options["sets"], registry=options["registry"]
-    )
-
-
-def _machine(options: dict[str, Any]) -> Machine:
-    from sfrbench.machine import Machine
-
-    return Machine(options["workspace"], options["data"], options.get("device", "auto"))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,13 +55,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("spec")
-@_common
+@common
 @click.option("--executor", type=click.Choice(["inline"]), default="inline", show_default=True)
-@click.option(
-    "--tracking-uri",
-    default=None,
-    help="MLflow tracking store; default: SQLite in the workspace; 'none': off",
-)
+@click.option("--tracking-uri", default=None, help=TRACKING)
 @click.option("--dry-run", is_flag=True, help="say what would run, and stop")
 def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **options: Any) -> None:
     """Run what is missing of SPEC (a path or a shipped name), then write its report.
@@ -106,12 +69,12 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     from sfrbench.report.assemble import write_report
     from sfrbench.run import execute, summary
 
-    experiment = _open(spec, options)
+    experiment = open_spec(spec, options)
     if dry_run:
         _print_plan(summary(experiment), experiment)
         return
     _print_warnings(experiment.plan.no_ops())
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         with console.listener(experiment.plan) as listener:
             outcomes = execute(experiment, listener, tracking_uri)
@@ -119,7 +82,7 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
         try:
             page = write_report(experiment, experiment.report_folder)
         except InputError as error:
-            _fail(error)
+            fail(error)
     except KeyboardInterrupt:
         click.echo("interrupted; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
@@ -137,13 +100,9 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     sys.exit(FAILED if bad else 0)
 
 
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 @main.command()
 @click.argument("spec")
-@_common
+@common
 @click.option("--json", "as_json", is_flag=True, help="for programs")
 def plan(spec: str, as_json: bool, **options: Any) -> None:
     """Say what SPEC would run, what it would reuse, and what that costs."""
@@ -151,7 +110,7 @@ def plan(spec: str, as_json: bool, **options: Any) -> None:
 
     from sfrbench.run import summary
 
-    experiment = _open(spec, options)
+    experiment = open_spec(spec, options)
     counts = summary(experiment)
     if as_json:
         click.echo(json.dumps(counts, indent=1))
@@ -177,7 +136,7 @@ def _print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
     for entry in counts["excluded"]:
         click.echo(f"excluded {entry['cell']}: {entry['reason']}")
     _print_warnings(counts["no_ops"])
-    _print_missing(experiment)
+    print_missing(experiment)
 
 
 def _print_warnings(lines: Sequence[str]) -> None:
@@ -185,17 +144,9 @@ def _print_warnings(lines: Sequence[str]) -> None:
         click.echo(f"warning: {line}")
 
 
-def _print_missing(experiment: Experiment) -> None:
-    missing = experiment.machine.lacks(experiment.plan)
-    if missing:
-        click.echo("not ready here:")
-    for problem in missing:
-        click.echo(f"  {problem}")
-
-
 @main.command()
 @click.argument("specs", nargs=-1, required=True)
-@_common
+@common
 def validate(specs: Sequence[str], **options: Any) -> None:
     """Check SPECS without running anything; what this machine lacks is listed and does not fail."""
     from sfrbench.errors import InputError
@@ -203,7 +154,7 @@ def validate(specs: Sequence[str], **options: Any) -> None:
     wrong = False
     for spec in specs:
         try:
-            experiment = _open(spec, options)
+            experiment = open_spec(spec, options)
         except InputError as error:
             wrong = True
             for problem in error.problems:
@@ -211,7 +162,9 @@ def validate(specs: Sequence[str], **options: Any) -> None:
             continue
         cells = len(experiment.plan.cells)
         click.echo(f"{spec}: sound, {cells} cells in profile {experiment.profile}")
-        _print_missing(experiment)
+        if experiment.plan.space:
+            click.echo(f"  and a search over {', '.join(experiment.plan.space)}")
+        print_missing(experiment)
     sys.exit(WRONG if wrong else 0)
 
 
@@ -265,7 +218,7 @@ def show(name: str, registry: Sequence[Path]) -> None:
 
 @main.command()
 @click.argument("spec")
-@_common
+@common
 @click.option("--format", "format_", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="file; csv goes to the terminal without it")
 @click.option("--labels", type=click.Path(path_type=Path), help="write label maps (NIfTI) here instead")
@@ -274,7 +227,7 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
     from sfrbench.errors import InputError
     from sfrbench.report.assemble import load_frame
 
-    experiment = _open(spec, options)
+    experiment = open_spec(spec, options)
     if labels is not None:
         from sfrbench.report.labels import write_labels
 
@@ -293,19 +246,20 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
 
 @main.command()
 @click.argument("spec")
-@_common
+@common
 @click.option("--out", type=click.Path(path_type=Path), help="folder; default: in the workspace")
-def report(spec: str, out: Path | None, **options: Any) -> None:
-    """Write the report of SPEC from what is in the store; runs nothing."""
+@click.option("--storage", default=None, metavar="URL", help=STORAGE)
+def report(spec: str, out: Path | None, storage: str | None, **options: Any) -> None:
+    """Write the report of SPEC, and of its search, from what is in the store; runs nothing."""
     from sfrbench.report.assemble import write_report
 
-    experiment = _open(spec, options)
-    click.echo(f"report: {write_report(experiment, out or experiment.report_folder)}")
+    experiment = open_spec(spec, options)
+    click.echo(f"report: {write_report(experiment, out or experiment.report_folder, storage)}")
 
 
 @main.command()
 @click.argument("spec")
-@_common
+@common
 @click.option("--tracking-uri", default=None, help="MLflow tracking store; default: SQLite in the workspace")
 @click.option("--rebuild", is_flag=True, help="log every finished cell again")
 def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) -> None:
@@ -313,7 +267,7 @@ def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) ->
     from sfrbench.run import default_tracking_uri
     from sfrbench.track import Tracker
 
-    experiment = _open(spec, options)
+    experiment = open_spec(spec, options)
     uri = tracking_uri or default_tracking_uri(options["workspace"])
     tracker = Tracker(uri, options["workspace"])
     if rebuild:
@@ -338,3 +292,4 @@ def weights() -> None:
 
 
 cli_machine.register(main, data, weights)
+main.add_command(cli_search.search)

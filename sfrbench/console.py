@@ -27,21 +27,22 @@ def named(node: Node) -> str:
 class PlainListener:
     """One line for each event, for logs and pipes."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
         self._last = 0.0
 
     def node_starts(self, node: Node, reason: str, index: int, total: int) -> None:
         self._last = time.monotonic()
-        say(f"[{index}/{total}] run {named(node)}  {reason}")
+        say(f"{self.prefix}[{index}/{total}] run {named(node)}  {reason}")
 
     def node_progress(self, node: Node, done: int, total: int, values: dict[str, float]) -> None:
         now = time.monotonic()
         if now - self._last >= 20:
             self._last = now
-            say(f"        {done}/{total}{_values(values)}")
+            say(f"{self.prefix}        {done}/{total}{_values(values)}")
 
     def node_ended(self, outcome: Outcome, index: int, total: int) -> None:
-        say(ended_line(outcome, index, total))
+        say(self.prefix + ended_line(outcome, index, total))
 
 
 def ended_line(outcome: Outcome, index: int, total: int) -> str:
@@ -50,7 +51,7 @@ def ended_line(outcome: Outcome, index: int, total: int) -> str:
         return f"{place} done {named(outcome.node)}  {outcome.seconds:.1f} s"
     if outcome.status == "reused":
         return f"{place} reuse {named(outcome.node)}  {outcome.reason}"
-    word = "FAILED" if outcome.status == "failed" else "blocked"
+    word = "FAILED" if outcome.status == "failed" else outcome.status
     text = f"{place} {word} {named(outcome.node)}  {outcome.reason}"
     return f"{text}\n        log: {outcome.log}" if outcome.log else text
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from sfrbench.components.base import Dataset, Protocol, Ssl
@@ -14,7 +14,8 @@ STAGE_VERSIONS: Mapping[str, int] = {
     "prepare": 1,
     "finetune": 1,
     "pseudolabel": 1,
-    "retrain": 1,
+    "retrain": 2,  # paired dropout, weights of SFR+ rounds kept
+    "select": 1,
     "predict": 1,
     "evaluate": 1,
 }
@@ -100,25 +101,16 @@ class Point:
     protocol: Protocol
 
 
-def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -> dict[str, Link]:
-    """The nodes of one cell, by role."""
-    nodes: dict[str, Link] = {}
-    own = point.components
-    nodes["prepare"] = graph.memo(("prepare", own["dataset"].digest), lambda: _prepare(graph, own["dataset"]))
-    if "finetune" in own:
-        nodes["finetune"] = _finetune(graph, point, nodes, seed)
-        if point.pseudo == "offline":
-            nodes["pseudolabel"] = _pseudolabel(graph, point, nodes)
-    if "retrain" in stages:
-        nodes["retrain"] = _retrain(graph, point, nodes, seed)
-    if "predict" in stages:
-        nodes["predict"] = _predict(graph, point, nodes, "retrain" if "retrain" in stages else "finetune")
-    if "evaluate" in stages:
-        if "predict" in nodes:
-            nodes["evaluate"] = _evaluate(graph, point, nodes, "predict")
-        if "pseudolabel" in nodes:
-            nodes["evaluate_pseudo"] = _evaluate(graph, point, nodes, "pseudolabel")
-    return nodes
+@dataclass(frozen=True)
+class More:
+    """What a round adds to a node of finetune or retrain."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Link] = field(default_factory=dict)
+    keyed: Mapping[str, str] = field(default_factory=dict)
+
+
+NOTHING_MORE = More()
 
 
 def _digests(point: Point, *kinds: str) -> dict[str, str]:
@@ -129,19 +121,19 @@ def _some(point: Point, *kinds: str) -> dict[str, Resolved]:
     return {kind: point.components[kind] for kind in kinds if kind in point.components}
 
 
-def _without(settings: dict[str, Any], names: frozenset[str]) -> str:
+def without(settings: dict[str, Any], names: frozenset[str]) -> str:
     return digest({name: value for name, value in settings.items() if name not in names})
 
 
 def prepare_node(resolved: Resolved, profile: str, fingerprint: Callable[[Resolved], str]) -> Node:
     """The node that prepares one dataset, as every cell of that profile would have it."""
     nodes: dict[Link, Node] = {}
-    return nodes[_prepare(Graph(nodes, profile, fingerprint), resolved)]
+    return nodes[dataset_node(Graph(nodes, profile, fingerprint), resolved)]
 
 
-def _prepare(graph: Graph, resolved: Resolved) -> Link:
+def dataset_node(graph: Graph, resolved: Resolved) -> Link:
     late = cast(Dataset, resolved.component).late_fields
-    keyed = {"dataset": _without(resolved.component.key_settings(), late)}
+    keyed = {"dataset": without(resolved.component.key_settings(), late)}
     settings = {"fingerprint": graph.fingerprint(resolved)}
     return graph.node("prepare", {"dataset": resolved}, settings, {}, None, keyed)
 
@@ -150,12 +142,15 @@ def _labelled(dataset: Dataset) -> dict[str, Any]:
     return {"labeled": dataset.labeled, "choice": dataset.choice, "val": dataset.val}
 
 
-def _finetune(graph: Graph, point: Point, nodes: Mapping[str, Link], seed: int) -> Link:
+def finetune_node(
+    graph: Graph, point: Point, nodes: Mapping[str, Link], seed: int, more: More = NOTHING_MORE
+) -> Link:
     data = point.dataset
     settings = {"split": _labelled(data), "patch": list(data.patch), "rot_flip": data.rot_flip}
     kinds = ("stitch", "foundation", "finetune")
-    inputs = {"prepare": nodes["prepare"]}
-    return graph.node("finetune", _some(point, *kinds), settings, inputs, seed, _digests(point, *kinds))
+    inputs = {"prepare": nodes["prepare"], **more.inputs}
+    keyed = {**_digests(point, *kinds), **more.keyed}
+    return graph.node("finetune", _some(point, *kinds, *more.keyed), settings, inputs, seed, keyed)
 
 
 def _sam_stride(point: Point) -> list[int]:
@@ -163,19 +158,26 @@ def _sam_stride(point: Point) -> list[int]:
     return list(data.sam_stride or [max(side // 2, 1) for side in data.patch])
 
 
-def _pseudolabel(graph: Graph, point: Point, nodes: Mapping[str, Link]) -> Link:
+def pseudolabel_node(graph: Graph, point: Point, nodes: Mapping[str, Link], by: str = "finetune") -> Link:
+    """Labels of all unlabelled cases by SAM or, for self-training, by the 3D segmenter in ``nodes[by]``."""
     data = point.dataset
-    settings = {
+    settings: dict[str, Any] = {
         "split": {**_labelled(data), "unlabeled": data.unlabeled},
         "patch": list(data.patch),
-        "sam_stride": _sam_stride(point),
     }
-    inputs = {"prepare": nodes["prepare"], "finetune": nodes["finetune"]}
-    components = _some(point, "stitch", "foundation", "finetune")
-    return graph.node("pseudolabel", components, settings, inputs, None, {})
+    inputs = {"prepare": nodes["prepare"], by: nodes[by]}
+    if by == "finetune":
+        settings["sam_stride"] = _sam_stride(point)
+        return graph.node(
+            "pseudolabel", _some(point, "stitch", "foundation", "finetune"), settings, inputs, None, {}
+        )
+    settings["stride"] = list(data.stride)
+    return graph.node("pseudolabel", _some(point, "backbone"), settings, inputs, None, {})
 
 
-def _retrain(graph: Graph, point: Point, nodes: Mapping[str, Link], seed: int) -> Link:
+def retrain_node(
+    graph: Graph, point: Point, nodes: Mapping[str, Link], seed: int, more: More = NOTHING_MORE
+) -> Link:
     data = point.dataset
     ssl = cast(Ssl, point.components["ssl"].component)
     split = _labelled(data)
@@ -186,19 +188,32 @@ def _retrain(graph: Graph, point: Point, nodes: Mapping[str, Link], seed: int) -
         "patch": list(data.patch),
         "rot_flip": data.rot_flip,
         "pseudo": point.pseudo,
+        **more.settings,
     }
     if data.val:
         settings["stride"] = list(data.stride)
-    inputs = {"prepare": nodes["prepare"]}
+    inputs = {"prepare": nodes["prepare"], **more.inputs}
     if point.pseudo != "none":
         source = "pseudolabel" if point.pseudo == "offline" else "finetune"
         inputs[source] = nodes[source]
     online = ("stitch", "foundation", "finetune") if point.pseudo == "online" else ()
-    components = _some(point, "backbone", "ssl", *online)
-    return graph.node("retrain", components, settings, inputs, seed, _digests(point, "backbone", "ssl"))
+    components = _some(point, "backbone", "ssl", *online, *more.keyed)
+    keyed = {**_digests(point, "backbone", "ssl"), **more.keyed}
+    return graph.node("retrain", components, settings, inputs, seed, keyed)
 
 
-def _predict(graph: Graph, point: Point, nodes: Mapping[str, Link], model: str) -> Link:
+def select_node(graph: Graph, point: Point, nodes: Mapping[str, Link]) -> Link:
+    data = point.dataset
+    settings = {
+        "split": {**_labelled(data), "unlabeled": data.unlabeled},
+        "patch": list(data.patch),
+        "stride": list(data.stride),
+    }
+    inputs = {"prepare": nodes["prepare"], "retrain": nodes["retrain"]}
+    return graph.node("select", _some(point, "backbone"), settings, inputs, None, {})
+
+
+def predict_node(graph: Graph, point: Point, nodes: Mapping[str, Link], model: str) -> Link:
     data, protocol = point.dataset, point.protocol
     # test cases do not depend on the labelled ones; validation cases only on how many there are
     split = {"max_test": data.max_test} if point.score == "test" else {"val": data.val}
@@ -220,9 +235,9 @@ def _predict(graph: Graph, point: Point, nodes: Mapping[str, Link], model: str) 
     return graph.node("predict", _some(point, *kinds), settings, inputs, None, {})
 
 
-def _evaluate(graph: Graph, point: Point, nodes: Mapping[str, Link], source: str) -> Link:
+def evaluate_node(graph: Graph, point: Point, nodes: Mapping[str, Link], source: str) -> Link:
     keyed = {
-        "protocol": _without(point.components["protocol"].component.key_settings(), Protocol.predict_fields)
+        "protocol": without(point.components["protocol"].component.key_settings(), Protocol.predict_fields)
     }
     inputs = {"prepare": nodes["prepare"], "prediction": nodes[source]}
     return graph.node("evaluate", _some(point, "protocol"), {}, inputs, None, keyed)

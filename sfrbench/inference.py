@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -190,32 +190,33 @@ def load_backbone(
 
 
 def case_by_case(
-    ctx: StageContext, cases: Sequence[str], folder: str, work: Callable[[str], np.ndarray]
+    ctx: StageContext, cases: Sequence[str], work: Callable[[str], Mapping[str, np.ndarray]]
 ) -> dict[str, float]:
-    """Write ``work(case)`` to ``out/<folder>/<case>.npy`` for every case; returns the seconds of each.
+    """Write the arrays of ``work(case)`` to ``out/<name>/<case>.npy`` for every case; returns the seconds.
 
     Finished cases lie in ``ctx.scratch``, so that a killed run goes on with the next one: a case counts
     as finished once the ledger names it, and its file is complete before that.
     """
-    kept = ctx.scratch / folder
-    kept.mkdir(parents=True, exist_ok=True)
     ledger = ctx.scratch / "finished.json"
     seconds: dict[str, float] = json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else {}
     for done, case in enumerate(cases):
         ctx.progress(done, len(cases))
         if case not in seconds:
             began = time.perf_counter()
-            _save(kept / f"{case}.npy", work(case))
+            for name, values in work(case).items():
+                _save(ctx.scratch / name / f"{case}.npy", values)
             seconds[case] = round(time.perf_counter() - began, 3)
             write_atomic(ledger, json.dumps(seconds))
-    (ctx.out / folder).mkdir(parents=True, exist_ok=True)
-    for case in cases:
-        _link(kept / f"{case}.npy", ctx.out / folder / f"{case}.npy")
+    for folder in sorted(path for path in ctx.scratch.iterdir() if path.is_dir()):
+        (ctx.out / folder.name).mkdir(parents=True, exist_ok=True)
+        for case in cases:
+            _link(folder / f"{case}.npy", ctx.out / folder.name / f"{case}.npy")
     ctx.progress(len(cases), len(cases))
     return {case: seconds[case] for case in cases}
 
 
 def _save(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(values))
         stream.flush()

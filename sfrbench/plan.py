@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from sfrbench.catalog import Catalog
+from sfrbench.cells import cell_nodes
 from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl
 from sfrbench.errors import InputError
-from sfrbench.graph import Graph, Link, Node, Point, cell_nodes
+from sfrbench.graph import Graph, Link, Node, Point
 from sfrbench.resolve import Resolved, Resolver, digest
+from sfrbench.search_space import Space, check_space
 from sfrbench.spec import Arm, Layer, Spec
 
 
@@ -30,8 +32,20 @@ class Cell:
 
     @property
     def title(self) -> str:
-        point = "".join(f" {path}={value}" for path, value in self.axes.items())
-        return f"{self.arm}{point} seed {self.seed}"
+        return f"{_titled(self.arm, self.axes)} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """One arm at one point of the axes that the specification leaves out."""
+
+    arm: str
+    axes: Mapping[str, Any]
+    reason: str
+
+    @property
+    def title(self) -> str:
+        return _titled(self.arm, self.axes)
 
 
 @dataclass
@@ -41,7 +55,8 @@ class Plan:
     spec: Spec
     cells: list[Cell] = field(default_factory=list)
     nodes: dict[Link, Node] = field(default_factory=dict)
-    excluded: list[tuple[str, str]] = field(default_factory=list)  # cell, reason
+    excluded: list[Excluded] = field(default_factory=list)
+    space: Space = field(default_factory=dict)  # of the search, where there is one
 
     @property
     def naive_nodes(self) -> int:
@@ -64,8 +79,15 @@ class Plan:
         return list(found)
 
 
-def build_plan(spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], str]) -> Plan:
-    """Expand and merge. ``fingerprint`` gives the content hash of a dataset on this machine.
+def _titled(arm: str, axes: Mapping[str, Any]) -> str:
+    return arm + "".join(f" {path}={value}" for path, value in axes.items())
+
+
+def build_plan(
+    spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], str], *, whole: bool = True
+) -> Plan:
+    """Expand and merge. ``fingerprint`` gives the content hash of a dataset on this machine. Not ``whole``:
+    a part of a specification that has been checked before, so fields that only other parts use are no fault.
 
     Raises ``InputError`` with every unknown name, bound and impossible combination at once.
     """
@@ -83,7 +105,7 @@ def build_plan(spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], s
             }
             reason = _excluded(spec, arm.name, values)
             if reason is not None:
-                plan.excluded.append((f"{arm.name} {values or ''}".strip(), reason))
+                plan.excluded.append(Excluded(arm.name, values, reason))
                 continue
             cell = resolve.cell(point)
             if cell is None:
@@ -94,8 +116,13 @@ def build_plan(spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], s
                 plan.cells.append(
                     Cell(name, arm.name, arm.label, values, seed, nodes, cell.components, cell.score)
                 )
+    if spec.search is not None:
+        plan.space = check_space(
+            spec.search, resolver, lambda arm, layer: _ArmResolver(resolver, arm, [[layer]]).cell((0,))
+        )
     _check_sets(spec, resolver)
-    resolver.check_unused()
+    if whole:
+        resolver.check_unused()
     problems = dict.fromkeys([*spec.problems, *resolver.problems])
     if problems:
         raise InputError.of(list(problems))
@@ -180,6 +207,8 @@ class _ArmResolver:
             kinds += ["stitch", "foundation", "finetune"]
         if "retrain" in stages:
             kinds += ["backbone", "ssl"]
+        if pseudo != "none" and "selector" in self._chosen:
+            kinds.append("selector")
         found = {kind: self.kind(kind, point) for kind in kinds}
         for kind in self._chosen - found.keys():
             self.kind(kind, point)  # not needed here, and yet a wrong name or field is a mistake
@@ -206,5 +235,6 @@ class _ArmResolver:
         if memo not in self._memo:
             component = cast(Ssl, ssl.component)
             defaults = {name: type(component).model_fields[name].default for name in component.pseudo_fields}
-            self._memo[memo] = Resolved.of(component.model_copy(update=defaults), ssl.card)
+            plain = Resolved.of(component.model_copy(update=defaults), ssl.card)
+            self._memo[memo] = replace(plain, chosen=ssl.chosen)
         return cast(Resolved, self._memo[memo])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,6 +23,7 @@ class Resolved:
     component: Component
     card: Card
     digest: str
+    chosen: str = field(default="", compare=False)  # the name in the specification, where a profile swaps
 
     @classmethod
     def of(cls, component: Component, card: Card) -> Resolved:
@@ -88,7 +89,8 @@ class Resolver:
         fields, origin, sound = self._fields(kind, cls, layers)
         if not sound:
             return None
-        return self._validate(card, kind, fields, origin, place)
+        found = self._validate(card, kind, fields, origin, place)
+        return None if found is None else replace(found, chosen=picks[-1][0])
 
     def _fields(
         self, kind: str, cls: type[Component], layers: Sequence[Layer]

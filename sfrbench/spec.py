@@ -25,11 +25,14 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
     "score": ("test", "val"),
 }
 METRICS = ("dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd")
+#: The metrics of which more is better; they are shares, and reports give them in percent.
+LARGER = ("dice", "jaccard", "nsd")
 PROFILES = ("paper", "cpu", "smoke")
 
 
 class ReportItem(Settings):
-    """One piece of the report: exactly one of table, curve, kde, montage, pairs, pseudo_labels."""
+    """One piece of the report: exactly one of table, curve, kde, montage, pairs, pseudo_labels,
+    parameters, rounds."""
 
     table: str | None = None
     rows: str = Field("arm", description="'arm' or the path of an axis")
@@ -40,11 +43,13 @@ class ReportItem(Settings):
     kde: Literal["dice", "jaccard", "nsd"] | None = None
     montage: int | None = Field(None, ge=1, le=12)
     pairs: list[tuple[str, str]] | None = None
-    pseudo_labels: bool | None = None
+    pseudo_labels: Literal[True] | None = None
+    parameters: Literal[True] | None = None
+    rounds: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _one_piece(self) -> ReportItem:
-        kinds = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels")
+        kinds = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}")
@@ -93,6 +98,49 @@ class Exclusion:
 
 
 @dataclass(frozen=True)
+class Range:
+    """The values of one searched field: from ``low`` to ``high``, or one of ``choices``."""
+
+    low: float = 0
+    high: float = 0
+    log: bool = False
+    step: float | None = None
+    choices: tuple[Any, ...] = ()
+    whole: bool = False  # whole numbers only; known once the field is
+
+
+@dataclass(frozen=True)
+class Param:
+    """One searched field. ``range`` is none where the card's own is meant."""
+
+    path: str
+    range: Range | None
+    where: str
+    places: Mapping[str, str] = field(default_factory=dict)  # of low, high, step and choices.0, ...
+
+
+@dataclass(frozen=True)
+class Search:
+    """A hyper-parameter search: one arm, scored on validation cases, over a space of fields."""
+
+    params: tuple[Param, ...]
+    arm: Arm
+    metric: str
+    trials: int | None
+    hours: float | None
+    sampler: str
+    pruner: str
+    seeds: tuple[int, ...]
+    where: str
+    sampler_where: str
+
+    @property
+    def larger(self) -> bool:
+        """Whether more of the metric is better."""
+        return self.metric in LARGER
+
+
+@dataclass(frozen=True)
 class Profile:
     """An overlay that scales a whole specification, shipped in ``experiments/profiles``."""
 
@@ -120,4 +168,5 @@ class Spec:
     seeds: tuple[int, ...]
     report: tuple[ReportItem, ...]
     sets: Layer
+    search: Search | None = None
     problems: tuple[Problem, ...] = ()  # faults of form; the plan adds its own and raises all at once

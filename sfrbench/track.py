@@ -1,4 +1,5 @@
-"""MLflow as a view of the store: a parent run for the experiment, a child run for each cell.
+"""MLflow as a view of the store: a parent run for the experiment, a child run for each cell; and the same for
+a study and its trials.
 
 Everything is logged from published artefacts, after a cell has finished, so the same code serves a live
 run and ``sfrbench track --rebuild``. A tracker that cannot be reached never fails a run.
@@ -12,11 +13,13 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfrbench.plan import Cell, Plan
 from sfrbench.resolve import digest
+from sfrbench.search_view import Study, Trial
 from sfrbench.store import Store, write_atomic
 
 if TYPE_CHECKING:
@@ -59,10 +62,84 @@ class Tracker:
                 self._log_cell(client, experiment, parent, plan, store, cell)
                 known[f"{plan.spec.name}/{cell.id}"] = marks[cell.id]
         except Exception as error:  # the store is the truth: tracking must never fail a run
-            self.broken = f"{type(error).__name__}: {str(error)[:200].partition(chr(10))[0]}"
-            log.warning("MLflow at %s is not usable, the run goes on without it: %s", self.uri, self.broken)
+            self._give_up(error)
         write_atomic(self.state_path, json.dumps(state, indent=1))
         return sum(known.get(f"{plan.spec.name}/{cell.id}") == marks[cell.id] for cell in todo)
+
+    def log_study(self, plan: Plan, study: Study) -> int:
+        """Log finished trials that are not there yet, under one run for the study; returns how many.
+
+        Never raises. Of several workers, one calls this at a time.
+        """
+        if self.broken:
+            return 0
+        try:
+            client = self._connect()
+            experiment = self._experiment(client, plan)
+            parent = self._study_run(client, experiment, study)
+            query = f"tags.`mlflow.parentRunId` = '{parent}'"
+            runs = client.search_runs([experiment], query, max_results=10_000)
+            known = {run.data.tags["sfrbench.trial"] for run in runs}
+            todo = [trial for trial in study.finished if str(trial.number) not in known]
+            for trial in todo:
+                self._log_trial(client, experiment, parent, study, trial)
+            best = study.best
+            if best is not None and best.value is not None:
+                client.log_metric(parent, f"best/{study.metric}", best.value)
+                client.set_tag(parent, "sfrbench.best_trial", best.number)
+            return len(todo)
+        except Exception as error:  # as above
+            self._give_up(error)
+        return 0
+
+    def _give_up(self, error: Exception) -> None:
+        self.broken = f"{type(error).__name__}: {str(error)[:200].partition(chr(10))[0]}"
+        log.warning("MLflow at %s is not usable, the run goes on without it: %s", self.uri, self.broken)
+
+    def _study_run(self, client: MlflowClient, experiment: str, study: Study) -> str:
+        found = client.search_runs([experiment], f"tags.`sfrbench.study` = '{study.name}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        tags = {
+            "sfrbench.role": "study",
+            "sfrbench.study": study.name,
+            "mlflow.runName": study.name,
+            "sfrbench.sampler": f"{study.sampler}, pruner {study.pruner}, optuna {study.optuna}",
+        }
+        run_id = str(client.create_run(experiment, tags=tags).info.run_id)
+        for path, values in study.space.items():
+            client.log_param(run_id, f"space.{path}", str(values.choices or asdict(values))[:6000])
+        client.set_terminated(run_id)
+        return run_id
+
+    def _log_trial(
+        self, client: MlflowClient, experiment: str, parent: str, study: Study, trial: Trial
+    ) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        nodes = {
+            f"sfrbench.node.{seed}.{role}": link[1]
+            for seed, roles in trial.facts.get("nodes", {}).items()
+            for role, link in roles.items()
+        }
+        tags = {
+            "mlflow.parentRunId": parent,
+            "mlflow.runName": f"trial {trial.number}",
+            "sfrbench.role": "trial",
+            "sfrbench.trial": str(trial.number),
+            "sfrbench.state": trial.state,
+            "sfrbench.note": trial.note[:5000],
+            **nodes,
+        }
+        run_id = client.create_run(experiment, tags=tags).info.run_id
+        metrics = [Metric("retrain/val_dice", value, now, step) for step, value in trial.curve.items()]
+        metrics += [Metric(f"nodes/{name}", trial.facts.get(name, 0), now, 0) for name in ("ran", "reused")]
+        if trial.value is not None:
+            metrics.append(Metric(f"val/{study.metric}", trial.value, now, 0))
+        params = [Param(path, str(value)[:6000]) for path, value in trial.values.items()]
+        client.log_batch(run_id, metrics=metrics[:_BATCH], params=params)
+        client.set_terminated(run_id, {"failed": "FAILED", "pruned": "KILLED"}.get(trial.state, "FINISHED"))
 
     def _state(self) -> dict[str, dict[str, str]]:
         if not self.state_path.is_file():
@@ -166,7 +243,7 @@ def _metrics(store: Store, cell: Cell) -> Iterator[Metric]:
                     if name != "step" and value not in ("", "nan", None):
                         yield Metric(f"{role}/{name}", float(value), now, int(row["step"]))
         if "scores.csv" in artefact.record["files"]:
-            subset = "pseudo_labels" if role == "evaluate_pseudo" else "result"
+            subset = {"evaluate": "result", "evaluate_pseudo": "pseudo_labels"}.get(role, role)
             for name, value in mean_scores(artefact.path("scores.csv")).items():
                 yield Metric(f"{subset}/{name}", value, now, 0)
 

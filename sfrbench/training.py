@@ -23,7 +23,7 @@ from torch import nn
 from sfrbench.components.base import Optim
 from sfrbench.errors import SfrbenchError, StoreError
 from sfrbench.sampling import mix
-from sfrbench.stages.context import StageContext
+from sfrbench.stages.context import Pruned, StageContext
 
 #: Steps between reports of progress; values stay on the device until then.
 REPORT_EVERY = 10
@@ -93,7 +93,8 @@ def train(
     checkpoint is written and must change nothing outside ``states``. Goes on from the checkpoint in
     ``ctx.scratch`` where there is one; it stays there for the caller's store to remove. Puts
     ``seconds_per_step`` and ``resumed_at`` into ``ctx.notes``. Raises ``TrainingError`` where the loss is
-    no longer finite, ``StoreError`` where the checkpoint cannot be read.
+    no longer finite, ``StoreError`` where the checkpoint cannot be read; a ``Pruned`` of ``after_step`` goes
+    through, with a checkpoint left behind.
     """
     trained = list(parameters)
     optimiser = make_optimiser(optim, trained)
@@ -110,9 +111,14 @@ def train(
             result = step_fn(step)
             _descend(optimiser, result.loss, trained, lr, optim.clip)
             history.add(step, lr, result)
-            if after_step is not None:
-                after_step(step)
             done = step + 1
+            try:
+                if after_step is not None:
+                    after_step(step)
+            except Pruned:  # another run of this node goes on from here
+                history.flush()
+                save_checkpoint(path, kept, done)
+                raise
             last = done == steps
             save = done % checkpoint_every == 0 and not last
             if save or last or done % REPORT_EVERY == 0:

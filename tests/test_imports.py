@@ -20,21 +20,27 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 LAYERS: dict[str, tuple[str, str]] = {
     "errors": ("errors", ""),
     "files": ("yamlio roots", "errors"),
-    "base": ("components.base components.core", "errors"),
+    "base": ("components.base components.base_data components.core", "errors"),
     "places": ("locations weights", "errors files"),
-    "specs": ("catalog spec spec_reader", "errors files base"),
+    "specs": ("catalog spec spec_reader spec_sections spec_checks spec_search", "errors files base"),
     "store": ("store", "errors"),
     "numerics": ("losses metrics sampling stats volumes", "errors base"),
     "components": ("components", "errors base numerics"),
     "context": ("stages.context", "errors base store"),
     "stages": ("stages training inference", "errors base numerics components store context"),
-    "plan": ("plan graph resolve reasons machine datacheck", "errors files base places specs store"),
+    "plan": (
+        "plan graph cells resolve reasons machine datacheck search_space search_view",
+        "errors files base places specs store",
+    ),
     "executors": ("executors", "errors base places store plan context"),
     "track": ("track", "errors base specs store plan"),
-    "run": ("run search", "errors files base places specs store plan executors track"),
+    "run": (
+        "run search search_best search_optuna",
+        "errors files base places specs store plan executors track",
+    ),
     "report": ("report", "errors files base specs store numerics plan run"),
     "cli": (
-        "cli cli_machine console text __main__",
+        "cli cli_common cli_machine cli_search console text __main__",
         "errors files base places specs store plan executors track run report",
     ),
 }

@@ -78,7 +78,7 @@ def test_exclusions_keep_their_reason(tmp_path: Path) -> None:
     )
     plan = plan_of(tmp_path, text)
     assert len(plan.cells) == 4
-    assert [reason for _, reason in plan.excluded] == ["no SAM", "no SAM"]
+    assert [entry.reason for entry in plan.excluded] == ["no SAM", "no SAM"]
 
 
 def test_tied_axes_move_together(tmp_path: Path) -> None:

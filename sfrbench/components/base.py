@@ -7,17 +7,17 @@ fields of components on machines without a GPU, in milliseconds. Networks stand 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
+from sfrbench.components.base_data import Case, Dataset, Stitch
 from sfrbench.components.core import KINDS, Component, Optim, Settings
 from sfrbench.errors import NotReadyError
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from torch import nn
 
@@ -34,115 +34,11 @@ __all__ = [
     "Foundation",
     "Optim",
     "Protocol",
+    "Selector",
     "Settings",
     "Ssl",
     "Stitch",
 ]
-
-
-class Dataset(Component):
-    """A source of cases. Subclasses know a layout on disk; the fields below say how cases are used.
-
-    The fields named in ``late_fields`` do not change the prepared volumes and so are no part of the
-    key of ``prepare``: each belongs to the stages that read it.
-    """
-
-    late_fields: ClassVar[frozenset[str]] = frozenset(
-        {
-            "labeled",
-            "choice",
-            "unlabeled",
-            "val",
-            "max_test",
-            "patch",
-            "stride",
-            "sam_stride",
-            "rot_flip",
-            "folder",
-        }
-    )
-    later_fields: ClassVar[Mapping[str, Any]] = {"min_depth": None}
-    #: Whether cases come from a folder that the user brings.
-    needs_root: ClassVar[bool] = True
-
-    labeled: int = Field(1, ge=1, description="labelled training cases: the first n of the training list")
-    choice: int = Field(0, ge=0, description="which run of n cases is labelled; 0 is the published choice")
-    unlabeled: int | None = Field(None, ge=0, description="unlabelled training cases; none: all the rest")
-    val: int = Field(0, ge=0, description="validation cases, carved from the end of the training list")
-    max_test: int | None = Field(None, ge=1, description="test cases used; none: all")
-    patch: tuple[int, int, int] = Field(
-        (96, 96, 96), description="training patch and window, voxels (x, y, z)"
-    )
-    stride: tuple[int, int, int] = Field(
-        (16, 16, 16), description="window stride of the 3D segmenter, voxels"
-    )
-    sam_stride: tuple[int, int, int] | None = Field(
-        None, description="window stride of the fine-tuned SAM, voxels; none: half the patch"
-    )
-    min_depth: int | None = Field(
-        None, ge=1, le=1024, description="volumes with fewer slices are interpolated along z to so many"
-    )
-    rot_flip: bool = Field(True, description="random 90-degree rotation and flip in the x-y plane")
-    folder: str = Field(
-        "", description="a second name under which the data are looked for, beside the card's"
-    )
-
-    @model_validator(mode="after")
-    def _positive_sizes(self) -> Dataset:
-        for name in ("patch", "stride", "sam_stride"):
-            value = getattr(self, name)
-            if value is not None and min(value) < 1:
-                raise ValueError(f"{name} must be positive, got {list(value)}")
-        return self
-
-    def class_names(self, root: Path | None) -> tuple[str, ...]:
-        """Names of all K classes, background first."""
-        raise NotImplementedError
-
-    def source_files(self, root: Path) -> list[Path]:
-        """Every file that the prepared volumes depend on (hashed into the key of ``prepare``)."""
-        raise NotImplementedError
-
-    def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
-        """Training and test case ids, in the order of the published lists."""
-        raise NotImplementedError
-
-    def read_case(self, root: Path | None, case: str) -> Case:
-        """One case, read and preprocessed. Raises ``DataError`` naming the case, the file and the fault."""
-        raise NotImplementedError
-
-
-class Case(BaseModel):
-    """One preprocessed volume. ``image`` is float32 (X, Y, Z), ``label`` uint8 of the same shape."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    image: Any
-    label: Any
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm, along x, y, z of the arrays
-    affine: list[list[float]] | None = None  # 4x4, of the prepared grid
-    source: dict[str, Any] = {}  # what is needed to return to the raw grid
-
-
-class Stitch(Component):
-    """Turns a patch into square canvases, and maps on canvases back into the patch."""
-
-    def to_canvases(self, volume: torch.Tensor, canvas: int, fill: float) -> torch.Tensor:
-        """(C, X, Y, Z) to (N, C, I, I), every slice present at least once. A floating image (C = 1) may also
-        become three channels, which the foundation then takes as they are."""
-        raise NotImplementedError
-
-    def from_canvases(self, maps: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
-        """(N, K, I, I) probabilities or one-hot maps back to (K, X, Y, Z): the inverse of ``to_canvases``."""
-        raise NotImplementedError
-
-    def training_canvas(
-        self, image: torch.Tensor, label: torch.Tensor, canvas: int, rng: np.random.Generator, progress: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One training canvas of a patch: image (X, Y, Z) float and label (X, Y, Z) integer give
-        (1, I, I) float, or (3, I, I) where ``to_canvases`` gives three channels, and (I, I) int64 with 255
-        where the loss must not look. ``progress`` in [0, 1) is the share of training that is done."""
-        raise NotImplementedError
 
 
 class Foundation(Component):
@@ -263,6 +159,11 @@ class Ssl(Component):
     val_every: int = Field(200, ge=1, description="steps between validations, where there are cases for it")
     checkpoint_every: int = Field(500, ge=1, description="steps between resumable checkpoints")
 
+    @property
+    def relabels(self) -> int:
+        """Further trainings from scratch, each on labels that the model before gave to unlabelled cases."""
+        return 0
+
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
         """Networks of the method's own, by name; their states are part of every checkpoint.
 
@@ -283,6 +184,55 @@ class Ssl(Component):
     def loss(self, step: Step) -> torch.Tensor:
         """L_method of one step, a scalar."""
         raise NotImplementedError
+
+
+class Selector(Component):
+    """SFR+: which unlabelled cases update SAM and which it labels, and the rounds that alternate the two.
+
+    Given by the paper: C_j, the mean over voxels of the highest class probability (eq. 8), a threshold, and
+    that confident cases update SAM while uncertain ones are pseudo-labelled. Rounds, lengths and rates are
+    ours. A subclass says where the threshold is.
+    """
+
+    #: Fields that stand in the keys of a round as what they make of finetune and ssl.
+    round_fields: ClassVar[frozenset[str]] = frozenset(
+        {"rounds", "finetune_steps", "finetune_lr", "retrain_steps", "retrain_lr"}
+    )
+
+    rounds: int = Field(3, ge=1, le=10, description="rounds after the first training of SAM and segmenter")
+    over: Literal["all", "foreground"] = Field(
+        "all", description="voxels that C averages: all (eq. 8), or those predicted as foreground"
+    )
+    unit: Literal["case", "crop"] = Field(
+        "case", description="what is confident or not: a whole case, or each crop on its own"
+    )
+    both: bool = Field(False, description="confident cases are pseudo-labelled as well, as a control")
+    finetune_steps: int = Field(1000, ge=1, le=1_000_000, description="steps of SAM's update in a round")
+    finetune_lr: float = Field(1e-4, gt=0, le=1, description="learning rate of SAM's update, poly")
+    retrain_steps: int = Field(2000, ge=1, le=1_000_000, description="steps of re-training in a round")
+    retrain_lr: float = Field(
+        0.01,
+        gt=0,
+        le=1,
+        description="constant rate of a round as a share of the method's; 0.01: LA's last",
+    )
+
+    def threshold(self, confidences: Sequence[float]) -> float:
+        """The least confidence of a confident case, from those of all unlabelled cases."""
+        raise NotImplementedError
+
+    def updating(self, finetune: Finetune) -> Finetune:
+        """SAM's training in a round: a fresh optimiser, one labelled and one confident canvas a step."""
+        optim = finetune.optim.model_copy(
+            update={"lr": self.finetune_lr, "schedule": "poly", "power": 0.9, "warmup": 0}
+        )
+        return finetune.model_copy(update={"steps": self.finetune_steps, "batch": 1, "optim": optim})
+
+    def continuing(self, ssl: Ssl) -> Ssl:
+        """The segmenter's training in a round."""
+        rate = ssl.optim.lr * self.retrain_lr
+        optim = ssl.optim.model_copy(update={"lr": rate, "schedule": "constant", "warmup": 0})
+        return ssl.model_copy(update={"steps": self.retrain_steps, "optim": optim})
 
 
 class Protocol(Component):

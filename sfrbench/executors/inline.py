@@ -11,11 +11,12 @@ from sfrbench.errors import SfrbenchError
 from sfrbench.graph import Link, Node
 from sfrbench.plan import Cell, Plan
 from sfrbench.reasons import Reasons
+from sfrbench.stages.context import Pruned
 
 if TYPE_CHECKING:
     from sfrbench.executors.node import Worker
 
-Status = Literal["reused", "ran", "failed", "blocked"]
+Status = Literal["reused", "ran", "failed", "blocked", "pruned"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def run_inline(
     """Run what is missing, in an order that finishes cells early; ``on_cell`` hears of each finished cell.
 
     ``outcomes`` is filled as nodes end, so that it tells what was done even where the run is interrupted.
+    A node that is pruned ends the run: nobody wants the rest of it.
     """
     reasons = Reasons(worker.store)
     left = {cell.id: len(set(cell.nodes.values())) for cell in plan.cells}
@@ -81,6 +83,8 @@ def run_inline(
         outcome = _one(node, worker, listener, outcomes, reasons, index, len(plan.nodes))
         outcomes.by_link[link] = outcome
         listener.node_ended(outcome, index, len(plan.nodes))
+        if outcome.status == "pruned":
+            return
         for cell in cells_of.get(link, ()):
             left[cell.id] -= 1
             if not left[cell.id] and outcomes.cell_fault(cell) is None:
@@ -111,6 +115,8 @@ def _one(
 
     try:
         artefact = worker.run(node, progress)
+    except Pruned as stop:
+        return Outcome(node, "pruned", str(stop))
     except Exception as error:  # whatever it is, it must not stop the other cells; it is kept and shown
         text = str(error) if isinstance(error, SfrbenchError) else f"{type(error).__name__}: {error}"
         log = store.note_failure(node.stage, node.key, text, traceback.format_exc())

@@ -17,7 +17,7 @@ from typing import Any
 from sfrbench import weights
 from sfrbench.graph import Node
 from sfrbench.machine import Machine, environment, git_state
-from sfrbench.stages.context import Progress, StageContext, no_progress
+from sfrbench.stages.context import Progress, StageContext, no_progress, watch_nothing
 from sfrbench.store import Artefact, Store
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -32,6 +32,7 @@ class Worker:
     profile: str
     device: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    watch: Callable[[Node, int, float], bool] | None = None  # told (node, step, validation Dice); true: stop
 
     @classmethod
     def of(cls, store: Store, machine: Machine, profile: str) -> Worker:
@@ -55,6 +56,7 @@ class Worker:
         scratch = self.store.scratch(node.stage, node.key)
         scratch.mkdir(parents=True, exist_ok=True)
         dataset = node.components.get("dataset")
+        watch = self.watch
         context = StageContext(
             components={kind: resolved.component for kind, resolved in node.components.items()},
             settings=node.settings,
@@ -66,6 +68,7 @@ class Worker:
             data_root=self.machine.root(dataset) if dataset else None,
             weights=weights.check,
             progress=progress,
+            watch=watch_nothing if watch is None else lambda step, dice: watch(node, step, dice),
         )
         stage: Callable[[StageContext], None] = importlib.import_module(f"sfrbench.stages.{node.stage}").run
         _reset_peak()

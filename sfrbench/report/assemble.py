@@ -13,8 +13,11 @@ from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
 from sfrbench.report.frame import load_frame
-from sfrbench.report.info import Failure, Missing, ReportInfo, Reuse
+from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
+from sfrbench.report.published import size_of
+from sfrbench.report.rounds import collect
 from sfrbench.run import Experiment
+from sfrbench.search_optuna import read_study
 from sfrbench.store import Artefact
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_cases
 
@@ -22,19 +25,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sfrbench.report.montage import MontageCase
+    from sfrbench.search_view import Study
 
 __all__ = ["load_frame", "write_report"]
 
 
-def write_report(experiment: Experiment, out: Path) -> Path:
-    """Write tables, figures, page and provenance into ``out``; returns the page."""
+def write_report(experiment: Experiment, out: Path, storage: str | None = None) -> Path:
+    """Write tables, figures, page and provenance into ``out``; returns the page. ``storage`` is the database
+    of studies, where it is not the workspace's."""
     from sfrbench.report.build import build_report
 
     frame = load_frame(experiment)
-    return build_report(frame, _info(experiment), out)[0]
+    return build_report(frame, _info(experiment, read_study(experiment, storage)), out)[0]
 
 
-def _info(experiment: Experiment) -> ReportInfo:
+def _info(experiment: Experiment, study: Study | None) -> ReportInfo:
     plan = experiment.plan
     spec = plan.spec
     journal = {(entry["stage"], entry["key"]): entry for entry in experiment.journal().get("nodes", [])}
@@ -58,6 +63,8 @@ def _info(experiment: Experiment) -> ReportInfo:
         },
         pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
         missing=_missing(experiment),
+        rounds=collect(experiment),
+        counted=[_counted(experiment, cell) for cell in plan.cells],
         excluded=plan.excluded,
         failures=_failures(experiment),
         flags=[*_mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment)],
@@ -65,6 +72,8 @@ def _info(experiment: Experiment) -> ReportInfo:
         montage=_montage(experiment),
         environment=environment(),
         provenance=_provenance(experiment),
+        searched=spec.search is not None,
+        study=study,
     )
 
 
@@ -84,6 +93,39 @@ def _missing(experiment: Experiment) -> list[Missing]:
             reason = f"failed: {failed[0].splitlines()[0]}" if failed else "not run yet"
             found.append(Missing(cell.arm, cell.axes, cell.seed, reason))
     return found
+
+
+def _counted(experiment: Experiment, cell: Cell) -> Counted:
+    """Parameters of the cell's models, and why they are not known where they are not."""
+    last = "retrain" if "retrain" in cell.nodes else "finetune"
+    tuned, last_model = _artefact(experiment, cell, "finetune"), _artefact(experiment, cell, last)
+    counts = None if tuned is None else tuned.read_json("model.json")
+    predicts = None if last_model is None else last_model.read_json("model.json")
+    return Counted(
+        cell.arm,
+        cell.axes,
+        cell.seed,
+        cell.id,
+        finetune=None if counts is None else (counts["trainable"], counts["total"]),
+        predicts=None if predicts is None else predicts["parameters" if last == "retrain" else "total"],
+        why_finetune="" if counts else _why_not(experiment, cell, "finetune"),
+        why_predicts="" if predicts else _why_not(experiment, cell, last),
+        size=size_of(cell),
+        nodes=[f"{part.stage}/{part.key}" for part in (tuned, last_model) if part is not None],
+    )
+
+
+def _why_not(experiment: Experiment, cell: Cell, role: str) -> str:
+    """Why a stage of a cell has no result: itself, or one before it."""
+    if role not in cell.nodes:
+        return "this arm does not fine-tune"
+    store, roles = experiment.store, list(cell.nodes)
+    for before in roles[: roles.index(role) + 1]:
+        link = cell.nodes[before]
+        reason = None if store.has(*link) else store.failure(*link)
+        if reason is not None:
+            return f"{before} failed: {reason.splitlines()[0]}"
+    return "not run yet"
 
 
 def _failures(experiment: Experiment) -> list[Failure]:

@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
 from sfrbench.errors import InputError
-from sfrbench.report import curves, html, kde, montage, pairs, sections, tables
+from sfrbench.report import curves, html, kde, montage, pairs, parameters, rounds, sections, study, tables
 from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
-from sfrbench.report.results import Line
 from sfrbench.report.style import safe_name
 
-ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels")
+ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
+
+
+class Traced(Protocol):
+    """A row or a line that can say what it stands on."""
+
+    def behind(self) -> dict[str, Any]: ...
+
+
+Behind = dict[str, Sequence[Traced]]  # name of a table or figure -> its rows
 
 
 def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]:
@@ -28,7 +36,7 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
     out.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
     parts: list[Part] = []
-    shown: dict[str, list[Line]] = {}
+    shown: Behind = {}
     names = _Names()
     for item in info.items:
         part, behind = _part(frame, info, item, names, out)
@@ -37,6 +45,11 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
             made += tables.write(table, out / "tables")
         made += [path for figure in part.figures for path in figure.files]
         shown |= behind
+    if info.searched:
+        part = study.study_part(info, names.new, out / "figures")
+        parts.append(part)
+        made += [path for table in part.tables for path in tables.write(table, out / "tables")]
+        made += [path for figure in part.figures for path in figure.files]
     provenance = out / "provenance.json"
     provenance.write_text(_provenance(info, shown), encoding="utf-8")
     page = out / "index.html"
@@ -62,13 +75,13 @@ class _Names:
 
 def _part(
     frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], names: _Names, out: Path
-) -> tuple[Part, dict[str, list[Line]]]:
+) -> tuple[Part, Behind]:
     """One item, and the lines behind each of its tables and figures."""
     kinds = [kind for kind in ITEMS if item.get(kind)]
     if len(kinds) != 1:
         raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
     kind = kinds[0]
-    if kind in ("table", "pairs", "pseudo_labels"):
+    if kind in ("table", "pairs", "pseudo_labels", "parameters", "rounds"):
         return _table_part(frame, info, item, kind, names)
     folder = out / "figures"
     if kind == "curve":
@@ -87,52 +100,44 @@ def _part(
     return Part("Slices", figures=kept), {figure.name: list(figure.lines) for figure in kept}
 
 
-def _figure_part(heading: str, figure: Figure) -> tuple[Part, dict[str, list[Line]]]:
+def _figure_part(heading: str, figure: Figure) -> tuple[Part, Behind]:
     return Part(heading, figures=[figure]), {figure.name: list(figure.lines)}
 
 
 def _table_part(
     frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], kind: str, names: _Names
-) -> tuple[Part, dict[str, list[Line]]]:
+) -> tuple[Part, Behind]:
+    made: list[tables.Table]
+    shown: Sequence[Traced]
     if kind == "table":
         made, shown = sections.result_tables(frame, info, item, names.new(str(item["table"])))
         heading = "Results"
     elif kind == "pairs":
         made, shown = pairs.pairs_table(frame, info, item, names.new("pairs"))
         heading = "Paired differences"
+    elif kind == "parameters":
+        made, shown = parameters.parameters_table(info, names.new("parameters"))
+        heading = "Parameters"
+    elif kind == "rounds":
+        made, shown = rounds.rounds_table(frame, info, names.new("rounds"))
+        heading = "Rounds of SFR+"
     else:
         made, shown = sections.pseudo_table(frame, info, item, names.new("pseudo_labels"))
         heading = "Pseudo-labels"
-    remark = "" if made else "No arm has scored pseudo-labels."
+    nothing = {"rounds": "No round of SFR+ has run."}.get(kind, "No arm has scored pseudo-labels.")
+    remark = "" if made else nothing
     return Part(heading, tables=made, remark=remark), {table.name: shown for table in made}
 
 
-def _provenance(info: ReportInfo, shown: Mapping[str, Sequence[Line]]) -> str:
-    """What stands behind each row: the numbers of one row share its cells and evaluate nodes."""
-    behind = {
-        name: [
-            {
-                "row": line.name,
-                "arm": line.arm,
-                "axes": {path: _plain(value) for path, value in line.axes.items()},
-                "cells": {str(seed): cell for seed, cell in line.cells.items()},
-                "evaluate": list(line.keys),
-                "cases": len(line.cases),
-                "missing": {str(seed): reason for seed, reason in line.missing},
-            }
-            for line in shown_lines
-        ]
-        for name, shown_lines in shown.items()
-    }
+def _provenance(info: ReportInfo, shown: Mapping[str, Sequence[Traced]]) -> str:
+    """What stands behind each row of each table and figure."""
+    behind = {name: [row.behind() for row in rows] for name, rows in shown.items()}
     whole = {
         "experiment": info.experiment,
         "profile": info.profile,
         "protocol": {"name": info.protocol, **info.protocol_fields},
         **info.provenance,
+        "study": study.provenance(info),
         "shown": behind,
     }
     return json.dumps(whole, indent=1, default=str, ensure_ascii=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sfrbench.report.style import axis_text, stamp
@@ -62,6 +62,19 @@ def tail(info: ReportInfo) -> str:
 def short_tail(info: ReportInfo) -> str:
     """The same on a page that says the rules at its top."""
     return f"{stamp(info.profile)} Protocol {info.protocol}, rules at the top."
+
+
+def left_out(info: ReportInfo, told: Collection[str]) -> str:
+    """What the specification leaves out, with the reason, but for the arms whose own rows tell it."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in info.excluded:
+        if entry.arm not in told:
+            by_reason.setdefault(entry.reason, []).append(entry.title)
+    said = [
+        f"{', '.join(titles) if len(titles) <= 4 else f'{len(titles)} points (listed in the report)'}: {why}"
+        for why, titles in by_reason.items()
+    ]
+    return f"Left out on purpose: {'; '.join(said)}." if said else ""
 
 
 def seeds_text(count: int) -> str:

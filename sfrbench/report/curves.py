@@ -48,7 +48,7 @@ def curve_figure(
     shown = lines(frame, info, subset)
     values = list(info.axes.get(x, ()))
     where = _places(values)
-    curves, lost = _curves(shown, x, y, values, where)
+    curves, lost = _curves(shown, x, y, values, where, info)
     with style.canvas(7.0, 4.2, captions.foot(info)) as figure:
         axes = figure.add_subplot()
         for index, curve in enumerate(curves):
@@ -72,7 +72,12 @@ def _places(values: Sequence[Any]) -> list[float]:
 
 
 def _curves(
-    shown: Sequence[Line], x: str, y: str, values: Sequence[Any], where: Sequence[float]
+    shown: Sequence[Line],
+    x: str,
+    y: str,
+    values: Sequence[Any],
+    where: Sequence[float],
+    info: ReportInfo,
 ) -> tuple[list[_Curve], list[tuple[str, str]]]:
     """The curves, and (value, reason) of every point that has no number."""
     texts = [style.axis_text(value) for value in values]
@@ -83,8 +88,10 @@ def _curves(
     curves, lost = [], []
     for label, by_value in groups.items():
         points: list[Interval | None] = []
-        for text in texts:
+        arm = next(iter(by_value.values())).arm
+        for value, text in zip(values, texts, strict=True):
             point, reason = _point(by_value.get(text), y)
+            reason = reason or ("" if point else info.left_out(arm, {x: value}) or "left out")
             points.append(point)
             if point is None:
                 lost.append((text, f"{label}: {reason}"))
@@ -95,9 +102,9 @@ def _curves(
 
 
 def _point(line: Line | None, metric: str) -> tuple[Interval | None, str]:
-    """The number of one point, or why there is none."""
+    """The number of one point, or why there is none (empty where there is no line)."""
     if line is None:
-        return None, "left out"
+        return None, ""
     point = mean_interval(line.cube(metric)) if line.seeds else None
     if point is not None and not math.isnan(point.mean):
         return point, ""

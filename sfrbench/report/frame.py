@@ -25,7 +25,8 @@ def load_frame(experiment: Experiment) -> pd.DataFrame:
     """Every score of the experiment that is in the store.
 
     Dice, Jaccard and NSD are in percent, distances in the protocol's ``unit``; a value that the protocol
-    does not score is missing (NaN). ``subset`` is 'test', 'val', or 'unlabelled' for scored pseudo-labels.
+    does not score is missing (NaN). ``subset`` is 'test', 'val', or 'unlabelled' for scored pseudo-labels, or
+    'round N' for the segmenter's labels of unlabelled cases that round N of SFR+ chooses from.
     Each axis has a column named by its path.
     """
     import pandas as pd
@@ -34,9 +35,8 @@ def load_frame(experiment: Experiment) -> pd.DataFrame:
     parts = []
     axes = [path for axis in experiment.plan.spec.axes for path in axis.paths]
     for cell in experiment.plan.cells:
-        for role in ("evaluate", "evaluate_pseudo"):
-            link = cell.nodes.get(role)
-            if link is None or not experiment.store.has(*link):
+        for role, link in cell.nodes.items():
+            if link[0] != "evaluate" or not experiment.store.has(*link):
                 continue
             if link not in read:
                 read[link] = _scores(experiment.store.get(*link).path("scores.csv"), cell)
@@ -62,7 +62,8 @@ def _scores(path: Path, cell: Cell) -> pd.DataFrame:
 
 
 def _facts(experiment: Experiment, cell: Cell, role: str, link: Link) -> dict[str, Any]:
-    score = "unlabelled" if role == "evaluate_pseudo" else str(cell.score)
+    named = {"evaluate": str(cell.score), "evaluate_pseudo": "unlabelled"}
+    score = named.get(role) or role.removeprefix("evaluate_").replace("select_", "round ")
     return {
         "experiment": experiment.name,
         "profile": experiment.profile,

@@ -168,7 +168,8 @@ def _gaps(info: ReportInfo) -> str:
         ]
         body += f"<p>Cells without a result:</p>{_grid(['Arm', 'Point', 'Seed', 'Reason'], rows)}"
     if info.excluded:
-        body += f"<p>Left out by the specification:</p>{_grid(['Cells', 'Reason'], info.excluded)}"
+        left = [[entry.title, entry.reason] for entry in info.excluded]
+        body += f"<p>Left out by the specification:</p>{_grid(['Cells', 'Reason'], left)}"
     return body
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sfrbench.plan import Excluded
     from sfrbench.report.curves import Figure
     from sfrbench.report.montage import MontageCase
+    from sfrbench.report.published import Size
     from sfrbench.report.tables import Table
+    from sfrbench.search_view import Study
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,41 @@ class Failure:
     stage: str
     reason: str
     log: str = ""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Parameters of the models of one cell, as they are counted in its store.
+
+    ``finetune`` are the trained and the total ones of the fine-tuned model, ``predicts`` those of the model
+    that predicts; none where there is no such model, and then ``why_…`` says why. ``size`` is the paper's.
+    """
+
+    arm: str
+    axes: Mapping[str, Any]
+    seed: int
+    cell: str
+    finetune: tuple[int, int] | None
+    predicts: int | None
+    why_finetune: str = ""
+    why_predicts: str = ""
+    size: Size | None = None
+    nodes: Sequence[str] = ()  # stage/key of what is counted
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of SFR+ in one cell: C of every unlabelled case, and the cases above the threshold."""
+
+    arm: str
+    axes: Mapping[str, Any]
+    seed: int
+    cell: str
+    number: int
+    threshold: float
+    confidence: Mapping[str, float]
+    confident: frozenset[str]
+    select: str  # the key of the select node
 
 
 @dataclass(frozen=True)
@@ -71,13 +109,26 @@ class ReportInfo:
     metrics: Sequence[str] = ("dice", "jaccard", "asd", "hd95")
     pseudo_arms: Sequence[str] = ()
     missing: Sequence[Missing] = ()
-    excluded: Sequence[tuple[str, str]] = ()  # cells left out on purpose, with the reason
+    counted: Sequence[Counted] = ()
+    rounds: Sequence[Round] = ()  # of SFR+
+    excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
     failures: Sequence[Failure] = ()
     flags: Sequence[str] = ()
     reuse: Reuse | None = None
     montage: Callable[[str, str, str], MontageCase | None] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    searched: bool = False  # the specification has a search; its study, where there is one yet
+    study: Study | None = None
+
+    def left_out(self, arm: str, axes: Mapping[str, Any] | None = None) -> str:
+        """Why an arm is left out on purpose, at points with these values of axes; empty where it is not."""
+        reasons = [
+            entry.reason
+            for entry in self.excluded
+            if entry.arm == arm and all(entry.axes.get(path) == value for path, value in (axes or {}).items())
+        ]
+        return f"left out: {'; '.join(dict.fromkeys(reasons))}" if reasons else ""
 
 
 @dataclass(frozen=True)

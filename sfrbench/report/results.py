@@ -82,6 +82,18 @@ class Line:
         pairs = self.frame[["seed", "cell"]].drop_duplicates()
         return {int(seed): str(cell) for seed, cell in zip(pairs["seed"], pairs["cell"], strict=True)}
 
+    def behind(self) -> dict[str, Any]:
+        """What the line stands on: the numbers of one line share its cells and evaluate nodes."""
+        return {
+            "row": self.name,
+            "arm": self.arm,
+            "axes": {path: _plain(value) for path, value in self.axes.items()},
+            "cells": {str(seed): cell for seed, cell in self.cells.items()},
+            "evaluate": list(self.keys),
+            "cases": len(self.cases),
+            "missing": {str(seed): reason for seed, reason in self.missing},
+        }
+
     @property
     def keys(self) -> tuple[str, ...]:
         return tuple(sorted(str(key) for key in self.frame["key"].unique()))
@@ -128,6 +140,10 @@ class Line:
         return len(self.frame.loc[rows, ["seed", "case", "class"]].drop_duplicates())
 
 
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
 def lines(frame: pd.DataFrame, info: ReportInfo, subset: str) -> list[Line]:
     """Every line of a subset, in the order of arms and axis values.
 
@@ -157,8 +173,9 @@ def lines(frame: pd.DataFrame, info: ReportInfo, subset: str) -> list[Line]:
             continue
         own = rows.get((arm, point), part.iloc[:0])
         have = {int(seed) for seed in own["seed"].unique()}
+        unknown = ("" if point else info.left_out(arm)) or "not run"
         gone = tuple(
-            (seed, lost.reasons.get((arm, point, seed), "not run")) for seed in info.seeds if seed not in have
+            (seed, lost.reasons.get((arm, point, seed), unknown)) for seed in info.seeds if seed not in have
         )
         label = dict(info.arms).get(arm, arm)
         found.append(Line(arm, label, axes, point, own, classes, gone))

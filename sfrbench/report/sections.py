@@ -96,11 +96,12 @@ def _result(
     said = [
         captions.made_of(info, subset, len(_classes(shown))),
         _legend(shown, bool(any(skipped))),
+        captions.left_out(info, {line.arm for line in shown if not line.point and not line.seeds}),
     ]
     return Table(
         name,
         title,
-        " ".join(said),
+        " ".join(text for text in said if text),
         tuple(heads),
         tuple(rows),
         notes.listed,

@@ -11,6 +11,11 @@ from typing import Any, Protocol, TypeVar, cast
 from sfrbench.components.base import Component
 from sfrbench.store import Artefact
 
+
+class Pruned(Exception):
+    """A stage was stopped on purpose: what it trains does not look promising. Its checkpoint stays."""
+
+
 C = TypeVar("C", bound=Component)
 
 
@@ -22,6 +27,11 @@ class Progress(Protocol):
 
 def no_progress(done: int, total: int, **values: float) -> None:
     """The progress that is shown to nobody."""
+
+
+def watch_nothing(step: int, dice: float) -> bool:
+    """Lets every training go on."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class StageContext:
     data_root: Path | None = None
     weights: Callable[[str], Path] | None = None
     progress: Progress = no_progress
+    watch: Callable[[int, float], bool] = watch_nothing  # told (step, validation Dice); true: stop here
     notes: dict[str, Any] = field(default_factory=dict)  # goes into the record
 
     def component(self, kind: str, cls: type[C]) -> C:

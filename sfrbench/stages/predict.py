@@ -40,13 +40,13 @@ def run(ctx: StageContext) -> None:
     forward, scale = _sam(ctx, classes, batch) if by_sam else _backbone(ctx, classes)
     stride = tuple(ctx.settings["sam_stride" if by_sam else "stride"])
 
-    def predict(case: str) -> np.ndarray:
+    def predict(case: str) -> dict[str, np.ndarray]:
         image = torch.from_numpy(np.array(volumes.image(case))).to(ctx.device)
         image = scale(image, volumes.case(case).range)
         probabilities = slide(image, patch, stride, forward, classes, batch)
-        return probabilities.argmax(0).to(torch.uint8).cpu().numpy()
+        return {"labels": probabilities.argmax(0).to(torch.uint8).cpu().numpy()}
 
-    seconds = case_by_case(ctx, cases, "labels", predict)
+    seconds = case_by_case(ctx, cases, predict)
     index = {"cases": list(cases), "seconds_per_case": seconds}
     (ctx.out / "index.json").write_text(json.dumps(index), encoding="utf-8")
 

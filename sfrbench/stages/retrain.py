@@ -23,8 +23,10 @@ from sfrbench.components.ssl.step import Step
 from sfrbench.inference import backbone_forward, slide
 from sfrbench.losses import ema_alpha, segmentation_loss
 from sfrbench.sampling import mix
-from sfrbench.stages.context import StageContext, seed_for
+from sfrbench.stages.context import Pruned, StageContext, seed_for
 from sfrbench.stages.retrain_data import Batch, Data, labeller
+from sfrbench.stages.selection import Selection
+from sfrbench.store import Artefact
 from sfrbench.training import Stateful, StepResult, save_weights, train
 from sfrbench.volumes import Split, Volumes, split_cases
 
@@ -34,23 +36,31 @@ def run(ctx: StageContext) -> None:
 
     Further settings: ``split``, ``patch``, ``rot_flip`` and, with validation cases, ``stride``. Writes
     ``model.safetensors`` (the student after the last step), ``model.json`` and ``history.csv``, and with
-    validation cases ``best.safetensors`` and ``best.json``. Opens labels of labelled cases, and those of
-    validation cases for validation only.
+    validation cases ``best.safetensors`` and ``best.json``. ``networks.safetensors`` holds the method's own
+    networks, where it has any, for a round of SFR+ that goes on from here. Such a round has the inputs
+    ``before`` (the retrain artefact) and ``select``, and ``settings["first_iteration"]``. Opens labels of
+    labelled cases, and those of validation cases for validation only. Raises ``Pruned`` where ``ctx.watch``
+    says so after a validation.
     """
     volumes = Volumes(ctx.inputs["prepare"])
     split = split_cases(volumes.train, volumes.test, **ctx.settings["split"])
     ssl = ctx.component("ssl", Ssl)
     models = build_models(ctx, ssl, len(volumes.classes))
-    data = Data(ctx, ssl, volumes, split, volumes.labels(split.labelled, "retrain"), labeller(ctx, volumes))
+    labels = volumes.labels(split.labelled, "retrain")
+    data = Data(ctx, ssl, volumes, split, labels, labeller(ctx, volumes), Selection.of(ctx))
+    first = ctx.settings.get("first_iteration", 0)
     best = Best()
     validate = validator(ctx, volumes, split, models.student) if split.val else None
 
     def after_step(step: int) -> None:
         if models.teacher is not None:
-            update_teacher(models.teacher, models.student, ema_alpha(step, ssl.ema))
+            update_teacher(models.teacher, models.student, ema_alpha(first + step, ssl.ema))
         done = step + 1
         if validate is not None and (done % ssl.val_every == 0 or done == ssl.steps):
-            best.offer(done, validate(), models.student)
+            dice = validate()
+            best.offer(done, dice, models.student)
+            if ctx.watch(first + done, dice):
+                raise Pruned(f"validation Dice {dice:.4f} at step {done}")
 
     train(
         ctx,
@@ -64,6 +74,8 @@ def run(ctx: StageContext) -> None:
         after_step=after_step,
     )
     save_weights(ctx.out / "model.safetensors", models.student.state_dict())
+    if models.networks:
+        save_weights(ctx.out / "networks.safetensors", models.own_state())
     count = sum(part.numel() for part in models.student.parameters())
     described = {"classes": list(volumes.classes), "parameters": count}
     (ctx.out / "model.json").write_text(json.dumps(described), encoding="utf-8")
@@ -83,6 +95,29 @@ class Models:
         teacher: dict[str, Stateful] = {} if self.teacher is None else {"teacher": self.teacher}
         networks = {f"net.{name}": network for name, network in self.networks.items()}
         return {"student": self.student, **teacher, **networks}
+
+    def own_state(self) -> dict[str, torch.Tensor]:
+        """The state of the method's networks, by network and name."""
+        return {
+            f"{name}:{part}": value
+            for name, network in self.networks.items()
+            for part, value in network.state_dict().items()
+        }
+
+    def go_on_from(self, artefact: Artefact) -> None:
+        """Take the weights of an earlier training; the teacher begins as the student. Optimisers are new."""
+        from safetensors.torch import load_file
+
+        state = load_file(artefact.path("model.safetensors"))
+        self.student.load_state_dict(state)
+        if self.teacher is not None:
+            self.teacher.load_state_dict(state)
+        own = load_file(artefact.path("networks.safetensors")) if self.networks else {}
+        for name, network in self.networks.items():
+            prefix = f"{name}:"
+            network.load_state_dict(
+                {part.removeprefix(prefix): value for part, value in own.items() if part.startswith(prefix)}
+            )
 
     def parameters(self) -> list[nn.Parameter]:
         networks = (self.student, *self.networks.values())
@@ -114,7 +149,10 @@ def build_models(ctx: StageContext, ssl: Ssl, classes: int) -> Models:
     networks = ssl.networks(Maker(backbone, student, classes, tuple(ctx.settings["patch"])))
     for network in networks.values():
         network.to(ctx.device).train()
-    return Models(student, teacher, networks, classes)
+    models = Models(student, teacher, networks, classes)
+    if "before" in ctx.inputs:
+        models.go_on_from(ctx.inputs["before"])
+    return models
 
 
 @torch.no_grad()
@@ -128,7 +166,7 @@ def training_step(ctx: StageContext, ssl: Ssl, models: Models, batch: Batch, ste
     """L and its terms; the student sees labelled and unlabelled patches in one forward pass."""
     rng = torch.Generator(ctx.device)
     rng.manual_seed(mix(seed_for("retrain", "noise", ctx.seed), step))
-    seen = first_pass(ssl, models, batch, step, rng)
+    seen = first_pass(ssl, models, batch, step, rng, ctx.settings.get("first_iteration", 0))
     labelled = seen.logits_l.shape[0]
     outputs = ssl.outputs(seen)
     share = 1 / len(outputs) if ssl.combine == "mean" else 1.0
@@ -136,8 +174,10 @@ def training_step(ctx: StageContext, ssl: Ssl, models: Models, batch: Batch, ste
     if labelled:
         losses = [segmentation_loss(output[:labelled], batch.labels, ssl.sup_ce) for output in outputs]
         terms["supervised"] = share * torch.stack(losses).sum()
-    if batch.pseudo is not None and ssl.w_pl > 0:
-        losses = [segmentation_loss(output[labelled:], batch.pseudo, ssl.sup_ce) for output in outputs]
+    if batch.pseudo is not None and ssl.w_pl > 0 and (batch.by_sam is None or batch.by_sam.any()):
+        chosen = slice(None) if batch.by_sam is None else batch.by_sam
+        target = batch.pseudo[chosen]
+        losses = [segmentation_loss(output[labelled:][chosen], target, ssl.sup_ce) for output in outputs]
         terms["pseudo"] = share * torch.stack(losses).sum()
     terms["method"] = ssl.loss(seen)
     weights = {"supervised": ssl.supervised_weight(seen), "pseudo": ssl.w_pl}
@@ -145,8 +185,13 @@ def training_step(ctx: StageContext, ssl: Ssl, models: Models, batch: Batch, ste
     return StepResult(loss, {**terms, **seen.values})
 
 
-def first_pass(ssl: Ssl, models: Models, batch: Batch, step: int, rng: torch.Generator) -> Step:
-    """The student's forward pass over the plain patches that the method, or L_pl, asks for."""
+def first_pass(
+    ssl: Ssl, models: Models, batch: Batch, step: int, rng: torch.Generator, before: int = 0
+) -> Step:
+    """The student's forward pass over the plain patches that the method, or L_pl, asks for.
+
+    ``before``: iterations of earlier trainings that this one goes on from.
+    """
     count = batch.labels.shape[0]
     first = count if ssl.plain == "none" else 0
     last = len(batch.images) if ssl.plain == "all" or batch.pseudo is not None else count
@@ -173,8 +218,8 @@ def first_pass(ssl: Ssl, models: Models, batch: Batch, step: int, rng: torch.Gen
         logits_l=logits[: count - first],
         logits_u=logits[count - first :],
         pseudo=batch.pseudo,
-        iteration=step,
-        steps=ssl.steps,
+        iteration=before + step,
+        steps=before + ssl.steps,
         classes=models.classes,
         rng=rng,
         maps=maps,

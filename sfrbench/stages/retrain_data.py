@@ -13,7 +13,8 @@ from sfrbench.errors import InputError
 from sfrbench.inference import fine_tuned, sam_forward
 from sfrbench.sampling import Patch, Volume, draw_patch, labelled_at, unlabelled_at
 from sfrbench.stages.context import StageContext, seed_for
-from sfrbench.stages.finetune import sam_input
+from sfrbench.stages.finetune_data import sam_input
+from sfrbench.stages.selection import Selection
 from sfrbench.volumes import LabelView, Split, Volumes
 
 #: Augmented unlabelled crops to foreground probabilities (B, K - 1, X, Y, Z).
@@ -27,6 +28,7 @@ class Batch:
     images: torch.Tensor
     labels: torch.Tensor
     pseudo: torch.Tensor | None
+    by_sam: torch.Tensor | None = None  # (B_u,) bool: patches that L_pl is taken on; none: all
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Data:
     split: Split
     labels: LabelView
     label: Labeller | None
+    selection: Selection | None = None
 
     def batch(self, step: int) -> Batch:
         ssl, device = self.ssl, self.ctx.device
@@ -53,8 +56,13 @@ class Data:
         pseudo = None
         if self.label is not None:
             pseudo = as_target(self.label(unlabelled), soft=ssl.pseudo_labels == "soft").to(device)
+        by_sam = None
+        if self.selection is not None:
+            chosen = [self.selection.is_labelled_by_sam(patch) for patch in unlabelled]
+            by_sam = torch.tensor(chosen, device=device)
         images = np.stack([patch.image for patch in (*patches, *unlabelled)])[:, None]
-        return Batch(torch.from_numpy(images).to(device), torch.from_numpy(labels).long().to(device), pseudo)
+        targets = torch.from_numpy(labels).long().to(device)
+        return Batch(torch.from_numpy(images).to(device), targets, pseudo, by_sam)
 
     def _seed(self, purpose: str) -> int:
         return seed_for("retrain", purpose, self.ctx.seed)

@@ -104,7 +104,7 @@ def test_the_loop_takes_the_mean_of_four_supervised_terms() -> None:
     models = models_of(method, 3, sides=SIDES)
     step = step_of(method, models, 0, (1, 1), SIDES)
     batch = Batch(step.images, step.labels, None)
-    ctx: Any = SimpleNamespace(device=torch.device("cpu"), seed=0)
+    ctx: Any = SimpleNamespace(device=torch.device("cpu"), seed=0, settings={})
     result = training_step(ctx, method, models, batch, 0)
     logits = numbers(models.student(step.images_l))
     ce = -np.log(np.take_along_axis(softmax(logits), numbers(step.labels).astype(int)[:, None], 1)).mean()

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sfrbench.report.info import Failure, Missing, ReportInfo, Reuse
+from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
 from sfrbench.report.montage import MontageCase
+from sfrbench.report.published import Size
 
 ARMS = (("supervised", "V-Net (LB)"), ("mt", "MT"), ("sfr_ft", "SFR_FT"), ("sfr_mt", "SFR_MT"))
 LEVEL = {"supervised": 62.0, "mt": 70.0, "sfr_ft": 66.0, "sfr_mt": 74.0}
@@ -104,9 +105,11 @@ def demo(**changes: Any) -> Demo:
             {"table": "results", "metrics": list(METRICS), "rows": "arm"},
             {"pairs": [["sfr_mt", "mt"], ["sfr_ft", "mt"], ["mt", "supervised"]]},
             {"pseudo_labels": True},
+            {"parameters": True},
             {"kde": "dice"},
             {"montage": 3},
         ),
+        counted=counted(),
         missing=(Missing("sfr_ft", {}, 1, "finetune failed: loss is not finite at step 40"),),
         failures=(
             Failure(
@@ -138,6 +141,26 @@ def demo(**changes: Any) -> Demo:
     from dataclasses import replace
 
     return Demo(pd.DataFrame(rows), replace(info, **changes))
+
+
+def counted() -> tuple[Counted, ...]:
+    """As in ``demo``: two arms without fine-tuning, one of two cells of ``sfr_ft`` failed."""
+    plain: dict[str, Any] = {"finetune": None, "why_finetune": "this arm does not fine-tune"}
+    broken: dict[str, Any] = {"finetune": None, "predicts": None}
+    broken |= dict.fromkeys(("why_finetune", "why_predicts"), "finetune failed: loss is not finite")
+    tuned: dict[str, Any] = {"finetune": (3_931_374, 93_602_286), "predicts": 93_602_286}
+    tuned["size"] = broken["size"] = Size(91, "Table XII", "the nominal size of SAM ViT-B")
+    of_arm: dict[str, list[dict[str, Any]]] = {
+        "supervised": [{**plain, "predicts": 9_448_866}] * 2,
+        "mt": [{**plain, "predicts": None, "why_predicts": "not run yet"}] * 2,
+        "sfr_ft": [tuned, broken],
+        "sfr_mt": [{**tuned, "predicts": 9_448_866, "size": Size(10, "Table XII, SFR_MT")}] * 2,
+    }
+    return tuple(
+        Counted(arm, {}, seed, f"{arm}-{seed}", nodes=(f"retrain/k{arm}{seed}",), **facts)
+        for arm, cells in of_arm.items()
+        for seed, facts in enumerate(cells)
+    )
 
 
 def axis_demo(seeds: tuple[int, ...] = (0, 1)) -> Demo:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sfrbench.plan import Excluded
 from sfrbench.report import curves, kde, montage, pairs
 from sfrbench.report.style import axis_text, number, p_value, safe_name
 
@@ -19,6 +20,13 @@ def test_a_curve_names_its_interval_and_its_gap(scales, tmp_path):
     svg = (tmp_path / "curve.svg").read_text(encoding="utf-8")
     assert "Best: 4 (" in figure.caption
     assert "profile cpu (scaled down)" in svg
+
+
+def test_a_curve_says_why_a_point_is_left_out(scales, tmp_path):
+    gone = Excluded("base", {"stitch.scale": 12}, "too many slices")
+    info = replace(scales.info, missing=(), excluded=[gone])
+    figure = curves.curve_figure(scales.frame, info, info.items[0], "curve", tmp_path)
+    assert "† 12: no result, SFR_FT: left out: too many slices." in figure.caption
 
 
 def test_with_one_seed_the_band_is_over_cases_only(scales, tmp_path):

@@ -34,7 +34,7 @@ def built(small, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("name", ["results", "results_per_class", "pairs", "pseudo_labels"])
+@pytest.mark.parametrize("name", ["results", "results_per_class", "pairs", "pseudo_labels", "parameters"])
 @pytest.mark.parametrize("kind", ["csv", "md", "tex"])
 def test_tables_equal_the_golden_files(built, name, kind):
     """Set SFRBENCH_UPDATE_GOLDEN=1 to write them anew, and read the difference before you commit it."""
@@ -115,7 +115,7 @@ def test_provenance_names_the_cells_behind_each_row(built):
 def test_equal_input_gives_equal_files(small, built, tmp_path):
     build_report(small.frame, small.info, tmp_path)
     files = [path.relative_to(built) for path in built.rglob("*") if path.is_file()]
-    assert len(files) == 20
+    assert len(files) == 23
     assert [name for name in files if (tmp_path / name).read_bytes() != (built / name).read_bytes()] == []
 
 

@@ -85,7 +85,7 @@ class Block3d(nn.Module):
         q, k, v = qkv.unbind(0)
         placed = q.reshape(count, heads, *window, -1)
         tables = (self.rel_pos_d, self.attn.rel_pos_h, self.attn.rel_pos_w)
-        terms, places = [q * self.attn.scale], [k]
+        terms, places = [q * q.shape[-1] ** -0.5], [k]
         for axis, (name, table, size) in enumerate(zip("thw", tables, window, strict=True)):
             term = torch.einsum(f"bnthwc,{name}kc->bnthwk", placed, relative(table, size))
             terms.append(term.flatten(2, 4).to(q.dtype))

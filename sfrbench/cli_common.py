@@ -1,0 +1,80 @@
+"""What the commands share: options, exit codes, how a specification is opened and an error is said."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from sfrbench import cli_machine
+
+if TYPE_CHECKING:
+    from sfrbench.errors import SfrbenchError
+    from sfrbench.machine import Machine
+    from sfrbench.run import Experiment
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+TRACKING = "MLflow tracking store; default: SQLite in the workspace; 'none': off"
+STORAGE = "database of studies; default: SQLite in the workspace"
+
+
+def fail(error: SfrbenchError) -> NoReturn:
+    """Say everything that is wrong, and end."""
+    from sfrbench.errors import NotReadyError
+
+    if isinstance(error, NotReadyError):
+        click.echo("not ready here:", err=True)
+    for problem in error.problems:
+        click.echo(str(problem), err=True)
+    sys.exit(WRONG)
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that reads a specification."""
+    options = [
+        click.option("--profile", default="paper", show_default=True, help="paper, cpu or smoke"),
+        click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
+        click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="override one choice"),
+        cli_machine.data_option,
+        click.option(
+            "--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards"
+        ),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:n]"),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def open_spec(spec: str, options: dict[str, Any]) -> Experiment:
+    """The experiment that the common options mean."""
+    from sfrbench.run import open_experiment
+
+    return open_experiment(
+        spec, options["profile"], machine_of(options), sets=options["sets"], registry=options["registry"]
+    )
+
+
+def machine_of(options: dict[str, Any]) -> Machine:
+    """The machine that the common options mean."""
+    from sfrbench.machine import Machine
+
+    return Machine(options["workspace"], options["data"], options.get("device", "auto"))
+
+
+def interrupt(*_: object) -> NoReturn:
+    """A handler of SIGTERM."""
+    raise KeyboardInterrupt
+
+
+def print_missing(experiment: Experiment) -> None:
+    """What this machine lacks for an experiment."""
+    missing = experiment.machine.lacks(experiment.plan)
+    if missing:
+        click.echo("not ready here:")
+    for problem in missing:
+        click.echo(f"  {problem}")

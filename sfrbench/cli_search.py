@@ -1,0 +1,165 @@
+"""The command that searches hyper-parameters."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sfrbench.cli_common import FAILED, INTERRUPTED, STORAGE, TRACKING, common, interrupt, open_spec
+
+if TYPE_CHECKING:
+    from sfrbench.run import Experiment
+    from sfrbench.search import Options
+    from sfrbench.search_view import Study
+
+
+@click.command()
+@click.argument("spec")
+@common
+@click.option("--storage", default=None, metavar="URL", help=STORAGE)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="processes here")
+@click.option("--trials", type=click.IntRange(min=1), help="budget of the study, instead of the SPEC's")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="the same, in hours of trials")
+@click.option(
+    "--heartbeat",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="SECONDS",
+    help="a trial that is silent for three of them is run again by another worker",
+)
+@click.option("--tracking-uri", default=None, help=TRACKING)
+@click.option(
+    "--write-best", type=click.Path(path_type=Path), metavar="FILE", help="write SPEC with the best values"
+)
+@click.option("--worker", is_flag=True, hidden=True, help="run trials, and leave the rest to the starter")
+def search(
+    spec: str,
+    storage: str | None,
+    workers: int,
+    trials: int | None,
+    hours: float | None,
+    heartbeat: int,
+    tracking_uri: str | None,
+    write_best: Path | None,
+    worker: bool,
+    **options: Any,
+) -> None:
+    """Search the hyper-parameters that SPEC names under 'search', on validation cases.
+
+    The same command goes on where it was, and is another worker where one runs already; with one --storage
+    on several machines, too. Exit status: 0 the budget is spent and there is a best trial, 1 otherwise, 2 the
+    input is wrong, 130 interrupted.
+    """
+    from sfrbench.search import Options
+    from sfrbench.search_optuna import search_of
+
+    experiment = open_spec(spec, options)
+    search_of(experiment)
+    how = Options(storage, tracking_uri, heartbeat, trials, hours)
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        if workers > 1:
+            _spawn(workers, _command(spec, how, options))
+        else:
+            _work(experiment, how)
+    except KeyboardInterrupt:
+        click.echo("interrupted; the same command goes on from here", err=True)
+        sys.exit(INTERRUPTED)
+    if not worker:
+        sys.exit(_finish(experiment, how, write_best))
+
+
+def _work(experiment: Experiment, how: Options) -> None:
+    from sfrbench import console
+    from sfrbench.search import work
+
+    work(experiment, how, lambda number: console.PlainListener(f"trial {number}  "), console.say)
+
+
+def _command(spec: str, how: Options, options: dict[str, Any]) -> list[str]:
+    """This command as one worker."""
+    given = {
+        "--profile": options["profile"],
+        "--workspace": options["workspace"],
+        "--device": options["device"],
+        "--storage": how.storage,
+        "--tracking-uri": how.tracking_uri,
+        "--trials": how.trials,
+        "--hours": how.hours,
+        "--heartbeat": how.heartbeat,
+    }
+    parts = [f"{name}={value}" for name, value in given.items() if value is not None]
+    parts += [f"--set={text}" for text in options["sets"]]
+    parts += [f"--data={name}={folder}" for name, folder in options["data"].items()]
+    parts += [f"--registry={folder}" for folder in options["registry"]]
+    return [sys.executable, "-m", "sfrbench", "search", spec, "--worker", *parts]
+
+
+def _spawn(workers: int, command: list[str]) -> None:
+    """Run workers and wait for them; one that dies is survived by the others."""
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    started = [subprocess.Popen(command, env=environment) for _ in range(workers)]
+    try:
+        codes = [process.wait() for process in started]
+    except KeyboardInterrupt:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()
+        raise
+    for process, code in zip(started, codes, strict=True):
+        if code:
+            click.echo(f"worker {process.pid} ended with status {code}", err=True)
+
+
+def _finish(experiment: Experiment, how: Options, write_best: Path | None) -> int:
+    """Say what came out, write the report and the best specification; returns the exit status."""
+    from sfrbench.report.assemble import write_report
+    from sfrbench.search import Budget
+    from sfrbench.search_best import write_best_spec
+    from sfrbench.search_optuna import read_study, search_of
+
+    study = read_study(experiment, how.storage)
+    if study is None:
+        click.echo("no trial was run", err=True)
+        return FAILED
+    _summary(study)
+    click.echo(f"report: {write_report(experiment, experiment.report_folder, how.storage)}")
+    if write_best is not None and study.best is not None:
+        click.echo(f"best values: {write_best_spec(experiment, study, write_best)}")
+    budget = Budget.of(search_of(experiment), experiment.plan.space, how)
+    whole = budget.next_step(study) == "done"
+    if not whole:
+        click.echo("the budget is not spent; the same command goes on from here", err=True)
+    return 0 if whole and study.best is not None else FAILED
+
+
+def _summary(study: Study) -> None:
+    counts = ", ".join(
+        f"{len(trials)} {state}"
+        for state, trials in (
+            ("complete", study.of("complete")),
+            ("pruned", study.of("pruned")),
+            ("failed", study.of("failed")),
+            ("run again", study.of("retried")),
+        )
+    )
+    click.echo(f"study {study.name}: {counts}")
+    for trial in study.of("failed"):
+        click.echo(f"FAILED trial {trial.number}: {trial.note}", err=True)
+    click.echo(f"nodes shared: {study.shared} of {study.nodes}")
+    best = study.best
+    if best is not None and best.value is not None:
+        values = ", ".join(f"{path} {value}" for path, value in best.values.items())
+        click.echo(
+            f"best trial {best.number}: {study.metric} {best.value:.2f} {study.unit} on "
+            f"{best.facts['cases']} validation cases: {values}"
+        )

@@ -1,0 +1,120 @@
+"""The kinds that bring and lay out volumes: datasets and stitches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sfrbench.components.core import Component
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+class Dataset(Component):
+    """A source of cases. Subclasses know a layout on disk; the fields below say how cases are used.
+
+    The fields named in ``late_fields`` do not change the prepared volumes and so are no part of the
+    key of ``prepare``: each belongs to the stages that read it.
+    """
+
+    late_fields: ClassVar[frozenset[str]] = frozenset(
+        {
+            "labeled",
+            "choice",
+            "unlabeled",
+            "val",
+            "max_test",
+            "patch",
+            "stride",
+            "sam_stride",
+            "rot_flip",
+            "folder",
+        }
+    )
+    later_fields: ClassVar[Mapping[str, Any]] = {"min_depth": None}
+    #: Whether cases come from a folder that the user brings.
+    needs_root: ClassVar[bool] = True
+
+    labeled: int = Field(1, ge=1, description="labelled training cases: the first n of the training list")
+    choice: int = Field(0, ge=0, description="which run of n cases is labelled; 0 is the published choice")
+    unlabeled: int | None = Field(None, ge=0, description="unlabelled training cases; none: all the rest")
+    val: int = Field(0, ge=0, description="validation cases, carved from the end of the training list")
+    max_test: int | None = Field(None, ge=1, description="test cases used; none: all")
+    patch: tuple[int, int, int] = Field(
+        (96, 96, 96), description="training patch and window, voxels (x, y, z)"
+    )
+    stride: tuple[int, int, int] = Field(
+        (16, 16, 16), description="window stride of the 3D segmenter, voxels"
+    )
+    sam_stride: tuple[int, int, int] | None = Field(
+        None, description="window stride of the fine-tuned SAM, voxels; none: half the patch"
+    )
+    min_depth: int | None = Field(
+        None, ge=1, le=1024, description="volumes with fewer slices are interpolated along z to so many"
+    )
+    rot_flip: bool = Field(True, description="random 90-degree rotation and flip in the x-y plane")
+    folder: str = Field(
+        "", description="a second name under which the data are looked for, beside the card's"
+    )
+
+    @model_validator(mode="after")
+    def _positive_sizes(self) -> Dataset:
+        for name in ("patch", "stride", "sam_stride"):
+            value = getattr(self, name)
+            if value is not None and min(value) < 1:
+                raise ValueError(f"{name} must be positive, got {list(value)}")
+        return self
+
+    def class_names(self, root: Path | None) -> tuple[str, ...]:
+        """Names of all K classes, background first."""
+        raise NotImplementedError
+
+    def source_files(self, root: Path) -> list[Path]:
+        """Every file that the prepared volumes depend on (hashed into the key of ``prepare``)."""
+        raise NotImplementedError
+
+    def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
+        """Training and test case ids, in the order of the published lists."""
+        raise NotImplementedError
+
+    def read_case(self, root: Path | None, case: str) -> Case:
+        """One case, read and preprocessed. Raises ``DataError`` naming the case, the file and the fault."""
+        raise NotImplementedError
+
+
+class Case(BaseModel):
+    """One preprocessed volume. ``image`` is float32 (X, Y, Z), ``label`` uint8 of the same shape."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    image: Any
+    label: Any
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm, along x, y, z of the arrays
+    affine: list[list[float]] | None = None  # 4x4, of the prepared grid
+    source: dict[str, Any] = {}  # what is needed to return to the raw grid
+
+
+class Stitch(Component):
+    """Turns a patch into square canvases, and maps on canvases back into the patch."""
+
+    def to_canvases(self, volume: torch.Tensor, canvas: int, fill: float) -> torch.Tensor:
+        """(C, X, Y, Z) to (N, C, I, I), every slice present at least once. A floating image (C = 1) may also
+        become three channels, which the foundation then takes as they are."""
+        raise NotImplementedError
+
+    def from_canvases(self, maps: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+        """(N, K, I, I) probabilities or one-hot maps back to (K, X, Y, Z): the inverse of ``to_canvases``."""
+        raise NotImplementedError
+
+    def training_canvas(
+        self, image: torch.Tensor, label: torch.Tensor, canvas: int, rng: np.random.Generator, progress: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One training canvas of a patch: image (X, Y, Z) float and label (X, Y, Z) integer give
+        (1, I, I) float, or (3, I, I) where ``to_canvases`` gives three channels, and (I, I) int64 with 255
+        where the loss must not look. ``progress`` in [0, 1) is the share of training that is done."""
+        raise NotImplementedError

@@ -1,0 +1,171 @@
+"""The table of SFR+'s rounds: how many cases were confident, and how good their labels really were."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from sfrbench.components.base import Selector
+from sfrbench.report import captions
+from sfrbench.report.info import ReportInfo, Round
+from sfrbench.report.style import DASH, axis_text, number
+from sfrbench.report.tables import Entry, Table
+from sfrbench.run import Experiment
+
+_COLUMNS = (
+    "Round",
+    "Threshold",
+    "Confident",
+    "C",
+    "Dice (%) confident",
+    "Dice (%) others",
+    "Spearman C, Dice",
+    "seeds",
+)
+_CAPTION = (
+    "Labels of the unlabelled cases by the segmenter before each round; means over seeds. Confident: cases "
+    "that update SAM, of all unlabelled ones. C: the confidence that the threshold is compared with: mean, "
+    "and least to greatest. Dice: mean over cases and classes against the truth, which evaluation alone "
+    "opens. Spearman: rank correlation of C and Dice over cases."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A round of an arm at one point of the axes, all seeds."""
+
+    arm: str
+    label: str
+    axes: Mapping[str, Any]
+    number: int
+    rounds: Sequence[Round] = field(repr=False)
+
+    def behind(self) -> dict[str, Any]:
+        """What the row stands on, for provenance.json."""
+        return {
+            "row": f"{self.label}, round {self.number}",
+            "arm": self.arm,
+            "axes": dict(self.axes),
+            "cells": {str(one.seed): one.cell for one in self.rounds},
+            "select": [one.select for one in self.rounds],
+        }
+
+
+def collect(experiment: Experiment) -> list[Round]:
+    """Every round whose confidences and whose update of SAM are in the store."""
+    store, found = experiment.store, []
+    for cell in experiment.plan.cells:
+        if "selector" not in cell.components:
+            continue
+        selector = cast(Selector, cell.components["selector"].component)
+        for number_ in range(1, selector.rounds + 1):
+            select, tune = cell.nodes.get(f"select_{number_}"), cell.nodes.get(f"finetune_{number_}")
+            if select is None or tune is None or not (store.has(*select) and store.has(*tune)):
+                continue
+            with store.get(*select).path("confidence.csv").open(encoding="utf-8", newline="") as stream:
+                confidence = {row["case"]: float(row[selector.over]) for row in csv.DictReader(stream)}
+            chosen = store.get(*tune).record["notes"]["selection"]
+            found.append(
+                Round(
+                    cell.arm,
+                    cell.axes,
+                    cell.seed,
+                    cell.id,
+                    number_,
+                    float(chosen["threshold"]),
+                    confidence,
+                    frozenset(chosen["confident"]),
+                    select[1],
+                )
+            )
+    return found
+
+
+def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list[Table], list[Row]]:
+    """One row for each arm, point of the axes and round; none where no arm has rounds."""
+    rows = _rows(info)
+    if not rows:
+        return [], []
+    paths = [path for path in info.axes if any(path in row.axes for row in rows)]
+    quality = _quality(frame)
+    entries, data = [], []
+    for row in rows:
+        names = [row.label, *(axis_text(row.axes[path]) for path in paths)]
+        values = _values(row, quality)
+        entries.append(tuple(Entry(text) for text in (*names, str(row.number), *values)))
+        heads = ["label", *paths, *(head.lower() for head in _COLUMNS)]
+        cells = ["" if text == DASH else text for text in (*names, str(row.number), *values)]
+        data.append({"arm": row.arm, **dict(zip(heads, cells, strict=True)), "profile": info.profile})
+    table = Table(
+        name,
+        "Rounds of SFR+.",
+        _CAPTION,
+        ("Method", *paths, *_COLUMNS),
+        tuple(entries),
+        (),
+        tuple(data),
+        captions.tail(info),
+        1 + len(paths),
+    )
+    return [table], rows
+
+
+def _rows(info: ReportInfo) -> list[Row]:
+    groups: dict[tuple[str, tuple[str, ...], int], list[Round]] = {}
+    for one in info.rounds:
+        point = tuple(axis_text(value) for value in one.axes.values())
+        groups.setdefault((one.arm, point, one.number), []).append(one)
+    labels = dict(info.arms)
+    order = list(labels)
+    rows = [
+        Row(arm, labels.get(arm, arm), members[0].axes, number_, members)
+        for (arm, _, number_), members in groups.items()
+    ]
+    return sorted(rows, key=lambda row: order.index(row.arm))  # stable: points and rounds stay in order
+
+
+Quality = Mapping[tuple[str, int, str], float]
+
+
+def _quality(frame: pd.DataFrame) -> Quality:
+    """Dice in percent, mean over classes, by cell, round and case."""
+    part = frame[frame["subset"].str.startswith("round ") & (frame["metric"] == "dice")]
+    means = part.groupby(["cell", "subset", "case"])["value"].mean().dropna().reset_index()
+    numbers = means["subset"].str.removeprefix("round ").astype(int)
+    keys = zip(means["cell"].astype(str), numbers, means["case"].astype(str), strict=True)
+    return dict(zip(keys, means["value"].astype(float), strict=True))
+
+
+def _values(row: Row, quality: Quality) -> list[str]:
+    per_seed: dict[str, list[float]] = {"confident": [], "others": [], "spearman": []}
+    for one in row.rounds:
+        dice = {case: quality.get((one.cell, one.number, case)) for case in one.confidence}
+        known = {case: value for case, value in dice.items() if value is not None}
+        for head, wanted in (("confident", True), ("others", False)):
+            chosen = [value for case, value in known.items() if (case in one.confident) == wanted]
+            per_seed[head] += [float(np.mean(chosen))] if chosen else []
+        ranks = pd.DataFrame(
+            {"c": [one.confidence[case] for case in known], "d": list(known.values())}
+        ).rank()
+        if len(known) > 2 and ranks["c"].nunique() > 1 and ranks["d"].nunique() > 1:
+            per_seed["spearman"].append(float(ranks["c"].corr(ranks["d"])))
+    counts = [len(one.confident) for one in row.rounds]
+    total = max(len(one.confidence) for one in row.rounds)
+    confidences = [value for one in row.rounds for value in one.confidence.values()]
+    thresholds = [one.threshold for one in row.rounds if np.isfinite(one.threshold)]
+    return [
+        f"{np.mean(thresholds):.3f}" if thresholds else DASH,
+        f"{np.mean(counts):.1f} of {total}",
+        f"{np.mean(confidences):.3f} ({min(confidences):.3f}–{max(confidences):.3f})",
+        *(
+            number(float(np.mean(per_seed[head]))) if per_seed[head] else DASH
+            for head in ("confident", "others")
+        ),
+        f"{np.mean(per_seed['spearman']):.2f}" if per_seed["spearman"] else DASH,
+        str(len(row.rounds)),
+    ]

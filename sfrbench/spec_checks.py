@@ -1,0 +1,74 @@
+"""References between the sections of a specification: to axes, arms and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from sfrbench.components.base import Settings
+from sfrbench.errors import did_you_mean
+from sfrbench.spec import METRICS, Arm, Axis, Exclusion, ReportItem
+from sfrbench.spec_sections import Reader, form_problem
+from sfrbench.yamlio import Where
+
+
+class ExclusionEntry(Settings):
+    """What is left out, and why."""
+
+    when: dict[str, Any] = Field(min_length=1)
+    reason: str = Field(min_length=1)
+
+
+def read_exclusions(
+    reader: Reader, entries: Any, at: Where, arms: Sequence[Arm], axes: Sequence[Axis]
+) -> tuple[Exclusion, ...]:
+    """What the file, or its section for a profile, leaves out; names of axes and arms are checked."""
+    try:
+        parsed = TypeAdapter(list[ExclusionEntry]).validate_python(entries)
+    except ValidationError as error:
+        reader.problems += [
+            form_problem(reader.document, fault, at, ExclusionEntry) for fault in error.errors()
+        ]
+        return ()
+    known = ["arm", *(path for axis in axes for path in axis.paths)]
+    arm_names = [arm.name for arm in arms]
+    for index, entry in enumerate(parsed):
+        here: Where = (*at, index, "when")
+        for path in entry.when:
+            if path not in known:
+                reader.fault((*here, path), f"no axis '{path}'", did_you_mean(path, known))
+        names = entry.when.get("arm", [])
+        for name in [names] if isinstance(names, str) else names:
+            if name not in arm_names:
+                reader.fault((*here, "arm"), f"no arm '{name}'", did_you_mean(str(name), arm_names))
+    return tuple(
+        Exclusion(entry.when, entry.reason, reader.document.where(*at, index))
+        for index, entry in enumerate(parsed)
+    )
+
+
+def check_report(
+    reader: Reader, items: Sequence[ReportItem], arms: Sequence[Arm], axes: Sequence[Axis]
+) -> None:
+    """Items of the report name axes, arms and metrics that there are."""
+    paths = [path for axis in axes for path in axis.paths]
+    names = [arm.name for arm in arms]
+    for index, item in enumerate(items):
+        at: Where = ("report", index)
+        if item.rows not in ("arm", *paths):
+            reader.fault(
+                (*at, "rows"), f"rows: no axis '{item.rows}'", did_you_mean(item.rows, ["arm", *paths])
+            )
+        if item.curve is not None:
+            if item.curve["x"] not in paths:
+                x = item.curve["x"]
+                reader.fault((*at, "curve", "x"), f"curve: no axis '{x}'", did_you_mean(x, paths))
+            if item.curve["y"] not in METRICS:
+                y = item.curve["y"]
+                reader.fault((*at, "curve", "y"), f"curve: no metric '{y}'", did_you_mean(y, METRICS))
+        for pair in item.pairs or ():
+            for name in pair:
+                if name not in names:
+                    reader.fault((*at, "pairs"), f"pairs: no arm '{name}'", did_you_mean(name, names))

@@ -1,0 +1,55 @@
+"""select: how confident the 3D segmenter is of each unlabelled case (eq. 8), for the rounds of SFR+."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import torch
+
+from sfrbench.components.base import Backbone
+from sfrbench.inference import backbone_forward, case_by_case, load_backbone, slide
+from sfrbench.stages.context import StageContext
+from sfrbench.volumes import Volumes, split_cases
+
+#: Certainty is stored as a whole number of 1 / SCALE.
+SCALE = 65535
+
+
+def run(ctx: StageContext) -> None:
+    """Inputs ``prepare`` and ``retrain``; settings ``split``, ``patch``, ``stride``.
+
+    Writes ``labels/<case>.npy``, uint8 (X, Y, Z): the most probable class; ``certainty/<case>.npy``, uint16:
+    its probability times 65535, averaged over windows; ``confidence.csv`` with C over all voxels and over
+    those predicted as foreground (0 where there are none); and ``index.json``. It is the student's, in
+    evaluation mode, after the last step. Thresholds come later, so that they share this node. Labels are
+    never opened.
+    """
+    volumes = Volumes(ctx.inputs["prepare"])
+    cases = split_cases(volumes.train, volumes.test, **ctx.settings["split"]).unlabelled
+    classes, patch, stride = len(volumes.classes), tuple(ctx.settings["patch"]), tuple(ctx.settings["stride"])
+    network = load_backbone(
+        ctx.component("backbone", Backbone), ctx.inputs["retrain"], "last", classes=classes, device=ctx.device
+    )
+    batch = 4 if ctx.device.startswith("cuda") else 1
+
+    def look(case: str) -> dict[str, np.ndarray]:
+        image = torch.from_numpy(np.array(volumes.image(case))).to(ctx.device)
+        probabilities = slide(image, patch, stride, backbone_forward(network), classes, batch)
+        certainty, labels = probabilities.max(0)
+        return {
+            "labels": labels.to(torch.uint8).cpu().numpy(),
+            "certainty": np.rint(certainty.cpu().numpy() * SCALE).astype(np.uint16),
+        }
+
+    case_by_case(ctx, cases, look)
+    with (ctx.out / "confidence.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["case", "all", "foreground"])
+        for case in cases:
+            certainty = np.load(ctx.out / "certainty" / f"{case}.npy")
+            inside = certainty[np.load(ctx.out / "labels" / f"{case}.npy") > 0]
+            over = certainty.mean() / SCALE, inside.mean() / SCALE if inside.size else 0.0
+            writer.writerow([case, *(repr(float(value)) for value in over)])
+    (ctx.out / "index.json").write_text(json.dumps({"cases": list(cases)}), encoding="utf-8")

@@ -1,0 +1,72 @@
+"""What a round of SFR+ makes of the stored confidences: which cases or crops are confident."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sfrbench.components.base import Selector
+from sfrbench.sampling import Patch, Volume
+from sfrbench.stages.context import StageContext
+from sfrbench.stages.select import SCALE
+from sfrbench.store import Artefact
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Confidences of all unlabelled cases, and the threshold that the selector sets among them."""
+
+    selector: Selector
+    artefact: Artefact
+    confidence: dict[str, float]
+    threshold: float
+    _maps: dict[tuple[str, str], Volume] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, ctx: StageContext) -> Selection | None:
+        """That of a round; none for a first training. Notes for the record what was selected."""
+        if "select" not in ctx.inputs:
+            return None
+        selector, artefact = ctx.component("selector", Selector), ctx.inputs["select"]
+        with artefact.path("confidence.csv").open(encoding="utf-8", newline="") as stream:
+            confidence = {row["case"]: float(row[selector.over]) for row in csv.DictReader(stream)}
+        found = cls(selector, artefact, confidence, selector.threshold(list(confidence.values())))
+        ctx.notes["selection"] = {
+            "threshold": found.threshold if np.isfinite(found.threshold) else str(found.threshold),
+            "confident": found.confident,
+            "unlabelled": len(confidence),
+        }
+        return found
+
+    @property
+    def confident(self) -> list[str]:
+        """The confident cases, in list order."""
+        return [case for case, value in self.confidence.items() if value >= self.threshold]
+
+    @property
+    def candidates(self) -> list[str]:
+        """Cases whose crops may update SAM: with ``unit`` crop all, since each crop is judged on its own."""
+        by_crop = self.selector.unit == "crop" and np.isfinite(self.threshold)
+        return list(self.confidence) if by_crop else self.confident
+
+    def is_confident(self, patch: Patch) -> bool:
+        """Whether the crop, or the case that it is from, reaches the threshold."""
+        if self.selector.unit == "case" or not np.isfinite(self.threshold):
+            return self.confidence[patch.case] >= self.threshold
+        certainty = patch.view.take(self.map("certainty", patch.case)).astype(np.float64) / SCALE
+        seen = patch.inside
+        if self.selector.over == "foreground":
+            seen = seen & (patch.view.take(self.map("labels", patch.case)) > 0)
+        return bool(seen.any() and certainty[seen].mean() >= self.threshold)
+
+    def is_labelled_by_sam(self, patch: Patch) -> bool:
+        """Whether L_pl is taken on the crop."""
+        return self.selector.both or not self.is_confident(patch)
+
+    def map(self, kind: str, case: str) -> Volume:
+        """A stored map (X, Y, Z) of a case, 'labels' or 'certainty'; opened once."""
+        if (kind, case) not in self._maps:
+            self._maps[kind, case] = np.load(self.artefact.path(f"{kind}/{case}.npy"), mmap_mode="r")
+        return self._maps[kind, case]
