@@ -1,4 +1,4 @@
-"""One training step of a method on a tiny real backbone, as the loop makes it."""
+"""One training step of a method on a tiny real backbone, as the loop makes it: for the tests of methods."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from sfrbench.components.ssl.step import Step
 from sfrbench.stages.retrain import Maker, Models, first_pass
 from sfrbench.stages.retrain_data import Batch
 
+Sides = tuple[int, int, int]
 TINY = VNet(filters=2, norm="instance", dropout=False)
+SIDES: Sides = (32, 16, 16)
 
 
 def models_of(
     method: Ssl,
-    classes: int,
+    classes: int = 3,
     backbone: Backbone = TINY,
     double: bool = True,
-    sides: tuple[int, int, int] = (32, 16, 16),
+    sides: Sides = SIDES,
 ) -> Models:
-    """A student, a different teacher where the method wants one, and the method's networks."""
+    """A student, a different teacher where the method wants one, and the method's networks.
+
+    ``double``: all in float64, as tests against formulas need it; not for a backbone of bf16.
+    """
     torch.manual_seed(3)
     student = backbone.build(classes)
     teacher = copy.deepcopy(backbone.build(classes)).requires_grad_(False) if method.needs_teacher else None
@@ -43,7 +48,7 @@ def step_of(
     models: Models,
     iteration: int = 0,
     counts: tuple[int, int] = (2, 2),
-    sides: tuple[int, int, int] = (32, 16, 16),
+    sides: Sides = SIDES,
     seed: int = 5,
 ) -> Step:
     """The step that the loop would hand to ``loss``; ``counts``: labelled and unlabelled patches."""
@@ -51,20 +56,46 @@ def step_of(
     dtype = next(models.student.parameters()).dtype
     images = torch.randn(sum(counts), 1, *sides, generator=generator).to(dtype)
     labels = torch.randint(0, models.classes, (counts[0], *sides), generator=generator)
+    torch.manual_seed(2)
     rng = torch.Generator().manual_seed(seed)
     return first_pass(method, models, Batch(images, labels, None), iteration, rng)
 
 
+def after_reload(method: Ssl) -> tuple[float, float]:
+    """The loss of a step with networks changed by an earlier one, and with their stored states."""
+    made, again = (models_of(method, double=False) for _ in range(2))
+    with torch.no_grad():
+        for network in made.networks.values():
+            for part in network.parameters():
+                part += 0.1 * torch.randn(part.shape)
+    method.loss(step_of(method, made))
+    for name, network in again.networks.items():
+        network.load_state_dict(made.networks[name].state_dict())
+    return method.loss(step_of(method, made)).item(), method.loss(step_of(method, again)).item()
+
+
 def softmax(logits: Any) -> Any:
+    """Over axis 1, in numpy."""
     e = np.exp(logits - logits.max(1, keepdims=True))
     return e / e.sum(1, keepdims=True)
 
 
 def numbers(tensor: torch.Tensor) -> Any:
+    """float64 in numpy, detached."""
     return tensor.detach().double().numpy()
 
 
 def trained(network: nn.Module) -> bool:
-    """Whether the last backward pass reached the parameters that train."""
+    """Whether the last backward pass reached all the parameters that train."""
     parts = [part for part in network.parameters() if part.requires_grad]
     return bool(parts) and all(part.grad is not None for part in parts)
+
+
+def gradients(models: Models) -> dict[str, bool]:
+    """Which networks have a gradient that is not 0 anywhere in them."""
+    named = {"student": models.student, "teacher": models.teacher, **models.networks}
+    return {name: _touched(network) for name, network in named.items() if network is not None}
+
+
+def _touched(network: nn.Module) -> bool:
+    return any(part.grad is not None and bool(part.grad.abs().sum() > 0) for part in network.parameters())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,27 +13,13 @@ from sfrbench.components.base import Ssl
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.components.ssl.step import Step
 from sfrbench.components.ssl.supervised import Supervised
-from sfrbench.stages.retrain import update_teacher
+from sfrbench.stages.retrain import Models, update_teacher
+from tests.components.ssl_steps import softmax, step_of
 
 
 def make_step(student: nn.Module, teacher: nn.Module | None, iteration: int, seed: int = 0) -> Step:
-    generator = torch.Generator().manual_seed(11)
-    images = torch.randn(4, 1, 8, 8, 4, generator=generator)
-    logits = student(images)
-    return Step(
-        student=student,
-        teacher=teacher,
-        networks={},
-        images=images,
-        labels=torch.randint(0, 3, (2, 8, 8, 4), generator=generator),
-        logits_l=logits[:2],
-        logits_u=logits[2:],
-        pseudo=None,
-        iteration=iteration,
-        steps=100,
-        classes=3,
-        rng=torch.Generator().manual_seed(seed),
-    )
+    models = Models(student, teacher, {}, 3)
+    return step_of(MeanTeacher(), models, iteration, sides=(8, 8, 4), seed=seed)
 
 
 @pytest.fixture
@@ -42,11 +27,6 @@ def pair() -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
     student, teacher = nn.Conv3d(1, 3, 3, padding=1), nn.Conv3d(1, 3, 3, padding=1)
     return student, teacher.requires_grad_(False)
-
-
-def softmax(logits: Any) -> Any:
-    e = np.exp(logits - logits.max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
 
 
 @pytest.mark.parametrize("where", ["all", "unlabelled"])

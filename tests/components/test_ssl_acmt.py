@@ -12,7 +12,7 @@ from torch import nn
 from sfrbench.catalog import Catalog
 from sfrbench.components.ssl._ambiguity import label_errors, prototype_labels
 from sfrbench.components.ssl.acmt import Acmt
-from tests.components.ssl_tiny import array, gradients, make_step, models, softmax
+from tests.components.ssl_steps import gradients, models_of, numbers, softmax, step_of
 
 SELECTORS = ("ent", "mu", "p_err", "s_err")
 
@@ -33,17 +33,17 @@ WEIGHT = 0.1 * np.exp(-5 * (1 - 5 / 10) ** 2)  # iteration 27: 5 of 10 ramp unit
 @pytest.mark.parametrize("selector", ["ent", "mu"])
 def test_entropy_selectors_match_the_formula(selector: str, classes: int) -> None:
     acmt = method(selector=selector, threshold=0.8 if classes == 2 else 0.9, threshold_rise=0.05)
-    made = models(acmt, classes)
-    step = make_step(acmt, made, 27, seed=4, double=True)
+    made = models_of(acmt, classes)
+    step = step_of(acmt, made, 27, seed=4)
     loss = acmt.loss(step)
 
     rng = torch.Generator().manual_seed(4)
     images = step.images_u
     assert made.teacher is not None
-    theirs = softmax(array(made.teacher(noise(step, rng, images))))
-    ours = seen = softmax(array(made.student(images)))
+    theirs = softmax(numbers(made.teacher(noise(step, rng, images))))
+    ours = seen = softmax(numbers(made.student(images)))
     if selector == "mu":
-        passes = [array(made.student(noise(step, rng, torch.cat([images, images])))) for _ in range(4)]
+        passes = [numbers(made.student(noise(step, rng, torch.cat([images, images])))) for _ in range(4)]
         seen = sum(softmax(a[:2]) + softmax(a[2:]) for a in passes) / 8
     entropy = -(seen * np.log(seen + 1e-6)).sum(1)
     threshold = (acmt.threshold + 0.05 * np.exp(-5 * (1 - 0.27) ** 2)) * np.log(classes)
@@ -86,11 +86,11 @@ def test_nearest_prototype_matches_a_plain_loop(classes: int) -> None:
     teacher: Any = Replay(logits, features)
     found = prototype_labels(teacher, torch.zeros(2, 1, 4, 3, 2), 4, 0.12).numpy()
 
-    probs = softmax(array(logits[0]))
-    halves = np.stack([1 / (1 + np.exp(-array(a) / 2)) for a in logits[1:]])
+    probs = softmax(numbers(logits[0]))
+    halves = np.stack([1 / (1 + np.exp(-numbers(a) / 2)) for a in logits[1:]])
     sure = halves.std(0, ddof=1) < 0.12
     assert 0.1 < sure.mean() < 0.95
-    mean = np.mean([array(f) for f in features], 0)
+    mean = np.mean([numbers(f) for f in features], 0)
     masks = (sure * probs).argmax(1)
     for case in range(2):
         centres = {}
@@ -161,16 +161,16 @@ def test_confident_learning_needs_two_classes() -> None:
 @pytest.mark.parametrize("selector", ["p_err", "s_err"])
 def test_masked_term_of_error_selectors(selector: str, classes: int) -> None:
     acmt = method(selector=selector, passes=2)
-    made = models(acmt, classes)
-    step = make_step(acmt, made, 27, seed=4, double=True)
+    made = models_of(acmt, classes)
+    step = step_of(acmt, made, 27, seed=4)
     loss = acmt.loss(step)
 
     assert made.teacher is not None
-    theirs = softmax(array(made.teacher(noise(step, torch.Generator().manual_seed(4), step.images_u))))
-    ours = softmax(array(step.logits_u))
+    theirs = softmax(numbers(made.teacher(noise(step, torch.Generator().manual_seed(4), step.images_u))))
+    ours = softmax(numbers(step.logits_u))
     labels = ours.argmax(1)
     if selector == "s_err":
-        clean = array(made.teacher(step.images_u).softmax(1))  # of the same precision: counts are discrete
+        clean = numbers(made.teacher(step.images_u).softmax(1))  # of the same precision: counts are discrete
         flat = clean.transpose(0, 2, 3, 4, 1).reshape(-1, classes)
         mask = errors_by_hand(labels.ravel(), flat).reshape(labels.shape)
     else:
@@ -187,8 +187,8 @@ def test_masked_term_of_error_selectors(selector: str, classes: int) -> None:
 @pytest.mark.parametrize("selector", SELECTORS)
 def test_only_the_student_is_trained_and_one_patch_of_each_will_do(selector: str) -> None:
     acmt = method(selector=selector, passes=2, threshold=0.5)
-    made = models(acmt)
-    step = make_step(acmt, made, labelled=1, unlabelled=1)
+    made = models_of(acmt, double=False)
+    step = step_of(acmt, made, counts=(1, 1))
     loss = acmt.loss(step)
     loss.backward()
     assert torch.isfinite(loss)
@@ -197,7 +197,7 @@ def test_only_the_student_is_trained_and_one_patch_of_each_will_do(selector: str
 
 def test_nothing_ambiguous_gives_zero() -> None:
     acmt = method(threshold=1.0, threshold_rise=0.2)
-    step = make_step(acmt, models(acmt), 99)
+    step = step_of(acmt, models_of(acmt, double=False), 99)
     assert acmt.loss(step).item() == 0
 
 

@@ -13,7 +13,7 @@ from sfrbench.components.backbone._interface import in_parts
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl.cpcl import Cpcl
 from sfrbench.errors import InputError
-from tests.components.ssl_tiny import array, gradients, make_step, models, softmax
+from tests.components.ssl_steps import gradients, models_of, numbers, softmax, step_of
 
 
 def segmented(source: Any, labels: Any, weights: Any, other: Any, scale: float) -> Any:
@@ -34,30 +34,30 @@ def segmented(source: Any, labels: Any, weights: Any, other: Any, scale: float) 
 @pytest.mark.parametrize(("classes", "labelled"), [(2, 2), (5, 1)])
 def test_step_matches_the_formula(classes: int, labelled: int, layer: str) -> None:
     cpcl = Cpcl.model_validate({"ramp_length": 10, "ramp_unit": 5, "layer": layer})
-    made = models(cpcl, classes)
-    step = make_step(cpcl, made, 27, seed=4, labelled=labelled, double=True)
+    made = models_of(cpcl, classes)
+    step = step_of(cpcl, made, 27, seed=4, counts=(labelled, 2))
     loss = cpcl.loss(step)
 
     assert made.teacher is not None
     drawn = torch.randn(step.images.shape, generator=torch.Generator().manual_seed(4))
-    noisy = array(made.teacher(step.images + (drawn * 0.1).clamp(-0.2, 0.2).double()))
-    target = softmax(array(made.teacher(step.images_u)))
+    noisy = numbers(made.teacher(step.images + (drawn * 0.1).clamp(-0.2, 0.2).double()))
+    target = softmax(numbers(made.teacher(step.images_u)))
     maps = [in_parts(net).encode(step.images)[-1] for net in (made.student, made.teacher)]
     if layer == "features":
-        ours, theirs = (array(in_parts(net).features(step.images)) for net in (made.student, made.teacher))
+        ours, theirs = (numbers(in_parts(net).features(step.images)) for net in (made.student, made.teacher))
     else:
         resize = torch.nn.Upsample(size=step.images.shape[2:], mode="trilinear")
-        ours, theirs = (array(resize(m)) for m in maps)
+        ours, theirs = (numbers(resize(m)) for m in maps)
     ours, theirs = ours[:labelled], theirs[labelled:]
     labels = step.labels.numpy()
-    p = softmax(array(step.logits_l))
+    p = softmax(numbers(step.logits_l))
     l2u = ((segmented(ours, labels, p, theirs, 20) - target) ** 2).mean()
     q = segmented(theirs, target.argmax(1), target, ours, 20)
     chosen = np.take_along_axis(np.log(softmax(q)), labels[:, None], 1)
-    stability = ((array(step.logits) - noisy) ** 2).mean()
+    stability = ((numbers(step.logits) - noisy) ** 2).mean()
     expected = 0.1 * np.exp(-5 * (1 - 5 / 10) ** 2) * (l2u + stability + 10 * -chosen.mean())
     assert loss.item() == pytest.approx(expected, rel=1e-5)
-    assert array(torch.as_tensor(step.values["l2u"])) == pytest.approx(l2u, rel=1e-5)
+    assert numbers(torch.as_tensor(step.values["l2u"])) == pytest.approx(l2u, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_step_matches_the_formula(classes: int, labelled: int, layer: str) -> No
 )
 def test_prototype_terms_reach_the_student_unless_detached(term: str, detached: bool, reached: bool) -> None:
     cpcl = Cpcl(detached=detached)
-    made = models(cpcl)
-    step = make_step(cpcl, made)
+    made = models_of(cpcl, double=False)
+    step = step_of(cpcl, made)
     cpcl.loss(step)
     value = step.values[term]
     assert isinstance(value, torch.Tensor)
@@ -80,7 +80,7 @@ def test_cross_entropy_of_the_prediction_itself() -> None:
     steps = []
     for twice in (True, False):
         cpcl = Cpcl(softmax_twice=twice)
-        steps.append(make_step(cpcl, models(cpcl)))
+        steps.append(step_of(cpcl, models_of(cpcl, double=False)))
         cpcl.loss(steps[-1])
     assert steps[0].values["l2u"] == steps[1].values["l2u"]
     assert steps[0].values["u2l"] != steps[1].values["u2l"]
@@ -88,8 +88,8 @@ def test_cross_entropy_of_the_prediction_itself() -> None:
 
 def test_bf16_and_one_patch_of_each() -> None:
     cpcl = Cpcl()
-    made = models(cpcl, backbone=VNet(filters=2, norm="none", precision="bf16"))
-    loss = cpcl.loss(make_step(cpcl, made, labelled=1, unlabelled=1))
+    made = models_of(cpcl, backbone=VNet(filters=2, norm="none", precision="bf16"), double=False)
+    loss = cpcl.loss(step_of(cpcl, made, counts=(1, 1)))
     loss.backward()
     assert torch.isfinite(loss)
     assert loss.dtype == torch.float32

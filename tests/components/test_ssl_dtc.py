@@ -13,7 +13,7 @@ from sfrbench.components.backbone._interface import in_parts
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl._sdf import signed_distances
 from sfrbench.components.ssl.dtc import Dtc
-from tests.components.ssl_tiny import after_reload, array, gradients, make_step, models, softmax
+from tests.components.ssl_steps import after_reload, gradients, models_of, numbers, softmax, step_of
 
 
 def distances_by_hand(mask: Any) -> Any:
@@ -45,19 +45,19 @@ def test_signed_distances_match_brute_force() -> None:
 @pytest.mark.parametrize("classes", [2, 5])
 def test_step_matches_the_formula(classes: int) -> None:
     dtc = Dtc.model_validate({"lambda_cons": 1.0, "ramp_length": 10, "ramp_unit": 5, "steepness": 3.0})
-    made = models(dtc, classes)
-    step = make_step(dtc, made, 27, double=True)
+    made = models_of(dtc, classes)
+    step = step_of(dtc, made, 27)
     step.labels[:] = 0
     step.labels[0, 4:20, 3:12, 2:9] = 1
     step.labels[1, 9:13, 5:6, 4:14] = classes - 1
     loss = dtc.loss(step)
 
     head: Any = made.networks["sdf"]
-    maps = array(in_parts(made.student).features(step.images))
-    kernel = array(head.weight)[:, :, 0, 0, 0]
-    d = np.tanh(np.einsum("fc,bcxyz->bfxyz", kernel, maps) + array(head.bias)[:, None, None, None])
+    maps = numbers(in_parts(made.student).features(step.images))
+    kernel = numbers(head.weight)[:, :, 0, 0, 0]
+    d = np.tanh(np.einsum("fc,bcxyz->bfxyz", kernel, maps) + numbers(head.bias)[:, None, None, None])
     true = signed_distances(step.labels.numpy(), classes, 0.0)
-    p = softmax(array(step.logits))[:, 1:]
+    p = softmax(numbers(step.logits))[:, 1:]
     weight = np.exp(-5 * (1 - 5 / 10) ** 2)
     expected = 0.3 * ((d[:2] - true) ** 2).mean() + weight * ((1 / (1 + np.exp(3 * d)) - p) ** 2).mean()
     assert loss.item() == pytest.approx(expected, rel=1e-5)
@@ -65,8 +65,8 @@ def test_step_matches_the_formula(classes: int) -> None:
 
 def test_student_and_head_are_trained_with_one_patch_of_each() -> None:
     dtc = Dtc()
-    made = models(dtc, backbone=VNet(filters=2, norm="none", precision="bf16"))
-    loss = dtc.loss(make_step(dtc, made, labelled=1, unlabelled=1))
+    made = models_of(dtc, backbone=VNet(filters=2, norm="none", precision="bf16"), double=False)
+    loss = dtc.loss(step_of(dtc, made, counts=(1, 1)))
     loss.backward()
     assert torch.isfinite(loss)
     assert gradients(made) == {"student": True, "sdf": True}

@@ -9,7 +9,7 @@ import torch
 from sfrbench.catalog import Catalog
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl.slc_net import SlcNet
-from tests.components.ssl_tiny import after_reload, array, gradients, make_step, models, softmax
+from tests.components.ssl_steps import after_reload, gradients, models_of, numbers, softmax, step_of
 
 
 def chosen(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -20,8 +20,8 @@ def chosen(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("classes", [2, 5])
 def test_step_matches_the_formula(classes: int) -> None:
     method = SlcNet.model_validate({"ramp_length": 10, "ramp_unit": 5, "passes": 4})
-    made = models(method, classes, VNet(filters=2, norm="group", dropout=False))
-    step = make_step(method, made, 27, seed=4, double=True)
+    made = models_of(method, classes, VNet(filters=2, norm="group", dropout=False))
+    step = step_of(method, made, 27, seed=4)
     outputs = method.outputs(step)
     loss = method.loss(step)
 
@@ -30,12 +30,12 @@ def test_step_matches_the_formula(classes: int) -> None:
     def noisy(images: torch.Tensor) -> torch.Tensor:
         return images + (torch.randn(images.shape, generator=rng) * 0.1).clamp(-0.05, 0.05).double()
 
-    seen = torch.cat([noisy(step.images), torch.from_numpy(softmax(array(step.logits)))], 1)
-    two = array(made.networks["second"](seen))
-    assert array(outputs[1]) == pytest.approx(two, abs=1e-5)
+    seen = torch.cat([noisy(step.images), torch.from_numpy(softmax(numbers(step.logits)))], 1)
+    two = numbers(made.networks["second"](seen))
+    assert numbers(outputs[1]) == pytest.approx(two, abs=1e-5)
     assert outputs[0].shape == outputs[1].shape == (4, classes, 32, 16, 16)
-    one, two = array(step.logits_u), two[2:]
-    passes = [array(made.student(noisy(step.images_u.repeat(2, 1, 1, 1, 1)))) for _ in range(2)]
+    one, two = numbers(step.logits_u), two[2:]
+    passes = [numbers(made.student(noisy(step.images_u.repeat(2, 1, 1, 1, 1)))) for _ in range(2)]
     mean = sum(softmax(a[:2]) + softmax(a[2:]) for a in passes) / 4
     trust = np.exp((mean * np.log(mean + 1e-6)).sum(1))
     term = chosen(one, two.argmax(1)).mean() + (trust * chosen(two, one.argmax(1))).mean()
@@ -45,8 +45,8 @@ def test_step_matches_the_formula(classes: int) -> None:
 
 def test_the_second_network_runs_once_a_step() -> None:
     method = SlcNet()
-    made = models(method)
-    step = make_step(method, made)
+    made = models_of(method, double=False)
+    step = step_of(method, made)
     calls: list[torch.Size] = []
     made.networks["second"].register_forward_hook(lambda _, seen, __: calls.append(seen[0].shape))
     method.outputs(step)
@@ -56,8 +56,8 @@ def test_the_second_network_runs_once_a_step() -> None:
 
 def test_both_networks_are_trained_with_one_patch_of_each() -> None:
     method = SlcNet()
-    made = models(method, backbone=VNet(filters=2, norm="none", precision="bf16"))
-    loss = method.loss(make_step(method, made, labelled=1, unlabelled=1))
+    made = models_of(method, backbone=VNet(filters=2, norm="none", precision="bf16"), double=False)
+    loss = method.loss(step_of(method, made, counts=(1, 1)))
     loss.backward()
     assert torch.isfinite(loss)
     assert gradients(made) == {"student": True, "second": True}
@@ -65,8 +65,8 @@ def test_both_networks_are_trained_with_one_patch_of_each() -> None:
 
 def test_losses_of_the_second_network_reach_the_first() -> None:
     method = SlcNet()
-    made = models(method)
-    method.outputs(make_step(method, made))[1].sum().backward()
+    made = models_of(method, double=False)
+    method.outputs(step_of(method, made))[1].sum().backward()
     assert gradients(made) == {"student": True, "second": True}
 
 

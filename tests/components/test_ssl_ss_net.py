@@ -13,16 +13,16 @@ from sfrbench.catalog import Catalog
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl._ss_net import Contrast
 from sfrbench.components.ssl.ss_net import SsNet
-from tests.components.ssl_tiny import after_reload, array, gradients, make_step, models, softmax
+from tests.components.ssl_steps import after_reload, gradients, models_of, numbers, softmax, step_of
 
 
 def batch_mlp(layers: Any, x: Any, running: bool = False) -> Any:
     """Linear, batch norm, (leaky) ReLU, linear."""
     first, norm, leaky, last = layers
-    x = x @ array(first.weight).T + array(first.bias)
-    mean, var = (array(norm.running_mean), array(norm.running_var)) if running else (x.mean(0), x.var(0))
-    x = (x - mean) / np.sqrt(var + norm.eps) * array(norm.weight) + array(norm.bias)
-    return np.where(x > 0, x, leaky.negative_slope * x) @ array(last.weight).T + array(last.bias)
+    x = x @ numbers(first.weight).T + numbers(first.bias)
+    mean, var = (numbers(norm.running_mean), numbers(norm.running_var)) if running else (x.mean(0), x.var(0))
+    x = (x - mean) / np.sqrt(var + norm.eps) * numbers(norm.weight) + numbers(norm.bias)
+    return np.where(x > 0, x, leaky.negative_slope * x) @ numbers(last.weight).T + numbers(last.bias)
 
 
 def contrasted(module: Contrast, memory: dict[int, Any], rows: Any, labels: Any) -> float:
@@ -65,14 +65,14 @@ def test_contrast_matches_a_plain_loop(classes: int) -> None:
     labels = torch.randint(0, classes, (200,))
     labels[:3] = classes - 1
     labels[(labels == classes - 1) & (torch.arange(200) > 3)] = 0  # three voxels: fewer than the memory holds
-    memory = remembered(module, array(rows), labels.numpy(), 8)
+    memory = remembered(module, numbers(rows), labels.numpy(), 8)
     module.remember(rows, labels)
     for k, known in memory.items():
         assert int(module.filled[k - 1]) == len(known) == min(8, int((labels == k).sum()))
-        assert array(module.memory[k - 1, : len(known)]) == pytest.approx(known, rel=1e-9)
+        assert numbers(module.memory[k - 1, : len(known)]) == pytest.approx(known, rel=1e-9)
     other = torch.randn(150, 4).double()
     theirs = torch.randint(0, classes, (150,))
-    expected = contrasted(module, memory, array(other), theirs.numpy())
+    expected = contrasted(module, memory, numbers(other), theirs.numpy())
     assert expected > 0.1
     assert module.distance(other, theirs).item() == pytest.approx(expected, rel=1e-9)
 
@@ -100,12 +100,12 @@ def test_step_matches_the_formula(classes: int) -> None:
     method = SsNet.model_validate(
         {"lambda_cons": 1, "ramp_length": 10, "ramp_unit": 5, "radius": 3, "memory": 8}
     )
-    made = models(method, classes, VNet(filters=4, norm="instance", dropout=False))
-    step = make_step(method, made, 27, seed=4, double=True)
+    made = models_of(method, classes, VNet(filters=4, norm="instance", dropout=False))
+    step = step_of(method, made, 27, seed=4)
     module: Any = made.networks["contrast"]
     assert step.features is not None
-    rows = array(step.features).transpose(0, 2, 3, 4, 1).reshape(-1, 4)
-    p = softmax(array(step.logits))
+    rows = numbers(step.features).transpose(0, 2, 3, 4, 1).reshape(-1, 4)
+    p = softmax(numbers(step.logits))
     seen, labels = p.argmax(1).ravel(), step.labels.numpy().ravel()
     right = (seen[: len(labels)] == labels) & (labels > 0)
     memory = remembered(module, rows[: len(labels)][right], labels[right], 8)
@@ -121,29 +121,29 @@ def test_step_matches_the_formula(classes: int) -> None:
     given = torch.from_numpy(p)
     (1 - 2 * (q * given).sum() / (q.sum() + given.sum())).backward()
     assert d.grad is not None
-    worst = array(d.grad)
+    worst = numbers(d.grad)
     worst /= np.sqrt((worst**2).sum((1, 2, 3, 4), keepdims=True)) + 1e-8
-    moved = softmax(array(made.student(step.images + 3 * torch.from_numpy(worst))))
+    moved = softmax(numbers(made.student(step.images + 3 * torch.from_numpy(worst))))
     expected = np.exp(-5 * (1 - 5 / 10) ** 2) * (dice(moved, p) + 0.1 * near)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_adversarial_noise_hurts_more_than_random_noise() -> None:
     method = SsNet(radius=10)
-    made = models(method)
-    step = make_step(method, made)
+    made = models_of(method, double=False)
+    step = step_of(method, made)
     method.loss(step)
     vat = torch.as_tensor(step.values["vat"])
     noise = torch.randn(step.images.shape, generator=torch.Generator().manual_seed(0))
     noise *= 10 / noise.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1, 1)
-    p = softmax(array(step.logits))
-    assert array(vat) > dice(softmax(array(made.student(step.images + noise))), p)
+    p = softmax(numbers(step.logits))
+    assert numbers(vat) > dice(softmax(numbers(made.student(step.images + noise))), p)
 
 
 def test_running_statistics_stay_and_gradients_arrive() -> None:
     method = SsNet()
-    made = models(method, backbone=VNet(filters=2, norm="batch", precision="bf16"))
-    step = make_step(method, made, labelled=1, unlabelled=1)
+    made = models_of(method, backbone=VNet(filters=2, norm="batch", precision="bf16"), double=False)
+    step = step_of(method, made, counts=(1, 1))
     student: Any = made.student
     before = {name: value.clone() for name, value in student.state_dict().items()}
     loss = method.loss(step)
@@ -156,8 +156,8 @@ def test_running_statistics_stay_and_gradients_arrive() -> None:
 
 def test_memory_is_part_of_the_state() -> None:
     method = SsNet()
-    made = models(method)
-    method.loss(make_step(method, made))
+    made = models_of(method, double=False)
+    method.loss(step_of(method, made))
     state = made.networks["contrast"].state_dict()
     assert int(state["filled"].sum()) > 0
     one, two = after_reload(method)

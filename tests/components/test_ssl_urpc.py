@@ -75,7 +75,7 @@ def test_finite_where_levels_are_sure_of_different_classes() -> None:
 
 def test_a_network_without_scales_is_named() -> None:
     with pytest.raises(InputError, match="decode_scales of Conv3d"):
-        Urpc().networks(Maker(TINY, torch.nn.Conv3d(1, 2, 1), 2, (32, 16, 16)))
+        Urpc().networks(Maker(TINY, torch.nn.Conv3d(1, 2, 1), 2, (16, 16, 16)))
 
 
 def test_weights_of_the_heads_survive_a_checkpoint() -> None:
