@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 # Read when torch, numpy and mlflow are first imported, so they are set before any test module is. Processes
-# that share the cores get one thread each: several that wait for one another are many times slower. All follow
-# OMP_NUM_THREADS: torch takes its number of threads from MKL's.
+# that share the cores get one thread each: several that wait for one another are many times slower. All
+# follow OMP_NUM_THREADS: torch takes its number of threads from MKL's.
 _cores = "1" if "PYTEST_XDIST_WORKER" in os.environ else str(min(2, os.cpu_count() or 1))
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = _cores
