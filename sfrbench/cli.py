@@ -7,26 +7,22 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from sfrbench import __version__, cli_machine, cli_search
+from sfrbench import __version__, cli_machine, cli_plan, cli_search
 from sfrbench.cli_common import (
     FAILED,
     INTERRUPTED,
     STORAGE,
     TRACKING,
-    WRONG,
     common,
     fail,
     interrupt,
     open_spec,
-    print_missing,
 )
-
-if TYPE_CHECKING:
-    from sfrbench.run import Experiment
+from sfrbench.cli_plan import print_plan, print_warnings
 
 
 class _Commands(click.Group):
@@ -71,9 +67,9 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
 
     experiment = open_spec(spec, options)
     if dry_run:
-        _print_plan(summary(experiment), experiment)
+        print_plan(summary(experiment), experiment)
         return
-    _print_warnings(experiment.plan.no_ops())
+    print_warnings(experiment.plan.no_ops())
     signal.signal(signal.SIGTERM, interrupt)
     try:
         with console.listener(experiment.plan) as listener:
@@ -98,74 +94,6 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
             click.echo(f"    log: {fault.log}", err=True)
     click.echo(f"report: {page}")
     sys.exit(FAILED if bad else 0)
-
-
-@main.command()
-@click.argument("spec")
-@common
-@click.option("--json", "as_json", is_flag=True, help="for programs")
-def plan(spec: str, as_json: bool, **options: Any) -> None:
-    """Say what SPEC would run, what it would reuse, and what that costs."""
-    import json
-
-    from sfrbench.run import summary
-
-    experiment = open_spec(spec, options)
-    counts = summary(experiment)
-    if as_json:
-        click.echo(json.dumps(counts, indent=1))
-    else:
-        _print_plan(counts, experiment)
-
-
-def _print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
-    from sfrbench.text import duration, size
-
-    click.echo(f"{counts['experiment']}, profile {counts['profile']}: {counts['cells']} cells")
-    click.echo(
-        f"nodes {counts['nodes']} ({counts['naive_nodes']} were nothing shared): "
-        f"{counts['reused']} reused, {counts['to_run']} to run"
-    )
-    click.echo(f"{'stage':<12} {'nodes':>6} {'reused':>7} {'to run':>7} {'time':>10} {'disk':>10}")
-    for stage, entry in counts["by_stage"].items():
-        click.echo(
-            f"{stage:<12} {entry['nodes']:>6} {entry['reused']:>7} {entry['to_run']:>7} "
-            f"{duration(entry['seconds']):>10} {size(entry['bytes']):>10}"
-        )
-    click.echo(f"time {duration(counts['seconds'])}, disk {size(counts['bytes'])}")
-    for entry in counts["excluded"]:
-        click.echo(f"excluded {entry['cell']}: {entry['reason']}")
-    _print_warnings(counts["no_ops"])
-    print_missing(experiment)
-
-
-def _print_warnings(lines: Sequence[str]) -> None:
-    for line in lines:
-        click.echo(f"warning: {line}")
-
-
-@main.command()
-@click.argument("specs", nargs=-1, required=True)
-@common
-def validate(specs: Sequence[str], **options: Any) -> None:
-    """Check SPECS without running anything; what this machine lacks is listed and does not fail."""
-    from sfrbench.errors import InputError
-
-    wrong = False
-    for spec in specs:
-        try:
-            experiment = open_spec(spec, options)
-        except InputError as error:
-            wrong = True
-            for problem in error.problems:
-                click.echo(str(problem), err=True)
-            continue
-        cells = len(experiment.plan.cells)
-        click.echo(f"{spec}: sound, {cells} cells in profile {experiment.profile}")
-        if experiment.plan.space:
-            click.echo(f"  and a search over {', '.join(experiment.plan.space)}")
-        print_missing(experiment)
-    sys.exit(WRONG if wrong else 0)
 
 
 @main.command("list")
@@ -293,3 +221,5 @@ def weights() -> None:
 
 cli_machine.register(main, data, weights)
 main.add_command(cli_search.search)
+main.add_command(cli_plan.plan)
+main.add_command(cli_plan.validate)

@@ -96,6 +96,19 @@ def summary(experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def together(experiments: Sequence[Experiment]) -> dict[str, int]:
+    """What several experiments in one workspace come to: each distinct node counts once."""
+    nodes = {link: experiment for experiment in experiments for link in experiment.plan.nodes}
+    reused = sum(experiment.store.has(*link) for link, experiment in nodes.items())
+    return {
+        "cells": sum(len(experiment.plan.cells) for experiment in experiments),
+        "nodes": len(nodes),
+        "naive_nodes": sum(experiment.plan.naive_nodes for experiment in experiments),
+        "reused": reused,
+        "to_run": len(nodes) - reused,
+    }
+
+
 def _total(entries: Sequence[dict[str, Any]], name: str) -> float | None:
     values = [entry[name] for entry in entries]
     return None if None in values else sum(values)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-# Read when torch, numpy and mlflow are first imported, so they are set before any test module is. All follow
-# OMP_NUM_THREADS, since torch takes its number of threads from MKL's.
-# Processes that share the cores get one thread each: several that wait for one another are many times slower.
-_threads = os.environ.get("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        os.environ[_name] = "1"
-    else:
-        os.environ.setdefault(_name, _threads)
+# Read when torch, numpy and mlflow are first imported, so they are set before any test module is. Processes
+# that share the cores get one thread each: several that wait for one another are many times slower. All
+# follow OMP_NUM_THREADS: torch takes its number of threads from MKL's.
+_cores = "1" if "PYTEST_XDIST_WORKER" in os.environ else str(min(2, os.cpu_count() or 1))
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = _cores
+_threads = os.environ.setdefault("OMP_NUM_THREADS", _cores)
+for _name in ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_name] = _threads
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MPLBACKEND"] = "Agg"
 

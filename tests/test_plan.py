@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from sfrbench.cli import main
 from sfrbench.plan import Plan
 from sfrbench.roots import shipped
 from tests.test_spec import GOOD, faults, plan_of
@@ -139,3 +142,30 @@ def test_every_shipped_experiment_plans(path: Path, profile: str) -> None:
 
     plan = build_plan(read_spec(path, profile), Catalog.read(), lambda dataset: "none")
     assert plan.cells
+
+
+BOTH = ("la_scarce", "table07_la_scarce")
+
+
+def test_several_specifications_share_nodes(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        main,
+        [
+            "plan",
+            "la_scarce",
+            "table07_la_scarce",
+            "--profile",
+            "smoke",
+            "--workspace",
+            str(tmp_path),
+            "--json",
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    counts = json.loads(result.output)
+    alone = [entry["nodes"] for entry in counts["specs"]]
+    whole = counts["together"]
+    assert max(alone) < whole["nodes"] < sum(alone)
+    assert whole["naive_nodes"] == sum(entry["naive_nodes"] for entry in counts["specs"])
+    text = CliRunner().invoke(main, ["plan", *BOTH, "--profile", "smoke"]).output
+    assert f"together {whole['cells']} cells, nodes {whole['nodes']} ({whole['naive_nodes']} were" in text

@@ -1,0 +1,92 @@
+"""The commands that look ahead: plan and validate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sfrbench.cli_common import WRONG, common, open_spec, print_missing
+
+if TYPE_CHECKING:
+    from sfrbench.run import Experiment
+
+
+@click.command()
+@click.argument("specs", nargs=-1, required=True)
+@common
+@click.option("--json", "as_json", is_flag=True, help="for programs")
+def plan(specs: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Say what SPECS would run, what they would reuse, and what that costs; of several, also together."""
+    import json
+
+    from sfrbench.run import summary, together
+
+    experiments = [open_spec(spec, options) for spec in specs]
+    counts = [summary(experiment) for experiment in experiments]
+    if as_json:
+        whole = counts[0] if len(specs) == 1 else {"specs": counts, "together": together(experiments)}
+        click.echo(json.dumps(whole, indent=1))
+        return
+    for experiment, entry in zip(experiments, counts, strict=True):
+        print_plan(entry, experiment)
+        if len(specs) > 1:
+            click.echo()
+    if len(specs) > 1:
+        entry = together(experiments)
+        click.echo(
+            f"together {entry['cells']} cells, nodes {entry['nodes']} ({entry['naive_nodes']} were nothing "
+            f"shared): {entry['reused']} reused, {entry['to_run']} to run"
+        )
+
+
+def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
+    from sfrbench.text import duration, size
+
+    click.echo(f"{counts['experiment']}, profile {counts['profile']}: {counts['cells']} cells")
+    click.echo(
+        f"nodes {counts['nodes']} ({counts['naive_nodes']} were nothing shared): "
+        f"{counts['reused']} reused, {counts['to_run']} to run"
+    )
+    click.echo(f"{'stage':<12} {'nodes':>6} {'reused':>7} {'to run':>7} {'time':>10} {'disk':>10}")
+    for stage, entry in counts["by_stage"].items():
+        click.echo(
+            f"{stage:<12} {entry['nodes']:>6} {entry['reused']:>7} {entry['to_run']:>7} "
+            f"{duration(entry['seconds']):>10} {size(entry['bytes']):>10}"
+        )
+    click.echo(f"time {duration(counts['seconds'])}, disk {size(counts['bytes'])}")
+    for entry in counts["excluded"]:
+        click.echo(f"excluded {entry['cell']}: {entry['reason']}")
+    print_warnings(counts["no_ops"])
+    print_missing(experiment)
+
+
+def print_warnings(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo(f"warning: {line}")
+
+
+@click.command()
+@click.argument("specs", nargs=-1, required=True)
+@common
+def validate(specs: Sequence[str], **options: Any) -> None:
+    """Check SPECS without running anything; what this machine lacks is listed and does not fail."""
+    from sfrbench.errors import InputError
+
+    wrong = False
+    for spec in specs:
+        try:
+            experiment = open_spec(spec, options)
+        except InputError as error:
+            wrong = True
+            for problem in error.problems:
+                click.echo(str(problem), err=True)
+            continue
+        cells = len(experiment.plan.cells)
+        click.echo(f"{spec}: sound, {cells} cells in profile {experiment.profile}")
+        if experiment.plan.space:
+            click.echo(f"  and a search over {', '.join(experiment.plan.space)}")
+        print_missing(experiment)
+    sys.exit(WRONG if wrong else 0)
