@@ -49,7 +49,7 @@ def publish(experiment: Experiment, cell: Cell, role: str, model: dict[str, Any]
 
 
 def table_of(experiment: Experiment) -> tuple[Table, dict[str, dict[str, str]], list[Row]]:
-    (table,), rows = parameters_table(_info(experiment), "parameters")
+    (table,), rows = parameters_table(_info(experiment, None), "parameters")
     data = csv.DictReader(io.StringIO(to_csv(table)))
     return table, {row["arm"]: row for row in data}, rows
 
