@@ -29,7 +29,7 @@ DECODER = ("decoder_only encoding", "decoder_only stored")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--canvas", type=int, default=1024)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--variant", choices=(*VARIANTS, *DECODER))
     options = parser.parse_args()
     if options.variant:
