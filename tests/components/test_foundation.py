@@ -271,6 +271,13 @@ def test_three_channels_go_in_as_they_are() -> None:
     assert torch.equal(seen[-1], slab)
 
 
+def test_checkpointing_is_in_no_key(checkpoint: Path) -> None:
+    assert SamVit(checkpointing=True).key_settings() == SamVit().key_settings()
+    for again in (False, True):
+        model = SamVit(canvas=64, checkpointing=again).build(2, checkpoint)
+        assert model.image_encoder.checkpointing == again
+
+
 def test_weight_names() -> None:
     assert [SamVit(size=size).weights for size in "blh"] == ["sam_vit_b", "sam_vit_l", "sam_vit_h"]
     assert LiteMedSam().weights == "lite_medsam"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from sfrbench import weights
 from sfrbench.catalog import Card, Catalog
 from sfrbench.components.base import Component, Finetune, Optim
+from sfrbench.components.foundation._vit import ImageEncoder
 from sfrbench.components.foundation.lite_medsam import LiteMedSam
 from sfrbench.components.foundation.segmenter import SamSegmenter, load_trained, trained_state
 from sfrbench.components.foundation.toy import SamToy
@@ -114,6 +117,37 @@ def test_exactly_the_promised_parameters_train(card: Card, classes: int) -> None
     side = LOGITS.get(card.name, 32)
     assert model(picture(classes)[0]).shape == (2, classes, side, side)
     assert model.volumetric == component(card).volumetric
+
+
+@every_card
+def test_checkpointing_saves_memory_and_changes_no_gradient(card: Card) -> None:
+    images, labels = picture()
+    grads, kept = [], []
+    for again in (False, True):
+        torch.manual_seed(0)
+        model = SamToy().build(3, None)
+        cast(ImageEncoder, model.image_encoder).checkpointing = again
+        component(card).attach(model)
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(counted(sizes), lambda tensor: tensor):
+            loss = stage.step_loss(component(card), model(images), labels)
+        loss.backward()
+        grads.append([part.grad for part in model.parameters() if part.grad is not None])
+        kept.append(sum(sizes))
+    for plain, other in zip(*grads, strict=True):
+        torch.testing.assert_close(other, plain)
+    encoder_trains = any(name.startswith("image_encoder.blocks") for name in trained_state(model))
+    assert (kept[1] < kept[0]) == encoder_trains
+
+
+def counted(sizes: list[int]) -> Callable[[Tensor], Tensor]:
+    """Notes the size of what is kept for the backward pass."""
+
+    def note(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    return note
 
 
 @every_card

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfrbench.components.foundation._vit import run
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.errors import InputError
 
@@ -168,7 +169,7 @@ class Encoder3d(nn.Module):
         self.slice_embed = nn.Conv1d(width, width, SLICE_KERNEL, stride=SLICE_KERNEL, groups=width)
         self.depth_embed = nn.Parameter(torch.ones(side, width))
         blocks = [Block3d(block, ratio, shifted=index % 2 == 0) for index, block in enumerate(vit.blocks)]
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks, self.checkpointing = nn.ModuleList(blocks), vit.checkpointing
         out = vit.neck[0].out_channels
         self.necks = nn.ModuleList(
             nn.Sequential(
@@ -184,7 +185,7 @@ class Encoder3d(nn.Module):
         x = self._embed(self.patch_embed.proj(slices))
         states = []
         for block in self.blocks:
-            x = block(x)
+            x = run(block, x, again=self.checkpointing)
             states.append(x.permute(3, 0, 1, 2)[None])
         ends = [-(-(level + 1) * len(states) // LEVELS) - 1 for level in range(LEVELS)]
         return torch.cat([neck(states[end]) for neck, end in zip(self.necks, ends, strict=True)])

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from sfrbench.components.finetune._adapter import Adapter
 from sfrbench.components.foundation._build import fit_positions
 from sfrbench.components.foundation._samlib import LayerNorm2d
+from sfrbench.components.foundation._vit import run
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.errors import InputError
 
@@ -91,7 +92,7 @@ class SamusEncoder(nn.Module):
     def __init__(self, vit: Any) -> None:
         super().__init__()
         patch, dim = vit.patch_embed.proj.kernel_size[0], vit.patch_embed.proj.out_channels
-        self.step = patch // 2
+        self.step, self.checkpointing = patch // 2, vit.checkpointing
         self.patch_embed, self.pos_embed, self.neck = vit.patch_embed, vit.pos_embed, vit.neck
         self.patch_embed.proj.stride = (self.step, self.step)
         self.blocks = nn.ModuleList(
@@ -109,9 +110,9 @@ class SamusEncoder(nn.Module):
         x = self.input_adapter(self.patch_embed(image)) + positions
         for block in self.blocks:
             if isinstance(block, GlobalBlock):
-                x, maps = block(x, maps)
+                x, maps = run(block, x, maps, again=self.checkpointing)
             else:
-                x = block(x)
+                x = run(block, x, again=self.checkpointing)
         embedding: Tensor = self.neck((x + SHARE * maps).permute(0, 3, 1, 2))
         return embedding
 

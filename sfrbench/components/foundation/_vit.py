@@ -61,15 +61,16 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         tokens: Tensor = self.patch_embed(images) + self.pos_embed
         for block in self.blocks:
-            tokens = self.run(block, tokens)
+            tokens = run(block, tokens, again=self.checkpointing)
         embedding: Tensor = self.neck(tokens.permute(0, 3, 1, 2))
         return embedding
 
-    def run(self, block: nn.Module, tokens: Tensor) -> Tensor:
-        """One block, by way of a checkpoint where that is asked for and there is a backward pass."""
-        if self.checkpointing and torch.is_grad_enabled():
-            return cast(Tensor, checkpoint(block, tokens, use_reentrant=False))
-        return cast(Tensor, block(tokens))
+
+def run(block: nn.Module, *tokens: Tensor, again: bool) -> Any:
+    """What ``block`` gives; with ``again`` it keeps nothing for a backward pass and is run anew for it."""
+    if again and torch.is_grad_enabled():
+        return checkpoint(block, *tokens, use_reentrant=False)
+    return block(*tokens)
 
 
 class Block(nn.Module):
