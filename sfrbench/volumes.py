@@ -164,8 +164,9 @@ def restore(label: NDArray[Any], info: CaseInfo) -> tuple[NDArray[Any], NDArray[
     """Put a label map (X, Y, Z) of the prepared grid back on the raw grid of its case.
 
     Undoes, in this order, interpolation along z (by the nearest slice), downsampling (each voxel becomes its
-    block; padding is cut off) and the reorientation to RAS. Returns the array in the raw shape, with
-    ``label``'s dtype, and the raw 4x4 affine in mm (a plain scaling by the spacing without one).
+    block; padding is cut off), resampling (nearest), cropping (0 outside) and the reorientation to RAS.
+    Returns the array in the raw shape, with ``label``'s dtype, and the raw 4x4 affine in mm (a plain scaling
+    by the spacing without one).
     """
     if label.shape != tuple(info.shape):
         raise ValueError(f"label has shape {label.shape}, the prepared grid is {tuple(info.shape)}")
@@ -180,7 +181,16 @@ def restore(label: NDArray[Any], info: CaseInfo) -> tuple[NDArray[Any], NDArray[
     turned = [0, 0, 0]  # raw shape in the order of the prepared axes
     for raw_axis, (axis, _) in enumerate(axes):
         turned[axis] = raw_shape[raw_axis]
-    full = full[: turned[0], : turned[1], : turned[2]]
+    box = source.get("box") or [[0, size] for size in turned]
+    inner = [high - low for low, high in box]
+    grid = source.get("resampled") or inner
+    full = full[: grid[0], : grid[1], : grid[2]]
+    for axis, (fine, size) in enumerate(zip(grid, inner, strict=True)):
+        if fine != size:  # the prepared voxel that holds the centre of each raw one
+            full = np.take(full, (2 * np.arange(size) + 1) * fine // (2 * size), axis)
+    if inner != turned:
+        cut, full = full, np.zeros(turned, dtype=label.dtype)
+        full[tuple(slice(low, high) for low, high in box)] = cut
     full = np.transpose(full, [axis for axis, _ in axes])
     full = np.flip(full, tuple(raw_axis for raw_axis, (_, sign) in enumerate(axes) if sign < 0))
     affine = source.get("affine")

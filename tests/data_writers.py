@@ -105,3 +105,74 @@ def write_manifest(root: Path, manifest: Mapping[str, Any], changes: Mapping[str
     merged = {key: value for key, value in {**manifest, **changes}.items() if value is not None}
     (root / "dataset.json").write_text(json.dumps(merged), encoding="utf-8")
     return root
+
+
+def write_h5(path: Path, image: np.ndarray, label: np.ndarray) -> Path:
+    """One case as the community passes it around."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("image", data=image, compression="gzip")
+        file.create_dataset("label", data=label, compression="gzip")
+    return path
+
+
+def write_lists(root: Path, train: Sequence[str], test: Sequence[str], ending: str = ".list") -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / f"train{ending}").write_text("\n".join(train) + "\n", encoding="utf-8")
+    (root / f"test{ending}").write_text("\n".join(test) + "\n", encoding="utf-8")
+
+
+def organs(
+    shape: Sequence[int] = (20, 18, 16), seed: int = 0, classes: int = 14
+) -> tuple[np.ndarray, np.ndarray]:
+    """A CT in HU, int16, and a label uint8 with a plate of each foreground class."""
+    rng = np.random.default_rng(seed)
+    label = np.zeros(shape, np.uint8)
+    for k in range(1, classes):
+        label[k : k + 2, 4:12, 3:11] = k
+    image = 40 * rng.standard_normal(shape) + 20 * label - 60
+    return image.astype(np.int16), label
+
+
+def write_brats_nifti(
+    root: Path, case: str, grade: str = "HGG", seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """A FLAIR image with an empty border and a label of 1, 2 and 4; both as they were written."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros((22, 20, 18), np.int16)
+    image[3:19, 2:17, 4:16] = rng.integers(50, 400, (16, 15, 12))
+    label = np.zeros(image.shape, np.uint8)
+    for value, low in ((1, 6), (2, 8), (4, 10)):
+        label[low : low + 2, 6:12, 7:11] = value
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    for part, values in (("flair", image), ("seg", label)):
+        write_nifti(root / grade / case / f"{case}_{part}.nii.gz", values, affine)
+    return image, label
+
+
+def write_nrrd(path: Path, values: np.ndarray, **header: Any) -> Path:
+    """LPS, 0.625 mm, as the challenge's files are; needs pynrrd."""
+    import nrrd
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    usual = {
+        "space": "left-posterior-superior",
+        "space directions": 0.625 * np.eye(3),
+        "space origin": np.array([10.0, -20.0, 30.0]),
+        "encoding": "gzip",
+    }
+    nrrd.write(str(path), values, {**usual, **header}, index_order="F")
+    return path
+
+
+def write_la_scan(
+    root: Path, case: str, folder: str = LA_FOLDER, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """``lgemri.nrrd`` and ``laendo.nrrd`` (255 in the atrium) of one case; both as they were written."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 255, (64, 60, 12)).astype(np.uint8)
+    label = np.zeros(image.shape, np.uint8)
+    label[25:38, 22:41, 3:9] = 255
+    write_nrrd(root / folder / case / "lgemri.nrrd", image)
+    write_nrrd(root / folder / case / "laendo.nrrd", label)
+    return image, label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfrbench.components.base import Case
+from sfrbench.components.dataset._grid import Step, Volume, scaled
 from sfrbench.errors import DataError, Problem
 
 _CASE_ID = re.compile(r"\w[\w .+-]*")
@@ -164,46 +165,68 @@ def finish(
     downsample: int,
     place: Place,
     files: dict[str, str],
+    steps: Sequence[Step] = (),
+    rescale: bool = True,
 ) -> Case:
-    """Turn, shrink and z-score a checked case, and keep what leads back to the raw grid."""
+    """Turn a checked case, take the dataset's ``steps``, shrink, z-score (with ``rescale``), and keep what
+    leads back to the raw grid."""
     notes = list(geometry.notes)
     if not label.any():
         notes.append("the label has no foreground voxel")
-    raw_shape, spacing, affine = image.shape, list(geometry.spacing), geometry.affine
-    intensity = [float(image.min()), float(image.max())]
-    if geometry.axes is not None:
-        image, label = turn(image, geometry.axes), turn(label, geometry.axes)
-        for raw, (axis, _) in enumerate(geometry.axes):
-            spacing[axis] = geometry.spacing[raw]
-        if affine is not None:
-            affine = affine @ _turned(geometry.axes, raw_shape)
-    if downsample > 1:
-        image, label = shrink_image(image, downsample), shrink_label(label, downsample, classes)
-        spacing = [downsample * step for step in spacing]
-        if affine is not None:  # the centre of the first block lies (f - 1) / 2 voxels inside
-            inner = np.diag([downsample, downsample, downsample, 1.0])
-            inner[:3, 3] = (downsample - 1) / 2
-            affine = affine @ inner
-        if image.min() == image.max():
-            what = f"the image is constant once downsampled by {downsample}"
-            raise place.error(what, "lower dataset.downsample")
     source = {
         **files,
-        "shape": [int(n) for n in raw_shape],
+        "shape": [int(n) for n in image.shape],
         "spacing": [float(step) for step in geometry.spacing],
         "affine": None if geometry.affine is None else geometry.affine.tolist(),
         "axes": None if geometry.axes is None else [list(pair) for pair in geometry.axes],
         "orientation": geometry.orientation,
         "downsample": downsample,
-        "intensity": intensity,
+        "intensity": [float(image.min()), float(image.max())],
         "notes": notes,
     }
+    volume = _upright(image, label, geometry)
+    for step in steps:
+        volume = step(volume)
+        if volume.image.size == 0:
+            raise place.error("cropping leaves nothing of the image", "is this the right file of the case?")
+        if volume.image.min() == volume.image.max():
+            hint = "see which intensities the case has; dataset.clip or dataset.tail may cut all of them off"
+            raise place.error("the image is constant once cropped and clipped", hint)
+    if downsample > 1:
+        volume = _shrunk(volume, downsample, classes)
+        if volume.image.min() == volume.image.max():
+            what = f"the image is constant once downsampled by {downsample}"
+            raise place.error(what, "lower dataset.downsample")
     return Case(
-        image=zscore(image),
-        label=label,
-        spacing=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
-        affine=None if affine is None else affine.tolist(),
-        source=source,
+        image=zscore(volume.image) if rescale else volume.image,
+        label=volume.label,
+        spacing=volume.spacing,
+        affine=None if volume.affine is None else volume.affine.tolist(),
+        source={**source, **volume.source},
+    )
+
+
+def _upright(image: NDArray[np.float32], label: NDArray[np.uint8], geometry: Geometry) -> Volume:
+    """The volume with its axes turned as ``geometry`` says."""
+    spacing, affine = list(geometry.spacing), geometry.affine
+    if geometry.axes is not None:
+        if affine is not None:
+            affine = affine @ _turned(geometry.axes, image.shape)
+        image, label = turn(image, geometry.axes), turn(label, geometry.axes)
+        for raw, (axis, _) in enumerate(geometry.axes):
+            spacing[axis] = geometry.spacing[raw]
+    return Volume(image, label, (float(spacing[0]), float(spacing[1]), float(spacing[2])), affine)
+
+
+def _shrunk(volume: Volume, factor: int, classes: int) -> Volume:
+    """Blocks of ``factor``³ voxels become one voxel each; the outer faces stay where they are."""
+    x, y, z = (factor * step for step in volume.spacing)
+    return replace(
+        volume,
+        image=shrink_image(volume.image, factor),
+        label=shrink_label(volume.label, factor, classes),
+        spacing=(x, y, z),
+        affine=scaled(volume.affine, (factor, factor, factor)),
     )
 
 

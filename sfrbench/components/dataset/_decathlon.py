@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import ImageOpener
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from sfrbench.components.base import Case
-from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label, finish
+from sfrbench.components.dataset._checks import Place, checked_image, checked_label, finish
+from sfrbench.components.dataset._nifti import geometry_of, read_nifti, same_grid
 from sfrbench.errors import DataError
-
-_READ_ERRORS = (OSError, EOFError, ValueError, TypeError, zlib.error, ImageFileError, HeaderDataError)
 
 
 @dataclass(frozen=True)
@@ -122,41 +115,17 @@ def read(root: Path, part: str, case: str, channel: int, downsample: int) -> Cas
     manifest = read_manifest(root)
     image_file, label_file = case_files(root, manifest, part, case, channel)
     place, label_place = Place(case, image_file), Place(case, label_file)
-    array, affine = _read_nifti(place, as_stored=False)
+    array, affine = read_nifti(place, as_stored=False)
     channelled = image_file.name == f"{case}_{channel:04d}{manifest.ending}"
     image = checked_image(_pick(array, 1 if channelled else manifest.channels, channel, place), place)
-    raw_label, label_affine = _read_nifti(label_place, as_stored=True)
+    raw_label, label_affine = read_nifti(label_place, as_stored=True)
     if raw_label.ndim == 4 and raw_label.shape[3] == 1:
         raw_label = raw_label[..., 0]
     label = checked_label(raw_label, image.shape, manifest.classes, label_place)
-    geometry = _geometry(affine, _same_grid(affine, label_affine, label_place))
+    geometry = geometry_of(affine, same_grid(affine, label_affine, label_place))
     files = {"file": str(image_file.relative_to(root)), "label_file": str(label_file.relative_to(root))}
     classes = len(manifest.classes)
     return finish(image, label, geometry, classes=classes, downsample=downsample, place=place, files=files)
-
-
-def _read_nifti(place: Place, *, as_stored: bool) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Scaled values and affine; the header's spacing is checked as it stands, before nibabel mends it."""
-    if not place.file.is_file():
-        raise place.error("the file is missing", "restore the file, or take the case off the list")
-    try:
-        image: Any = nib.load(place.file)
-        with ImageOpener(str(place.file)) as stream:
-            zooms = type(image.header).from_fileobj(stream, check=False).get_zooms()
-        affine = np.asarray(image.affine, dtype=np.float64)
-        spacing = [float(step) for step in zooms[:3]]
-        sizes = np.linalg.norm(affine[:3, :3], axis=0)
-        values = np.asarray(image.dataobj) if as_stored else image.get_fdata(dtype=np.float32)
-    except _READ_ERRORS as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0]
-        what = f"the file cannot be read as NIfTI: {text}"
-        raise place.error(what, "copy or export the file again") from error
-    if not (np.isfinite(spacing).all() and min(spacing) > 0):
-        shown = ", ".join(f"{step:g}" for step in spacing)
-        raise place.error(f"the spacing in the header is ({shown}) mm", "set pixdim to the true voxel size")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * float(np.prod(sizes)):
-        raise place.error("the affine in the header is singular or not finite", "set qform or sform anew")
-    return np.asarray(values), affine
 
 
 def _pick(array: NDArray[Any], channels: int, channel: int, place: Place) -> NDArray[Any]:
@@ -171,22 +140,3 @@ def _pick(array: NDArray[Any], channels: int, channel: int, place: Place) -> NDA
         hint = f"{channels} channels are named and dataset.channel is {channel}; make the three agree"
         raise place.error(f"the image has 4 dimensions, shape {array.shape}", hint)
     return array
-
-
-def _same_grid(image: NDArray[np.float64], label: NDArray[np.float64], place: Place) -> tuple[str, ...]:
-    """Notes; raises where label and image are turned or scaled differently (a shift alone is noted)."""
-    size = np.linalg.norm(image[:3, :3], axis=0)
-    if np.abs(image[:3, :3] - label[:3, :3]).max() > 0.02 * float(size.max()):
-        hint = "both must have the same orientation and spacing; copy the image's header to the label"
-        raise place.error("the label's affine has other axes than the image's", hint)
-    shift = float(np.abs(image[:3, 3] - label[:3, 3]).max())
-    if shift > 0.5 * float(size.min()):
-        return (f"the label's origin lies {shift:.1f} mm from the image's; voxels are taken as they stand",)
-    return ()
-
-
-def _geometry(affine: NDArray[np.float64], notes: tuple[str, ...]) -> Geometry:
-    axes = tuple((int(axis), int(sign)) for axis, sign in nib.orientations.io_orientation(affine))  # type: ignore[no-untyped-call]
-    x, y, z = (float(step) for step in np.linalg.norm(affine[:3, :3], axis=0))
-    letters = nib.orientations.aff2axcodes(affine)  # type: ignore[no-untyped-call]
-    return Geometry((x, y, z), affine, axes, "".join(map(str, letters)), notes)

@@ -1,20 +1,20 @@
-"""The left-atrium benchmark in the layout of UA-MT: one HDF5 file per case and two list files."""
+"""The left-atrium benchmark: UA-MT's HDF5 files, or the challenge's NRRD files prepared in UA-MT's way."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sfrbench.components.base import Case, Dataset
-from sfrbench.errors import DataError, NotReadyError
 
-if TYPE_CHECKING:
-    from sfrbench.components.dataset._checks import Place
-
-_FOLDER = "2018LA_Seg_Training Set"
+_FOLDERS = ("2018LA_Seg_Training Set", "Training Set")  # UA-MT's name, and the one in the challenge's archive
 _FILE = "mri_norm2.h5"
+_HINT = f"the data folder holds train.list, test.list and '{_FOLDERS[0]}' (layout of UA-MT)"
 
 
 class LeftAtrium(Dataset):
@@ -23,101 +23,120 @@ class LeftAtrium(Dataset):
 
     Source: yulequan/UA-MT (the published files; 0.625 mm isotropic). Each cropped volume is z-scored again,
     as SFR's released code does at load.
+
+    A case without that file is read from the challenge's ``lgemri.nrrd`` and ``laendo.nrrd`` and cropped as
+    UA-MT does: around the label along x and y, with random margins there. Ours are derived from the case's
+    id and ``crop_seed``, so they are the same everywhere, but not those of the published files. UA-MT's
+    z-score before the crop is left out: the one after it cancels it. Without list files UA-MT's lists hold.
     """
+
+    later_fields: ClassVar[Mapping[str, Any]] = {
+        **Dataset.later_fields,
+        "margin": [10, 19],
+        "least": 112,
+        "crop_seed": 0,
+    }
 
     patch: tuple[int, int, int] = Field((112, 112, 80), description="training patch and window, voxels")
     stride: tuple[int, int, int] = Field((18, 18, 4), description="window stride of the segmenter, voxels")
     downsample: int = Field(1, ge=1, le=8, description="volumes shrink by this: block mean, majority label")
+    margin: tuple[int, int] = Field(
+        (10, 19), description="NRRD: least and most voxels that the crop adds on each side of the label"
+    )
+    least: int = Field(112, ge=1, le=1024, description="NRRD: the crop is widened towards so many voxels")
+    crop_seed: int = Field(0, ge=0, description="NRRD: another seed gives other margins")
+
+    @model_validator(mode="after")
+    def _ordered_margin(self) -> LeftAtrium:
+        if not 0 <= self.margin[0] <= self.margin[1] <= 255:
+            raise ValueError(f"margin must be two rising numbers in 0 … 255, got {list(self.margin)}")
+        return self
 
     def class_names(self, root: Path | None) -> tuple[str, ...]:
         """Background and left atrium."""
         return ("background", "left atrium")
 
     def source_files(self, root: Path) -> list[Path]:
-        """Both lists and every case file that is there (``prepare`` reports those that are not)."""
+        """The lists and every case file that is there (``prepare`` reports those that are not)."""
         train, test = self.case_lists(root)
-        lists = [root / "train.list", root / "test.list"]
-        cases = [_case_file(root, case) for case in (*train, *test)]
-        return [*lists, *(file for file in cases if file.is_file())]
+        files = [root / "train.list", root / "test.list"]
+        for case in (*train, *test):
+            files.extend(_case_files(root, case))
+        return [file for file in files if file.is_file()]
 
     def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
-        """Ids of ``train.list`` and ``test.list``, in their order."""
+        """Ids of ``train.list`` and ``test.list``, in their order; without both, UA-MT's."""
         from sfrbench.components.dataset._checks import check_lists
+        from sfrbench.components.dataset._lists import list_files, needed, read_list
+        from sfrbench.components.dataset._splits import LA
 
-        folder = _needed(root)
-        train, test = _read_list(folder / "train.list"), _read_list(folder / "test.list")
+        folder = needed(root, "la", "left-atrium data")
+        pairs = [("train.list", "test.list")]
+        if list_files(folder, pairs) is None and any((folder / name).is_dir() for name in _FOLDERS):
+            return list(LA.train), list(LA.test)
+        train, test = read_list(folder / "train.list", _HINT), read_list(folder / "test.list", _HINT)
         check_lists({"train": (folder / "train.list", train), "test": (folder / "test.list", test)})
         return train, test
 
     def read_case(self, root: Path | None, case: str) -> Case:
-        """Read, check, shrink and z-score one case. Raises ``DataError``."""
+        """Read, check, crop (NRRD), shrink and z-score one case. Raises ``DataError``."""
+        from sfrbench.components.dataset import _grid
         from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label, finish
+        from sfrbench.components.dataset._h5 import read_h5
+        from sfrbench.components.dataset._lists import needed
 
-        folder = _needed(root)
-        place = Place(case, _case_file(folder, case))
-        raw_image, raw_label = _read_h5(place)
+        folder = needed(root, "la", "left-atrium data")
+        paths = _case_files(folder, case)
+        place, label_place = Place(case, paths[0]), Place(case, paths[-1])
+        steps: list[_grid.Step] = []
+        if len(paths) == 1:
+            raw_image, raw_label = read_h5(place)
+            geometry = Geometry(spacing=(0.625, 0.625, 0.625))
+        else:
+            raw_image, raw_label, geometry = _read_scan(place, label_place)
         image = checked_image(raw_image, place)
-        label = checked_label(raw_label, image.shape, self.class_names(root), place)
+        label = checked_label(raw_label, image.shape, self.class_names(root), label_place)
+        if len(paths) > 1:
+            if not label.any():
+                hint = "restore laendo.nrrd, or take the case off its list"
+                raise label_place.error("the label is empty: there is nothing to crop around", hint)
+            steps.append(partial(_grid.crop, box=_grid.around(label, self.least, self._margins(case))))
+        names = [str(path.relative_to(folder)) for path in paths]
         return finish(
             image,
             label,
-            Geometry(spacing=(0.625, 0.625, 0.625)),
+            geometry,
             classes=2,
             downsample=self.downsample,
             place=place,
-            files={"file": str(place.file.relative_to(folder))},
+            files=dict(zip(("file", "label_file"), names, strict=False)),
+            steps=steps,
         )
 
-
-def _needed(root: Path | None) -> Path:
-    if root is None:
-        raise NotReadyError(
-            "the folder of the left-atrium data is not known",
-            hint="give --data la=DIR, or put it at $SFRBENCH_DATA/la",
-        )
-    return root
+    def _margins(self, case: str) -> list[int]:
+        """Voxels added before and after x, before and after y: from a hash of seed and id."""
+        digest = hashlib.sha256(f"{self.crop_seed}/{case}".encode()).digest()
+        low, high = self.margin
+        return [low + int.from_bytes(digest[8 * i : 8 * i + 8]) % (high - low + 1) for i in range(4)]
 
 
-def _case_file(root: Path, case: str) -> Path:
-    return root / _FOLDER / case / _FILE
+def _case_files(root: Path, case: str) -> tuple[Path, ...]:
+    """The case's h5 file; image and label in NRRD where those are there and it is not."""
+    h5 = root / _FOLDERS[0] / case / _FILE
+    if not h5.is_file():
+        for name in _FOLDERS:
+            pair = (root / name / case / "lgemri.nrrd", root / name / case / "laendo.nrrd")
+            if any(file.is_file() for file in pair):
+                return pair
+    return (h5,)
 
 
-def _read_list(path: Path) -> list[str]:
-    """Ids, one per line; what follows a comma is dropped, as the community's lists carry such lines."""
-    if not path.is_file():
-        raise DataError(
-            "the list file is missing",
-            where=str(path),
-            hint=f"the data folder holds train.list, test.list and '{_FOLDER}' (layout of UA-MT)",
-        )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        what = f"the list is not UTF-8 text: {error.reason}"
-        raise DataError(what, where=str(path), hint="save it as UTF-8") from error
-    ids = [line.split(",")[0].strip() for line in text.splitlines()]
-    return [case for case in ids if case]
+def _read_scan(place: Any, label_place: Any) -> tuple[Any, Any, Any]:
+    """Image, label (255 made 1) and grid of a case of the challenge."""
+    from sfrbench.components.dataset._nrrd import read_nrrd
 
-
-def _read_h5(place: Place) -> tuple[Any, Any]:
-    import h5py
-    import numpy as np
-
-    if not place.file.is_file():
-        hint = "restore the file, or take the case off its list"
-        if not place.file.parent.is_dir():
-            raise place.error("the case is on a list and has no folder", hint)
-        raise place.error("the file is missing", hint)
-    try:
-        with h5py.File(place.file, "r") as file:
-            found = sorted(file.keys())
-            for name in ("image", "label"):
-                if not isinstance(file.get(name), h5py.Dataset):
-                    here = ", ".join(found) or "nothing"
-                    hint = f"the file must hold the datasets 'image' and 'label'; it holds {here}"
-                    raise place.error(f"the dataset '{name}' is missing", hint)
-            return np.asarray(file["image"]), np.asarray(file["label"])
-    except (OSError, RuntimeError, KeyError) as error:  # h5py: not HDF5, truncated, damaged chunk
-        text = str(error).splitlines()[0]
-        what = f"the file cannot be read as HDF5: {text}"
-        raise place.error(what, "copy or download the file again") from error
+    image, geometry = read_nrrd(place)
+    label, _ = read_nrrd(label_place)
+    label = label.copy()
+    label[label == 255] = 1
+    return image, label, geometry

@@ -1,0 +1,145 @@
+"""What the datasets with a shipped split share: list files, layouts, the way from files to a case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from sfrbench.components.base import Case, Dataset
+from sfrbench.errors import DataError
+
+if TYPE_CHECKING:
+    from sfrbench.components.dataset._checks import Geometry, Place
+    from sfrbench.components.dataset._grid import Step
+    from sfrbench.components.dataset._splits import Split
+
+
+class Listed(Dataset):
+    """Cases of a published or shipped split, one h5 file per case or an image and a label in NIfTI.
+
+    ``train.list`` and ``test.list`` (or ``.txt``) in the data folder take the place of the shipped split. h5
+    files are read where there are any, NIfTI files elsewhere; never some of each.
+    """
+
+    home: ClassVar[str] = ""  # the card's name, for messages
+    what: ClassVar[str] = ""  # what the data are, for messages
+    layouts: ClassVar[str] = ""  # where the files lie, for messages
+    names: ClassVar[tuple[str, ...]] = ()
+    list_pairs: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("train.list", "test.list"),
+        ("train.txt", "test.txt"),
+    )
+
+    layout: Literal["h5", "nifti"] | None = Field(
+        None, description="which files are read; none: h5 where there"
+    )
+    downsample: int = Field(1, ge=1, le=8, description="volumes shrink by this: block mean, majority label")
+
+    def class_names(self, root: Path | None) -> tuple[str, ...]:
+        """Background and the organs, in the order of their numbers."""
+        return ("background", *self.names)
+
+    def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
+        """Ids of the user's list files, else the shipped ones, in their order."""
+        from sfrbench.components.dataset._checks import check_lists
+        from sfrbench.components.dataset._lists import list_files, needed, read_list
+
+        folder = needed(root, self.home, self.what)
+        files = list_files(folder, self.list_pairs)
+        if files is None:
+            return self._shipped_lists(folder)
+        hint = "bring both lists, or neither: then the shipped split holds"
+        train, test = (read_list(file, hint) for file in files)
+        for file, ids in self._more_lists(folder):
+            check_lists({"validation": (file, ids)})
+            train = [*train, *ids]
+        check_lists({"train": (files[0], train), "test": (files[1], test)})
+        return train, test
+
+    def source_files(self, root: Path) -> list[Path]:
+        """The list files and every file of a case that is there (``prepare`` reports the others)."""
+        train, test = self.case_lists(root)
+        files = [root / name for pair in self.list_pairs for name in pair]
+        files.extend(file for file, _ in self._more_lists(root))
+        kind = self._layout(root, [*train, *test])
+        for case in (*train, *test):
+            files.extend(self._files(root, case, kind))
+        return [file for file in files if file.is_file()]
+
+    def read_case(self, root: Path | None, case: str) -> Case:
+        """Read, check, prepare and normalise one case. Raises ``DataError``."""
+        from sfrbench.components.dataset._checks import Place, finish
+        from sfrbench.components.dataset._lists import needed
+
+        folder = needed(root, self.home, self.what)
+        train, test = self.case_lists(folder)
+        kind = self._layout(folder, [*train, *test])
+        paths = self._files(folder, case, kind)
+        places = [Place(case, path) for path in paths]
+        image, label, geometry = self._read_h5(places[0]) if kind == "h5" else self._read_nifti(*places)
+        names = [str(path.relative_to(folder)) for path in paths]
+        return finish(
+            image,
+            label,
+            geometry,
+            classes=len(self.names) + 1,
+            downsample=self.downsample,
+            place=places[0],
+            files=dict(zip(("file", "label_file"), names, strict=False)),
+            steps=self._steps(kind, folder, train),
+            rescale=self._rescale(),
+        )
+
+    def _layout(self, root: Path, cases: Sequence[str]) -> str:
+        """Which files are read. Raises ``DataError`` where the folder has none of them."""
+        kinds = ("h5", "nifti") if self.layout is None else (self.layout,)
+        for kind in kinds:
+            if any(file.is_file() for case in cases for file in self._files(root, case, kind)):
+                return kind
+        raise DataError(
+            f"no file of any of the {len(cases)} cases is here",
+            where=str(root),
+            hint=f"wanted: {self.layouts}",
+        )
+
+    def _shipped(self) -> Split:
+        raise NotImplementedError
+
+    def _shipped_lists(self, root: Path) -> tuple[list[str], list[str]]:
+        split = self._shipped()
+        return list(split.train), list(split.test)
+
+    def _more_lists(self, root: Path) -> list[tuple[Path, list[str]]]:
+        """Further lists of the user, whose cases follow the training cases."""
+        return []
+
+    def _files(self, root: Path, case: str, kind: str) -> tuple[Path, ...]:
+        """The h5 file, or image and label; empty where a dataset has no such layout."""
+        raise NotImplementedError
+
+    def _read_h5(self, place: Place) -> tuple[NDImage, NDLabel, Geometry]:
+        raise NotImplementedError
+
+    def _read_nifti(self, image: Place, label: Place) -> tuple[NDImage, NDLabel, Geometry]:
+        from sfrbench.components.dataset._nifti import read_pair
+
+        return read_pair(image, label, self.class_names(None))
+
+    def _steps(self, kind: str, root: Path, train: Sequence[str]) -> list[Step]:
+        """What is done to a checked volume before it is shrunk and z-scored."""
+        return []
+
+    def _rescale(self) -> bool:
+        """Whether each volume is z-scored at last."""
+        return True
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    NDImage = NDArray[np.float32]
+    NDLabel = NDArray[np.uint8]
