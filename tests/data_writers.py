@@ -176,3 +176,13 @@ def write_la_scan(
     write_nrrd(root / folder / case / "lgemri.nrrd", image)
     write_nrrd(root / folder / case / "laendo.nrrd", label)
     return image, label
+
+
+def write_abdomen_case(
+    root: Path, case: str, affine: np.ndarray, part: int = 1, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """One case of AbdomenCT-1K as it is downloaded."""
+    image, label = organs(seed=seed, classes=5)
+    write_nifti(root / f"AbdomenCT-1K-ImagePart{part}" / f"{case}_0000.nii.gz", image, affine)
+    write_nifti(root / "Mask" / f"{case}.nii.gz", label, affine)
+    return image, label

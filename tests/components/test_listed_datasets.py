@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -18,7 +19,10 @@ from sfrbench.components.dataset.btcv import Btcv
 from sfrbench.components.dataset.mact import Mact
 from sfrbench.datacheck import check
 from sfrbench.errors import DataError, NotReadyError
-from sfrbench.volumes import CaseInfo, restore
+from sfrbench.stages import prepare
+from sfrbench.stages.context import StageContext
+from sfrbench.store import Store
+from sfrbench.volumes import CaseInfo, Volumes, restore
 from tests.data_writers import organs, write_brats_nifti, write_h5, write_lists, write_nifti
 
 B1, B2 = "BraTS19_2013_8_1", "BraTS19_CBICA_ASA_1"
@@ -207,3 +211,58 @@ def test_they_import_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def _brats(root: Path) -> Dataset:
+    for seed, case in enumerate((B1, B2)):
+        write_brats_nifti(root, case, seed=seed)
+    write_lists(root, [B1], [B2])
+    return Brats19(min_depth=20)
+
+
+def _btcv(root: Path) -> Dataset:
+    for seed, case in enumerate(("0006", "0008")):
+        _write_btcv(root, case, PERMUTED, seed)
+    write_lists(root, ["0006"], ["0008"])
+    return Btcv(spacing=(0.9, 1.1, 0.7), downsample=2, min_depth=40)
+
+
+def _mact(root: Path) -> Dataset:
+    for case in ("0001", "0002"):
+        image, label = organs(classes=9, seed=int(case))
+        write_h5(root / "MACT_h5" / f"{case}.h5", image.astype(np.float32), label)
+    write_lists(root, ["0001"], ["0002"])
+    return Mact()
+
+
+@pytest.mark.parametrize("write", [_brats, _btcv, _mact])
+def test_prepared_volumes_return_to_the_raw_grid(tmp_path: Path, write: Callable[[Path], Dataset]) -> None:
+    dataset = write(tmp_path / "raw")
+    store = Store(tmp_path / "store")
+    folder = store.new_folder()
+    ctx = StageContext(
+        {"dataset": dataset}, {}, {}, 0, folder, store.scratch("prepare", "k"), data_root=tmp_path / "raw"
+    )
+    prepare.run(ctx)
+    volumes = Volumes(store.publish("prepare", "k", folder, {}))
+    assert volumes.classes == dataset.class_names(None)
+    for case in (*volumes.train, *volumes.test):
+        info, label = volumes.case(case), volumes.labels([case], "evaluate")[case]
+        back, affine = restore(label, info)
+        assert list(back.shape) == info.source["shape"]
+        # where the prepared grid is coarser than the raw one, organs keep their place and about their size
+        plain = dataset.model_copy(update={"downsample": 1, "min_depth": None, "spacing": None})
+        raw, raw_affine = _back(plain.read_case(tmp_path / "raw", case))
+        np.testing.assert_allclose(affine, raw_affine)
+        both, either = (back > 0) & (raw > 0), (back > 0) | (raw > 0)
+        assert both.sum() / either.sum() > (0.6 if isinstance(dataset, Btcv) else 0.99)
+
+
+def test_broken_cases_are_named_together(tmp_path: Path) -> None:
+    dataset = _brats(tmp_path)
+    (tmp_path / "HGG" / B1 / f"{B1}_seg.nii.gz").unlink()
+    _, label = write_brats_nifti(tmp_path, B2)
+    write_nifti(tmp_path / "HGG" / B2 / f"{B2}_seg.nii.gz", label + 5, np.diag([-1.0, -1, 1, 1]))
+    reports = check(dataset, tmp_path)
+    assert ["missing" in reports[0].faults[0].what, "outside" in reports[1].faults[0].what] == [True, True]
+    assert [f"{report.case}_seg.nii.gz" in report.faults[0].where for report in reports] == [True, True]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sfrbench.components.base import Case, Dataset
 from sfrbench.errors import DataError
@@ -37,6 +37,16 @@ class Listed(Dataset):
         None, description="which files are read; none: h5 where there"
     )
     downsample: int = Field(1, ge=1, le=8, description="volumes shrink by this: block mean, majority label")
+
+    @model_validator(mode="after")
+    def _sound_grid_and_window(self) -> Listed:
+        """Bounds of the fields ``spacing`` and ``clip`` of the datasets that have them."""
+        spacing, clip = getattr(self, "spacing", None), getattr(self, "clip", None)
+        if spacing is not None and not all(0 < step <= 20 for step in spacing):
+            raise ValueError(f"spacing must be above 0 and at most 20 mm, got {list(spacing)}")
+        if clip is not None and not -32768 <= clip[0] < clip[1] <= 32767:
+            raise ValueError(f"clip must be two rising numbers in -32768 … 32767, got {list(clip)}")
+        return self
 
     def class_names(self, root: Path | None) -> tuple[str, ...]:
         """Background and the organs, in the order of their numbers."""
@@ -121,7 +131,23 @@ class Listed(Dataset):
         raise NotImplementedError
 
     def _read_h5(self, place: Place) -> tuple[NDImage, NDLabel, Geometry]:
-        raise NotImplementedError
+        from sfrbench.components.dataset._checks import checked_image, checked_label
+        from sfrbench.components.dataset._h5 import read_h5
+
+        raw, raw_label = read_h5(place)
+        image = checked_image(raw, place)
+        stored = self._renumbered(raw_label)
+        return image, checked_label(stored, image.shape, self.class_names(None), place), self._h5_grid()
+
+    def _renumbered(self, label: Any) -> Any:
+        """The label as stored in an h5 file, with our class numbers."""
+        return label
+
+    def _h5_grid(self) -> Geometry:
+        """Spacing and axes of the h5 files: (x, y, z), 1.5 x 1.5 x 2 mm as MagicNet resamples."""
+        from sfrbench.components.dataset._checks import Geometry
+
+        return Geometry((1.5, 1.5, 2.0))
 
     def _read_nifti(self, image: Place, label: Place) -> tuple[NDImage, NDLabel, Geometry]:
         from sfrbench.components.dataset._nifti import read_pair

@@ -90,14 +90,10 @@ class Brats19(Listed):
         )
         return image, label
 
-    def _read_h5(self, place: Place) -> tuple[NDImage, NDLabel, Geometry]:
-        from sfrbench.components.dataset._checks import Geometry, checked_image, checked_label
-        from sfrbench.components.dataset._h5 import read_h5
+    def _h5_grid(self) -> Geometry:
+        from sfrbench.components.dataset._checks import Geometry
 
-        raw, raw_label = read_h5(place)
-        image = checked_image(raw, place)
-        label = checked_label(raw_label, image.shape, self.class_names(None), place)
-        return image, label, Geometry((1.0, 1.0, 1.0), axes=((2, 1), (1, 1), (0, 1)))
+        return Geometry((1.0, 1.0, 1.0), axes=((2, 1), (1, 1), (0, 1)))
 
     def _read_nifti(self, image: Place, label: Place) -> tuple[NDImage, NDLabel, Geometry]:
         from dataclasses import replace

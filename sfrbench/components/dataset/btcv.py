@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from sfrbench.components.dataset._listed import Listed
 
 if TYPE_CHECKING:
-    from sfrbench.components.dataset._checks import Geometry, Place
     from sfrbench.components.dataset._grid import Step
-    from sfrbench.components.dataset._listed import NDImage, NDLabel
     from sfrbench.components.dataset._splits import Split
-
-Millimetres = Annotated[float, Field(gt=0, le=20)]
-Hounsfield = Annotated[float, Field(ge=-32768, le=32767)]
 
 
 class Btcv(Listed):
@@ -55,20 +50,14 @@ class Btcv(Listed):
         ("train.txt", "test.txt"),
     )
 
-    spacing: tuple[Millimetres, Millimetres, Millimetres] | None = Field(
+    spacing: tuple[float, float, float] | None = Field(
         (1.5, 1.5, 2.0), description="NIfTI: voxel size after resampling, mm; none: as it is"
     )
     image_order: int = Field(1, ge=0, le=5, description="NIfTI: order of the spline for the image")
     label_order: int = Field(0, ge=0, le=1, description="NIfTI: nearest label, or one interpolated per class")
-    clip: tuple[Hounsfield, Hounsfield] | None = Field(
-        (-125, 275), description="NIfTI: window in HU; none: not clipped"
+    clip: tuple[float, float] | None = Field(
+        (-125.0, 275.0), description="NIfTI: window in HU; none: not clipped"
     )
-
-    @model_validator(mode="after")
-    def _ordered_window(self) -> Btcv:
-        if self.clip is not None and self.clip[0] >= self.clip[1]:
-            raise ValueError(f"clip must be two rising numbers, got {list(self.clip)}")
-        return self
 
     def _shipped(self) -> Split:
         from sfrbench.components.dataset._splits import BTCV
@@ -94,15 +83,6 @@ class Btcv(Listed):
             for part in ("img", "label")
         )
         return image, label
-
-    def _read_h5(self, place: Place) -> tuple[NDImage, NDLabel, Geometry]:
-        from sfrbench.components.dataset._checks import Geometry, checked_image, checked_label
-        from sfrbench.components.dataset._h5 import read_h5
-
-        raw, raw_label = read_h5(place)
-        image = checked_image(raw, place)
-        label = checked_label(raw_label, image.shape, self.class_names(None), place)
-        return image, label, Geometry((1.5, 1.5, 2.0))
 
     def _steps(self, kind: str, root: Path, train: Sequence[str]) -> list[Step]:
         from sfrbench.components.dataset import _grid

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from sfrbench.components.dataset._listed import Listed
 
 if TYPE_CHECKING:
-    from sfrbench.components.dataset._checks import Geometry, Place
-    from sfrbench.components.dataset._listed import NDImage, NDLabel
     from sfrbench.components.dataset._splits import Split
-
-LabelId = Annotated[int, Field(ge=1, le=255)]
 
 
 class Mact(Listed):
@@ -40,7 +36,7 @@ class Mact(Listed):
     )
 
     layout: Literal["h5"] | None = Field(None, description="files that are read: only h5")
-    label_ids: tuple[LabelId, ...] | None = Field(
+    label_ids: tuple[int, ...] | None = Field(
         None,
         description="values of the eight organs in the files, in their order; none: 1 to 8. "
         "The labels as published have 1, 3, 4, 5, 6, 7, 11, 14, and other values are made background",
@@ -48,8 +44,9 @@ class Mact(Listed):
 
     @model_validator(mode="after")
     def _eight_ids(self) -> Mact:
-        if self.label_ids is not None and len(set(self.label_ids)) != len(self.names):
-            raise ValueError(f"label_ids must be eight different values, got {list(self.label_ids)}")
+        ids = self.label_ids
+        if ids is not None and (len(set(ids)) != len(self.names) or min(ids) < 1 or max(ids) > 255):
+            raise ValueError(f"label_ids must be eight different values in 1 … 255, got {list(ids)}")
         return self
 
     def _shipped(self) -> Split:
@@ -66,19 +63,12 @@ class Mact(Listed):
             else ()
         )
 
-    def _read_h5(self, place: Place) -> tuple[NDImage, NDLabel, Geometry]:
+    def _renumbered(self, label: Any) -> Any:
+        if self.label_ids is None:
+            return label
         import numpy as np
 
-        from sfrbench.components.dataset._checks import Geometry, checked_image, checked_label
-        from sfrbench.components.dataset._h5 import read_h5
-
-        raw, raw_label = read_h5(place)
-        image = checked_image(raw, place)
-        if self.label_ids is not None:
-            every = [str(number) for number in range(256)]
-            stored = checked_label(raw_label, image.shape, every, place)
-            table = np.zeros(256, dtype=np.uint8)
-            table[list(self.label_ids)] = np.arange(1, len(self.names) + 1)
-            raw_label = table[stored]
-        label = checked_label(raw_label, image.shape, self.class_names(None), place)
-        return image, label, Geometry((1.5, 1.5, 2.0))
+        ours = np.zeros(np.shape(label), dtype=np.uint8)
+        for number, stored in enumerate(self.label_ids, 1):
+            ours[np.asarray(label) == stored] = number
+        return ours
