@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +91,7 @@ def _fixed(
     canvases: Canvases,
     model: SamSegmenter,
     labelled: list[str],
-    labels: LabelView | Mapping[str, Volume],
+    labels: LabelView,
     order_seed: int,
 ) -> Batches:
     """Batches of views that are encoded once."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sfrbench.components.base import Case, Dataset
+from sfrbench.components.dataset._checks import zscore
 from sfrbench.errors import DataError, Problem
 from sfrbench.stages.context import StageContext
 from sfrbench.store import write_atomic
@@ -95,7 +96,7 @@ def deepened(case: Case, depth: int) -> Case:
         inner[2, 3] = (step - 1) / 2
         affine = (np.asarray(affine) @ inner).tolist()
     return Case(
-        image=(image - image.mean()) / image.std(),
+        image=zscore(image),
         label=case.label[..., nearest],
         spacing=(case.spacing[0], case.spacing[1], case.spacing[2] * step),
         affine=affine,
