@@ -40,3 +40,30 @@ class Head(nn.Conv3d):
         with torch.autocast(maps.device.type, torch.bfloat16, enabled=self.bf16):
             logits = super().forward(maps)
         return logits.float().contiguous()
+
+
+class Parts(nn.Module):
+    """What every ``SegmentationNetwork`` does with its parts; a subclass brings the parts."""
+
+    drop: nn.Module
+    head: nn.Module
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Images to the skips, finest first, and the bottleneck."""
+        raise NotImplementedError
+
+    def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """What ``encode`` gives to the maps of the decoder levels, finest first."""
+        raise NotImplementedError
+
+    def decode(self, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """What ``encode`` gives to (B, filters, X, Y, Z)."""
+        return self.decode_scales(maps)[0]
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, filters, X, Y, Z) features in front of the output convolution, ``drop`` not yet applied."""
+        return self.decode(self.encode(images))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.drop(self.features(images)))
+        return logits

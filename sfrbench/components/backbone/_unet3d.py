@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sfrbench.components.backbone._layers import Dropout, Head
+from sfrbench.components.backbone._layers import Dropout, Head, Parts
 from sfrbench.components.backbone._sizes import check_sides
 from sfrbench.errors import InputError
 
@@ -35,7 +35,7 @@ def _drop(values: float, channels: float) -> nn.Module:
     return nn.Sequential(*parts) if parts else nn.Identity()
 
 
-class UNet3dModule(nn.Module):
+class UNet3dModule(Parts):
     """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; sides are multiples of 16, in voxels.
 
     Five levels of two convolutions, max pooling down, trilinear upsampling and concatenated skips up.
@@ -95,21 +95,9 @@ class UNet3dModule(nn.Module):
                 scales.append(drop(convs(torch.cat([skip, upsampled], 1))))
         return tuple(scales[:0:-1])
 
-    def decode(self, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """What ``encode`` gives to (B, filters, X, Y, Z)."""
-        return self.decode_scales(maps)[0]
-
     def strip_encoder(self) -> None:
         """Deletes what ``encode`` alone needs."""
         del self.encoder
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, filters, X, Y, Z) features in front of the output convolution, ``drop`` not yet applied."""
-        return self.decode(self.encode(images))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.drop(self.features(images)))
-        return logits
 
     def scales(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Logits of the four decoder levels, finest first, each (B, K, X, Y, Z) float32.

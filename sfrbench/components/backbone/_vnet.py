@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sfrbench.components.backbone._layers import Dropout, Head
+from sfrbench.components.backbone._layers import Dropout, Head, Parts
 from sfrbench.components.backbone._sizes import check_sides
 
 
@@ -38,7 +38,7 @@ def _up(inside: int, norm: str) -> nn.Sequential:
     return nn.Sequential(conv, *_norm(norm, inside // 2), nn.ReLU(inplace=True))
 
 
-class VNetModule(nn.Module):
+class VNetModule(Parts):
     """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; sides are multiples of 16, in voxels.
 
     Five levels of 1, 2, 3, 3, 3 convolutions down and 3, 3, 2, 1 up, strided convolutions between them,
@@ -91,18 +91,6 @@ class VNetModule(nn.Module):
                 scales.append(convs(up(scales[-1]) + skip))
         return tuple(scales[:0:-1])
 
-    def decode(self, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """What ``encode`` gives to (B, filters, X, Y, Z)."""
-        return self.decode_scales(maps)[0]
-
     def strip_encoder(self) -> None:
         """Deletes what ``encode`` alone needs."""
         del self.encoder, self.downs
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, filters, X, Y, Z) features in front of the output convolution, dropout not yet applied."""
-        return self.decode(self.encode(images))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.drop(self.features(images)))
-        return logits
