@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sfrbench.errors import DataError, InputError, LeakError, did_you_mean
 
 if TYPE_CHECKING:
+    from sfrbench.components.base import Dataset
     from sfrbench.store import Artefact
 
 #: The purpose for which labels of test cases may be opened; words may follow it ("evaluate test").
@@ -28,6 +29,14 @@ class CaseInfo:
     affine: list[list[float]] | None  # 4x4 of the prepared grid; none where the source has none
     range: tuple[float, float]  # 0.5 and 99.5 percentiles of the stored image
     source: Mapping[str, Any] = field(default_factory=dict)  # raw geometry, see ``restore``
+
+
+def case_info(entry: Mapping[str, Any]) -> CaseInfo:
+    """What ``prepare`` writes of one case, typed."""
+    x, y, z = entry["shape"]
+    sx, sy, sz = entry["spacing"]
+    low, high = entry["range"]
+    return CaseInfo((x, y, z), (sx, sy, sz), entry["affine"], (low, high), entry["source"])
 
 
 class LabelView:
@@ -71,11 +80,7 @@ class Volumes:
 
     def case(self, case: str) -> CaseInfo:
         """Shape, spacing, affine, intensity range and raw geometry of one case."""
-        entry = self._entry(case)
-        x, y, z = entry["shape"]
-        sx, sy, sz = entry["spacing"]
-        low, high = entry["range"]
-        return CaseInfo((x, y, z), (sx, sy, sz), entry["affine"], (low, high), entry["source"])
+        return case_info(self._entry(case))
 
     def image(self, case: str) -> NDArray[np.float32]:
         """The z-scored image, float32 (X, Y, Z), a read-only memory map."""
@@ -157,6 +162,19 @@ def split_cases(
         unlabelled=tuple(rest if unlabeled is None else rest[:unlabeled]),
         val=tuple(train[len(train) - val :]),
         test=tuple(test if max_test is None else test[:max_test]),
+    )
+
+
+def split_of(data: Dataset, volumes: Volumes) -> Split:
+    """The split that the fields of a dataset give."""
+    return split_cases(
+        volumes.train,
+        volumes.test,
+        labeled=data.labeled,
+        choice=data.choice,
+        unlabeled=data.unlabeled,
+        val=data.val,
+        max_test=data.max_test,
     )
 
 

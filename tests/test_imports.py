@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[str, str]] = {
     "context": ("stages.context", "errors base store"),
     "stages": ("stages training inference", "errors base numerics components store context"),
     "plan": (
-        "plan graph cells resolve reasons machine datacheck search_space search_view",
+        "plan graph cells cell_names resolve reasons machine datacheck search_space search_view",
         "errors files base places specs store",
     ),
     "executors": ("executors", "errors base places store plan context"),
@@ -39,9 +39,13 @@ LAYERS: dict[str, tuple[str, str]] = {
         "errors files base places specs store plan executors track",
     ),
     "report": ("report", "errors files base specs store numerics plan run"),
+    "deploy": (
+        "deploy",
+        "errors files base places specs store numerics components context stages plan run report",
+    ),
     "cli": (
-        "cli cli_common cli_machine cli_plan cli_search console text __main__",
-        "errors files base places specs store plan executors track run report",
+        "cli cli_common cli_deploy cli_machine cli_plan cli_search console text __main__",
+        "errors files base places specs store plan executors track run report deploy",
     ),
 }
 GROUP = {module: group for group, (modules, _) in LAYERS.items() for module in modules.split()}

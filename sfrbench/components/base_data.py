@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sfrbench.components.core import Component
+from sfrbench.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +86,21 @@ class Dataset(Component):
     def read_case(self, root: Path | None, case: str) -> Case:
         """One case, read and preprocessed. Raises ``DataError`` naming the case, the file and the fault."""
         raise NotImplementedError
+
+    def read_image(self, file: Path, like: Mapping[str, Any]) -> Case:
+        """An image without a label (NIfTI), brought to the grid and the intensities of the prepared volumes.
+
+        ``like`` is the ``source`` of a prepared case. The label of the case is all 0. Raises ``DataError``
+        for a file that cannot be used, ``InputError`` where an image cannot be prepared as the volumes were.
+        """
+        raise InputError(
+            f"{type(self).__name__} does not say how an image without a label is prepared",
+            hint="give its class a method read_image (see Dataset in components/base_data.py)",
+        )
+
+    def caveat(self, like: Mapping[str, Any]) -> str:
+        """Where ``read_image`` cannot do what was done to the prepared volumes; empty: it does the same."""
+        return ""
 
 
 class Case(BaseModel):

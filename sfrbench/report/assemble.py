@@ -19,7 +19,7 @@ from sfrbench.report.rounds import collect
 from sfrbench.run import Experiment
 from sfrbench.search_optuna import read_study
 from sfrbench.store import Artefact
-from sfrbench.volumes import EVALUATE, Volumes, harden, split_cases
+from sfrbench.volumes import EVALUATE, Volumes, harden, split_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -236,16 +236,7 @@ def _montage(experiment: Experiment) -> Callable[[str, str, str], MontageCase | 
 
 def _unlabelled(cell: Cell, volumes: Volumes) -> tuple[str, ...]:
     data = cast(Dataset, cell.components["dataset"].component)
-    split = split_cases(
-        volumes.train,
-        volumes.test,
-        labeled=data.labeled,
-        choice=data.choice,
-        unlabeled=data.unlabeled,
-        val=data.val,
-        max_test=data.max_test,
-    )
-    return split.unlabelled
+    return split_of(data, volumes).unlabelled
 
 
 def _artefact(experiment: Experiment, cell: Cell, role: str) -> Artefact | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sfrbench.components.base import Backbone, Foundation, Stitch
 from sfrbench.inference import (
     Forward,
+    Size,
     backbone_forward,
     case_by_case,
     fine_tuned,
@@ -34,23 +37,38 @@ def run(ctx: StageContext) -> None:
     volumes = Volumes(ctx.inputs["prepare"])
     split = split_cases(volumes.train, volumes.test, **{"labeled": 1, **ctx.settings["split"]})
     cases = {"test": split.test, "val": split.val}[ctx.settings["subset"]]
-    classes, patch = len(volumes.classes), tuple(ctx.settings["patch"])
-    batch = 4 if ctx.device.startswith("cuda") else 1
-    by_sam = {"finetune": True, "retrain": False}[ctx.settings["model_stage"]]
-    forward, scale = _sam(ctx, classes, batch) if by_sam else _backbone(ctx, classes)
-    stride = tuple(ctx.settings["sam_stride" if by_sam else "stride"])
-
-    def predict(case: str) -> dict[str, np.ndarray]:
-        image = torch.from_numpy(np.array(volumes.image(case))).to(ctx.device)
-        image = scale(image, volumes.case(case).range)
-        probabilities = slide(image, patch, stride, forward, classes, batch)
-        return {"labels": probabilities.argmax(0).to(torch.uint8).cpu().numpy()}
-
-    seconds = case_by_case(ctx, cases, predict)
+    predicted = predictor(ctx, len(volumes.classes))
+    seconds = case_by_case(
+        ctx, cases, lambda case: {"labels": predicted(volumes.image(case), volumes.case(case).range)}
+    )
     index = {"cases": list(cases), "seconds_per_case": seconds}
     (ctx.out / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
+def predictor(ctx: StageContext, classes: int) -> Predictor:
+    """What labels one prepared volume; reads the model, and of the settings all but split and subset."""
+    patch, batch = tuple(ctx.settings["patch"]), 4 if ctx.device.startswith("cuda") else 1
+    by_sam = {"finetune": True, "retrain": False}[ctx.settings["model_stage"]]
+    forward, scale = _sam(ctx, classes, batch) if by_sam else _backbone(ctx, classes)
+    stride = window_stride(ctx.settings)
+
+    def predict(volume: NDArray[np.float32], value_range: tuple[float, float]) -> NDArray[np.uint8]:
+        image = scale(torch.from_numpy(np.array(volume)).to(ctx.device), value_range)
+        probabilities = slide(image, patch, stride, forward, classes, batch)
+        labels: NDArray[np.uint8] = probabilities.argmax(0).to(torch.uint8).cpu().numpy()
+        return labels
+
+    return predict
+
+
+def window_stride(settings: Mapping[str, Any]) -> Size:
+    """The stride of the windows, voxels."""
+    x, y, z = settings["sam_stride" if settings["model_stage"] == "finetune" else "stride"]
+    return x, y, z
+
+
+#: A z-scored volume float32 (X, Y, Z) and the 0.5 and 99.5 percentiles of it to its labels, uint8.
+Predictor = Callable[[NDArray[np.float32], tuple[float, float]], NDArray[np.uint8]]
 Scale = Callable[[torch.Tensor, tuple[float, float]], torch.Tensor]
 
 

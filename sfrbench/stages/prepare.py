@@ -68,14 +68,17 @@ def _prepared(dataset: Dataset, ctx: StageContext, case: str) -> Any:
     marker = ctx.scratch / "cases" / f"{case}.json"
     if marker.is_file():
         return json.loads(marker.read_text(encoding="utf-8"))
-    read = dataset.read_case(ctx.data_root, case)
-    if dataset.min_depth is not None and read.image.shape[2] < dataset.min_depth:
-        read = deepened(read, dataset.min_depth)
+    read = deep_enough(dataset.read_case(ctx.data_root, case), dataset.min_depth)
     _save(ctx.scratch / "images" / f"{case}.npy", np.asarray(read.image, dtype=np.float32))
     _save(ctx.scratch / "labels" / f"{case}.npy", np.asarray(read.label, dtype=np.uint8))
-    entry = _entry(read)
+    entry = entry_of(read)
     write_atomic(marker, json.dumps(entry))
     return entry
+
+
+def deep_enough(case: Case, least: int | None) -> Case:
+    """A case with at least so many slices (``Dataset.min_depth``)."""
+    return case if least is None or case.image.shape[2] >= least else deepened(case, least)
 
 
 def deepened(case: Case, depth: int) -> Case:
@@ -104,7 +107,8 @@ def deepened(case: Case, depth: int) -> Case:
     )
 
 
-def _entry(case: Case) -> dict[str, Any]:
+def entry_of(case: Case) -> dict[str, Any]:
+    """What the index says of a case: shape, spacing, affine, range and source."""
     low, high = np.percentile(case.image, _PERCENTILES)
     return {
         "shape": [int(size) for size in case.image.shape],

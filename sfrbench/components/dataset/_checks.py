@@ -158,7 +158,7 @@ def shrink_label(label: NDArray[np.uint8], factor: int, classes: int) -> NDArray
 
 def finish(
     image: NDArray[np.float32],
-    label: NDArray[np.uint8],
+    label: NDArray[np.uint8] | None,
     geometry: Geometry,
     *,
     classes: int,
@@ -169,9 +169,11 @@ def finish(
     rescale: bool = True,
 ) -> Case:
     """Turn a checked case, take the dataset's ``steps``, shrink, z-score (with ``rescale``), and keep what
-    leads back to the raw grid."""
+    leads back to the raw grid. An image alone gets a label of 0."""
     notes = list(geometry.notes)
-    if not label.any():
+    if label is None:
+        label = np.zeros(image.shape, dtype=np.uint8)
+    elif not label.any():
         notes.append("the label has no foreground voxel")
     source = {
         **files,

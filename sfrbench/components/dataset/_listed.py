@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -103,6 +103,18 @@ class Listed(Dataset):
             rescale=self._rescale(),
         )
 
+    def read_image(self, file: Path, like: Mapping[str, Any]) -> Case:
+        """An image alone, prepared as the dataset's NIfTI files are."""
+        from sfrbench.components.dataset._nifti import read_alone
+
+        return read_alone(
+            file,
+            towards=self._towards(like),
+            downsample=self.downsample,
+            steps=self._image_steps(like),
+            rescale=self._rescale(),
+        )
+
     def _layout(self, root: Path, cases: Sequence[str]) -> str:
         """Which files are read. Raises ``DataError`` where the folder has none of them."""
         kinds = ("h5", "nifti") if self.layout is None else (self.layout,)
@@ -157,6 +169,14 @@ class Listed(Dataset):
     def _steps(self, kind: str, root: Path, train: Sequence[str]) -> list[Step]:
         """What is done to a checked volume before it is shrunk and z-scored."""
         return []
+
+    def _image_steps(self, like: Mapping[str, Any]) -> list[Step]:
+        """The same for an image alone, which cannot look at the training cases."""
+        return self._steps("nifti", Path(), ())
+
+    def _towards(self, like: Mapping[str, Any]) -> str:
+        """The orientation of prepared volumes."""
+        return "RAS"
 
     def _rescale(self) -> bool:
         """Whether each volume is z-scored at last."""

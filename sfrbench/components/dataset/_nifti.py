@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -13,7 +14,9 @@ from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label
+from sfrbench.components.base import Case
+from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label, finish
+from sfrbench.components.dataset._grid import Step
 
 _READ_ERRORS = (OSError, EOFError, ValueError, TypeError, zlib.error, ImageFileError, HeaderDataError)
 
@@ -54,12 +57,51 @@ def same_grid(image: NDArray[np.float64], label: NDArray[np.float64], place: Pla
     return ()
 
 
-def geometry_of(affine: NDArray[np.float64], notes: tuple[str, ...]) -> Geometry:
-    """Spacing, orientation and the way to the closest RAS grid."""
-    axes = tuple((int(axis), int(sign)) for axis, sign in nib.orientations.io_orientation(affine))  # type: ignore[no-untyped-call]
+def geometry_of(affine: NDArray[np.float64], notes: tuple[str, ...], towards: str = "RAS") -> Geometry:
+    """Spacing, orientation and the way to the closest grid of an orientation."""
+    known: Any = nib.orientations
+    way = known.ornt_transform(known.io_orientation(affine), known.axcodes2ornt(towards))
+    axes = tuple((int(axis), int(sign)) for axis, sign in way)
     x, y, z = (float(step) for step in np.linalg.norm(affine[:3, :3], axis=0))
-    letters = nib.orientations.aff2axcodes(affine)  # type: ignore[no-untyped-call]
-    return Geometry((x, y, z), affine, axes, "".join(map(str, letters)), notes)
+    return Geometry((x, y, z), affine, axes, letters(affine), notes)
+
+
+def letters(affine: Any) -> str:
+    """The orientation of a grid: "RAS" where x, y, z run to the right, the front and the top."""
+    known: Any = nib.orientations
+    return "".join(map(str, known.aff2axcodes(np.asarray(affine))))
+
+
+def kept_order(like: Mapping[str, Any], default: str) -> str:
+    """The orientation of volumes that are prepared in the order of their files; ``default`` where those
+    have no affine."""
+    return default if like.get("affine") is None else letters(like["affine"])
+
+
+def read_alone(
+    file: Path,
+    *,
+    towards: str = "RAS",
+    downsample: int = 1,
+    steps: Sequence[Step] = (),
+    rescale: bool = True,
+) -> Case:
+    """An image without a label, in any orientation, prepared as ``finish`` prepares cases."""
+    place = Place(file.name.removesuffix(".gz").removesuffix(".nii"), file)
+    array, affine = read_nifti(place, as_stored=False)
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    return finish(
+        checked_image(array, place),
+        None,
+        geometry_of(affine, (), towards),
+        classes=1,
+        downsample=downsample,
+        place=place,
+        files={"file": str(file)},
+        steps=steps,
+        rescale=rescale,
+    )
 
 
 def read_pair(

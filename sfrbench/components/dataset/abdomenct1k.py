@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -89,9 +89,17 @@ class AbdomenCt1k(Listed):
         return image, first_file(root, [f"{folder}{case}.nii.gz" for folder in _LABELS])
 
     def _steps(self, kind: str, root: Path, train: Sequence[str]) -> list[Step]:
+        return self._made_with(self._stats(root, train))
+
+    def _image_steps(self, like: Mapping[str, Any]) -> list[Step]:
+        from sfrbench.components.dataset._organ_stats import OrganStats
+
+        known = like["statistics"]
+        return self._made_with(OrganStats(**{**known, "spacing": tuple(known["spacing"])}))
+
+    def _made_with(self, stats: OrganStats) -> list[Step]:
         from sfrbench.components.dataset import _grid
 
-        stats = self._stats(root, train)
         steps: list[Step] = [
             partial(_noted, stats=stats),
             partial(_grid.clip, low=stats.low, high=stats.high),

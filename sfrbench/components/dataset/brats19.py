@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -121,6 +121,11 @@ class Brats19(Listed):
         if self.norm == "volume" or inside.size == 0 or inside.min() == inside.max():
             return volume
         return _grid.standardise(volume, float(inside.mean()), float(inside.std()))
+
+    def _towards(self, like: Mapping[str, Any]) -> str:
+        from sfrbench.components.dataset._nifti import kept_order
+
+        return kept_order(like, "LPS")
 
     def _rescale(self) -> bool:
         return self.norm == "volume"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -100,3 +100,12 @@ class Btcv(Listed):
         if kind == "nifti" and self.clip is not None:
             steps.append(partial(_grid.clip, low=self.clip[0], high=self.clip[1]))
         return steps
+
+    def caveat(self, like: Mapping[str, Any]) -> str:
+        """What MagicNet did to its files is not known in full."""
+        if not str(like.get("file", "")).endswith(".h5"):
+            return ""
+        return (
+            "the prepared volumes come from MagicNet's h5 files, whose crop, window and orientation are not "
+            "published; an image alone is prepared in our way for NIfTI, and the two need not agree"
+        )

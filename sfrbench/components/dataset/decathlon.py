@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -76,6 +78,12 @@ class Decathlon(Dataset):
 
         folder = _needed(root)
         return read(folder, self._part(folder, case), case, self.channel, self.downsample)
+
+    def read_image(self, file: Path, like: Mapping[str, Any]) -> Case:
+        """An image alone, turned, shrunk and z-scored in the same way."""
+        from sfrbench.components.dataset._nifti import read_alone
+
+        return read_alone(file, downsample=self.downsample)
 
     def _rank(self, case: str) -> str:
         return hashlib.sha256(f"{self.split_seed}/{case}".encode()).hexdigest()

@@ -113,6 +113,20 @@ class LeftAtrium(Dataset):
             steps=steps,
         )
 
+    def read_image(self, file: Path, like: Mapping[str, Any]) -> Case:
+        """An image alone, whole, in the order of the challenge's files (LPS), shrunk and z-scored."""
+        from sfrbench.components.dataset._nifti import kept_order, read_alone
+
+        return read_alone(file, towards=kept_order(like, "LPS"), downsample=self.downsample)
+
+    def caveat(self, like: Mapping[str, Any]) -> str:
+        """The crop around the label."""
+        return (
+            "the prepared volumes are cropped around the left atrium along x and y, which takes its label; "
+            "an image alone is taken whole and z-scored over the whole, so expect worse results than the "
+            "scores say, or crop it around the heart first"
+        )
+
     def _margins(self, case: str) -> list[int]:
         """Voxels added before and after x, before and after y: from a hash of seed and id."""
         digest = hashlib.sha256(f"{self.crop_seed}/{case}".encode()).digest()

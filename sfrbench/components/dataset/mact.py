@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from sfrbench.components.base import Case
 from sfrbench.components.dataset._listed import Listed
+from sfrbench.errors import InputError
 
 if TYPE_CHECKING:
     from sfrbench.components.dataset._splits import Split
@@ -72,3 +75,12 @@ class Mact(Listed):
         for number, stored in enumerate(self.label_ids, 1):
             ours[np.asarray(label) == stored] = number
         return ours
+
+    def read_image(self, file: Path, like: Mapping[str, Any]) -> Case:
+        """Refuses: there is no way from a CT to one of these volumes here."""
+        raise InputError(
+            "how MagicNet made the volumes of MACT (crop, window, orientation) is not published, so a CT "
+            "cannot be prepared as they were",
+            where=str(file),
+            hint="train on BTCV in NIfTI, or on your own data in the layout of the Decathlon",
+        )

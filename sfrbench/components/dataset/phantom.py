@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -82,3 +83,9 @@ class Phantom(Dataset):
             place=place,
             files={},
         )
+
+    def read_image(self, file: Path, like: Mapping[str, Any]) -> Case:
+        """An image alone, turned to RAS and z-scored."""
+        from sfrbench.components.dataset._nifti import read_alone
+
+        return read_alone(file)

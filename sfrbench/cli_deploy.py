@@ -1,0 +1,75 @@
+"""The commands that use a finished cell: predict and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sfrbench.cli_common import common, open_spec
+
+if TYPE_CHECKING:
+    from sfrbench.deploy.cell import Finished
+
+_SEED = click.option("--seed", type=int, default=None, help="seed of the cell, where CELL does not say it")
+
+
+def _finished(spec: str, name: str, seed: int | None, options: dict[str, Any]) -> Finished:
+    from sfrbench.cell_names import find_cell
+    from sfrbench.deploy.cell import finished
+
+    experiment = open_spec(spec, options)
+    return finished(experiment, find_cell(experiment.plan, name, seed))
+
+
+def _check_places(image: Path, out: Path, overwrite: bool) -> None:
+    """Refuse before anything heavy is loaded."""
+    from sfrbench.errors import InputError
+
+    for path in (image, out):
+        if not path.name.endswith((".nii", ".nii.gz")):
+            raise InputError(
+                "this is not the name of a NIfTI file", where=str(path), hint="*.nii.gz or *.nii"
+            )
+    if not image.is_file():
+        raise InputError("no such file", where=str(image), hint="the image stands before the output")
+    if not out.parent.is_dir():
+        raise InputError("the folder does not exist", where=str(out.parent), hint="make it first")
+    if out.exists() and out.samefile(image):
+        raise InputError("the labels would replace the image", where=str(out), hint="name another file")
+    if out.exists() and not overwrite:
+        raise InputError("the file exists", where=str(out), hint="--overwrite replaces it")
+
+
+@click.command()
+@click.argument("spec")
+@click.argument("cell")
+@click.argument("image", metavar="IN.nii.gz", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT.nii.gz", type=click.Path(path_type=Path))
+@common
+@_SEED
+@click.option("--overwrite", is_flag=True, help="replace OUT where it exists")
+def predict(
+    spec: str, cell: str, image: Path, out: Path, seed: int | None, overwrite: bool, **options: Any
+) -> None:
+    """Label an image by the model of a finished CELL of SPEC.
+
+    CELL is an arm (sfr_mt), with values of axes where there are any ('base stitch.scale=4'), or an id. The
+    image may lie in any orientation; the labels come back on its own grid.
+    """
+    _check_places(image, out, overwrite)
+    from sfrbench.deploy.predict import predict_image, prepare_image, volumes_of, write_labels
+
+    found = _finished(spec, cell, seed, options)
+    prepared = prepare_image(found, image)
+    for note in prepared.notes:
+        click.echo(f"note: {note}", err=True)
+    shape = " x ".join(map(str, prepared.info.shape))
+    size = f"{shape} voxels, {prepared.windows} windows"
+    click.echo(f"{found.cell.title}, profile {found.experiment.profile}: {size}")
+    labels = predict_image(found, prepared, found.experiment.machine.torch_device())
+    write_labels(labels, image, out)
+    for number, (name, ml) in enumerate(volumes_of(labels, found.volumes.classes, prepared).items()):
+        click.echo(f"class {number}: {name}, {ml:.2f} ml")
+    click.echo(f"labels: {out}")

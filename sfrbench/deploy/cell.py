@@ -1,0 +1,97 @@
+"""A finished cell: the network that predicts, and how its volumes were prepared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from sfrbench import weights
+from sfrbench.components.base import Dataset
+from sfrbench.errors import InputError
+from sfrbench.graph import Link, Node
+from sfrbench.machine import ABSENT
+from sfrbench.plan import Cell
+from sfrbench.run import Experiment
+from sfrbench.stages.context import StageContext
+from sfrbench.store import Artefact
+from sfrbench.volumes import Split, Volumes, split_of
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A cell whose model is in the store. ``node`` is its predict node: what it says of windows holds."""
+
+    experiment: Experiment
+    cell: Cell
+    node: Node
+
+    @cached_property
+    def volumes(self) -> Volumes:
+        return Volumes(self.artefact("prepare"))
+
+    @property
+    def dataset(self) -> Dataset:
+        return cast(Dataset, self.cell.components["dataset"].component)
+
+    @property
+    def model_stage(self) -> str:
+        """The stage that trained the model: 'retrain' (a 3D segmenter) or 'finetune' (SAM itself)."""
+        return str(self.node.settings["model_stage"])
+
+    @property
+    def split(self) -> Split:
+        return split_of(self.dataset, self.volumes)
+
+    @property
+    def like(self) -> Mapping[str, Any]:
+        """The ``source`` of a training case, for ``Dataset.read_image``."""
+        return self.volumes.case(self.volumes.train[0]).source
+
+    def artefact(self, role: str) -> Artefact:
+        """The artefact of an input of the predict node: 'prepare' or 'model'."""
+        return self.experiment.store.get(*self.node.inputs[role])
+
+    def context(self, device: str) -> StageContext:
+        """What ``stages.predict.predictor`` needs; writes nowhere."""
+        return StageContext(
+            components={kind: resolved.component for kind, resolved in self.node.components.items()},
+            settings=self.node.settings,
+            inputs={role: self.artefact(role) for role in self.node.inputs},
+            seed=self.cell.seed,
+            out=Path(os.devnull),
+            scratch=Path(os.devnull),
+            device=device,
+            weights=weights.check,
+        )
+
+
+def finished(experiment: Experiment, cell: Cell) -> Finished:
+    """The cell, once it is known that its model is in the store. Raises ``InputError`` otherwise."""
+    link = cell.nodes.get("predict")
+    if link is None:
+        raise InputError(f"{cell.title} trains no model that predicts", hint="its stages lack 'predict'")
+    node, store = experiment.plan.nodes[link], experiment.store
+    if not all(store.has(*needed) for needed in node.inputs.values()):
+        raise InputError(f"{cell.title} has not been run here", hint=_why(experiment, cell, node.inputs))
+    return Finished(experiment, cell, node)
+
+
+def _why(experiment: Experiment, cell: Cell, inputs: Mapping[str, Link]) -> str:
+    """What to do about a cell whose model is not there."""
+    resolved = cell.components["dataset"]
+    if experiment.machine.fingerprint(resolved) == ABSENT:
+        name = resolved.card.name
+        return f"the data '{name}' are not here, and a run is known by its data too: give --data {name}=DIR"
+    for link in cell.nodes.values():
+        failure = None if experiment.store.has(*link) else experiment.store.failure(*link)
+        if failure is not None:
+            return f"{link[0]} failed: {failure.splitlines()[0]}"
+    spec = experiment.plan.spec
+    return (
+        f"sfrbench run {spec.document.path.stem} --profile {experiment.profile} makes it; the profile, the "
+        "workspace and --set must be those of the run"
+    )

@@ -1,0 +1,97 @@
+"""predict: a user's image through a finished cell's model, and the label map back on the image's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from sfrbench.deploy.cell import Finished
+from sfrbench.errors import DataError
+from sfrbench.inference import windows
+from sfrbench.stages.predict import predictor, window_stride
+from sfrbench.stages.prepare import deep_enough, entry_of
+from sfrbench.volumes import CaseInfo, case_info, restore
+
+ENDINGS = (".nii.gz", ".nii")
+_SPACING = 1.25  # spacing beyond the training cases' by this factor is said
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A user's image on the grid of the network."""
+
+    image: NDArray[np.float32]  # (X, Y, Z), normalised
+    info: CaseInfo
+    notes: tuple[str, ...]  # where it is not what the network was trained on
+    windows: int
+
+
+def prepare_image(cell: Finished, file: Path) -> Prepared:
+    """An image on the grid and with the normalisation of the cell's dataset. Raises ``DataError``."""
+    data = cell.dataset
+    case = deep_enough(data.read_image(file, cell.like), data.min_depth)
+    info = case_info(entry_of(case))
+    notes = [data.caveat(cell.like), *case.source.get("notes", ()), *_unlike(cell, info.spacing)]
+    settings = cell.node.settings
+    x, y, z = settings["patch"]
+    count = len(windows(info.shape, (x, y, z), window_stride(settings)))
+    image = np.asarray(case.image, dtype=np.float32)
+    return Prepared(image, info, tuple(note for note in notes if note), count)
+
+
+def spacings(cell: Finished) -> tuple[Sequence[float], Sequence[float]]:
+    """The least and the largest voxel size of the training cases, mm along x, y, z."""
+    known = np.array([cell.volumes.case(case).spacing for case in cell.volumes.train])
+    return known.min(axis=0).tolist(), known.max(axis=0).tolist()
+
+
+def _unlike(cell: Finished, spacing: Sequence[float]) -> list[str]:
+    low, high = spacings(cell)
+    sizes = zip(low, spacing, high, strict=True)
+    if all(least / _SPACING <= step <= most * _SPACING for least, step, most in sizes):
+        return []
+    have, known = _mm(spacing), _mm(low) if low == high else f"{_mm(low)} to {_mm(high)}"
+    return [f"voxels of {have} mm, and the network was trained on {known} mm: resample the image first"]
+
+
+def _mm(sizes: Sequence[float]) -> str:
+    return " x ".join(f"{size:.3g}" for size in sizes)
+
+
+def predict_image(cell: Finished, prepared: Prepared, device: str) -> NDArray[np.uint8]:
+    """The label map on the grid of the image's file, uint8; windows by the protocol's stride."""
+    label = predictor(cell.context(device), len(cell.volumes.classes))(prepared.image, prepared.info.range)
+    raw, _ = restore(label, prepared.info)
+    return raw
+
+
+def write_labels(labels: NDArray[np.uint8], like: Path, out: Path) -> None:
+    """Write a label map with the affine, the codes and the units of the image that it belongs to."""
+    image: Any = nib.load(like)
+    made: Any = nib.Nifti1Image(labels, image.affine, dtype=np.uint8)  # type: ignore[no-untyped-call]
+    header = image.header
+    if "qform_code" in header:  # a NIfTI of either kind
+        made.set_sform(image.affine, int(header["sform_code"]) or int(header["qform_code"]) or 2)
+        made.set_qform(image.affine, int(header["qform_code"]))
+        made.header.set_xyzt_units(*header.get_xyzt_units())
+    ending = next(ending for ending in ENDINGS if out.name.endswith(ending))
+    temporary = out.with_name(f".{out.name}.part{ending}")
+    try:
+        nib.save(made, temporary)
+        temporary.replace(out)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"the labels cannot be written: {error.strerror}", where=str(out)) from error
+
+
+def volumes_of(labels: NDArray[np.uint8], classes: Sequence[str], prepared: Prepared) -> dict[str, float]:
+    """Millilitres of each class of a label map on the image's own grid."""
+    counts = np.bincount(labels.ravel(), minlength=len(classes))
+    voxel = float(np.prod(prepared.info.source.get("spacing", prepared.info.spacing))) / 1000
+    return {name: float(count) * voxel for name, count in zip(classes, counts, strict=True)}
