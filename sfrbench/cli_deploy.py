@@ -73,3 +73,28 @@ def predict(
     for number, (name, ml) in enumerate(volumes_of(labels, found.volumes.classes, prepared).items()):
         click.echo(f"class {number}: {name}, {ml:.2f} ml")
     click.echo(f"labels: {out}")
+
+
+@click.command()
+@click.argument("spec")
+@click.argument("cell")
+@click.argument("outdir", type=click.Path(path_type=Path))
+@common
+@_SEED
+@click.option("--overwrite", is_flag=True, help="replace the files of an earlier export")
+def export(spec: str, cell: str, outdir: Path, seed: int | None, overwrite: bool, **options: Any) -> None:
+    """Write the 3D segmenter of a finished CELL of SPEC for use elsewhere: safetensors, ONNX, model card.
+
+    CELL as in 'sfrbench predict'. ONNX is checked against torch. Needs the extra 'export'.
+    """
+    from sfrbench.deploy import export as deploy
+
+    deploy.check_place(outdir, overwrite)
+    deploy.check_packages()
+    made = deploy.export(_finished(spec, cell, seed, options), outdir)
+    click.echo(f"{made.parameters:,} parameters")
+    if made.training_only:
+        click.echo(f"left out: {made.training_only:,} parameters of heads that only training uses")
+    told = ", ".join(f"{value:.1e} ({name} patch)" for name, value in made.differences.items())
+    click.echo(f"largest difference between ONNX and torch, in logits: {told}")
+    click.echo(f"{', '.join(deploy.FILES)}: {outdir}")

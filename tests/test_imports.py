@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[str, str]] = {
         "deploy",
         "errors files base places specs store numerics components context stages plan run report",
     ),
+    "api": ("api", "plan run report"),
     "cli": (
         "cli cli_common cli_deploy cli_machine cli_plan cli_search console text __main__",
         "errors files base places specs store plan executors track run report deploy",

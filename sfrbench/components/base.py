@@ -127,6 +127,10 @@ class Backbone(Component):
         """A network from (B, inputs, X, Y, Z) to logits (B, K, X, Y, Z), drawn from torch's global RNG."""
         raise NotImplementedError
 
+    def deployed(self) -> Backbone:
+        """The backbone without what only training uses, in float32; its weights are among this one's."""
+        return self.model_copy(update={"precision": "fp32"} if "precision" in type(self).model_fields else {})
+
 
 class Ssl(Component):
     """A semi-supervised method. It owns its unsupervised loss and extra networks, nothing else.

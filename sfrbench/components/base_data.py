@@ -98,6 +98,10 @@ class Dataset(Component):
             hint="give its class a method read_image (see Dataset in components/base_data.py)",
         )
 
+    def normalisation(self, like: Mapping[str, Any]) -> str:
+        """What intensities were made of, for those who prepare images on their own."""
+        return "z-score over the whole prepared volume (mean 0, standard deviation 1)"
+
     def caveat(self, like: Mapping[str, Any]) -> str:
         """Where ``read_image`` cannot do what was done to the prepared volumes; empty: it does the same."""
         return ""

@@ -36,10 +36,11 @@ def write_report(experiment: Experiment, out: Path, storage: str | None = None) 
     from sfrbench.report.build import build_report
 
     frame = load_frame(experiment)
-    return build_report(frame, _info(experiment, read_study(experiment, storage)), out)[0]
+    return build_report(frame, info_of(experiment, read_study(experiment, storage)), out)[0]
 
 
-def _info(experiment: Experiment, study: Study | None) -> ReportInfo:
+def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
+    """Everything that a report says beside the scores."""
     plan = experiment.plan
     spec = plan.spec
     journal = {(entry["stage"], entry["key"]): entry for entry in experiment.journal().get("nodes", [])}

@@ -37,19 +37,14 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
     made: list[Path] = []
     parts: list[Part] = []
     shown: Behind = {}
-    names = _Names()
-    for item in info.items:
-        part, behind = _part(frame, info, item, names, out)
+    names = Names()
+    for item in info.shown:
+        part, behind = item_part(frame, info, item, names, out)
         parts.append(part)
         for table in part.tables:
             made += tables.write(table, out / "tables")
         made += [path for figure in part.figures for path in figure.files]
         shown |= behind
-    if info.searched:
-        part = study.study_part(info, names.new, out / "figures")
-        parts.append(part)
-        made += [path for table in part.tables for path in tables.write(table, out / "tables")]
-        made += [path for figure in part.figures for path in figure.files]
     provenance = out / "provenance.json"
     provenance.write_text(_provenance(info, shown), encoding="utf-8")
     page = out / "index.html"
@@ -57,7 +52,7 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
     return [page, *made, provenance]
 
 
-class _Names:
+class Names:
     """File names, each given once."""
 
     def __init__(self) -> None:
@@ -73,10 +68,12 @@ class _Names:
         return name
 
 
-def _part(
-    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], names: _Names, out: Path
+def item_part(
+    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], names: Names, out: Path
 ) -> tuple[Part, Behind]:
-    """One item, and the lines behind each of its tables and figures."""
+    """One item, and the lines behind each of its tables and figures; figures go to ``out / "figures"``."""
+    if item.get("search"):
+        return study.study_part(info, names.new, out / "figures"), {}
     kinds = [kind for kind in ITEMS if item.get(kind)]
     if len(kinds) != 1:
         raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
@@ -105,7 +102,7 @@ def _figure_part(heading: str, figure: Figure) -> tuple[Part, Behind]:
 
 
 def _table_part(
-    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], kind: str, names: _Names
+    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], kind: str, names: Names
 ) -> tuple[Part, Behind]:
     made: list[tables.Table]
     shown: Sequence[Traced]

@@ -121,6 +121,11 @@ class ReportInfo:
     searched: bool = False  # the specification has a search; its study, where there is one yet
     study: Study | None = None
 
+    @property
+    def shown(self) -> list[Mapping[str, Any]]:
+        """The items, and one for the search where there is one."""
+        return [*self.items, *([{"search": True}] if self.searched else [])]
+
     def left_out(self, arm: str, axes: Mapping[str, Any] | None = None) -> str:
         """Why an arm is left out on purpose, at points with these values of axes; empty where it is not."""
         reasons = [

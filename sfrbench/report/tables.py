@@ -9,7 +9,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MARKS = ("†", "‡", "§", "¶", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n")
 
@@ -36,6 +39,18 @@ class Table:
     data: tuple[Mapping[str, str], ...]
     tail: str = ""  # profile and protocol, in full
     leading: int = 1  # columns of names, set flush left
+
+    def numbers(self) -> pd.DataFrame:
+        """What the CSV holds, with numbers as numbers and an empty field as NaN."""
+        import pandas as pd
+
+        return pd.read_csv(io.StringIO(to_csv(self)))
+
+    def _repr_html_(self) -> str:
+        return to_html(self, self.tail)
+
+    def _repr_markdown_(self) -> str:
+        return to_markdown(self)
 
 
 def write(table: Table, folder: Path) -> list[Path]:
@@ -75,16 +90,16 @@ def to_markdown(table: Table) -> str:
     """GitHub Markdown; names are escaped, so a label is never read as markup."""
 
     def cell(entry: Entry) -> str:
-        text = _markdown(entry.text)
+        text = markdown(entry.text)
         text = {0: text, 1: f"**{text}**", 2: f"<u>{text}</u>"}[entry.rank]
         return f"{text} {entry.marks}" if entry.marks else text
 
     rule = ["---" if index < table.leading else "---:" for index in range(len(table.columns))]
-    rows = [[_markdown(name) for name in table.columns], rule]
+    rows = [[markdown(name) for name in table.columns], rule]
     rows += [[cell(entry) for entry in row] for row in table.rows]
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    notes = "".join(f"\n{mark} {_markdown(text)}  " for mark, text in table.notes)
-    head = f"**{_markdown(table.title)}**\n\n{_markdown(f'{table.caption} {table.tail}')}\n\n{body}\n"
+    notes = "".join(f"\n{mark} {markdown(text)}  " for mark, text in table.notes)
+    head = f"**{markdown(table.title)}**\n\n{markdown(f'{table.caption} {table.tail}')}\n\n{body}\n"
     return f"{head}{notes.rstrip()}\n" if notes else head
 
 
@@ -178,6 +193,7 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in " ".join(text.split()))
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
+    """Plain text for Markdown: escaped, so that it is never read as markup; line breaks become spaces."""
     escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(text.split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -26,9 +26,9 @@ protocol: strict
 base:
   {stitch: grid, foundation: sam_toy, finetune: lora, finetune.steps: 1, backbone: vnet, ssl: mean_teacher}
 arms:
-  - {name: mt, label: "MT <b>"}
+  - {name: mt}
   - {name: ft, stages: [finetune, predict, evaluate]}
-  - {name: sfr_mt, pseudo: offline}
+  - {name: sfr_mt, label: "SFR_MT <b>", pseudo: offline}
 axes: {ssl.w_pl: [0.5, 1]}
 seeds: [0, 1]
 exclude:
@@ -41,7 +41,7 @@ report:
   - {kde: dice}
   - {curve: {x: ssl.w_pl, y: dice}}
   - {montage: 1}
-profiles: {smoke: {backbone.filters: 4}}
+profiles: {smoke: {backbone.filters: 4, backbone.norm: batch}}
 """
 NIFTI = """\
 title: Own data

@@ -14,7 +14,7 @@ import pytest
 from sfrbench.catalog import Catalog, field_exists
 from sfrbench.machine import Machine
 from sfrbench.plan import Cell, Excluded
-from sfrbench.report.assemble import _info
+from sfrbench.report.assemble import info_of
 from sfrbench.report.info import Counted, ReportInfo
 from sfrbench.report.parameters import Row, parameters_table
 from sfrbench.report.published import size_of, sizes
@@ -49,7 +49,7 @@ def publish(experiment: Experiment, cell: Cell, role: str, model: dict[str, Any]
 
 
 def table_of(experiment: Experiment) -> tuple[Table, dict[str, dict[str, str]], list[Row]]:
-    (table,), rows = parameters_table(_info(experiment, None), "parameters")
+    (table,), rows = parameters_table(info_of(experiment, None), "parameters")
     data = csv.DictReader(io.StringIO(to_csv(table)))
     return table, {row["arm"]: row for row in data}, rows
 

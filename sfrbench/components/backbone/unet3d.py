@@ -43,6 +43,10 @@ class UNet3d(Backbone):
             inputs,
         )
 
+    def deployed(self) -> UNet3d:
+        """Without the heads at the coarser levels."""
+        return self.model_copy(update={"precision": "fp32", "deep_supervision": False})
+
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Also refuses a patch whose bottleneck is a single voxel."""
         found = super().conflicts(cell)

@@ -97,6 +97,14 @@ class AbdomenCt1k(Listed):
         known = like["statistics"]
         return self._made_with(OrganStats(**{**known, "spacing": tuple(known["spacing"])}))
 
+    def normalisation(self, like: Mapping[str, Any]) -> str:
+        """The window, then the statistics of the organs or a z-score."""
+        known = like["statistics"]
+        window = f"clipped to {known['low']:g} to {known['high']:g} HU, then "
+        if self.norm == "volume":
+            return window + super().normalisation(like)
+        return window + f"minus {known['mean']:g}, divided by {known['std']:g}"
+
     def _made_with(self, stats: OrganStats) -> list[Step]:
         from sfrbench.components.dataset import _grid
 

@@ -122,6 +122,11 @@ class Brats19(Listed):
             return volume
         return _grid.standardise(volume, float(inside.mean()), float(inside.std()))
 
+    def normalisation(self, like: Mapping[str, Any]) -> str:
+        """Over the crop, or over the voxels above 0."""
+        over = "the crop" if self.norm == "volume" else "the voxels above 0"
+        return f"cut off at the {self.tail:g} quantile, then z-score over {over}"
+
     def _towards(self, like: Mapping[str, Any]) -> str:
         from sfrbench.components.dataset._nifti import kept_order
 

@@ -101,6 +101,11 @@ class Btcv(Listed):
             steps.append(partial(_grid.clip, low=self.clip[0], high=self.clip[1]))
         return steps
 
+    def normalisation(self, like: Mapping[str, Any]) -> str:
+        """The window, then a z-score."""
+        window = "" if self.clip is None else f"clipped to {self.clip[0]:g} to {self.clip[1]:g} HU, then "
+        return window + super().normalisation(like)
+
     def caveat(self, like: Mapping[str, Any]) -> str:
         """What MagicNet did to its files is not known in full."""
         if not str(like.get("file", "")).endswith(".h5"):

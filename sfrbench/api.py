@@ -1,0 +1,151 @@
+"""What notebooks and scripts may count on: results of finished runs as frames, tables and figures.
+
+Nothing here runs an experiment, and nothing imports torch. ``sfrbench.load_results`` and
+``sfrbench.load_report`` are the ways in.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfrbench.machine import Machine
+from sfrbench.run import Experiment, open_experiment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sfrbench.report.info import Part, ReportInfo
+    from sfrbench.report.tables import Table
+
+Place = str | Path
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as it stands in the report: its PNG, and its SVG for print. Jupyter shows it."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes = field(repr=False)
+    svg: bytes = field(repr=False)
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+    def save(self, path: Place) -> Path:
+        """Write it to a file called ``*.png`` or ``*.svg``; returns the path. Raises ``ValueError``."""
+        target = Path(path)
+        kinds = {".png": self.png, ".svg": self.svg}
+        if target.suffix not in kinds:
+            raise ValueError(f"{target.name}: a picture is saved as .png or .svg")
+        target.write_bytes(kinds[target.suffix])
+        return target
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of one experiment, and the tables and figures that are made of them.
+
+    ``frame`` is the tidy frame (see ``load_results``); ``info`` holds what a report says beside it: arms,
+    axes, seeds, protocol, and which cells are missing and why. ``items`` are the entries under ``report:`` of
+    the specification, such as ``{"table": "results", "metrics": ["dice"]}`` or ``{"kde": "dice"}``; and
+    ``{"search": True}`` where there is a search. Any such mapping may be given to ``tables`` and ``figures``.
+    """
+
+    frame: pd.DataFrame
+    info: ReportInfo
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        return [dict(item) for item in self.info.shown]
+
+    def tables(self, item: Mapping[str, Any], frame: pd.DataFrame | None = None) -> list[Table]:
+        """The tables of an item; ``table.numbers()`` is a frame, ``to_latex(table)`` in report/tables.py.
+
+        ``frame``: a part of ``self.frame``, or one with further rows of the same columns.
+        """
+        return list(self._part(item, frame)[0].tables)
+
+    def figures(self, item: Mapping[str, Any], frame: pd.DataFrame | None = None) -> list[Picture]:
+        """The figures of an item, of ``frame`` where one is given."""
+        return self._part(item, frame)[1]
+
+    def remark(self, item: Mapping[str, Any]) -> str:
+        """Why an item has neither table nor figure; empty where it has."""
+        return self._part(item, None)[0].remark
+
+    def _part(self, item: Mapping[str, Any], frame: pd.DataFrame | None) -> tuple[Part, list[Picture]]:
+        from sfrbench.report.build import Names, item_part
+
+        with tempfile.TemporaryDirectory() as folder:
+            used = self.frame if frame is None else frame
+            part, _ = item_part(used, self.info, item, Names(), Path(folder))
+            pictures = [
+                Picture(each.name, each.title, each.caption, *(path.read_bytes() for path in each.files[:2]))
+                for each in part.figures
+            ]
+        return part, pictures
+
+
+def load_report(
+    experiment: str,
+    *,
+    profile: str = "paper",
+    workspace: Place = "runs",
+    data: Mapping[str, Place] | None = None,
+    sets: Sequence[str] = (),
+    registry: Sequence[Place] = (),
+    storage: str | None = None,
+) -> Report:
+    """Results, tables and figures of an experiment, from what is in the workspace.
+
+    ``experiment`` is a path or a shipped name; ``profile``, ``data`` (name to folder), ``sets``
+    (``PATH=VALUE``) and ``registry`` are the options of the command line, and must be those of the run.
+    ``storage`` is the database of a search. Raises ``InputError`` with everything that is wrong.
+    """
+    from sfrbench.report.assemble import info_of, load_frame
+    from sfrbench.search_optuna import read_study
+
+    opened = _opened(experiment, profile, workspace, data, sets, registry)
+    return Report(load_frame(opened), info_of(opened, read_study(opened, storage)))
+
+
+def load_results(
+    experiment: str,
+    *,
+    profile: str = "paper",
+    workspace: Place = "runs",
+    data: Mapping[str, Place] | None = None,
+    sets: Sequence[str] = (),
+    registry: Sequence[Place] = (),
+) -> pd.DataFrame:
+    """The tidy frame of an experiment: one row per cell, case, class and metric.
+
+    Columns: experiment, profile, arm, label, seed, cell, subset ('test', 'val', 'unlabelled' for scored
+    pseudo-labels, 'round N'), case, class, metric, value (Dice, Jaccard, NSD in percent, distances in
+    ``unit``; NaN where the protocol does not score), unit, empty_pred, empty_gt, key, and one for each axis.
+    Cells that have not run have no rows. Arguments as in ``load_report``.
+    """
+    from sfrbench.report.frame import load_frame
+
+    return load_frame(_opened(experiment, profile, workspace, data, sets, registry))
+
+
+def _opened(
+    experiment: str,
+    profile: str,
+    workspace: Place,
+    data: Mapping[str, Place] | None,
+    sets: Sequence[str],
+    registry: Sequence[Place],
+) -> Experiment:
+    folders = {name: Path(folder) for name, folder in (data or {}).items()}
+    machine = Machine(Path(workspace), folders)
+    return open_experiment(
+        experiment, profile, machine, sets=sets, registry=[Path(each) for each in registry]
+    )

@@ -1,0 +1,211 @@
+"""MODEL_CARD.md of an export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from sfrbench import weights
+from sfrbench.components.base import Foundation
+from sfrbench.deploy.cell import Finished
+from sfrbench.report.assemble import info_of
+from sfrbench.report.captions import protocol_text
+from sfrbench.report.frame import load_frame
+from sfrbench.report.info import ReportInfo
+from sfrbench.report.results import Line, header, lines
+from sfrbench.report.style import DASH, number, stamp
+from sfrbench.report.tables import markdown
+
+#: Runs in the folder of the export; needs numpy and onnxruntime only.
+EXAMPLE = """\
+import json
+import numpy as np
+import onnxruntime
+
+config = json.load(open("config.json", encoding="utf-8"))
+session = onnxruntime.InferenceSession("model.onnx")
+patch = np.zeros(config["input"]["patch"], np.float32)  # of a prepared volume, see Input
+logits = session.run(["logits"], {"image": patch[None, None]})[0]  # batch, class, x, y, z
+labels = logits.argmax(axis=1)[0]  # class numbers, in the order of config["classes"]
+"""
+
+_HEAD = """\
+# {title}
+
+{warning}
+
+{facts}
+
+## Input and output
+
+{inputs}
+
+## Scores
+
+{scores}
+
+## Use
+
+```python
+{example}```
+
+With sfrbench installed, `sfrbench.load_model(folder)` gives the same network in torch, from
+`model.safetensors`. A whole scan takes sliding windows of the patch with the stride above, the mean of the
+softmax over windows, and the way to the network's grid and back: `sfrbench predict` does all of it. The
+largest difference between ONNX and torch in the logits was {differences} when this was written.
+
+## Intended use and limits
+
+{limits}
+
+## Licence
+
+{licence}
+"""
+
+
+def model_card(cell: Finished, facts: Mapping[str, Any]) -> str:
+    """Markdown; every name of a user's is escaped."""
+    info = info_of(cell.experiment, None)
+    differences = facts["onnx_against_torch"]["largest_difference"]
+    return _HEAD.format(
+        title=markdown(f"{cell.cell.label} on {cell.cell.components['dataset'].card.label}"),
+        warning=f"**{markdown(stamp(cell.experiment.profile))}** A research model; not a medical device.",
+        facts=_table(("", ""), _facts(cell, facts)),
+        inputs=_inputs(facts),
+        scores=_scores(cell, info),
+        example=EXAMPLE,
+        differences=", ".join(f"{value:.1e} on a {name} patch" for name, value in differences.items()),
+        limits="\n".join(f"* {line}" for line in _limits(cell, facts)),
+        licence=_licence(cell),
+    )
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines_ = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines_)
+
+
+def _facts(cell: Finished, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    own, split, trained = cell.cell, cell.split, facts["trained"]
+    named = {kind: f"{markdown(r.card.label)} (`{r.card.name}`)" for kind, r in own.components.items()}
+    cite = own.components["dataset"].card.cite
+    rows = [
+        ("Network", f"{named['backbone']}, {facts['parameters']:,} parameters"),
+        ("Method", named["ssl"]),
+        ("Data set", named["dataset"] + (f", cite {cite}" if cite else "")),
+        ("Labelled cases", f"{len(split.labelled)}: {markdown(', '.join(split.labelled))}"),
+        ("Unlabelled cases", str(len(split.unlabelled)) if _uses_unlabelled(cell) else "none used"),
+        ("Classes", markdown(", ".join(f"{k} {name}" for k, name in enumerate(facts["classes"])))),
+        ("Experiment", markdown(f"{facts['experiment']['name']}, cell {own.title} ({own.id})")),
+        ("Profile", facts["experiment"]["profile"]),
+        ("Protocol", f"{named['protocol']}, checkpoint {facts['checkpoint']}"),
+        ("Trained", f"{trained['started']}, torch {trained['torch']}, {markdown(str(trained['device']))}"),
+        ("Commit", _commit(trained)),
+    ]
+    if "foundation" in named:
+        pseudo = f"{named['foundation']}, {named['finetune']}, {named['stitch']}"
+        rows.insert(2, ("Pseudo-labels", pseudo))
+    if facts["parameters_for_training_only"]:
+        left = f"{facts['parameters_for_training_only']:,} parameters of heads that only training uses"
+        rows.insert(1, ("Left out", left))
+    return rows
+
+
+def _uses_unlabelled(cell: Finished) -> bool:
+    ssl: Any = cell.cell.components["ssl"].component
+    return "pseudolabel" in cell.cell.nodes or "finetune" in cell.cell.nodes or bool(ssl.uses_unlabelled)
+
+
+def _commit(trained: Mapping[str, Any]) -> str:
+    if not trained["commit"]:
+        return "not known: sfrbench was no checkout"
+    return f"{trained['commit']}{', with changes' if trained['dirty'] else ''}"
+
+
+def _inputs(facts: Mapping[str, Any]) -> str:
+    given = facts["input"]
+    median, least, largest = (
+        " x ".join(f"{step:g}" for step in given["spacing_mm"][name])
+        for name in ("median", "least", "largest")
+    )
+    rows = [
+        ("Input", f"`image`, float32 (batch, 1, {', '.join(map(str, given['patch']))})"),
+        (
+            "Output",
+            f"`logits`, float32 (batch, {len(facts['classes'])}, {', '.join(map(str, given['patch']))})",
+        ),
+        ("Patch, stride", f"{given['patch']}, {given['stride']} voxels"),
+        ("Orientation", given["orientation"] or "that of the data set's files, which do not say it"),
+        ("Voxels (mm)", median if least == largest else f"median {median}, from {least} to {largest}"),
+        ("Intensities", markdown(given["normalisation"])),
+    ]
+    return _table(("", ""), rows)
+
+
+def _scores(cell: Finished, info: ReportInfo) -> str:
+    frame = load_frame(cell.experiment)
+    own = cell.cell
+    shown = [
+        line
+        for line in lines(frame, info, own.score)
+        if line.arm == own.arm and all(line.axes.get(path) == value for path, value in own.axes.items())
+    ]
+    if not shown or own.seed not in shown[0].seeds:
+        return "This cell has not been scored."
+    line = shown[0]
+    this = replace(line, frame=line.frame[line.frame["seed"] == own.seed])
+    heads = ("", "this network", f"mean ± std over {len(line.seeds)} seeds")
+    rows = []
+    for metric in dict.fromkeys(frame["metric"]):
+        rows += _rows(this, line, str(metric), header(frame, str(metric)))
+    which = {"test": "test", "val": "validation"}[own.score]
+    said = f"{len(this.cases)} {which} cases; seeds {', '.join(map(str, line.seeds))}, this one {own.seed}."
+    return f"{said} {protocol_text(info)}\n\n{_table(heads, rows)}"
+
+
+def _rows(this: Line, line: Line, metric: str, name: str) -> list[tuple[str, str, str]]:
+    """The mean over classes and, where there are several, each class; nothing for what is not scored."""
+    named = [(name, None)]
+    if len(line.classes) > 1:
+        named += [(f"{name}, {cls}", cls) for cls in cast("tuple[Any, ...]", line.classes)]
+    found = []
+    for text, cls in named:
+        one, many = this.stat(metric, cls), line.stat(metric, cls)
+        if one.mean is not None:
+            spread = f"{number(many.mean)} ± {number(many.std)}" if many.n > 1 else DASH
+            found.append((markdown(text), number(one.mean), spread))
+    return found
+
+
+def _limits(cell: Finished, facts: Mapping[str, Any]) -> list[str]:
+    profile, caveat = facts["experiment"]["profile"], facts["input"]["caveat"]
+    cases = len(cell.split.labelled)
+    said = [
+        "For research on segmentation. Nothing here was tested for diagnosis or treatment.",
+        f"It was trained with {cases} labelled {'case' if cases == 1 else 'cases'} of one data set. On "
+        "images of another scanner, sequence, age group or disease its scores do not hold.",
+        "Voxel size, orientation and intensities must be those of the table above.",
+    ]
+    if profile != "paper":
+        said.append(f"It is of profile {profile}, smaller and trained for less time than the paper's.")
+    return said + ([f"{caveat[0].upper()}{caveat[1:]}."] if caveat else [])
+
+
+def _licence(cell: Finished) -> str:
+    own = cell.cell.components
+    said = [
+        "sfrbench sets no licence on weights that you train. They are made from the images and labels of "
+        f"{markdown(own['dataset'].card.label)}; whoever passes them on keeps to the terms of those data.",
+    ]
+    if "foundation" in own:
+        name = cast(Foundation, own["foundation"].component).weights
+        if name is not None:
+            weight = weights.entry(name)
+            said.append(
+                f"Pseudo-labels came from a model fine-tuned from {weight.file} ({weight.licence}, "
+                f"{weight.source}); none of its weights are in these files."
+            )
+    said.append("The code of sfrbench is Apache-2.0.")
+    return " ".join(said)

@@ -1,0 +1,177 @@
+"""export: the network that predicts as safetensors and ONNX, checked for equal output, with a model card."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sfrbench.components.base import Backbone
+from sfrbench.deploy.card import model_card
+from sfrbench.deploy.cell import Finished
+from sfrbench.deploy.facts import describe
+from sfrbench.deploy.norms import stepwise
+from sfrbench.errors import InputError, NotReadyError, StoreError
+from sfrbench.inference import load_backbone, windows
+from sfrbench.stages.predict import window_stride
+from sfrbench.training import save_weights
+
+TOLERANCE = 1e-4  # of logits in float32
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+FILES = ("model.safetensors", "model.onnx", "config.json", "MODEL_CARD.md")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written. ``differences`` are the largest of |ONNX - torch| over the logits of each patch."""
+
+    folder: Path
+    parameters: int
+    training_only: int  # parameters of the trained model that prediction does not use
+    differences: Mapping[str, float]
+
+
+def check_place(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds files already, unless told otherwise."""
+    if out.exists() and not out.is_dir():
+        raise InputError("this is a file", where=str(out), hint="name a folder")
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise InputError("the folder is not empty", where=str(out), hint="--overwrite replaces its files")
+
+
+def check_packages() -> None:
+    """Raises ``NotReadyError`` where a package of the extra 'export' is missing."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise NotReadyError(f"export needs {', '.join(missing)}", hint="pip install 'sfrbench[export]'")
+
+
+def export(cell: Finished, out: Path) -> Exported:
+    """Write the four ``FILES`` into ``out``, all of them or none.
+
+    Raises ``InputError`` for a cell that predicts by SAM, ``StoreError`` where ONNX and torch differ by more
+    than ``TOLERANCE``.
+    """
+    if cell.model_stage != "retrain":
+        raise InputError(
+            f"{cell.cell.title} predicts by the fine-tuned SAM, not by a 3D segmenter",
+            hint="export an arm that re-trains; 'sfrbench predict' labels images by this one",
+        )
+    network, training_only = deployed(cell)
+    x, y, z = cell.node.settings["patch"]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".export-", dir=out.parent))
+    try:
+        save_weights(folder / "model.safetensors", network.state_dict())
+        write_onnx(network, (x, y, z), folder / "model.onnx")
+        differences = compare(network, folder / "model.onnx", patches(cell))
+        facts = describe(cell, network, training_only, folder, differences)
+        (folder / "config.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (folder / "MODEL_CARD.md").write_text(model_card(cell, facts), "utf-8")
+        out.mkdir(exist_ok=True)
+        for name in FILES:
+            (folder / name).chmod(0o644)  # safetensors keeps its files to the user
+            os.replace(folder / name, out / name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Exported(out, facts["parameters"], training_only, differences)
+
+
+def deployed(cell: Finished) -> tuple[nn.Module, int]:
+    """The network of ``Backbone.deployed`` with the trained weights, float32, on the CPU; and how many
+    parameters of the trained model it does without."""
+    backbone = cast(Backbone, cell.cell.components["backbone"].component)
+    classes, checkpoint = len(cell.volumes.classes), cell.node.settings["checkpoint"]
+    whole = load_backbone(backbone, cell.artefact("model"), checkpoint, classes=classes, device="cpu")
+    with torch.random.fork_rng(devices=[]):
+        network = backbone.deployed().build(classes)
+    state = whole.state_dict()
+    network.load_state_dict({name: state[name] for name in network.state_dict()})
+    return network.eval().requires_grad_(False), count(whole) - count(network)
+
+
+def count(network: nn.Module) -> int:
+    """Parameters of a network."""
+    return sum(part.numel() for part in network.parameters())
+
+
+def write_onnx(network: nn.Module, patch: tuple[int, int, int], path: Path) -> None:
+    """The network for any number of patches of one size: ``image`` (batch, 1, X, Y, Z) to ``logits``."""
+    with _quiet():
+        torch.onnx.export(
+            stepwise(network),
+            (torch.zeros(2, 1, *patch),),
+            path,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's remarks about operators of packages that are not installed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def patches(cell: Finished) -> dict[str, NDArray[np.float32]]:
+    """Two patches (X, Y, Z): one random, one from the middle of a prepared volume."""
+    x, y, z = patch = tuple(cell.node.settings["patch"])
+    volume = cell.volumes.image((*cell.split.test, *cell.split.labelled)[0])
+    starts = windows(cast("tuple[int, int, int]", volume.shape), (x, y, z), window_stride(cell.node.settings))
+    corner = starts[len(starts) // 2]
+    part = volume[tuple(slice(at, at + side) for at, side in zip(corner, patch, strict=True))]
+    real = np.zeros(patch, dtype=np.float32)
+    real[tuple(slice(0, side) for side in part.shape)] = part
+    random = np.random.default_rng(0).standard_normal(patch, dtype=np.float32)
+    return {"random": random, "real": real}
+
+
+def compare(network: nn.Module, path: Path, given: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
+    """The largest |ONNX - torch| of the logits of each patch, alone and in one batch with the others."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    whole = np.stack(list(given.values()))[:, None]
+    together = session.run(["logits"], {"image": whole})[0]
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(whole)).numpy()
+    found: dict[str, float] = {}
+    for index, name in enumerate(given):
+        alone = session.run(["logits"], {"image": whole[index : index + 1]})[0][0]
+        made = np.stack([alone, together[index]])
+        found[name] = float(np.abs(made - expected[index]).max())
+    worst = max(found.values())
+    if not worst <= TOLERANCE:
+        raise StoreError(
+            f"ONNX and torch differ by {worst:.1e} in the logits, more than {TOLERANCE:.0e}",
+            hint="nothing is written; try another version of torch or of onnxruntime",
+        )
+    return found

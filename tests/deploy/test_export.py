@@ -1,0 +1,170 @@
+"""export: the network that predicts, in two formats that agree, with a card that says the truth."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sfrbench
+from sfrbench.cell_names import find_cell
+from sfrbench.components.backbone.unet3d import UNet3d
+from sfrbench.components.backbone.vnet import VNet
+from sfrbench.deploy import export
+from sfrbench.deploy.card import EXAMPLE
+from sfrbench.deploy.cell import finished
+from sfrbench.deploy.norms import StepwiseNorm
+from sfrbench.errors import InputError, NotReadyError, StoreError
+from sfrbench.inference import load_backbone
+
+CELL = "sfr_mt ssl.w_pl=1 seed 1"
+
+
+@pytest.fixture(scope="module")
+def exported(smoke, tmp_path_factory) -> Path:
+    for name in export.PACKAGES:
+        pytest.importorskip(name, reason="the extra 'export' is not installed")
+    out = tmp_path_factory.mktemp("export") / "sfr_mt"
+    done = smoke.invoke("export", str(smoke.spec), CELL, str(out))
+    assert done.exit_code == 0, done.output
+    told = re.search(r"in logits: (\S+) \(random patch\), (\S+) \(real patch\)", done.output)
+    assert told is not None
+    assert all(0 < float(value) < export.TOLERANCE for value in told.groups())
+    return out
+
+
+def test_the_files_hold_the_deployed_network(smoke, exported):
+    experiment = smoke.experiment
+    cell = find_cell(experiment.plan, CELL)
+    trained = load_backbone(
+        cell.components["backbone"].component,
+        experiment.store.get(*cell.nodes["retrain"]),
+        "last",
+        classes=2,
+        device="cpu",
+    )
+    network = sfrbench.load_model(exported)
+    images = torch.randn(1, 1, 32, 32, 16)
+    with torch.no_grad():
+        assert torch.equal(network(images), trained(images))
+    assert {path.name for path in exported.iterdir()} == set(export.FILES)
+    assert list(exported.parent.iterdir()) == [exported]
+    (table,) = sfrbench.load_report(
+        str(smoke.spec), profile="smoke", workspace=experiment.machine.workspace, sets=["ssl.steps=2"]
+    ).tables({"parameters": True})
+    numbers = table.numbers().set_index("arm")
+    config = json.loads((exported / "config.json").read_text(encoding="utf-8"))
+    assert config["parameters"] == export.count(network) == numbers.loc["sfr_mt", "predicts"]
+    assert config["parameters_for_training_only"] == 0
+    assert config["input"]["patch"] == [32, 32, 16]
+    assert config["cell"]["axes"] == {"ssl.w_pl": 1}
+
+
+def test_the_example_of_the_card_runs_and_agrees_with_torch(exported, monkeypatch):
+    monkeypatch.chdir(exported)
+    card = Path("MODEL_CARD.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code is not None
+    assert code[1] == EXAMPLE
+    assert len([line for line in EXAMPLE.splitlines() if line]) <= 10
+    names: dict[str, np.ndarray] = {}
+    # a constant patch leaves group norms nothing but rounding to work on
+    exec(code[1].replace("np.zeros(", "np.random.default_rng(0).standard_normal("), names)
+    assert names["labels"].shape == (32, 32, 16)
+    with torch.no_grad():
+        expected = sfrbench.load_model(".")(torch.from_numpy(names["patch"][None, None])).numpy()
+    np.testing.assert_allclose(names["logits"], expected, atol=export.TOLERANCE)
+
+
+def test_the_card_says_what_was_trained_on_what_and_how_good_it_is(smoke, exported):
+    card = (exported / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "<b>" not in card
+    frame = sfrbench.load_results(
+        str(smoke.spec), profile="smoke", workspace=smoke.experiment.machine.workspace, sets=["ssl.steps=2"]
+    )
+    mine = frame[(frame["arm"] == "sfr_mt") & (frame["ssl.w_pl"] == 1) & (frame["subset"] == "test")]
+    dice = mine[mine["metric"] == "dice"].groupby("seed")["value"].mean()
+    row = next(line for line in card.splitlines() if line.startswith("| Dice (%) ↑ |"))
+    assert row == f"| Dice (%) ↑ | {dice[1]:.2f} | {dice.mean():.2f} ± {dice.std():.2f} |"
+    cell = finished(smoke.experiment, find_cell(smoke.experiment.plan, CELL))
+    for said in (
+        "2 test cases; seeds 0, 1, this one 1",
+        "| Labelled cases | 1: p000000 |",
+        f"| Unlabelled cases | {len(cell.split.unlabelled)} |",
+        "scaled down",
+        "Protocol strict",
+        "not a medical device",
+        "z-score over the whole prepared volume",
+        str(cell.artefact("model").record["git"].get("commit") or "sfrbench was no checkout"),
+    ):
+        assert said in card
+
+
+def test_what_cannot_be_exported_is_refused(smoke, exported, tmp_path, monkeypatch):
+    done = smoke.invoke("export", str(smoke.spec), "ft seed 0", str(tmp_path / "ft"))
+    assert done.exit_code == 2
+    assert "fine-tuned SAM" in done.stderr
+    done = smoke.invoke("export", str(smoke.spec), CELL, str(exported))
+    assert done.exit_code == 2
+    assert "--overwrite" in done.stderr
+    cell = finished(smoke.experiment, find_cell(smoke.experiment.plan, CELL))
+    given = {"ones": np.ones((32, 32, 16), np.float32)}
+    with pytest.raises(StoreError, match="ONNX and torch differ"):
+        export.compare(VNet(filters=4).build(2).eval(), exported / "model.onnx", given)
+
+    def fails(*_: object) -> None:
+        raise StoreError("no")
+
+    monkeypatch.setattr(export, "write_onnx", fails)
+    with pytest.raises(StoreError, match="no"):
+        export.export(cell, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(export, "PACKAGES", ("onnx", "no_such_package"))
+    with pytest.raises(NotReadyError, match="no_such_package"):
+        export.check_packages()
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [nn.GroupNorm(2, 6), nn.InstanceNorm3d(6), nn.InstanceNorm3d(6, affine=True)],
+    ids=["group", "instance", "affine"],
+)
+def test_norms_for_onnx_are_the_same_norms(norm):
+    network = nn.Sequential(nn.Conv3d(1, 6, 3, padding=1), norm)
+    for part in norm.parameters():
+        nn.init.normal_(part)
+    made = export.stepwise(network)
+    assert isinstance(made[1], StepwiseNorm)
+    assert network[1] is norm
+    images = torch.randn(2, 1, 9, 8, 7) * 3 + 5
+    torch.testing.assert_close(made(images), network(images), rtol=1e-5, atol=1e-5)
+
+
+def test_heads_that_only_training_uses_stay_behind():
+    backbone = UNet3d(filters=2, deep_supervision=True, precision="bf16")
+    whole: nn.Module = backbone.build(3).eval()
+    lean = backbone.deployed()
+    assert lean == UNet3d(filters=2)
+    network = lean.build(3).eval()
+    network.load_state_dict({name: whole.state_dict()[name] for name in network.state_dict()})
+    whole.bf16 = whole.head.bf16 = False
+    images = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(network(images), whole(images))
+    assert export.count(whole) - export.count(network) == 3 * (4 + 8 + 16) + 9
+
+
+def test_a_folder_that_is_no_export_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no config\.json"):
+        sfrbench.load_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"network": {"class": "nowhere:Net"}}))
+    with pytest.raises(InputError, match="class is not here"):
+        sfrbench.load_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"network": {"class": "pathlib:Path"}}))
+    with pytest.raises(InputError, match="is no backbone"):
+        sfrbench.load_model(tmp_path)
