@@ -18,7 +18,7 @@ from sfrbench.run import Experiment, open_experiment
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sfrbench.report.info import Part, ReportInfo
+    from sfrbench.report.info import ReportInfo
     from sfrbench.report.tables import Table
 
 Place = str | Path
@@ -48,13 +48,22 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Made:
+    """Tables and figures of one item of a report; ``remark`` says why, where there are none."""
+
+    tables: list[Table]
+    figures: list[Picture]
+    remark: str
+
+
+@dataclass(frozen=True)
 class Report:
     """The results of one experiment, and the tables and figures that are made of them.
 
     ``frame`` is the tidy frame (see ``load_results``); ``info`` holds what a report says beside it: arms,
     axes, seeds, protocol, and which cells are missing and why. ``items`` are the entries under ``report:`` of
     the specification, such as ``{"table": "results", "metrics": ["dice"]}`` or ``{"kde": "dice"}``; and
-    ``{"search": True}`` where there is a search. Any such mapping may be given to ``tables`` and ``figures``.
+    ``{"search": True}`` where there is a search. Any such mapping may be given to ``make``.
     """
 
     frame: pd.DataFrame
@@ -64,22 +73,9 @@ class Report:
     def items(self) -> list[dict[str, Any]]:
         return [dict(item) for item in self.info.shown]
 
-    def tables(self, item: Mapping[str, Any], frame: pd.DataFrame | None = None) -> list[Table]:
-        """The tables of an item; ``table.numbers()`` is a frame, ``to_latex(table)`` in report/tables.py.
-
-        ``frame``: a part of ``self.frame``, or one with further rows of the same columns.
-        """
-        return list(self._part(item, frame)[0].tables)
-
-    def figures(self, item: Mapping[str, Any], frame: pd.DataFrame | None = None) -> list[Picture]:
-        """The figures of an item, of ``frame`` where one is given."""
-        return self._part(item, frame)[1]
-
-    def remark(self, item: Mapping[str, Any]) -> str:
-        """Why an item has neither table nor figure; empty where it has."""
-        return self._part(item, None)[0].remark
-
-    def _part(self, item: Mapping[str, Any], frame: pd.DataFrame | None) -> tuple[Part, list[Picture]]:
+    def make(self, item: Mapping[str, Any], frame: pd.DataFrame | None = None) -> Made:
+        """What the report shows for an item; of ``frame`` where one is given, which holds a part of the rows
+        of ``self.frame``, or more rows with the same columns. Raises ``InputError`` for an unknown item."""
         from sfrbench.report.build import Names, item_part
 
         with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +85,15 @@ class Report:
                 Picture(each.name, each.title, each.caption, *(path.read_bytes() for path in each.files[:2]))
                 for each in part.figures
             ]
-        return part, pictures
+        return Made(list(part.tables), pictures, part.remark)
+
+    def tables(self, item: Mapping[str, Any], frame: pd.DataFrame | None = None) -> list[Table]:
+        """The tables of an item; ``table.numbers()`` is a frame of what its CSV holds."""
+        return self.make(item, frame).tables
+
+    def figures(self, item: Mapping[str, Any], frame: pd.DataFrame | None = None) -> list[Picture]:
+        """The figures of an item."""
+        return self.make(item, frame).figures
 
 
 def load_report(

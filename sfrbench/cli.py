@@ -177,12 +177,26 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
 @common
 @click.option("--out", type=click.Path(path_type=Path), help="folder; default: in the workspace")
 @click.option("--storage", default=None, metavar="URL", help=STORAGE)
-def report(spec: str, out: Path | None, storage: str | None, **options: Any) -> None:
+@click.option("--notebook", is_flag=True, help="and a notebook of it, executed (needs the extra 'notebook')")
+@click.option("--template", type=click.Path(path_type=Path), help="of the notebook; see reports/notebook.py")
+def report(
+    spec: str, out: Path | None, storage: str | None, notebook: bool, template: Path | None, **options: Any
+) -> None:
     """Write the report of SPEC, and of its search, from what is in the store; runs nothing."""
+    from sfrbench.report import notebook as notebooks
     from sfrbench.report.assemble import write_report
 
+    if notebook or template:
+        notebooks.check_packages()
+        notebooks.read_template(template)
     experiment = open_spec(spec, options)
-    click.echo(f"report: {write_report(experiment, out or experiment.report_folder, storage)}")
+    folder = out or experiment.report_folder
+    click.echo(f"report: {write_report(experiment, folder, storage)}")
+    if notebook or template:
+        made = notebooks.write_notebook(
+            experiment, folder, sets=options["sets"], storage=storage, template=template
+        )
+        click.echo(f"notebook: {made}")
 
 
 @main.command()

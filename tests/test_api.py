@@ -77,5 +77,5 @@ def test_wrong_input_is_said(tmp_path) -> None:
         sfrbench.load_results("quickstrat", profile="smoke", workspace=tmp_path)
     empty = sfrbench.load_report("quickstart", profile="smoke", workspace=tmp_path)
     assert len(empty.frame) == 0
-    assert "No prediction or no volume" in empty.remark({"montage": 1})
+    assert "No prediction or no volume" in empty.make({"montage": 1}).remark
     assert empty.figures({"montage": 1}) == []

@@ -15,7 +15,19 @@ from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
 from sfrbench.report.style import safe_name
 
-ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
+#: What a report can show, and the heading over it; and of these what a specification may ask for.
+HEADINGS = {
+    "table": "Results",
+    "curve": "Curve",
+    "kde": "Per-case scores",
+    "montage": "Slices",
+    "pairs": "Paired differences",
+    "pseudo_labels": "Pseudo-labels",
+    "parameters": "Parameters",
+    "rounds": "Rounds of SFR+",
+    "search": "Search",
+}
+ITEMS = tuple(kind for kind in HEADINGS if kind != "search")
 
 
 class Traced(Protocol):
@@ -68,37 +80,42 @@ class Names:
         return name
 
 
+def kind_of(item: Mapping[str, Any]) -> str:
+    """What an item shows, a key of ``HEADINGS``. Raises ``InputError`` where that is not one thing."""
+    kinds = [kind for kind in HEADINGS if item.get(kind)]
+    if len(kinds) != 1:
+        raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
+    return kinds[0]
+
+
 def item_part(
     frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], names: Names, out: Path
 ) -> tuple[Part, Behind]:
     """One item, and the lines behind each of its tables and figures; figures go to ``out / "figures"``."""
-    if item.get("search"):
+    kind = kind_of(item)
+    if kind == "search":
         return study.study_part(info, names.new, out / "figures"), {}
-    kinds = [kind for kind in ITEMS if item.get(kind)]
-    if len(kinds) != 1:
-        raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
-    kind = kinds[0]
     if kind in ("table", "pairs", "pseudo_labels", "parameters", "rounds"):
         return _table_part(frame, info, item, kind, names)
     folder = out / "figures"
     if kind == "curve":
         name = names.new(f"curve_{item['curve']['y']}_{item['curve']['x']}")
-        return _figure_part("Curve", curves.curve_figure(frame, info, item, name, folder))
+        return _figure_part(kind, curves.curve_figure(frame, info, item, name, folder))
     if kind == "kde":
         name = names.new(f"kde_{item['kde']}")
-        return _figure_part("Per-case scores", kde.kde_figure(frame, info, item, name, folder))
+        return _figure_part(kind, kde.kde_figure(frame, info, item, name, folder))
     figures = [montage.montage_figure(frame, info, item, names.new("montage"), folder)]
     if (frame["subset"] == "unlabelled").any() and not item.get("subset"):
         name = names.new("montage_pseudo_labels")
         figures.append(montage.montage_figure(frame, info, {**item, "subset": "unlabelled"}, name, folder))
     kept = [figure for figure in figures if figure is not None]
     if not kept:
-        return Part("Slices", remark="No prediction or no volume is at hand to show slices of."), {}
-    return Part("Slices", figures=kept), {figure.name: list(figure.lines) for figure in kept}
+        return Part(HEADINGS[kind], remark="No prediction or no volume is at hand to show slices of."), {}
+    return Part(HEADINGS[kind], figures=kept), {figure.name: list(figure.lines) for figure in kept}
 
 
-def _figure_part(heading: str, figure: Figure) -> tuple[Part, Behind]:
-    return Part(heading, figures=[figure]), {figure.name: list(figure.lines)}
+def _figure_part(kind: str, figure: Figure) -> tuple[Part, Behind]:
+    return Part(HEADINGS[kind], figures=[figure]), {figure.name: list(figure.lines)}
 
 
 def _table_part(
@@ -108,22 +125,17 @@ def _table_part(
     shown: Sequence[Traced]
     if kind == "table":
         made, shown = sections.result_tables(frame, info, item, names.new(str(item["table"])))
-        heading = "Results"
     elif kind == "pairs":
         made, shown = pairs.pairs_table(frame, info, item, names.new("pairs"))
-        heading = "Paired differences"
     elif kind == "parameters":
         made, shown = parameters.parameters_table(info, names.new("parameters"))
-        heading = "Parameters"
     elif kind == "rounds":
         made, shown = rounds.rounds_table(frame, info, names.new("rounds"))
-        heading = "Rounds of SFR+"
     else:
         made, shown = sections.pseudo_table(frame, info, item, names.new("pseudo_labels"))
-        heading = "Pseudo-labels"
     nothing = {"rounds": "No round of SFR+ has run."}.get(kind, "No arm has scored pseudo-labels.")
     remark = "" if made else nothing
-    return Part(heading, tables=made, remark=remark), {table.name: shown for table in made}
+    return Part(HEADINGS[kind], tables=made, remark=remark), {table.name: shown for table in made}
 
 
 def _provenance(info: ReportInfo, shown: Mapping[str, Sequence[Traced]]) -> str:

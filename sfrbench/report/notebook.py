@@ -1,0 +1,178 @@
+"""The notebook of a report: made from a template, executed, written beside the page."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pprint
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfrbench.errors import InputError, NotReadyError
+from sfrbench.report.build import HEADINGS, kind_of
+from sfrbench.report.style import stamp
+from sfrbench.report.tables import markdown
+from sfrbench.roots import shipped
+from sfrbench.run import Experiment
+from sfrbench.store import write_atomic
+
+PACKAGES = ("ipykernel", "nbclient", "nbformat")
+NAME = "report.ipynb"
+_CELL = re.compile(r"# %%(?P<each> each)?(?P<text> \[markdown\])?\s*")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a template; ``each``: once for every item."""
+
+    source: str
+    text: bool
+    each: bool
+
+
+def check_packages() -> None:
+    """Raises ``NotReadyError`` where a package of the extra 'notebook' is missing."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise NotReadyError(f"notebooks need {', '.join(missing)}", hint="pip install 'sfrbench[notebook]'")
+
+
+def read_template(path: Path | None) -> list[Cell]:
+    """The cells of a template in the percent format; none: of the shipped one. Raises ``InputError``."""
+    file = shipped("reports") / "notebook.py" if path is None else path
+    if not file.is_file():
+        raise InputError("no such template", where=str(file), hint="see reports/notebook.py")
+    blocks: list[tuple[re.Match[str], list[str]]] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        head = _CELL.fullmatch(line)
+        if head is None and line.startswith("# %%"):
+            hint = "'# %%', '# %% [markdown]', '# %% each' or '# %% each [markdown]'"
+            raise InputError("this begins no cell", where=f"{file}:{number}", hint=hint)
+        if head is not None:
+            blocks.append((head, []))
+        elif blocks:
+            blocks[-1][1].append(line)
+    if not blocks:
+        raise InputError("the template has no cell", where=str(file), hint="begin each with '# %%'")
+    return [_cell(head, lines) for head, lines in blocks]
+
+
+def _cell(head: re.Match[str], lines: Sequence[str]) -> Cell:
+    text = head["text"] is not None
+    kept = [line.removeprefix("#").removeprefix(" ") for line in lines] if text else lines
+    return Cell("\n".join(kept).strip("\n"), text, head["each"] is not None)
+
+
+def fill(
+    template: Sequence[Cell], values: Mapping[str, Any], items: Sequence[Mapping[str, Any]]
+) -> list[Cell]:
+    """Cells of a notebook. ``values`` are what words stand for; neighbouring cells 'each' stay together."""
+    made: list[Cell] = []
+    block: list[Cell] = []
+    for cell in [*template, None]:
+        if cell is not None and cell.each:
+            block.append(cell)
+            continue
+        for item in items if block else ():
+            known = {**values, "ITEM": dict(item), "HEADING": HEADINGS[kind_of(item)]}
+            made += [_filled(each, known) for each in block]
+        block = []
+        made += [] if cell is None else [_filled(cell, values)]
+    return made
+
+
+def _filled(cell: Cell, values: Mapping[str, Any]) -> Cell:
+    words = "|".join(values)
+    if cell.text:
+        source = re.sub(rf"\b({words})\b", lambda found: markdown(str(values[found[1]])), cell.source)
+    else:
+        source = re.sub(
+            rf'"({words})"',
+            lambda found: pprint.pformat(values[found[1]], width=100, sort_dicts=False),
+            cell.source,
+        )
+    return Cell(source, cell.text, False)
+
+
+def write_notebook(
+    experiment: Experiment,
+    out: Path,
+    *,
+    sets: Sequence[str] = (),
+    storage: str | None = None,
+    template: Path | None = None,
+) -> Path:
+    """Fill the template, execute it in ``out`` and write it there; returns the path.
+
+    A cell that fails ends it: the notebook is written as far as it got, and ``InputError`` says why.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    v4: Any = nbformat.v4
+    writes: Any = nbformat.writes
+    cells = fill(read_template(template), _values(experiment, out, sets, storage), _items(experiment))
+    notebook = v4.new_notebook(
+        cells=[
+            # ids are the same in every run
+            (v4.new_markdown_cell if cell.text else v4.new_code_cell)(cell.source, id=f"cell-{number}")
+            for number, cell in enumerate(cells)
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    client = NotebookClient(
+        notebook, timeout=None, record_timing=False, resources={"metadata": {"path": str(out)}}
+    )
+    path = out / NAME
+    try:
+        client.execute(env=_environment())
+    except CellExecutionError as error:
+        what = f"a cell of the notebook failed: {error.ename}: {error.evalue}"
+        raise InputError(what, where=str(path), hint="the notebook says where; see its template") from error
+    finally:
+        write_atomic(path, writes(notebook) + "\n")
+    return path
+
+
+def _items(experiment: Experiment) -> list[dict[str, Any]]:
+    items = [item.model_dump(exclude_unset=True) for item in experiment.plan.spec.report]
+    return [*items, {"search": True}] if experiment.plan.spec.search is not None else items
+
+
+def _values(experiment: Experiment, out: Path, sets: Sequence[str], storage: str | None) -> dict[str, Any]:
+    """What words stand for. Paths are relative to the notebook, which runs in its folder."""
+    spec = experiment.plan.spec
+    ships = spec.document.path.parent.resolve() == shipped("experiments").resolve()
+    machine = experiment.machine
+    options = {
+        "profile": experiment.profile,
+        "workspace": os.path.relpath(machine.workspace, out),
+        "data": {name: os.path.relpath(folder, out) for name, folder in machine.data.items()},
+        "sets": list(sets),
+        "registry": [os.path.relpath(root, out) for root in experiment.catalog.roots[1:]],
+        "storage": _database(storage),
+    }
+    return {
+        "TITLE": spec.title,
+        "DESCRIPTION": spec.description or "",
+        "STAMP": stamp(experiment.profile),
+        "EXPERIMENT": spec.name if ships else os.path.relpath(spec.document.path, out),
+        "OPTIONS": {name: value for name, value in options.items() if value},
+    }
+
+
+def _database(storage: str | None) -> str | None:
+    """The address of a database that holds from any folder."""
+    prefix, file = "sqlite:///", (storage or "").removeprefix("sqlite:///")
+    return f"{prefix}{Path(file).resolve()}" if storage and storage.startswith(prefix) else storage
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, in which the kernel finds the same packages from another folder."""
+    package = Path(__file__).resolve().parents[2]
+    given = [str(Path(part).resolve()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys([*given, str(package)]))}
