@@ -32,7 +32,7 @@ LAYERS: dict[str, tuple[str, str]] = {
         "plan graph cells resolve reasons machine datacheck search_space search_view",
         "errors files base places specs store",
     ),
-    "executors": ("executors", "errors base places store plan context"),
+    "executors": ("executors", "errors base places store plan context stages"),
     "track": ("track", "errors base specs store plan"),
     "run": (
         "run search search_best search_optuna",
