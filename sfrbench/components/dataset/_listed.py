@@ -79,6 +79,11 @@ class Listed(Dataset):
             files.extend(self._files(root, case, kind))
         return [file for file in files if file.is_file()]
 
+    def case_files(self, root: Path, case: str) -> list[Path] | None:
+        """The h5 file, or image and label."""
+        train, test = self.case_lists(root)
+        return list(self._files(root, case, self._layout(root, [*train, *test])))
+
     def read_case(self, root: Path | None, case: str) -> Case:
         """Read, check, prepare and normalise one case. Raises ``DataError``."""
         from sfrbench.components.dataset._checks import Place, finish
