@@ -22,7 +22,12 @@ LAYERS: dict[str, tuple[str, str]] = {
     "files": ("yamlio roots", "errors"),
     "base": ("components.base components.base_data components.core", "errors"),
     "places": ("locations weights", "errors files"),
-    "specs": ("catalog spec spec_reader spec_sections spec_checks spec_search", "errors files base"),
+    "specs": (
+        # a specification may name rows of the paper's tables
+        "catalog spec spec_reader spec_sections spec_checks spec_search spec_published "
+        "report.published_tables report.published_file",
+        "errors files base",
+    ),
     "store": ("store", "errors"),
     "numerics": ("losses metrics sampling stats volumes", "errors base"),
     "components": ("components", "errors base numerics"),
