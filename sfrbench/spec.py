@@ -112,6 +112,25 @@ class Exclusion:
 
 
 @dataclass(frozen=True)
+class Local:
+    """Choices of base that hold at some points of the axes only; ``when`` is as in an exclusion."""
+
+    when: Mapping[str, Any]
+    layer: Layer
+
+    def holds(self, here: Mapping[str, Any]) -> bool:
+        """Whether the point ``here`` (arm, and values by path) is one of them."""
+        return matches(self.when, here)
+
+
+def matches(when: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether a point has the wanted value, or one of a list, at every path of ``when``."""
+    return all(
+        here.get(path) in (wanted if isinstance(wanted, list) else [wanted]) for path, wanted in when.items()
+    )
+
+
+@dataclass(frozen=True)
 class Range:
     """The values of one searched field: from ``low`` to ``high``, or one of ``choices``."""
 
@@ -176,6 +195,8 @@ class Spec:
     profile: Profile
     base: Layer
     overlay: Layer  # the specification's own section for the profile
+    points: tuple[Local, ...]  # laid over base, below the profile
+    overlay_points: tuple[Local, ...]  # the same of the specification's section for the profile, over it
     arms: tuple[Arm, ...]
     axes: tuple[Axis, ...]
     exclude: tuple[Exclusion, ...]

@@ -89,6 +89,10 @@ BROKEN = [
     ("field of a profile's arm", ("seeds:", "profiles: {smoke: {arms: {mt: {ssl.emma: 1}}}}\nseeds:"), ["spec.yaml:9:", "'ema'"]),
     ("profile's exclusion of nothing", ("seeds:", "profiles: {smoke: {exclude: [{when: {arm: mtt}, reason: r}]}}\nseeds:"), ["spec.yaml:9:38", "no arm 'mtt'", "'mt'"]),
     ("profile's exclusion without reason", ("seeds:", "profiles: {smoke: {exclude: [{when: {arm: mt}}]}}\nseeds:"), ["'profiles.smoke.exclude.0.reason' is missing"]),
+    ("points of no axis", ("seeds:", "points: [{when: {dataset: la}, base: {backbone: unet3d}}]\nseeds:"), ["spec.yaml:9:18", "no axis 'dataset'"]),
+    ("points without choices", ("seeds:", "points: [{when: {arm: mt}}]\nseeds:"), ["'points.0.base' is missing"]),
+    ("field of points", ("seeds:", "points: [{when: {arm: mt}, base: {ssl.emma: 1}}]\nseeds:"), ["spec.yaml:9:", "'ema'"]),
+    ("component of points", ("seeds:", "points: [{when: {arm: mt}, base: {backbone: vnett}}]\nseeds:"), ["spec.yaml:9:", "'vnet'"]),
     ("unknown profile", ("seeds:", "profiles: {gpu: {}}\nseeds:"), ["gpu"]),
     ("field that nothing has", ("ssl: mean_teacher}", "ssl: mean_teacher, stitch.foo: 1}"), ["stitch.foo"]),
     ("given twice in base", ("seeds:", "seeds: [0]\nseeds:"), ["duplicate key"]),
@@ -144,6 +148,32 @@ def test_a_profile_may_leave_an_arm_out(tmp_path: Path) -> None:
         plan = plan_of(tmp_path, text, profile)
         assert [(entry.title, entry.reason) for entry in plan.excluded] == left
         assert ("mt" in {cell.arm for cell in plan.cells}) == (not left)
+
+
+def test_base_may_differ_at_some_points(tmp_path: Path) -> None:
+    """Such choices are base's: profiles scale them, arms and axes go before them."""
+    text = GOOD.replace("{name: sfr, pseudo", "{name: sfr, backbone.filters: 4, pseudo") + (
+        "axes: {dataset.labeled: [1, 2]}\n"
+        "points:\n"
+        "  - {when: {dataset.labeled: 2}, base: {backbone: unet3d, ssl.steps: 50, ssl.ema: 0.5}}\n"
+        "  - {when: {dataset.labeled: 2, arm: [mt, sfr]}, base: {ssl.ema: 0.7, backbone.filters: 8}}\n"
+        "profiles: {smoke: {points: [{when: {arm: mt}, base: {ssl.steps: 3}}]}}\n"
+    )
+    found = {}
+    for profile in ("paper", "smoke"):
+        for cell in plan_of(tmp_path, text, profile).cells:
+            parts = {kind: cell.components[kind] for kind in ("backbone", "ssl")}
+            fields = [parts["ssl"].component.model_dump()[name] for name in ("steps", "ema")]
+            network = parts["backbone"]
+            filters = network.component.model_dump()["filters"]
+            found[profile, cell.arm, cell.axes["dataset.labeled"]] = (network.card.name, filters, *fields)
+    assert found["paper", "mt", 1] == ("vnet", 16, 6000, 0.99)
+    assert found["paper", "mt", 2] == ("unet3d", 8, 50, 0.7)
+    assert found["paper", "sup", 2] == ("unet3d", 16, 50, 0.5)
+    assert found["paper", "sfr", 2] == ("unet3d", 4, 50, 0.7)
+    assert found["smoke", "mt", 1] == ("vnet", 2, 3, 0.99)
+    assert found["smoke", "mt", 2] == ("unet3d", 2, 3, 0.7)
+    assert found["smoke", "sfr", 2] == ("unet3d", 4, 2, 0.7)
 
 
 def test_a_combination_that_makes_no_sense_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from sfrbench.report import sections
 from sfrbench.report.build import build_report
 from sfrbench.report.info import Missing
 from sfrbench.report.montage import MontageCase
-from tests.report.conftest import check_golden
+from tests.report.conftest import ARMS, check_golden, demo, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +206,30 @@ def test_the_report_imports_no_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout == "[]\n"
+
+
+def test_lines_of_several_datasets_have_their_own_classes(tmp_path):
+    """Means are over the classes of each dataset, and its lines are ranked among themselves."""
+    sets = {"la": (("atrium",), 90.0), "btcv": (("liver", "spleen"), 40.0)}
+    rows = [
+        row
+        for dataset, (classes, level) in sets.items()
+        for arm, more in (("mt", 0), ("sfr_mt", 5))
+        for row in rows_of(arm, 0, level + more, classes=classes, dataset=dataset)
+    ]
+    arms = [entry for entry in ARMS if entry[0] in ("mt", "sfr_mt")]
+    changes = {"arms": arms, "axes": {"dataset": tuple(sets)}, "seeds": (0,), "montage": None, "counted": ()}
+    info = replace(demo().info, items=({"table": "results", "rows": "dataset"},), missing=(), **changes)
+    build_report(pd.DataFrame(rows), info, tmp_path)
+    with (tmp_path / "tables" / "results_per_class.csv").open(encoding="utf-8") as stream:
+        found = {(row["dataset"], row["arm"]): row for row in csv.DictReader(stream)}
+    assert found["la", "mt"]["AVG_mean"] == found["la", "mt"]["atrium_mean"] != ""
+    assert found["la", "mt"]["liver_mean"] == found["btcv", "mt"]["atrium_mean"] == ""
+    liver, spleen = (float(found["btcv", "mt"][f"{name}_mean"]) for name in ("liver", "spleen"))
+    assert abs(float(found["btcv", "mt"]["AVG_mean"]) - (liver + spleen) / 2) < 0.02
+    markdown = (tmp_path / "tables" / "results.md").read_text(encoding="utf-8")
+    assert "averaged unweighted over the classes of each dataset" in markdown
+    assert "among lines of a dataset" in markdown
+    for dataset in sets:
+        assert f"| {dataset} | SFR\\_MT | **" in markdown
+        assert f"| {dataset} | MT | <u>" in markdown
