@@ -61,10 +61,11 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
         parts.append(part)
         made += [path for table in part.tables for path in tables.write(table, out / "tables")]
         made += [path for figure in part.figures for path in figure.files]
+    facts = {name: [row.behind() for row in rows] for name, rows in shown.items()}
     provenance = out / "provenance.json"
-    provenance.write_text(_provenance(info, shown), encoding="utf-8")
+    provenance.write_text(_provenance(info, facts), encoding="utf-8")
     page = out / "index.html"
-    page.write_text(html.page(info, parts, out), encoding="utf-8")
+    page.write_text(html.page(info, parts, facts, out), encoding="utf-8")
     return [page, *made, provenance]
 
 
@@ -143,9 +144,8 @@ def _table_part(
     return Part(heading, tables=made, remark=remark), {table.name: shown for table in made}
 
 
-def _provenance(info: ReportInfo, shown: Mapping[str, Sequence[Traced]]) -> str:
+def _provenance(info: ReportInfo, behind: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """What stands behind each row of each table and figure."""
-    behind = {name: [row.behind() for row in rows] for name, rows in shown.items()}
     whole = {
         "experiment": info.experiment,
         "profile": info.profile,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sfrbench.report import captions, style
+from sfrbench.report import captions, overlays, style, viewer
 from sfrbench.report.curves import Figure
 from sfrbench.report.results import Line, lines, subset_of
 from sfrbench.stats import class_means
@@ -43,17 +43,11 @@ class MontageCase:
 class _Panel:
     """What is drawn: a slice (X, Y) of each array, or the reason why there is nothing."""
 
+    volumes: MontageCase | None = None
     image: NDArray[Any] | None = None
     maps: Mapping[str, NDArray[Any]] | None = None
     aspect: float = 1.0
     reason: str = ""
-
-
-_CONTOURS: Mapping[str, tuple[str, Any]] = {
-    "truth": (style.TRUTH, "-"),
-    "pseudo-label": (style.PSEUDO, (0, (1.6, 1))),
-    "prediction": (style.PREDICTION, (0, (4, 1.5))),
-}
 
 
 def montage_figure(
@@ -87,24 +81,32 @@ def montage_figure(
                 frame_of.set_title(across[column], fontsize=9)
             if column == 0:
                 frame_of.set_ylabel(down[row], fontsize=8.5)
-        _legend(figure, grid)
+        overlays.legend(figure, [panel.maps or {} for row in grid for panel in row])
         files = style.save(figure, folder, name)
-    return Figure(name, "Slices.", _caption(info, by, shown, columns, subset), tuple(files), tuple(columns))
+    slices = viewer.slices(rows, _all_slices(grid, rows, columns, shown, scores))
+    caption = _caption(info, by, shown, columns, subset)
+    return Figure(name, "Slices.", caption, tuple(files), tuple(columns), slices)
 
 
-def _legend(figure: Any, grid: Sequence[Sequence[_Panel]]) -> None:
-    from matplotlib.lines import Line2D
-    from matplotlib.patheffects import Normal, Stroke
-
-    shown = {kind for row in grid for panel in row for kind in panel.maps or ()}
-    edge = [Stroke(linewidth=3.4, foreground="#333333"), Normal()]
-    handles = [
-        Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=kind, path_effects=edge)
-        for kind, (colour, dashes) in _CONTOURS.items()
-        if kind in shown
+def _all_slices(
+    grid: Sequence[Sequence[_Panel]],
+    rows: Sequence[tuple[str, str]],
+    columns: Sequence[Line],
+    shown: Sequence[Line],
+    scores: Sequence[Mapping[str, float]],
+) -> list[list[viewer.Panel]]:
+    """The same cases and lines for the viewer."""
+    return [
+        [
+            viewer.Panel(line.short(shown), _score(dice.get(case)), panel.volumes, panel.reason)
+            for panel, line, dice in zip(row, columns, scores, strict=True)
+        ]
+        for row, (_, case) in zip(grid, rows, strict=True)
     ]
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+
+
+def _score(dice: float | None) -> str:
+    return style.DASH if dice is None else f"Dice {style.number(dice)}"
 
 
 def _dice(line: Line) -> dict[str, float]:
@@ -155,7 +157,8 @@ def _panel(info: ReportInfo, line: Line, case: str, subset: str) -> _Panel:
     areas = np.count_nonzero(truth, axis=(0, 1))
     z = int(areas.argmax()) if areas.any() else truth.shape[2] // 2
     slices = {kind: np.asarray(volume[:, :, z]) for kind, volume in maps.items()}
-    return _Panel(np.asarray(found.image()[:, :, z]), slices, found.spacing[1] / found.spacing[0])
+    aspect = found.spacing[1] / found.spacing[0]
+    return _Panel(found, np.asarray(found.image()[:, :, z]), slices, aspect)
 
 
 @dataclass(frozen=True)
@@ -191,8 +194,6 @@ def _window(row: Sequence[_Panel]) -> _Window:
 
 
 def _draw(axes: Axes, panel: _Panel, window: _Window, dice: float | None) -> None:
-    from matplotlib.patheffects import Normal, Stroke
-
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -205,22 +206,15 @@ def _draw(axes: Axes, panel: _Panel, window: _Window, dice: float | None) -> Non
     image = panel.image[window.part].T
     low, high = np.percentile(image, (1, 99))
     axes.imshow(image, cmap="gray", origin="lower", vmin=low, vmax=max(high, low + 1e-6), aspect=panel.aspect)
-    for kind, (colour, dashes) in _CONTOURS.items():
-        if kind not in panel.maps:
-            continue
-        labels = panel.maps[kind][window.part].T
-        for label in np.unique(labels[labels > 0]):
-            lines = axes.contour(labels == label, [0.5], colors=[colour], linestyles=[dashes], linewidths=1.7)
-            lines.set_path_effects([Stroke(linewidth=2.7, foreground="#00000090"), Normal()])
-    said = style.DASH if dice is None else f"Dice {style.number(dice)}"
-    axes.set_xlabel(said, fontsize=8.5, labelpad=2)
+    overlays.draw(axes, {kind: labels[window.part].T for kind, labels in panel.maps.items()}, panel.aspect)
+    axes.set_xlabel(_score(dice), fontsize=8.5, labelpad=2)
 
 
 def _caption(info: ReportInfo, by: Line, shown: Sequence[Line], columns: Sequence[Line], subset: str) -> str:
     said = (
         f"Best, median and worst of the {captions.subset_text(subset)} by the Dice of {by.name} "
         f"(seed {by.seeds[0]}); the slice with the largest true area; Dice of the whole volume, mean over "
-        "classes, in percent. Contrast: 1st to 99th percentile of the part shown."
+        f"classes, in percent. {overlays.TOLD} Contrast: 1st to 99th percentile of the part shown."
     )
     if len(columns) < len(shown):
         said += f" {len(columns)} of {len(shown)} lines are shown; the tables hold all."

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sfrbench.report.style import DASH
+
 MARKS = ("†", "‡", "§", "¶", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n")
 
 
@@ -122,12 +124,19 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_html(table: Table, tail: str) -> str:
-    """A ``figure`` element with caption and notes; ``tail`` is a short form of the table's own."""
+def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]]) -> str:
+    """A ``figure`` element with caption and notes; ``tail`` is a short form of the table's own.
 
-    def cell(entry: Entry, index: int) -> str:
+    ``sources`` are an anchor and a tip for each row, both empty where there is none: its numbers link there.
+    """
+
+    def cell(entry: Entry, index: int, anchor: str) -> str:
         text = html.escape(entry.text)
         text = {0: text, 1: f"<b>{text}</b>", 2: f"<u>{text}</u>"}[entry.rank]
+        if anchor and index >= table.leading and entry.text != DASH:
+            # one stop of the keyboard for a row: all its links are the same
+            stop = "" if index == table.leading else " tabindex=-1"
+            text = f"<a class=src href=#{anchor}{stop}>{text}</a>"
         marks = f"<sup>{html.escape(entry.marks)}</sup>" if entry.marks else ""
         tag, kind = ("th scope=row", "th") if index < table.leading else ("td", "td")
         tag += " class=text" if table.prose and index >= table.leading else ""
@@ -139,8 +148,10 @@ def to_html(table: Table, tail: str) -> str:
         for index, name in enumerate(table.columns)
     )
     body = "\n".join(
-        "<tr>" + "".join(cell(entry, index) for index, entry in enumerate(row)) + "</tr>"
-        for row in table.rows
+        (f'<tr title="{html.escape(tip)}">' if tip else "<tr>")
+        + "".join(cell(entry, index, anchor) for index, entry in enumerate(row))
+        + "</tr>"
+        for row, (anchor, tip) in zip(table.rows, sources, strict=True)
     )
     said = (f"{html.escape(mark)} {html.escape(text)}" for mark, text in table.notes)
     notes = "".join(f"<p class=note>{text}</p>" for text in said)

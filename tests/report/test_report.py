@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import re
@@ -74,10 +75,33 @@ def test_the_page_needs_no_network_and_its_links_exist(built):
     assert len(images) == 3
     assert all(str(attrs["src"]).startswith("data:image/png;base64,") for attrs in images)
     assert not re.search(r"https?://", text)
-    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    assert not [tag for tag, attrs in page.tags if tag == "iframe" or (tag == "script" and "src" in attrs)]
+    assert [attrs["href"] for tag, attrs in page.tags if tag == "link"] == ["data:,"]
     anchors = {attrs["id"] for _, attrs in page.tags if attrs.get("id")}
-    for href in (str(attrs["href"]) for tag, attrs in page.tags if tag == "a"):
-        assert href[1:] in anchors if href.startswith("#") else (built / href).is_file()
+    for attrs in (attrs for tag, attrs in page.tags if tag == "a"):
+        href = str(attrs["href"])
+        if "download" in attrs:
+            data = base64.b64decode(href.partition(";base64,")[2])
+            assert data == (built / "tables" / str(attrs["download"])).read_bytes()
+        else:
+            assert href[1:] in anchors if href.startswith("#") else (built / href).is_file()
+
+
+def test_every_number_leads_to_what_is_behind_it(built):
+    text, page = _page(built)
+    rows = {
+        row["row"]: row for row in json.loads((built / "provenance.json").read_text())["shown"]["results"]
+    }
+    entries = re.findall(r"<tr id=(p\d+)><th scope=row>([^<]*)</th>(.*?)</tr>", text)
+    known = {anchor: (name, rest) for anchor, name, rest in entries}
+    name, rest = next(found for found in known.values() if found[0] == "SFR_MT" and "results" in found[1])
+    assert all(f"evaluate/{key}" in rest for key in rows[name]["evaluate"])
+    assert "SFR_MT and MT" in {name for name, _ in known.values()}  # a pair stands on both
+    links = [attrs["href"] for tag, attrs in page.tags if tag == "a" and attrs.get("class") == "src"]
+    shown = "".join(re.findall(r"<figure class=table>.*?</figure>", text, re.DOTALL))
+    numbers = re.findall(r"<td>(?:<a [^>]*>)?(?:<[bu]>)?(?:[+−]|&lt;)?\d", shown)
+    assert len(links) == len(numbers) > 50
+    assert {str(link)[1:] for link in links} <= known.keys()
 
 
 def test_the_page_says_what_is_scaled_down_missing_flagged_and_reused(built):
@@ -131,8 +155,11 @@ def test_hostile_names_are_text_and_stay_inside(small, tmp_path):
     outside = [path for path in tmp_path.rglob("*") if path.is_file() and out not in path.parents]
     assert outside == []
     text, page = _page(out)
-    assert "<script" not in text
-    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert "<script>alert" not in text
+    assert {attrs.get("type", "ours") for tag, attrs in page.tags if tag == "script"} == {
+        "application/json",
+        "ours",
+    }
     tex = (out / "tables" / "out_per_class.tex").read_text(encoding="utf-8")
     assert r"A\&B\_50\%\$x\textasciicircum{}2\textasciitilde{}\{\textbackslash{}a\}\#|*" in tex
     markdown = (out / "tables" / "out_per_class.md").read_text(encoding="utf-8")
