@@ -32,7 +32,7 @@ PROFILES = ("paper", "cpu", "smoke")
 
 class ReportItem(Settings):
     """One piece of the report: exactly one of table, curve, kde, montage, pairs, pseudo_labels,
-    parameters, rounds."""
+    parameters, rounds, canvases."""
 
     table: str | None = None
     rows: str = Field("arm", description="'arm' or the path of an axis")
@@ -46,10 +46,23 @@ class ReportItem(Settings):
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None
     rounds: Literal[True] | None = None
+    canvases: int | None = Field(
+        None, ge=1, le=4, description="scored cases on canvases as SAM sees them; adds a node to the cells"
+    )
 
     @model_validator(mode="after")
     def _one_piece(self) -> ReportItem:
-        kinds = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
+        kinds = (
+            "table",
+            "curve",
+            "kde",
+            "montage",
+            "pairs",
+            "pseudo_labels",
+            "parameters",
+            "rounds",
+            "canvases",
+        )
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}")

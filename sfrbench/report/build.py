@@ -10,12 +10,24 @@ from typing import Any, Protocol
 import pandas as pd
 
 from sfrbench.errors import InputError
-from sfrbench.report import curves, html, kde, montage, pairs, parameters, rounds, sections, study, tables
+from sfrbench.report import (
+    canvases,
+    curves,
+    html,
+    kde,
+    montage,
+    pairs,
+    parameters,
+    rounds,
+    sections,
+    study,
+    tables,
+)
 from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
 from sfrbench.report.style import safe_name
 
-ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
+ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds", "canvases")
 
 
 class Traced(Protocol):
@@ -91,6 +103,11 @@ def _part(
     if kind == "kde":
         name = names.new(f"kde_{item['kde']}")
         return _figure_part("Per-case scores", kde.kde_figure(frame, info, item, name, folder))
+    if kind == "canvases":
+        figure = canvases.canvases_figure(frame, info, item, names.new("canvases"), folder)
+        if figure is None:
+            return Part("Canvases", remark="No canvas is in the store: run the experiment once more."), {}
+        return _figure_part("Canvases", figure)
     figures = [montage.montage_figure(frame, info, item, names.new("montage"), folder)]
     if (frame["subset"] == "unlabelled").any() and not item.get("subset"):
         name = names.new("montage_pseudo_labels")

@@ -39,7 +39,7 @@ class Sources:
 
     def of_figure(self, name: str) -> list[tuple[str, str]]:
         """(anchor, name) of each line of a figure."""
-        return [(self._anchor([facts], name), str(facts["row"])) for facts in self._behind.get(name, ())]
+        return [(self._anchor([facts], name), _name(facts)) for facts in self._behind.get(name, ())]
 
     def _anchor(self, found: list[Mapping[str, Any]], shown: str) -> str:
         content = json.dumps(found, sort_keys=True, default=str)
@@ -90,7 +90,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _is_of(facts: Mapping[str, Any], row: Mapping[str, str]) -> bool:
     """Whether these facts belong to this row of a table's CSV: its arm (or one of its pair), its point."""
-    if facts["arm"] not in (row.get("arm"), row.get("a"), row.get("b")):
+    arm = facts.get("arm")
+    if arm is None or arm not in (row.get("arm"), row.get("a"), row.get("b")):
         return False
     axes: Mapping[str, Any] = facts.get("axes", {})
     return all(
@@ -101,7 +102,11 @@ def _is_of(facts: Mapping[str, Any], row: Mapping[str, str]) -> bool:
 
 
 def _names(found: Sequence[Mapping[str, Any]]) -> str:
-    return " and ".join(str(facts["row"]) for facts in found)
+    return " and ".join(map(_name, found))
+
+
+def _name(facts: Mapping[str, Any]) -> str:
+    return str(facts.get("row") or facts.get("arm") or "row")
 
 
 def _cells(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -133,5 +138,5 @@ def _tip(found: Sequence[Mapping[str, Any]]) -> str:
     for facts in found:
         cells = ", ".join(f"seed {seed} {cell}" if seed else cell for seed, cell in _cells(facts))
         keys = ", ".join(key if len(key) < 30 else f"{key[:22]}…" for key in _keys(facts)[:6])
-        said.append(f"{facts['row']}: cells {cells or 'none'}; {keys}")
+        said.append(f"{_name(facts)}: cells {cells or 'none'}; {keys}")
     return " · ".join(said)
