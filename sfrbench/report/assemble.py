@@ -17,6 +17,7 @@ from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
 from sfrbench.report.published import size_of
 from sfrbench.report.rounds import collect
+from sfrbench.report.setups import setups_of
 from sfrbench.run import Experiment
 from sfrbench.search_optuna import read_study
 from sfrbench.store import Artefact
@@ -65,6 +66,7 @@ def _info(experiment: Experiment, study: Study | None) -> ReportInfo:
         pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
         missing=_missing(experiment),
         rounds=collect(experiment),
+        setups=setups_of(plan, experiment.catalog),
         counted=[_counted(experiment, cell) for cell in plan.cells],
         excluded=plan.excluded,
         failures=_failures(experiment),

@@ -18,6 +18,7 @@ from sfrbench.report import (
     montage,
     pairs,
     parameters,
+    published_item,
     rounds,
     sections,
     study,
@@ -26,8 +27,7 @@ from sfrbench.report import (
 from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
 from sfrbench.report.style import safe_name
-
-ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds", "canvases")
+from sfrbench.spec import ITEMS
 
 
 class Traced(Protocol):
@@ -94,6 +94,9 @@ def _part(
     if len(kinds) != 1:
         raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
     kind = kinds[0]
+    if kind == "published":
+        made, behind = published_item.published_part(frame, info, item, names.new(str(item["published"])))
+        return Part("Published and reproduced", tables=made), {**behind}
     if kind in ("table", "pairs", "pseudo_labels", "parameters", "rounds"):
         return _table_part(frame, info, item, kind, names)
     folder = out / "figures"

@@ -88,6 +88,23 @@ class Canvas:
 
 
 @dataclass(frozen=True)
+class Setup:
+    """How the cells of one arm at one point of the axes are made; what the paper's tables are compared by.
+
+    ``dataset`` is the name in the specification; ``grid`` says in what the volumes differ from those of that
+    name, empty where in nothing. ``facts`` map what the paper tells of its protocol to a text of ours.
+    """
+
+    arm: str
+    axes: Mapping[str, Any]
+    dataset: str
+    labeled: int
+    unlabeled: int | None = None  # at most so many; none: all the rest
+    grid: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Reuse:
     """What the plan shared and what the last run did; ``by_stage`` maps a stage to named counts."""
 
@@ -128,6 +145,7 @@ class ReportInfo:
     missing: Sequence[Missing] = ()
     counted: Sequence[Counted] = ()
     rounds: Sequence[Round] = ()  # of SFR+
+    setups: Sequence[Setup] = ()
     excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
     failures: Sequence[Failure] = ()
     flags: Sequence[str] = ()

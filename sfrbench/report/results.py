@@ -47,7 +47,10 @@ class Stat:
 
 @dataclass(frozen=True)
 class Line:
-    """One arm at one point of the axes, all seeds. ``frame`` holds its rows of one subset."""
+    """One arm at one point of the axes, all seeds. ``frame`` holds its rows of one subset.
+
+    ``classes`` are those of the line's own dataset, or all of the report's where the line has no rows.
+    """
 
     arm: str
     label: str
@@ -117,6 +120,8 @@ class Line:
 
     def stat(self, metric: str, cls: str | None = None) -> Stat:
         """The number of one metric, of one class or (none) of the mean over classes."""
+        if cls is not None and cls not in self.classes:
+            return Stat(None, None, 0)
         values = self.cube(metric)
         if cls is not None:
             index = self.classes.index(cls)
@@ -178,7 +183,8 @@ def lines(frame: pd.DataFrame, info: ReportInfo, subset: str) -> list[Line]:
             (seed, lost.reasons.get((arm, point, seed), unknown)) for seed in info.seeds if seed not in have
         )
         label = dict(info.arms).get(arm, arm)
-        found.append(Line(arm, label, axes, point, own, classes, gone))
+        own_classes = tuple(name for name in classes if name in set(own["class"])) or classes
+        found.append(Line(arm, label, axes, point, own, own_classes, gone))
     return sorted(found, key=lambda line: _order(line, info, paths))
 
 

@@ -30,12 +30,12 @@ class Sources:
         behind = self._behind.get(table.name, ())
         alike = len(behind) == len(table.rows)
         made = []
-        for index, row in enumerate(table.data):
-            found = [facts for facts in behind if _is_of(facts, row)]
-            if len(found) > 1 and alike and "arm" in row:  # several rows of one arm: rounds
+        for index in range(len(table.rows)):
+            found = [facts for facts in behind if _is_of(facts, table, index)]
+            if len(found) > 1 and alike and "a" not in table.data[index]:  # rows of one arm, as of rounds
                 found = [behind[index]]
             made.append((self._anchor(found, table.name), _tip(found)) if found else ("", ""))
-        return made if len(made) == len(table.rows) else [("", "")] * len(table.rows)
+        return made
 
     def of_figure(self, name: str) -> list[tuple[str, str]]:
         """(anchor, name) of each line of a figure."""
@@ -88,9 +88,13 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _is_of(facts: Mapping[str, Any], row: Mapping[str, str]) -> bool:
-    """Whether these facts belong to this row of a table's CSV: its arm (or one of its pair), its point."""
+def _is_of(facts: Mapping[str, Any], table: Table, index: int) -> bool:
+    """Whether these facts belong to this row, by its line of the CSV: its arm (or its pair's), its point.
+
+    Nothing is known of a table whose CSV has other rows than it shows.
+    """
     arm = facts.get("arm")
+    row = table.data[index] if len(table.data) == len(table.rows) else {}
     if arm is None or arm not in (row.get("arm"), row.get("a"), row.get("b")):
         return False
     axes: Mapping[str, Any] = facts.get("axes", {})

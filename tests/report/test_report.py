@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -22,8 +21,7 @@ from sfrbench.report import sections
 from sfrbench.report.build import build_report
 from sfrbench.report.info import Missing
 from sfrbench.report.montage import MontageCase
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "report"
+from tests.report.conftest import ARMS, check_golden, demo, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +36,7 @@ def built(small, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", ["results", "results_per_class", "pairs", "pseudo_labels", "parameters"])
 @pytest.mark.parametrize("kind", ["csv", "md", "tex"])
 def test_tables_equal_the_golden_files(built, name, kind):
-    """Set SFRBENCH_UPDATE_GOLDEN=1 to write them anew, and read the difference before you commit it."""
-    made = (built / "tables" / f"{name}.{kind}").read_text(encoding="utf-8")
-    golden = GOLDEN / f"{name}.{kind}"
-    if os.environ.get("SFRBENCH_UPDATE_GOLDEN") == "1":
-        golden.parent.mkdir(parents=True, exist_ok=True)
-        golden.write_text(made, encoding="utf-8", newline="")
-    assert made == golden.read_text(encoding="utf-8")
+    check_golden(f"{name}.{kind}", (built / "tables" / f"{name}.{kind}").read_text(encoding="utf-8"))
 
 
 def test_the_numbers_are_those_of_pandas(built, small):
@@ -241,3 +233,30 @@ def test_the_report_imports_no_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout == "[]\n"
+
+
+def test_lines_of_several_datasets_have_their_own_classes(tmp_path):
+    """Means are over the classes of each dataset, and its lines are ranked among themselves."""
+    sets = {"la": (("atrium",), 90.0), "btcv": (("liver", "spleen"), 40.0)}
+    rows = [
+        row
+        for dataset, (classes, level) in sets.items()
+        for arm, more in (("mt", 0), ("sfr_mt", 5))
+        for row in rows_of(arm, 0, level + more, classes=classes, dataset=dataset)
+    ]
+    arms = [entry for entry in ARMS if entry[0] in ("mt", "sfr_mt")]
+    changes = {"arms": arms, "axes": {"dataset": tuple(sets)}, "seeds": (0,), "montage": None, "counted": ()}
+    info = replace(demo().info, items=({"table": "results", "rows": "dataset"},), missing=(), **changes)
+    build_report(pd.DataFrame(rows), info, tmp_path)
+    with (tmp_path / "tables" / "results_per_class.csv").open(encoding="utf-8") as stream:
+        found = {(row["dataset"], row["arm"]): row for row in csv.DictReader(stream)}
+    assert found["la", "mt"]["AVG_mean"] == found["la", "mt"]["atrium_mean"] != ""
+    assert found["la", "mt"]["liver_mean"] == found["btcv", "mt"]["atrium_mean"] == ""
+    liver, spleen = (float(found["btcv", "mt"][f"{name}_mean"]) for name in ("liver", "spleen"))
+    assert abs(float(found["btcv", "mt"]["AVG_mean"]) - (liver + spleen) / 2) < 0.02
+    markdown = (tmp_path / "tables" / "results.md").read_text(encoding="utf-8")
+    assert "averaged unweighted over the classes of each dataset" in markdown
+    assert "among lines of a dataset" in markdown
+    for dataset in sets:
+        assert f"| {dataset} | SFR\\_MT | **" in markdown
+        assert f"| {dataset} | MT | <u>" in markdown

@@ -46,6 +46,13 @@ class Decathlon(Dataset):
             files.extend(case_files(root, manifest, self._part(root, case), case, self.channel))
         return [file for file in files if file.is_file()]
 
+    def case_files(self, root: Path, case: str) -> list[Path]:
+        """``dataset.json``, image and label."""
+        from sfrbench.components.dataset._decathlon import case_files, read_manifest
+
+        found = case_files(root, read_manifest(root), self._part(root, case), case, self.channel)
+        return [root / "dataset.json", *found]
+
     def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
         """Training and test ids: all cases in hashed order, cut before the last ``test_cases``."""
         from sfrbench.components.dataset._checks import check_lists
