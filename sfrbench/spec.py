@@ -33,6 +33,7 @@ PROFILES = ("paper", "cpu", "smoke")
 #: What a report item can be.
 ITEMS = (
     "table", "published", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds",
+    "canvases",
 )  # fmt: skip
 
 
@@ -55,6 +56,9 @@ class ReportItem(Settings):
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None
     rounds: Literal[True] | None = None
+    canvases: int | None = Field(
+        None, ge=1, le=4, description="scored cases on canvases as SAM sees them; adds a node to the cells"
+    )
 
     @model_validator(mode="after")
     def _one_piece(self) -> ReportItem:

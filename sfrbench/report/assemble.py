@@ -12,6 +12,7 @@ from sfrbench.components.base import Dataset
 from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
+from sfrbench.report.canvases import collect as collect_canvases
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
 from sfrbench.report.published import size_of
@@ -72,6 +73,7 @@ def _info(experiment: Experiment, study: Study | None) -> ReportInfo:
         flags=[*_mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment)],
         reuse=_reuse(experiment, journal),
         montage=_montage(experiment),
+        canvases=collect_canvases(experiment),
         environment=environment(),
         provenance=_provenance(experiment),
         searched=spec.search is not None,
@@ -89,7 +91,9 @@ def _mixed(protocols: Collection[str]) -> list[str]:
 def _missing(experiment: Experiment) -> list[Missing]:
     store, found = experiment.store, []
     for cell in experiment.plan.cells:
-        absent = [link for link in cell.nodes.values() if not store.has(*link)]
+        # canvases are for pictures alone: without them every number of the cell is there
+        needed = [link for role, link in cell.nodes.items() if role != "canvases"]
+        absent = [link for link in needed if not store.has(*link)]
         if absent:
             failed = [reason for link in absent if (reason := store.failure(*link)) is not None]
             reason = f"failed: {failed[0].splitlines()[0]}" if failed else "not run yet"

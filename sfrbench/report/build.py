@@ -11,6 +11,7 @@ import pandas as pd
 
 from sfrbench.errors import InputError
 from sfrbench.report import (
+    canvases,
     curves,
     html,
     kde,
@@ -105,6 +106,11 @@ def _part(
     if kind == "kde":
         name = names.new(f"kde_{item['kde']}")
         return _figure_part("Per-case scores", kde.kde_figure(frame, info, item, name, folder))
+    if kind == "canvases":
+        figure = canvases.canvases_figure(frame, info, item, names.new("canvases"), folder)
+        if figure is None:
+            return Part("Canvases", remark="No canvas is in the store: run the experiment once more."), {}
+        return _figure_part("Canvases", figure)
     figures = [montage.montage_figure(frame, info, item, names.new("montage"), folder)]
     if (frame["subset"] == "unlabelled").any() and not item.get("subset"):
         name = names.new("montage_pseudo_labels")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from html import escape
@@ -18,6 +19,7 @@ from sfrbench.report.style import safe_name, stamp
 if TYPE_CHECKING:
     from sfrbench.report.info import Part, ReportInfo
 
+HEAVY = 600_000  # bytes of a picture
 _TYPES = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
 
 
@@ -136,10 +138,21 @@ def _figure(figure: Figure, tail: str, out: Path, sources: Sources) -> str:
     return (
         f"<figure><figcaption><b>{escape(figure.title)}</b> {escape(figure.caption)} "
         f"{escape(tail)}</figcaption>"
-        f'<img alt="{escape(figure.title)}" src="data:image/png;base64,'
-        f'{_base64(figure.files[0].read_bytes())}"></figure>'
+        f'<img alt="{escape(figure.title)}" src="{_picture(figure.files[0])}"></figure>'
         f"<p class='note files'>Beside the page: {links}{behind}</p>{_viewer(figure)}"
     )
+
+
+def _picture(path: Path) -> str:
+    """A PNG as a data URL; a heavy one as JPEG, so that the page can be sent (the file itself stays)."""
+    data, kind = path.read_bytes(), "png"
+    if len(data) > HEAVY:
+        from PIL import Image
+
+        stream = io.BytesIO()
+        Image.open(path).convert("RGB").save(stream, "JPEG", quality=88)
+        data, kind = stream.getvalue(), "jpeg"
+    return f"data:image/{kind};base64,{_base64(data)}"
 
 
 def _viewer(figure: Figure) -> str:

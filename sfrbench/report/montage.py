@@ -60,12 +60,12 @@ def montage_figure(
     if info.montage is None or ranked is None:
         return None
     by, cases = ranked
-    columns = _spread(shown, COLUMNS, by)
+    columns = spread(shown, COLUMNS, by)
     rows = _pick(cases, int(item["montage"]))
     scores = [_dice(line) for line in columns]
     grid = [[_panel(info, line, case, subset) for line in columns] for _, case in rows]
-    names = [_wrap(line.short(shown), 20) for line in columns]
-    marks = [f"{rank}\n{_wrap(case, 18)}" for rank, case in rows]
+    names = [wrap(line.short(shown), 20) for line in columns]
+    marks = [f"{rank}\n{wrap(case, 18)}" for rank, case in rows]
     turned = len(columns) < len(rows)  # few lines: cases side by side, to fill the width
     across, down = (marks, names) if turned else (names, marks)
     windows = [_window(row) for row in grid]
@@ -134,12 +134,12 @@ def _pick(cases: Sequence[str], count: int) -> list[tuple[str, str]]:
     return [(names.get(place, f"{place + 1} of {len(cases)}"), cases[place]) for place in places]
 
 
-def _spread(shown: Sequence[Line], most: int, keep: Line) -> list[Line]:
-    """At most ``most`` lines, evenly chosen, the ranking line always among them."""
+def spread(shown: Sequence[Line], most: int, keep: Line | None = None) -> list[Line]:
+    """At most ``most`` lines, evenly chosen, ``keep`` always among them."""
     if len(shown) <= most:
         return list(shown)
     places = {round(place) for place in np.linspace(0, len(shown) - 1, most).tolist()}
-    if shown.index(keep) not in places:
+    if keep is not None and shown.index(keep) not in places:
         places = {*sorted(places)[:-1], shown.index(keep)}
     return [shown[place] for place in sorted(places)]
 
@@ -200,7 +200,7 @@ def _draw(axes: Axes, panel: _Panel, window: _Window, dice: float | None) -> Non
     if panel.image is None or panel.maps is None:
         axes.set_facecolor("#eeeeee")
         axes.set_box_aspect(window.tall)
-        text = f"{style.DASH}\n{_wrap(panel.reason, 20)}"
+        text = f"{style.DASH}\n{wrap(panel.reason, 20)}"
         axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=7.5, transform=axes.transAxes)
         return
     image = panel.image[window.part].T
@@ -221,7 +221,7 @@ def _caption(info: ReportInfo, by: Line, shown: Sequence[Line], columns: Sequenc
     return said
 
 
-def _wrap(text: str, width: int) -> str:
+def wrap(text: str, width: int) -> str:
     import textwrap
 
     return "\n".join(textwrap.wrap(text, width)[:4]) or text

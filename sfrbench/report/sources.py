@@ -30,16 +30,16 @@ class Sources:
         behind = self._behind.get(table.name, ())
         alike = len(behind) == len(table.rows)
         made = []
-        for index, row in enumerate(table.data):
-            found = [facts for facts in behind if _is_of(facts, row)]
-            if len(found) > 1 and alike and "arm" in row:  # several rows of one arm: rounds
+        for index in range(len(table.rows)):
+            found = [facts for facts in behind if _is_of(facts, table, index)]
+            if len(found) > 1 and alike and "a" not in table.data[index]:  # rows of one arm, as of rounds
                 found = [behind[index]]
             made.append((self._anchor(found, table.name), _tip(found)) if found else ("", ""))
-        return made if len(made) == len(table.rows) else [("", "")] * len(table.rows)
+        return made
 
     def of_figure(self, name: str) -> list[tuple[str, str]]:
         """(anchor, name) of each line of a figure."""
-        return [(self._anchor([facts], name), str(facts["row"])) for facts in self._behind.get(name, ())]
+        return [(self._anchor([facts], name), _name(facts)) for facts in self._behind.get(name, ())]
 
     def _anchor(self, found: list[Mapping[str, Any]], shown: str) -> str:
         content = json.dumps(found, sort_keys=True, default=str)
@@ -88,9 +88,14 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _is_of(facts: Mapping[str, Any], row: Mapping[str, str]) -> bool:
-    """Whether these facts belong to this row of a table's CSV: its arm (or one of its pair), its point."""
-    if facts["arm"] not in (row.get("arm"), row.get("a"), row.get("b")):
+def _is_of(facts: Mapping[str, Any], table: Table, index: int) -> bool:
+    """Whether these facts belong to this row, by its line of the CSV: its arm (or its pair's), its point.
+
+    Nothing is known of a table whose CSV has other rows than it shows.
+    """
+    arm = facts.get("arm")
+    row = table.data[index] if len(table.data) == len(table.rows) else {}
+    if arm is None or arm not in (row.get("arm"), row.get("a"), row.get("b")):
         return False
     axes: Mapping[str, Any] = facts.get("axes", {})
     return all(
@@ -101,7 +106,11 @@ def _is_of(facts: Mapping[str, Any], row: Mapping[str, str]) -> bool:
 
 
 def _names(found: Sequence[Mapping[str, Any]]) -> str:
-    return " and ".join(str(facts["row"]) for facts in found)
+    return " and ".join(map(_name, found))
+
+
+def _name(facts: Mapping[str, Any]) -> str:
+    return str(facts.get("row") or facts.get("arm") or "row")
 
 
 def _cells(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -133,5 +142,5 @@ def _tip(found: Sequence[Mapping[str, Any]]) -> str:
     for facts in found:
         cells = ", ".join(f"seed {seed} {cell}" if seed else cell for seed, cell in _cells(facts))
         keys = ", ".join(key if len(key) < 30 else f"{key[:22]}…" for key in _keys(facts)[:6])
-        said.append(f"{facts['row']}: cells {cells or 'none'}; {keys}")
+        said.append(f"{_name(facts)}: cells {cells or 'none'}; {keys}")
     return " · ".join(said)

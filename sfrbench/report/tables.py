@@ -124,19 +124,28 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]]) -> str:
+def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]] = ()) -> str:
     """A ``figure`` element with caption and notes; ``tail`` is a short form of the table's own.
 
     ``sources`` are an anchor and a tip for each row, both empty where there is none: its numbers link there.
     """
 
-    def cell(entry: Entry, index: int, anchor: str) -> str:
+    def row_of(entries: Sequence[Entry], anchor: str, tip: str) -> str:
+        linked = [
+            i for i, entry in enumerate(entries) if anchor and i >= table.leading and entry.text != DASH
+        ]
+        # one stop of the keyboard for a row: all its links are the same
+        links = {
+            i: f'<a class=src href="#{anchor}"{"" if i == linked[0] else " tabindex=-1"}>' for i in linked
+        }
+        cells = (cell(entry, index, links.get(index, "")) for index, entry in enumerate(entries))
+        opening = f'<tr title="{html.escape(tip)}">' if tip else "<tr>"
+        return f"{opening}{''.join(cells)}</tr>"
+
+    def cell(entry: Entry, index: int, link: str) -> str:
         text = html.escape(entry.text)
         text = {0: text, 1: f"<b>{text}</b>", 2: f"<u>{text}</u>"}[entry.rank]
-        if anchor and index >= table.leading and entry.text != DASH:
-            # one stop of the keyboard for a row: all its links are the same
-            stop = "" if index == table.leading else " tabindex=-1"
-            text = f"<a class=src href=#{anchor}{stop}>{text}</a>"
+        text = f"{link}{text}</a>" if link else text
         marks = f"<sup>{html.escape(entry.marks)}</sup>" if entry.marks else ""
         tag, kind = ("th scope=row", "th") if index < table.leading else ("td", "td")
         tag += " class=text" if table.prose and index >= table.leading else ""
@@ -147,12 +156,8 @@ def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]]) -> str:
         f"{html.escape(name)}</th>"
         for index, name in enumerate(table.columns)
     )
-    body = "\n".join(
-        (f'<tr title="{html.escape(tip)}">' if tip else "<tr>")
-        + "".join(cell(entry, index, anchor) for index, entry in enumerate(row))
-        + "</tr>"
-        for row, (anchor, tip) in zip(table.rows, sources, strict=True)
-    )
+    known = sources or [("", "")] * len(table.rows)
+    body = "\n".join(row_of(row, *source) for row, source in zip(table.rows, known, strict=True))
     said = (f"{html.escape(mark)} {html.escape(text)}" for mark, text in table.notes)
     notes = "".join(f"<p class=note>{text}</p>" for text in said)
     told = f"<b>{html.escape(table.title)}</b> {html.escape(f'{table.caption} {tail}')}"

@@ -202,7 +202,8 @@
 
     const ticks = Object.entries(KINDS).filter(([kind]) => any(kind))
       .map(([kind, [name, key]]) => toggle(kind, name, key, swatch(kind)));
-    const wrong = Object.keys(ERRORS).flatMap((kind) => [swatch(kind), kind === "wrong" ? "wrong class" : kind]);
+    const wrong = Object.keys(ERRORS).map((kind) =>
+      make("span", { className: "means" }, swatch(kind), kind === "wrong" ? "wrong class" : kind));
     box.append(
       make("h3", {}, "All slices"),
       make("div", { className: "controls" }, make("label", {}, "Case", choice),

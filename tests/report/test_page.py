@@ -156,6 +156,17 @@ def test_a_phone_and_paper_need_no_sideways_scrolling(page, browser):
 
 
 @needs_browser
+def test_without_scripts_the_page_is_whole(page, browser):
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    browser.open(page)
+    browser.call("Emulation.setScriptExecutionDisabled", value=False)
+    assert browser.run("document.querySelectorAll('button, input, dialog').length") == 0
+    assert "Where scripts run" in browser.run("document.querySelector('.viewer').innerText")
+    assert browser.run("document.querySelector('tbody tr').title").startswith("V-Net (LB): cells seed 0")
+    assert browser.complaints == []
+
+
+@needs_browser
 def test_hostile_names_run_nothing(small, tmp_path, browser):
     """The case ids, labels and classes of a specification that means harm."""
     frame = small.frame.copy()
