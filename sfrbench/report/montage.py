@@ -94,12 +94,10 @@ def montage_figure(
 
 def _legend(figure: Any, grid: Sequence[Sequence[_Panel]]) -> None:
     from matplotlib.lines import Line2D
-    from matplotlib.patheffects import Normal, Stroke
 
     shown = {kind for row in grid for panel in row for kind in panel.maps or ()}
-    edge = [Stroke(linewidth=3.4, foreground="#333333"), Normal()]
     handles = [
-        Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=kind, path_effects=edge)
+        Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=kind, path_effects=style.edge(3.4))
         for kind, (colour, dashes) in _CONTOURS.items()
         if kind in shown
     ]
@@ -191,8 +189,6 @@ def _window(row: Sequence[_Panel]) -> _Window:
 
 
 def _draw(axes: Axes, panel: _Panel, window: _Window, dice: float | None) -> None:
-    from matplotlib.patheffects import Normal, Stroke
-
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -210,8 +206,7 @@ def _draw(axes: Axes, panel: _Panel, window: _Window, dice: float | None) -> Non
             continue
         labels = panel.maps[kind][window.part].T
         for label in np.unique(labels[labels > 0]):
-            lines = axes.contour(labels == label, [0.5], colors=[colour], linestyles=[dashes], linewidths=1.7)
-            lines.set_path_effects([Stroke(linewidth=2.7, foreground="#00000090"), Normal()])
+            style.outline(axes, labels == label, colour, dashes, 1.7)
     said = style.DASH if dice is None else f"Dice {style.number(dice)}"
     axes.set_xlabel(said, fontsize=8.5, labelpad=2)
 
