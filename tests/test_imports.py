@@ -45,7 +45,7 @@ LAYERS: dict[str, tuple[str, str]] = {
     ),
     "report": ("report", "errors files base specs store numerics plan run"),
     "cli": (
-        "cli cli_common cli_machine cli_plan cli_search console text __main__",
+        "cli cli_common cli_data cli_machine cli_plan cli_search console text __main__",
         "errors files base places specs store plan executors track run report",
     ),
 }
