@@ -14,6 +14,7 @@ from sfrbench.graph import (
     Point,
     dataset_node,
     evaluate_node,
+    features_node,
     finetune_node,
     predict_node,
     pseudolabel_node,
@@ -22,10 +23,17 @@ from sfrbench.graph import (
     without,
 )
 from sfrbench.resolve import Resolved, digest
+from sfrbench.spec import FeaturesItem
 
 
-def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -> dict[str, Link]:
-    """The nodes of one cell, by role."""
+def cell_nodes(
+    graph: Graph,
+    point: Point,
+    stages: Collection[str],
+    seed: int,
+    features: FeaturesItem | None = None,
+) -> dict[str, Link]:
+    """The nodes of one cell, by role; with ``features``, where the report shows those of its segmenter."""
     nodes: dict[str, Link] = {}
     own = point.components
     nodes["prepare"] = graph.memo(
@@ -47,6 +55,8 @@ def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -
             nodes["evaluate_pseudo"] = evaluate_node(graph, point, nodes, "pseudolabel")
         for role in [role for role in nodes if role.startswith("select_")]:
             nodes[f"evaluate_{role}"] = evaluate_node(graph, point, nodes, role)
+    if features is not None and "retrain" in nodes:
+        nodes["features"] = features_node(graph, point, nodes, cases=features.cases, voxels=features.voxels)
     return nodes
 
 

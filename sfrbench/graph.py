@@ -18,6 +18,7 @@ STAGE_VERSIONS: Mapping[str, int] = {
     "select": 1,
     "predict": 1,
     "evaluate": 1,
+    "features": 1,
 }
 
 Link = tuple[str, str]  # stage, key
@@ -233,6 +234,21 @@ def predict_node(graph: Graph, point: Point, nodes: Mapping[str, Link], model: s
     )
     inputs = {"prepare": nodes["prepare"], "model": nodes[model]}
     return graph.node("predict", _some(point, *kinds), settings, inputs, None, {})
+
+
+def features_node(graph: Graph, point: Point, nodes: Mapping[str, Link], *, cases: int, voxels: int) -> Link:
+    """Samples of the deployed segmenter's features, for the report alone: no node takes them as an input."""
+    data, protocol = point.dataset, point.protocol
+    settings = {
+        "split": {**_labelled(data), "unlabeled": data.unlabeled},
+        "patch": list(data.patch),
+        "stride": list(protocol.stride or data.stride),
+        "checkpoint": protocol.checkpoint,
+        "cases": cases,
+        "voxels": voxels,
+    }
+    inputs = {"prepare": nodes["prepare"], "retrain": nodes["retrain"]}
+    return graph.node("features", _some(point, "backbone"), settings, inputs, None, {})
 
 
 def evaluate_node(graph: Graph, point: Point, nodes: Mapping[str, Link], source: str) -> Link:

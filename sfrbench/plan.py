@@ -97,6 +97,7 @@ def build_plan(
     choices = [_axis_layers(spec, axis_index) for axis_index in range(len(spec.axes))]
     for arm in spec.arms:
         resolve = _ArmResolver(resolver, arm, choices)
+        features = next((i.features for i in spec.report if i.features and i.features.shows(arm.name)), None)
         for point in itertools.product(*(range(len(layers)) for layers in choices)):
             values = {
                 path: value
@@ -111,7 +112,7 @@ def build_plan(
             if cell is None:
                 continue
             for seed in spec.seeds:
-                nodes = cell_nodes(graph, cell, arm.stages, seed)
+                nodes = cell_nodes(graph, cell, arm.stages, seed, features)
                 name = digest([spec.profile.name, arm.name, values, seed])[:12]
                 plan.cells.append(
                     Cell(name, arm.name, arm.label, values, seed, nodes, cell.components, cell.score)

@@ -28,11 +28,37 @@ METRICS = ("dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd")
 #: The metrics of which more is better; they are shares, and reports give them in percent.
 LARGER = ("dice", "jaccard", "nsd")
 PROFILES = ("paper", "cpu", "smoke")
+#: What a report can show; an item is exactly one of them.
+REPORT_KINDS = (
+    "table",
+    "curve",
+    "kde",
+    "montage",
+    "pairs",
+    "pseudo_labels",
+    "parameters",
+    "rounds",
+    "features",
+)
+
+
+class FeaturesItem(Settings):
+    """Decoder features of labelled against unlabelled cases (Fig. 10); adds a node to the cells it shows."""
+
+    arms: list[str] | None = Field(None, min_length=1, description="none: every arm that re-trains")
+    of: str = Field("foreground", description="'foreground', 'background' or the name of a class")
+    cases: int = Field(32, ge=2, le=1000, description="at most so many labelled and so many unlabelled cases")
+    voxels: int = Field(
+        500, ge=10, le=100_000, description="voxels of each group in the figure; also the most of one case"
+    )
+
+    def shows(self, arm: str) -> bool:
+        """Whether the item is about this arm."""
+        return self.arms is None or arm in self.arms
 
 
 class ReportItem(Settings):
-    """One piece of the report: exactly one of table, curve, kde, montage, pairs, pseudo_labels,
-    parameters, rounds."""
+    """One piece of the report: exactly one of ``REPORT_KINDS``."""
 
     table: str | None = None
     rows: str = Field("arm", description="'arm' or the path of an axis")
@@ -40,19 +66,23 @@ class ReportItem(Settings):
         ["dice", "jaccard", "asd", "hd95"], min_length=1
     )
     curve: dict[Literal["x", "y"], str] | None = None
-    kde: Literal["dice", "jaccard", "nsd"] | None = None
+    kde: Literal["dice", "jaccard", "nsd", "confidence"] | None = Field(
+        None, description="per-case scores; 'confidence': C of SFR+ against Dice"
+    )
     montage: int | None = Field(None, ge=1, le=12)
     pairs: list[tuple[str, str]] | None = None
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None
     rounds: Literal[True] | None = None
+    features: FeaturesItem | None = None
 
     @model_validator(mode="after")
     def _one_piece(self) -> ReportItem:
-        kinds = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
-        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        given = [kind for kind in REPORT_KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}")
+            raise ValueError(
+                f"give exactly one of {', '.join(REPORT_KINDS)}; got {', '.join(given) or 'none'}"
+            )
         if self.curve is not None and set(self.curve) != {"x", "y"}:
             raise ValueError("a curve needs x (the path of an axis) and y (a metric)")
         return self

@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[str, str]] = {
     "places": ("locations weights", "errors files"),
     "specs": ("catalog spec spec_reader spec_sections spec_checks spec_search", "errors files base"),
     "store": ("store", "errors"),
-    "numerics": ("losses metrics sampling stats volumes", "errors base"),
+    "numerics": ("gaps losses metrics sampling stats volumes", "errors base"),
     "components": ("components", "errors base numerics"),
     "context": ("stages.context", "errors base store"),
     "stages": ("stages training inference", "errors base numerics components store context"),

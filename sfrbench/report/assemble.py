@@ -12,6 +12,7 @@ from sfrbench.components.base import Dataset
 from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
+from sfrbench.report.features import collect as collect_features
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
 from sfrbench.report.published import size_of
@@ -64,6 +65,7 @@ def _info(experiment: Experiment, study: Study | None) -> ReportInfo:
         pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
         missing=_missing(experiment),
         rounds=collect(experiment),
+        features=collect_features(experiment),
         counted=[_counted(experiment, cell) for cell in plan.cells],
         excluded=plan.excluded,
         failures=_failures(experiment),

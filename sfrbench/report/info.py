@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from sfrbench.plan import Excluded
     from sfrbench.report.curves import Figure
     from sfrbench.report.montage import MontageCase
@@ -71,6 +73,23 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Features:
+    """Features of labelled and unlabelled cases in the segmenter of one cell, as its node left them.
+
+    ``labelled`` and ``unlabelled`` map a case to its samples (K, V) and counts (K, 2), see the stage.
+    """
+
+    arm: str
+    axes: Mapping[str, Any]
+    seed: int
+    cell: str
+    key: str  # of the features node
+    classes: Sequence[str]  # background first
+    labelled: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
+    unlabelled: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
+
+
+@dataclass(frozen=True)
 class Reuse:
     """What the plan shared and what the last run did; ``by_stage`` maps a stage to named counts."""
 
@@ -111,6 +130,7 @@ class ReportInfo:
     missing: Sequence[Missing] = ()
     counted: Sequence[Counted] = ()
     rounds: Sequence[Round] = ()  # of SFR+
+    features: Sequence[Features] = ()
     excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
     failures: Sequence[Failure] = ()
     flags: Sequence[str] = ()

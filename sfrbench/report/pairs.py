@@ -11,7 +11,7 @@ from sfrbench import stats
 from sfrbench.report import captions
 from sfrbench.report.results import Line, header, lines, subset_of
 from sfrbench.report.sections import Notes
-from sfrbench.report.style import DASH, axis_text, number, p_value
+from sfrbench.report.style import DASH, axis_text, number, p_value, signed
 from sfrbench.report.tables import Entry, Table
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def _pair_texts(
     texts = [
         f"{one.label} − {other.label}{point}",
         header(frame, metric),
-        _signed(gap.mean if gap else None),
-        f"{_signed(gap.low)} to {_signed(gap.high)}" if gap and gap.low is not None else DASH,
+        signed(gap.mean if gap else None),
+        f"{signed(gap.low)} to {signed(gap.high)}" if gap and gap.low is not None else DASH,
         p_value(result.p if result else None),
         p_value(corrected),
         str(gap.cases) if gap else "0",
@@ -115,10 +115,3 @@ def _pair_texts(
     record |= {"metric": metric, "difference": number(gap.mean) if gap else "", "low": low, "high": high}
     record |= {"p": texts[4], "p_holm": texts[5], "n": texts[6], "seeds": texts[7]}
     return texts, {key: "" if value == DASH else value for key, value in record.items()}
-
-
-def _signed(value: float | None) -> str:
-    text = number(value)
-    if value is None or text == DASH or text == "0.00":
-        return text
-    return text.replace("-", "−") if text.startswith("-") else f"+{text}"
