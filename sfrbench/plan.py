@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from sfrbench.catalog import Catalog
-from sfrbench.cells import cell_nodes
+from sfrbench.cells import cell_nodes, report_nodes
 from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl
 from sfrbench.errors import InputError
-from sfrbench.graph import Graph, Link, Node, Point, canvases_node
+from sfrbench.graph import Graph, Link, Node, Point
 from sfrbench.resolve import Resolved, Resolver, digest
 from sfrbench.search_space import Space, check_space
 from sfrbench.spec import Arm, Layer, Spec, matches
@@ -95,7 +95,6 @@ def build_plan(
     plan = Plan(spec)
     graph = Graph(plan.nodes, spec.profile.name, fingerprint)
     choices = [_axis_layers(spec, axis_index) for axis_index in range(len(spec.axes))]
-    pictures = max((item.canvases or 0 for item in spec.report), default=0)
     for arm in spec.arms:
         resolve = _ArmResolver(resolver, arm, choices)
         for point in itertools.product(*(range(len(layers)) for layers in choices)):
@@ -113,8 +112,7 @@ def build_plan(
                 continue
             for seed in spec.seeds:
                 nodes = cell_nodes(graph, cell, arm.stages, seed)
-                if pictures and "finetune" in nodes:
-                    nodes["canvases"] = canvases_node(graph, cell, nodes, pictures)
+                nodes |= report_nodes(graph, cell, nodes, arm.name, spec.report)
                 name = digest([spec.profile.name, arm.name, values, seed])[:12]
                 plan.cells.append(
                     Cell(name, arm.name, arm.label, values, seed, nodes, cell.components, cell.score)

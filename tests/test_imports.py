@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[str, str]] = {
         "errors files base",
     ),
     "store": ("store", "errors"),
-    "numerics": ("losses metrics sampling stats volumes", "errors base"),
+    "numerics": ("gaps losses metrics sampling stats volumes", "errors base"),
     "components": ("components", "errors base numerics"),
     "context": ("stages.context", "errors base store"),
     "stages": ("stages training inference", "errors base numerics components store context"),

@@ -13,6 +13,7 @@ from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
 from sfrbench.report.canvases import collect as collect_canvases
+from sfrbench.report.features import collect as collect_features
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
 from sfrbench.report.published import size_of
@@ -67,6 +68,7 @@ def _info(experiment: Experiment, study: Study | None) -> ReportInfo:
         missing=_missing(experiment),
         rounds=collect(experiment),
         setups=setups_of(plan, experiment.catalog),
+        features=collect_features(experiment),
         counted=[_counted(experiment, cell) for cell in plan.cells],
         excluded=plan.excluded,
         failures=_failures(experiment),

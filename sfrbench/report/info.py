@@ -105,6 +105,23 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Features:
+    """Features of labelled and unlabelled cases in the segmenter of one cell, as its node left them.
+
+    ``labelled`` and ``unlabelled`` map a case to its samples (K, V) and counts (K, 2), see the stage.
+    """
+
+    arm: str
+    axes: Mapping[str, Any]
+    seed: int
+    cell: str
+    key: str  # of the features node
+    classes: Sequence[str]  # background first
+    labelled: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
+    unlabelled: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
+
+
+@dataclass(frozen=True)
 class Reuse:
     """What the plan shared and what the last run did; ``by_stage`` maps a stage to named counts."""
 
@@ -146,6 +163,7 @@ class ReportInfo:
     counted: Sequence[Counted] = ()
     rounds: Sequence[Round] = ()  # of SFR+
     setups: Sequence[Setup] = ()
+    features: Sequence[Features] = ()
     excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
     failures: Sequence[Failure] = ()
     flags: Sequence[str] = ()

@@ -7,14 +7,23 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.report.style import axis_text
-
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
     from sfrbench.report.tables import Table
 
 Behind = Mapping[str, Sequence[Mapping[str, Any]]]  # table or figure -> what ``behind()`` of its rows says
-_NAMES = ("row", "arm", "axes", "cells", "cases", "missing")  # the others are lists of nodes and keys
+_NAMES = (
+    "row",
+    "arm",
+    "axes",
+    "cells",
+    "cases",
+    "missing",
+    "match",
+    "sides",
+    "labelled",
+    "unlabelled",
+)  # the others are lists of nodes and keys
 
 
 class Sources:
@@ -28,12 +37,9 @@ class Sources:
     def of_table(self, table: Table) -> list[tuple[str, str]]:
         """(anchor, tip) of each row; both empty where nothing is known of it."""
         behind = self._behind.get(table.name, ())
-        alike = len(behind) == len(table.rows)
         made = []
         for index in range(len(table.rows)):
             found = [facts for facts in behind if _is_of(facts, table, index)]
-            if len(found) > 1 and alike and "a" not in table.data[index]:  # rows of one arm, as of rounds
-                found = [behind[index]]
             made.append((self._anchor(found, table.name), _tip(found)) if found else ("", ""))
         return made
 
@@ -89,20 +95,13 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _is_of(facts: Mapping[str, Any], table: Table, index: int) -> bool:
-    """Whether these facts belong to this row, by its line of the CSV: its arm (or its pair's), its point.
+    """Whether these facts belong to this row: its line of the CSV has what their ``match`` says.
 
     Nothing is known of a table whose CSV has other rows than it shows.
     """
-    arm = facts.get("arm")
-    row = table.data[index] if len(table.data) == len(table.rows) else {}
-    if arm is None or arm not in (row.get("arm"), row.get("a"), row.get("b")):
+    if len(table.data) != len(table.rows):
         return False
-    axes: Mapping[str, Any] = facts.get("axes", {})
-    return all(
-        path not in row or axis_text(value) == row[path]
-        for path, value in axes.items()
-        if not isinstance(value, list)
-    )
+    return all(table.data[index].get(column) == text for column, text in facts["match"].items())
 
 
 def _names(found: Sequence[Mapping[str, Any]]) -> str:
@@ -117,7 +116,8 @@ def _cells(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(seed, cell id), seed empty where it is not said."""
     cells = facts.get("cells", ())
     pairs = cells.items() if isinstance(cells, Mapping) else (("", cell) for cell in cells)
-    return [(str(seed), str(cell)) for seed, cell in pairs]
+    own = [(str(seed), str(cell)) for seed, cell in pairs]
+    return own + [pair for side in facts.get("sides", ()) for pair in _cells(side)]
 
 
 def _cell(seed: str, cell: str, anchors: Mapping[str, str]) -> str:
@@ -133,6 +133,7 @@ def _keys(facts: Mapping[str, Any]) -> list[str]:
         if name not in _NAMES and isinstance(listed, (list, tuple))
         for key in listed
     ]
+    keys += [key for side in facts.get("sides", ()) for key in _keys(side)]
     missing: Mapping[str, str] = facts.get("missing", {})
     return keys + [f"seed {seed} missing: {reason}" for seed, reason in missing.items()]
 
