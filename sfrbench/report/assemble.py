@@ -197,6 +197,11 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
         "spec_sha256": sha256_of(spec.document.path),
         "workspace": str(experiment.machine.workspace.resolve()),
         "git_now": git_state(),
+        "cells": {
+            cell.id: {"arm": cell.arm, "label": cell.label, "axes": cell.axes, "seed": cell.seed}
+            | {"score": cell.score}
+            for cell in experiment.plan.cells
+        },
         "nodes": {
             cell.id: {role: f"{stage}/{key}" for role, (stage, key) in cell.nodes.items()}
             for cell in experiment.plan.cells
