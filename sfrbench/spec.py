@@ -42,6 +42,7 @@ class ReportItem(Settings):
     curve: dict[Literal["x", "y"], str] | None = None
     kde: Literal["dice", "jaccard", "nsd"] | None = None
     montage: int | None = Field(None, ge=1, le=12)
+    arms: list[str] = Field([], description="the arms that the item shows, in the specification's order; none: all")
     pairs: list[tuple[str, str]] | None = None
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None

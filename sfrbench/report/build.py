@@ -81,6 +81,9 @@ def _part(
     if len(kinds) != 1:
         raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
     kind = kinds[0]
+    if item.get("arms"):
+        frame = frame[frame["arm"].isin(item["arms"])]
+        info = info.only(item["arms"])
     if kind in ("table", "pairs", "pseudo_labels", "parameters", "rounds"):
         return _table_part(frame, info, item, kind, names)
     folder = out / "figures"
