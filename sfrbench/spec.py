@@ -30,19 +30,28 @@ LARGER = ("dice", "jaccard", "nsd")
 PROFILES = ("paper", "cpu", "smoke")
 
 
+#: What a report item can be.
+ITEMS = (
+    "table", "published", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds",
+)  # fmt: skip
+
+
 class ReportItem(Settings):
-    """One piece of the report: exactly one of table, curve, kde, montage, pairs, pseudo_labels,
-    parameters, rounds."""
+    """One piece of the report: exactly one of ``ITEMS``."""
 
     table: str | None = None
-    rows: str = Field("arm", description="'arm' or the path of an axis")
+    published: str | None = Field(None, description="a table of the paper beside our results, as 'table07'")
+    rows: str | dict[str, str] = Field(
+        "arm", description="'arm' or the path of an axis; of a published table: arm -> its row in the paper"
+    )
+    unbuilt: dict[str, str] = Field({}, description="published: row of the paper -> why no arm has it")
     metrics: list[Literal["dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd"]] = Field(
         ["dice", "jaccard", "asd", "hd95"], min_length=1
     )
     curve: dict[Literal["x", "y"], str] | None = None
     kde: Literal["dice", "jaccard", "nsd"] | None = None
     montage: int | None = Field(None, ge=1, le=12)
-    arms: list[str] = Field([], description="the arms that the item shows, in the specification's order; none: all")
+    arms: list[str] = Field([], description="the arms that the item shows; none: all")
     pairs: list[tuple[str, str]] | None = None
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None
@@ -50,12 +59,17 @@ class ReportItem(Settings):
 
     @model_validator(mode="after")
     def _one_piece(self) -> ReportItem:
-        kinds = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
-        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        given = [kind for kind in ITEMS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}")
+            raise ValueError(f"give exactly one of {', '.join(ITEMS)}; got {', '.join(given) or 'none'}")
         if self.curve is not None and set(self.curve) != {"x", "y"}:
             raise ValueError("a curve needs x (the path of an axis) and y (a metric)")
+        if self.published is not None and "rows" in self.model_fields_set and isinstance(self.rows, str):
+            raise ValueError("rows of a published table map arms to rows of the paper")
+        if self.published is None and isinstance(self.rows, dict):
+            raise ValueError("rows is 'arm' or the path of an axis; a mapping goes with 'published'")
+        if self.published is None and self.unbuilt:
+            raise ValueError("unbuilt goes with 'published'")
         return self
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from sfrbench.components.base import Settings
 from sfrbench.errors import did_you_mean
 from sfrbench.spec import METRICS, Arm, Axis, Exclusion, Local, ReportItem
+from sfrbench.spec_published import check_published
 from sfrbench.spec_sections import Reader, form_problem
 from sfrbench.yamlio import Where
 
@@ -91,7 +92,9 @@ def check_report(
     names = [arm.name for arm in arms]
     for index, item in enumerate(items):
         at: Where = ("report", index)
-        if item.rows not in ("arm", *paths):
+        if item.published is not None:
+            check_published(reader, at, item, arms)
+        elif isinstance(item.rows, str) and item.rows not in ("arm", *paths):
             reader.fault(
                 (*at, "rows"), f"rows: no axis '{item.rows}'", did_you_mean(item.rows, ["arm", *paths])
             )

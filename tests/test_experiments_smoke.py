@@ -1,4 +1,4 @@
-"""Every shipped experiment runs to its report in profile smoke, and those of the paper's tables have its rows."""
+"""Every shipped experiment runs to its report in profile smoke; those of the paper's tables have its rows."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def check_table(table: Published, folder: Path) -> None:
         assert labels(ours, dataset) == theirs
     if any(column.organ for column in table.columns.values()):
         first, *_ = (name for name in read(folder / "results_per_class.csv")[0] if name.endswith("_mean"))
-        assert first == "AVG_mean" and next(iter(table.columns)) == "AVG"
+        assert first == "AVG_mean"
+        assert next(iter(table.columns)) == "AVG"
 
 
 def labels(rows: Sequence[Mapping[str, str]], dataset: str) -> list[str]:

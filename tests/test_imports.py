@@ -22,7 +22,12 @@ LAYERS: dict[str, tuple[str, str]] = {
     "files": ("yamlio roots", "errors"),
     "base": ("components.base components.base_data components.core", "errors"),
     "places": ("locations weights", "errors files"),
-    "specs": ("catalog spec spec_reader spec_sections spec_checks spec_search", "errors files base"),
+    "specs": (
+        # a specification may name rows of the paper's tables
+        "catalog spec spec_reader spec_sections spec_checks spec_search spec_published "
+        "report.published_tables report.published_file",
+        "errors files base",
+    ),
     "store": ("store", "errors"),
     "numerics": ("losses metrics sampling stats volumes", "errors base"),
     "components": ("components", "errors base numerics"),
@@ -39,16 +44,17 @@ LAYERS: dict[str, tuple[str, str]] = {
         "errors files base places specs store plan executors track",
     ),
     "report": ("report", "errors files base specs store numerics plan run"),
+    "trace": ("trace", "errors store track"),
     "cli": (
-        "cli cli_common cli_machine cli_plan cli_search console text __main__",
-        "errors files base places specs store plan executors track run report",
+        "cli cli_common cli_machine cli_plan cli_search cli_trace console text __main__",
+        "errors files base places specs store plan executors track run report trace",
     ),
 }
 GROUP = {module: group for group, (modules, _) in LAYERS.items() for module in modules.split()}
 
 #: What planning, listing and showing must not wait for.
 HEAVY = ("torch", "peft", "mlflow", "pandas", "matplotlib", "scipy", "sklearn", "optuna", "nibabel", "h5py")
-LIGHT_GROUPS = {"errors", "files", "places", "base", "specs", "store", "plan", "run", "cli"}
+LIGHT_GROUPS = {"errors", "files", "places", "base", "specs", "store", "plan", "run", "trace", "cli"}
 
 
 def modules() -> dict[str, Path]:

@@ -10,12 +10,23 @@ from typing import Any, Protocol
 import pandas as pd
 
 from sfrbench.errors import InputError
-from sfrbench.report import curves, html, kde, montage, pairs, parameters, rounds, sections, study, tables
+from sfrbench.report import (
+    curves,
+    html,
+    kde,
+    montage,
+    pairs,
+    parameters,
+    published_item,
+    rounds,
+    sections,
+    study,
+    tables,
+)
 from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
 from sfrbench.report.style import safe_name
-
-ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
+from sfrbench.spec import ITEMS
 
 
 class Traced(Protocol):
@@ -84,6 +95,9 @@ def _part(
     if item.get("arms"):
         frame = frame[frame["arm"].isin(item["arms"])]
         info = info.only(item["arms"])
+    if kind == "published":
+        made, behind = published_item.published_part(frame, info, item, names.new(str(item["published"])))
+        return Part("Published and reproduced", tables=made), {**behind}
     if kind in ("table", "pairs", "pseudo_labels", "parameters", "rounds"):
         return _table_part(frame, info, item, kind, names)
     folder = out / "figures"

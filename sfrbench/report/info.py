@@ -71,6 +71,23 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Setup:
+    """How the cells of one arm at one point of the axes are made; what the paper's tables are compared by.
+
+    ``dataset`` is the name in the specification; ``grid`` says in what the volumes differ from those of that
+    name, empty where in nothing. ``facts`` map what the paper tells of its protocol to a text of ours.
+    """
+
+    arm: str
+    axes: Mapping[str, Any]
+    dataset: str
+    labeled: int
+    unlabeled: int | None = None  # at most so many; none: all the rest
+    grid: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Reuse:
     """What the plan shared and what the last run did; ``by_stage`` maps a stage to named counts."""
 
@@ -111,6 +128,7 @@ class ReportInfo:
     missing: Sequence[Missing] = ()
     counted: Sequence[Counted] = ()
     rounds: Sequence[Round] = ()  # of SFR+
+    setups: Sequence[Setup] = ()
     excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
     failures: Sequence[Failure] = ()
     flags: Sequence[str] = ()
@@ -123,14 +141,11 @@ class ReportInfo:
 
     def only(self, arms: Collection[str]) -> ReportInfo:
         """The same for some arms."""
-        return replace(
-            self,
-            arms=[arm for arm in self.arms if arm[0] in arms],
-            **{
-                name: [entry for entry in getattr(self, name) if entry.arm in arms]
-                for name in ("missing", "counted", "rounds", "excluded")
-            },
-        )
+        names = ("missing", "counted", "rounds", "excluded", "setups")
+        own: dict[str, Any] = {
+            name: [entry for entry in getattr(self, name) if entry.arm in arms] for name in names
+        }
+        return replace(self, arms=[arm for arm in self.arms if arm[0] in arms], **own)
 
     def left_out(self, arm: str, axes: Mapping[str, Any] | None = None) -> str:
         """Why an arm is left out on purpose, at points with these values of axes; empty where it is not."""

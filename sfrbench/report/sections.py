@@ -82,10 +82,10 @@ def _result(
     notes = Notes()
     rows, data = [], []
     for index, line in enumerate(shown):
-        marks = _marks(line, notes, info)
+        marks = marks_of(line, notes, info)
         row = [Entry(text, marks=marks if place == 0 else "") for place, text in enumerate(leading[index])]
         row += [column[index] for column in columns]
-        row += [Entry(text) for text in _counts(line, info)]
+        row += [Entry(text) for text in counts_of(line, info)]
         if any(skipped):
             row.append(Entry(str(skipped[index]) if line.seeds else DASH))
         rows.append(tuple(row))
@@ -130,9 +130,9 @@ def _per_class(
     notes = Notes()
     rows, data = [], []
     for index, line in enumerate(shown):
-        marks = _marks(line, notes, info)
+        marks = marks_of(line, notes, info)
         row = [Entry(text, marks=marks if place == 0 else "") for place, text in enumerate(leading[index])]
-        rows.append((*row, *(column[index] for column in columns), *map(Entry, _counts(line, info)[:2])))
+        rows.append((*row, *(column[index] for column in columns), *map(Entry, counts_of(line, info)[:2])))
         data.append(_data(info, line, {head: by[head][index] for head, _ in wanted}, subset, 0, metric))
     head, _ = METRICS[metric]
     title = f"{head} ({unit_of(frame, metric)}) of each class."
@@ -188,7 +188,7 @@ def _by_axis(shown: Sequence[Line], info: ReportInfo, path: str) -> list[Line]:
     return sorted(shown, key=place)
 
 
-def _counts(line: Line, info: ReportInfo) -> list[str]:
+def counts_of(line: Line, info: ReportInfo) -> list[str]:
     """n, seeds, empty."""
     if not line.seeds:
         return [DASH, f"0/{len(info.seeds)}", DASH]
@@ -198,7 +198,7 @@ def _counts(line: Line, info: ReportInfo) -> list[str]:
     return [n, seeds, str(line.empty())]
 
 
-def _marks(line: Line, notes: Notes, info: ReportInfo) -> str:
+def marks_of(line: Line, notes: Notes, info: ReportInfo) -> str:
     """Marks of what is special about a line: missing seeds, empty predictions that score as perfect."""
     marks = ""
     by_reason: dict[str, list[int]] = {}

@@ -41,6 +41,14 @@ def number(value: float | None) -> str:
     return f"{value + 0.0:.2f}".replace("-0.00", "0.00")
 
 
+def signed(value: float | None) -> str:
+    """``number`` with its sign, a true minus; nothing stands before zero."""
+    text = number(value)
+    if value is None or text in (DASH, "0.00"):
+        return text
+    return text.replace("-", "−") if text.startswith("-") else f"+{text}"
+
+
 def p_value(value: float | None) -> str:
     if value is None:
         return DASH

@@ -36,6 +36,7 @@ class Table:
     data: tuple[Mapping[str, str], ...]
     tail: str = ""  # profile and protocol, in full
     leading: int = 1  # columns of names, set flush left
+    prose: bool = False  # sentences instead of numbers, set flush left and broken into lines
 
 
 def write(table: Table, folder: Path) -> list[Path]:
@@ -79,7 +80,7 @@ def to_markdown(table: Table) -> str:
         text = {0: text, 1: f"**{text}**", 2: f"<u>{text}</u>"}[entry.rank]
         return f"{text} {entry.marks}" if entry.marks else text
 
-    rule = ["---" if index < table.leading else "---:" for index in range(len(table.columns))]
+    rule = ["---" if index < table.leading or table.prose else "---:" for index in range(len(table.columns))]
     rows = [[_markdown(name) for name in table.columns], rule]
     rows += [[cell(entry) for entry in row] for row in table.rows]
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -96,7 +97,9 @@ def to_latex(table: Table) -> str:
         text = {0: text, 1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}[entry.rank]
         return text + (rf"\textsuperscript{{{latex(entry.marks)}}}" if entry.marks else "")
 
-    columns = "l" * table.leading + "r" * (len(table.columns) - table.leading)
+    others = len(table.columns) - table.leading
+    wide = rf"p{{{0.8 / max(others, 1):.2f}\linewidth}}"
+    columns = "l" * table.leading + (wide if table.prose else "r") * others
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}[t]",
@@ -127,10 +130,12 @@ def to_html(table: Table, tail: str) -> str:
         text = {0: text, 1: f"<b>{text}</b>", 2: f"<u>{text}</u>"}[entry.rank]
         marks = f"<sup>{html.escape(entry.marks)}</sup>" if entry.marks else ""
         tag, kind = ("th scope=row", "th") if index < table.leading else ("td", "td")
+        tag += " class=text" if table.prose and index >= table.leading else ""
         return f"<{tag}>{text}{marks}</{kind}>"
 
     head = "".join(
-        f"<th scope=col{' class=name' if index < table.leading else ''}>{html.escape(name)}</th>"
+        f"<th scope=col{' class=name' if table.prose or index < table.leading else ''}>"
+        f"{html.escape(name)}</th>"
         for index, name in enumerate(table.columns)
     )
     body = "\n".join(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,9 +20,7 @@ from sfrbench.report import sections
 from sfrbench.report.build import build_report
 from sfrbench.report.info import Missing
 from sfrbench.report.montage import MontageCase
-from tests.report.conftest import ARMS, demo, rows_of
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "report"
+from tests.report.conftest import ARMS, check_golden, demo, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +35,7 @@ def built(small, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", ["results", "results_per_class", "pairs", "pseudo_labels", "parameters"])
 @pytest.mark.parametrize("kind", ["csv", "md", "tex"])
 def test_tables_equal_the_golden_files(built, name, kind):
-    """Set SFRBENCH_UPDATE_GOLDEN=1 to write them anew, and read the difference before you commit it."""
-    made = (built / "tables" / f"{name}.{kind}").read_text(encoding="utf-8")
-    golden = GOLDEN / f"{name}.{kind}"
-    if os.environ.get("SFRBENCH_UPDATE_GOLDEN") == "1":
-        golden.parent.mkdir(parents=True, exist_ok=True)
-        golden.write_text(made, encoding="utf-8", newline="")
-    assert made == golden.read_text(encoding="utf-8")
+    check_golden(f"{name}.{kind}", (built / "tables" / f"{name}.{kind}").read_text(encoding="utf-8"))
 
 
 def test_the_numbers_are_those_of_pandas(built, small):
