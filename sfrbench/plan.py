@@ -174,24 +174,32 @@ class _ArmResolver:
         ]
         self._local = (*resolver.spec.points, *resolver.spec.overlay_points)
         layers = resolver.layers(arm.layer, [layer for axis in choices for layer in axis], {})
-        layers += [entry.layer for entry in self._local]
         self._chosen = {kind for kind in KINDS if any(kind in layer.choices for layer in layers)}
         self._memo: dict[tuple[Any, ...], Any] = {}
         self.where = arm.layer.places.get(next(iter(arm.layer.places), ""), str(resolver.spec.document.path))
 
     def _layers(self, head: str, point: Sequence[int]) -> tuple[tuple[int, ...], list[Layer]]:
         """What decides the choices of ``head`` at a point, and these choices."""
-        here: dict[str, Any] = {}
-        if self._local:
-            here["arm"] = self.arm.name
-            for layers, row in zip(self.choices, point, strict=True):
-                here |= layers[row].choices
+        here = self._here(point)
         used = tuple(
             row if head in touched else -1 for row, touched in zip(point, self._touches, strict=True)
         )
         axes = [layers[row] for layers, row in zip(self.choices, used, strict=True) if row >= 0]
         local = tuple(int(entry.holds(here)) for entry in self._local)
         return (*used, *local), self.resolver.layers(self.arm.layer, axes, here)
+
+    def _here(self, point: Sequence[int]) -> dict[str, Any]:
+        """The point by path, where anything depends on it."""
+        here: dict[str, Any] = {"arm": self.arm.name} if self._local else {}
+        for layers, row in zip(self.choices, point, strict=True):
+            here |= layers[row].choices if self._local else {}
+        return here
+
+    def _chosen_at(self, point: Sequence[int]) -> set[str]:
+        """The kinds that are chosen by name."""
+        here = self._here(point)
+        local = (entry.layer.choices for entry in self._local if entry.holds(here))
+        return self._chosen.union(kind for choices in local for kind in choices if kind in KINDS)
 
     def kind(self, kind: str, point: Sequence[int]) -> Resolved | None:
         used, layers = self._layers(kind, point)
@@ -214,10 +222,11 @@ class _ArmResolver:
             kinds += ["stitch", "foundation", "finetune"]
         if "retrain" in stages:
             kinds += ["backbone", "ssl"]
-        if pseudo != "none" and "selector" in self._chosen:
+        chosen = self._chosen_at(point)
+        if pseudo != "none" and "selector" in chosen:
             kinds.append("selector")
         found = {kind: self.kind(kind, point) for kind in kinds}
-        for kind in self._chosen - found.keys():
+        for kind in chosen - found.keys():
             self.kind(kind, point)  # not needed here, and yet a wrong name or field is a mistake
         if None in found.values():
             return None

@@ -69,6 +69,7 @@ class ReportItem(Settings):
         None, description="per-case scores; 'confidence': C of SFR+ against Dice"
     )
     montage: int | None = Field(None, ge=1, le=12)
+    arms: list[str] = Field([], description="the arms that the item shows; none: all")
     pairs: list[tuple[str, str]] | None = None
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None

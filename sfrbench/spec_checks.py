@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -104,10 +105,10 @@ def check_report(
             if item.curve["y"] not in METRICS:
                 y = item.curve["y"]
                 reader.fault((*at, "curve", "y"), f"curve: no metric '{y}'", did_you_mean(y, METRICS))
-        for pair in item.pairs or ():
-            for name in pair:
+        for field, chosen in (("pairs", chain(*(item.pairs or ()))), ("arms", item.arms)):
+            for name in chosen:
                 if name not in names:
-                    reader.fault((*at, "pairs"), f"pairs: no arm '{name}'", did_you_mean(name, names))
+                    reader.fault((*at, field), f"{field}: no arm '{name}'", did_you_mean(name, names))
     _check_features(reader, items, arms)
 
 

@@ -98,6 +98,9 @@ def _part(
     if len(kinds) != 1:
         raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
     kind = kinds[0]
+    if item.get("arms"):
+        frame = frame[frame["arm"].isin(item["arms"])]
+        info = info.only(item["arms"])
     if kind == "published":
         made, behind = published_item.published_part(frame, info, item, names.new(str(item["published"])))
         return Part("Published and reproduced", tables=made), {**behind}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -174,6 +174,14 @@ class ReportInfo:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     searched: bool = False  # the specification has a search; its study, where there is one yet
     study: Study | None = None
+
+    def only(self, arms: Collection[str]) -> ReportInfo:
+        """The same for some arms."""
+        names = ("missing", "counted", "rounds", "excluded", "setups")
+        own: dict[str, Any] = {
+            name: [entry for entry in getattr(self, name) if entry.arm in arms] for name in names
+        }
+        return replace(self, arms=[arm for arm in self.arms if arm[0] in arms], **own)
 
     def left_out(self, arm: str, axes: Mapping[str, Any] | None = None) -> str:
         """Why an arm is left out on purpose, at points with these values of axes; empty where it is not."""
