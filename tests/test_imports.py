@@ -44,16 +44,17 @@ LAYERS: dict[str, tuple[str, str]] = {
         "errors files base places specs store plan executors track",
     ),
     "report": ("report", "errors files base specs store numerics plan run"),
+    "trace": ("trace", "errors store track"),
     "cli": (
-        "cli cli_common cli_machine cli_plan cli_search console text __main__",
-        "errors files base places specs store plan executors track run report",
+        "cli cli_common cli_data cli_machine cli_plan cli_search cli_trace console text __main__",
+        "errors files base places specs store plan executors track run report trace",
     ),
 }
 GROUP = {module: group for group, (modules, _) in LAYERS.items() for module in modules.split()}
 
 #: What planning, listing and showing must not wait for.
 HEAVY = ("torch", "peft", "mlflow", "pandas", "matplotlib", "scipy", "sklearn", "optuna", "nibabel", "h5py")
-LIGHT_GROUPS = {"errors", "files", "places", "base", "specs", "store", "plan", "run", "cli"}
+LIGHT_GROUPS = {"errors", "files", "places", "base", "specs", "store", "plan", "run", "trace", "cli"}
 
 
 def modules() -> dict[str, Path]:

@@ -20,7 +20,7 @@ from sfrbench.report.rounds import collect
 from sfrbench.report.setups import setups_of
 from sfrbench.run import Experiment
 from sfrbench.search_optuna import read_study
-from sfrbench.store import Artefact
+from sfrbench.store import Artefact, sha256_of
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_cases
 
 if TYPE_CHECKING:
@@ -188,23 +188,26 @@ def _equal_predictions(experiment: Experiment) -> list[str]:
 
 
 def _provenance(experiment: Experiment) -> dict[str, Any]:
-    spec = experiment.plan.spec
-    text = spec.document.path.read_bytes()
-    commits = {
-        record["git"].get("commit")
-        for link in experiment.plan.nodes
-        if experiment.store.has(*link)
-        for record in [experiment.store.get(*link).record]
-        if record.get("git")
-    }
+    spec, store = experiment.plan.spec, experiment.store
+    known = {link: node for link, node in experiment.plan.nodes.items() if store.has(*link)}
     return {
         "spec": str(spec.document.path),
-        "spec_sha256": hashlib.sha256(text).hexdigest(),
+        "spec_sha256": sha256_of(spec.document.path),
+        "workspace": str(experiment.machine.workspace.resolve()),
         "git_now": git_state(),
-        "commits_of_the_runs": sorted(commit for commit in commits if commit),
         "nodes": {
             cell.id: {role: f"{stage}/{key}" for role, (stage, key) in cell.nodes.items()}
             for cell in experiment.plan.cells
+        },
+        "records": {
+            "/".join(link): {
+                "inputs": ["/".join(source) for source in node.inputs.values()],
+                **{
+                    name: store.get(*link).record.get(name)
+                    for name in ("git", "started", "seconds", "device")
+                },
+            }
+            for link, node in known.items()
         },
     }
 

@@ -44,7 +44,6 @@ def errors(maps: Maps) -> NDArray[np.uint8]:
 def draw(axes: Axes, maps: Maps, aspect: float = 1.0, width: float = 1.7) -> None:
     """Errors and contours over an image that is shown with its origin at the bottom; maps are (y, x)."""
     from matplotlib.colors import to_rgba
-    from matplotlib.patheffects import Normal, Stroke
 
     wrong = errors(maps)
     if wrong.any():
@@ -53,21 +52,16 @@ def draw(axes: Axes, maps: Maps, aspect: float = 1.0, width: float = 1.7) -> Non
     for kind, (colour, dashes) in CONTOURS.items():
         labels = maps.get(kind, np.zeros((0, 0)))
         for label in np.unique(labels[labels > 0]):
-            lines = axes.contour(
-                labels == label, [0.5], colors=[colour], linestyles=[dashes], linewidths=width
-            )
-            lines.set_path_effects([Stroke(linewidth=width + 1, foreground="#00000090"), Normal()])
+            style.outline(axes, labels == label, colour, dashes, width)
 
 
 def legend(figure: Any, shown: Sequence[Maps]) -> None:
     """Below the figure: the kinds of contours and of errors that it has."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
-    from matplotlib.patheffects import Normal, Stroke
 
-    edge = [Stroke(linewidth=3.4, foreground="#333333"), Normal()]
     handles: list[Any] = [
-        Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=kind, path_effects=edge)
+        Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=kind, path_effects=style.edge(3.4))
         for kind, (colour, dashes) in CONTOURS.items()
         if any(kind in maps for maps in shown)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -21,9 +22,33 @@ if TYPE_CHECKING:
 ONE_SEED = "one seed: the interval is over cases only"
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two lines whose difference stands in a row."""
+
+    one: Line
+    other: Line
+
+    @property
+    def name(self) -> str:
+        point = "".join(f", {path} {axis_text(value)}" for path, value in self.one.axes.items())
+        return f"{self.one.label} − {self.other.label}{point}"
+
+    def behind(self) -> dict[str, Any]:
+        """What the difference stands on: both lines."""
+        own = self.one.behind()
+        axes = {path: text for path, text in own["match"].items() if path != "arm"}
+        return {
+            "row": self.name,
+            "arm": f"{self.one.arm} − {self.other.arm}",
+            "match": {"a": self.one.arm, "b": self.other.arm, **axes},
+            "sides": [own, self.other.behind()],
+        }
+
+
 def pairs_table(
     frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], name: str
-) -> tuple[list[Table], list[Line]]:
+) -> tuple[list[Table], list[Pair]]:
     """Paired differences of an item's pairs, at each point of the axes that both arms have."""
     subset = subset_of(frame, item)
     every = lines(frame, info, subset)
@@ -61,8 +86,8 @@ def pairs_table(
         captions.tail(info),
         2,
     )
-    used = {id(line): line for one, other, *_ in found for line in (one, other)}
-    return [table], list(used.values())
+    pairs = {(id(one), id(other)): Pair(one, other) for one, other, *_ in found}
+    return [table], list(pairs.values())
 
 
 def _same_points(every: Sequence[Line], a: str, b: str) -> list[tuple[Line, Line]]:
@@ -99,10 +124,9 @@ def _pair_texts(
     frame: pd.DataFrame,
 ) -> tuple[list[str], dict[str, str]]:
     gap = result.difference if result else None
-    point = "".join(f", {path} {axis_text(value)}" for path, value in one.axes.items())
     low, high = (number(gap.low), number(gap.high)) if gap else (DASH, DASH)
     texts = [
-        f"{one.label} − {other.label}{point}",
+        Pair(one, other).name,
         header(frame, metric),
         signed(gap.mean if gap else None),
         f"{signed(gap.low)} to {signed(gap.high)}" if gap and gap.low is not None else DASH,

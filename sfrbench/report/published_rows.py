@@ -31,8 +31,9 @@ class Side:
         """What the row stands on, for provenance.json."""
         name = self.row.label if self.row else ""
         if self.line is None:
-            return {"row": name, "paper": name, "reason": self.reason}
-        return {**self.line.behind(), "paper": name}
+            return {"row": name, "paper": name, "match": {"row": name}, "reason": self.reason}
+        behind = self.line.behind()
+        return {**behind, "paper": name, "match": {"row": name, **behind["match"]}}
 
 
 def setting_text(row: Row, dataset: str | None) -> str:

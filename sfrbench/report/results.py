@@ -86,10 +86,14 @@ class Line:
         return {int(seed): str(cell) for seed, cell in zip(pairs["seed"], pairs["cell"], strict=True)}
 
     def behind(self) -> dict[str, Any]:
-        """What the line stands on: the numbers of one line share its cells and evaluate nodes."""
+        """What the line stands on: the numbers of one line share its cells and evaluate nodes.
+
+        ``match`` says which rows of the table's CSV those are: column -> text.
+        """
         return {
             "row": self.name,
             "arm": self.arm,
+            "match": {"arm": self.arm, **{path: axis_text(value) for path, value in self.axes.items()}},
             "axes": {path: _plain(value) for path, value in self.axes.items()},
             "cells": {str(seed): cell for seed, cell in self.cells.items()},
             "evaluate": list(self.keys),

@@ -72,6 +72,7 @@ def _named(own: Resolved, fields: str) -> str:
 def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str, str]]:
     own = cell.components
     protocol = cast(Protocol, own["protocol"].component)
+    yield "annotations", f"{dataset.labeled} labelled"
     if "foundation" in own:
         yield "foundation", _named(own["foundation"], changed(own["foundation"], catalog))
     if "backbone" in own:
