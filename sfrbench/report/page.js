@@ -119,22 +119,26 @@
       row.dataset.tip = row.title;
       row.removeAttribute("title");
     });
-    const hide = () => { tip.hidden = true; };
-    const show = (event) => {
-      const link = event.target.closest ? event.target.closest("a.src") : null;
-      if (!link) { hide(); return; }
-      tip.textContent = link.closest("tr").dataset.tip;
-      tip.hidden = false;
-      link.setAttribute("aria-describedby", "tip");
+    let link = null;
+    const place = () => {
       const box = link.getBoundingClientRect();
       const below = box.bottom + tip.offsetHeight + 8 < innerHeight;
       tip.style.top = `${below ? box.bottom + 6 : Math.max(4, box.top - tip.offsetHeight - 6)}px`;
       tip.style.left = `${Math.max(4, Math.min(box.left, innerWidth - tip.offsetWidth - 8))}px`;
     };
+    const hide = () => { link = null; tip.hidden = true; };
+    const show = (event) => {
+      link = event.target.closest ? event.target.closest("a.src") : null;
+      if (!link) { hide(); return; }
+      tip.textContent = link.closest("tr").dataset.tip;
+      tip.hidden = false;
+      link.setAttribute("aria-describedby", "tip");
+      place();
+    };
     document.addEventListener("mouseover", show);
     document.addEventListener("focusin", show);
     document.addEventListener("focusout", hide);
-    document.addEventListener("scroll", hide, { passive: true, capture: true });
+    document.addEventListener("scroll", () => { if (link) place(); }, { passive: true, capture: true });
     document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
   };
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: What the pictures of one viewer may weigh, base64 included.
 LIMIT = 2_500_000
+PROBE = 8  # of so many slices one is tried first
 MARGIN = 6  # voxels around the box, in a slice; one third of it along z
 Box = tuple[slice, slice, slice]
 
@@ -53,23 +54,35 @@ def slices(cases: Sequence[tuple[str, str]], panels: Sequence[Sequence[Panel]]) 
     rows = [[_read(panel.volumes) if panel.volumes else None for panel in row] for row in panels]
     if not any(arrays is not None for row in rows for arrays in row):
         return None
-    kind, step = "PNG", 1
-    while True:
+    boxes = [_boxes([one for one in row if one is not None]) for row in rows]
+
+    def tried(kind: str, step: int) -> tuple[list[dict[str, Any]], _Sheets]:
         sheets = _Sheets(kind)
         made = [
-            {"rank": rank, "name": name, **_case(row, arrays, sheets, step)}
-            for (rank, name), row, arrays in zip(cases, panels, rows, strict=True)
+            {"rank": rank, "name": name, **_case(row, arrays, of, sheets, step)}
+            for (rank, name), row, arrays, of in zip(cases, panels, rows, boxes, strict=True)
         ]
-        if sheets.weight <= LIMIT or step >= 64:
-            break
-        kind, step = ("JPEG", 1) if kind == "PNG" else ("JPEG", max(step + 1, step * sheets.weight // LIMIT))
+        return made, sheets
+
+    kind, step = "PNG", 1
+    made, sheets = tried(kind, PROBE)  # a share of the slices tells what all of them weigh
+    if sheets.weight * PROBE > 2 * LIMIT:
+        kind = "JPEG"
+        step = max(1, -(-tried(kind, PROBE)[1].weight * PROBE // LIMIT))
+    made, sheets = tried(kind, step)
+    while sheets.weight > LIMIT and step < 64:
+        kind, step = "JPEG", step if kind == "PNG" else step + -(-step // 4)
+        made, sheets = tried(kind, step)
     return {"cases": made, "sheets": sheets.all, "said": _said(kind, step)}
 
 
 def _said(kind: str, step: int) -> str:
-    said = "Every slice" if step == 1 else f"One slice in {step}, to keep the page small"
-    lossy = ", images compressed with loss" if kind == "JPEG" else ""
-    return f"{said} of the part with labels or predictions{lossy}. Contrast: 1st to 99th percentile of it."
+    said = "Every slice" if step == 1 else f"One slice in {step}"
+    lossy = "; images are compressed with loss" if kind == "JPEG" else ""
+    why = ", as all would make the page too heavy" if step > 1 else ""
+    return (
+        f"{said} of the part with labels or predictions{why}{lossy}. Contrast: 1st to 99th percentile of it."
+    )
 
 
 def _read(found: MontageCase) -> _Arrays:
@@ -78,12 +91,20 @@ def _read(found: MontageCase) -> _Arrays:
     return _Arrays(np.asarray(found.image()), maps, found.spacing)
 
 
-def _case(row: Sequence[Panel], read: Sequence[_Arrays | None], sheets: _Sheets, step: int) -> dict[str, Any]:
+def _boxes(read: Sequence[_Arrays]) -> dict[tuple[int, ...], Box]:
+    """One box for the arrays of each shape."""
+    shapes = {one.image.shape for one in read}
+    return {shape: _box([one for one in read if one.image.shape == shape]) for shape in shapes}
+
+
+def _case(
+    row: Sequence[Panel],
+    read: Sequence[_Arrays | None],
+    boxes: Mapping[tuple[int, ...], Box],
+    sheets: _Sheets,
+    step: int,
+) -> dict[str, Any]:
     """The panels of one case. ``slices`` is the number of slices, ``start`` the one with most truth."""
-    boxes = {
-        shape: _box([one for one in read if one is not None and one.image.shape == shape])
-        for shape in {one.image.shape for one in read if one is not None}
-    }
     panels = []
     for panel, arrays in zip(row, read, strict=True):
         facts: dict[str, Any] = {"label": panel.label, "score": panel.score, "reason": panel.reason}
@@ -116,9 +137,6 @@ def _panel(arrays: _Arrays, box: Box, sheets: _Sheets, step: int) -> dict[str, A
     best = int(np.count_nonzero(truth, axis=(0, 1)).argmax()) if truth.any() else truth.shape[2] // 2
     shown = np.arange(best % step, truth.shape[2], step)  # the slice with most truth is always among them
     width, height = truth.shape[:2]
-    image = arrays.image[box][:, :, shown]
-    low, high = np.percentile(image, (1, 99))
-    grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255
     return {
         "width": width,
         "height": height,
@@ -128,8 +146,8 @@ def _panel(arrays: _Arrays, box: Box, sheets: _Sheets, step: int) -> dict[str, A
         "first": int(shown[0]) + box[2].start,
         "step": step,
         "aspect": width * arrays.spacing[0] / (height * arrays.spacing[1]),
-        "image": sheets.add(grey.round().astype(np.uint8), lossy=True),
-        **{kind: sheets.add(labels[box][:, :, shown]) for kind, labels in arrays.maps.items()},
+        "image": sheets.add(arrays.image, box, shown, grey=True),
+        **{kind: sheets.add(labels, box, shown) for kind, labels in arrays.maps.items()},
     }
 
 
@@ -143,6 +161,7 @@ class _Sheets:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._places: dict[str, int] = {}
+        self._known: dict[tuple[Any, ...], int] = {}  # arms share images and truths: each is made once
 
     @property
     def all(self) -> list[str]:
@@ -152,15 +171,31 @@ class _Sheets:
     def weight(self) -> int:
         return sum(map(len, self._places))
 
-    def add(self, volume: NDArray[Any], *, lossy: bool = False) -> int:
-        """The number of the sheet with the slices of (X, Y, Z), row by row; y points up as in figures."""
+    def add(self, volume: NDArray[Any], box: Box, shown: NDArray[Any], *, grey: bool = False) -> int:
+        """The number of the sheet with these slices of the box of (X, Y, Z), row by row, y pointing up.
+
+        ``grey``: an image, to be scaled; else class numbers.
+        """
+        same = (volume.__array_interface__["data"], volume.shape, volume.strides, repr(box), grey)
+        if same not in self._known:
+            part = volume[box][:, :, shown]
+            pixels = _scaled(part) if grey else part.astype(np.uint8)
+            self._known[same] = self._sheet(pixels, self.kind if grey else "PNG")
+        return self._known[same]
+
+    def _sheet(self, pixels: NDArray[np.uint8], kind: str) -> int:
         from PIL import Image
 
-        kind = self.kind if lossy else "PNG"
         stream = io.BytesIO()
-        Image.fromarray(_tiled(volume.astype(np.uint8))).save(stream, kind, quality=85)
+        Image.fromarray(_tiled(pixels)).save(stream, kind, quality=85)
         data = base64.b64encode(stream.getvalue()).decode("ascii")
         return self._places.setdefault(f"data:image/{kind.lower()};base64,{data}", len(self._places))
+
+
+def _scaled(image: NDArray[Any]) -> NDArray[np.uint8]:
+    low, high = np.percentile(image, (1, 99))
+    share = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+    return np.asarray(np.round(share * 255), dtype=np.uint8)
 
 
 def _tiled(volume: NDArray[np.uint8]) -> NDArray[np.uint8]:

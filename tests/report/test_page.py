@@ -133,7 +133,10 @@ def test_figures_open_large_and_numbers_lead_to_their_cells(page, browser):
     browser.wait("!document.querySelector('dialog').open")
     assert browser.run("document.activeElement.className") == "zoom"
     browser.run("document.querySelector('a.src').focus()")
+    browser.run("scrollBy(0, 30), new Promise(done => setTimeout(done, 100))")  # it stays beside its number
     assert "supervised-0" in browser.run("document.querySelector('#tip').innerText")
+    box = "document.querySelector('{}').getBoundingClientRect()"
+    assert 0 < browser.run(f"{box.format('#tip')}.top - {box.format('a.src')}.bottom") < 10
     browser.key("Enter", 13, "\r")
     browser.wait("location.hash !== ''")
     entry = browser.run("document.querySelector(location.hash).innerText")
