@@ -74,7 +74,7 @@ def confidence_figure(
             top.set_title(cloud.name, fontsize=9)
         _legend(figure)
         files = style.save(figure, folder, name)
-    return Figure(name, "Confidence against true quality.", _caption(clouds, rows), tuple(files), ()), rows
+    return Figure(name, "Confidence against true quality.", _caption(clouds), tuple(files), ()), rows
 
 
 def _cloud(row: Row, quality: Quality) -> _Cloud:
@@ -149,12 +149,12 @@ def _legend(figure: Canvas) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5)
 
 
-def _caption(clouds: Sequence[_Cloud], rows: Sequence[Row]) -> str:
+def _caption(clouds: Sequence[_Cloud]) -> str:
     told = []
-    for cloud, row in zip(clouds, rows, strict=True):
+    for cloud in clouds:
         rho = f"{np.mean(cloud.rhos):.2f}" if cloud.rhos else style.DASH
         seeds = f" ± {np.std(cloud.rhos, ddof=1):.2f}" if len(cloud.rhos) > 1 else ""
-        told.append(f"{cloud.name}: ρ {rho}{seeds} ({captions.seeds_text(len(row.rounds))})")
+        told.append(f"{cloud.name}: ρ {rho}{seeds} ({captions.seeds_text(len(cloud.rhos))})")
     return (
         "Every unlabelled case: C, as the threshold sees it, and the Dice (mean over classes) of the "
         "segmenter's label against the truth, which evaluation alone opens; all seeds together. Curves: "

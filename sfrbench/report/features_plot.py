@@ -135,8 +135,8 @@ def _legend(figure: Canvas) -> None:
 
 
 def _caption(gaps: Sequence[Gap]) -> str:
-    sizes = sorted({gap.size(index) for gap in gaps for index in range(len(gap.members))})
-    count = str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+    sizes = {gap.size(index) for gap in gaps for index in range(len(gap.members))} - {0}
+    count = " to ".join(str(size) for size in sorted({min(sizes, default=0), max(sizes, default=0)}))
     seeds = max(len(gap.members) for gap in gaps)
     said = "" if seeds < 2 else "Thin: single seeds; thick: their mean. "
     return (

@@ -122,11 +122,11 @@ def _values(line: Gap) -> list[str]:
         " / ".join(_correct([pair[side] for pair in sides], line) for side in (0, 1)),
         f"{mean[W1]:.3g}" if not np.isnan(mean[W1]) else DASH,
         spread_text(observed[:, RELATIVE]),
-        f"{number(low[RELATIVE])} to {number(high[RELATIVE])}" if not np.isnan(low[RELATIVE]) else DASH,
+        f"{number(low[RELATIVE])}–{number(high[RELATIVE])}" if not np.isnan(low[RELATIVE]) else DASH,
         number(float(mean_of(line.dealt)[RELATIVE])),
         p_value(p),
         spread_text(observed[:, OVERLAP]),
-        f"{number(low[OVERLAP])} to {number(high[OVERLAP])}" if not np.isnan(low[OVERLAP]) else DASH,
+        f"{number(low[OVERLAP])}–{number(high[OVERLAP])}" if not np.isnan(low[OVERLAP]) else DASH,
         str(int((~np.isnan(observed[:, W1])).sum())),
     ]
 

@@ -96,7 +96,7 @@ def test_the_distance_is_that_of_the_weighted_voxels(made: Any) -> None:
     assert row["w1_sd"] == f"{np.mean(expected):.2f} ± {np.std(expected, ddof=1):.2f}"
     assert (row["arm"], row["dataset.labeled"], row["cases"], row["seeds"]) == ("mt", "1", "1 / 6", "2")
     assert row["correct"] == "50.0 / 50.0"
-    low, high = map(float, row["w1_sd_95"].split(" to "))
+    low, high = map(float, row["w1_sd_95"].split("–"))
     assert low < np.mean(expected) < high
 
 
