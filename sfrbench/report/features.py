@@ -77,6 +77,23 @@ class Gap:
             one.seed for one, groups in zip(self.members, self.groups, strict=True) if groups is not None
         )
 
+    @property
+    def unseen(self) -> str:
+        """Which of several classes have no correct voxel in a group; then other classes make the distance."""
+        lost: dict[str, list[int]] = {}
+        for one in self.members:
+            for label in classes_of(one.classes, self.of):
+                sides = (one.labelled, one.unlabelled)
+                if not all(any(counts[label, 1] for _, counts in side.values()) for side in sides):
+                    lost.setdefault(one.classes[label], []).append(one.seed)
+        if not lost or len(classes_of(self.members[0].classes, self.of)) < 2:
+            return ""
+        said = (f"{name} (seed {', '.join(map(str, seeds))})" for name, seeds in lost.items())
+        return (
+            f"without a correct voxel in one of the groups: {'; '.join(said)}. The distance is not of the "
+            "same classes as elsewhere and not comparable with those rows"
+        )
+
     @cached_property
     def observed(self) -> Array:
         """(S, 3), a row of NaN where there is nothing."""

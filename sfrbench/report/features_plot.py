@@ -50,6 +50,7 @@ def features_figure(info: ReportInfo, gaps: Sequence[Gap], name: str, folder: Pa
             _panel(axes, gaps[index], scaled[index], grid)
         for axes in panels[: len(gaps)][-across:]:
             axes.set_xlabel("mean feature, pooled standard deviations", fontsize=9)
+            axes.tick_params(labelbottom=True)
         _legend(figure)
         files = style.save(figure, folder, name)
     table = folder / f"{name}.csv"
@@ -116,7 +117,7 @@ def _panel(axes: Axes, gap: Gap, scaled: Sequence[Sequence[Array]], grid: Array)
     observed = gap.observed
     told = f"W1 / sd {spread_text(observed[:, RELATIVE])}\noverlap {spread_text(observed[:, OVERLAP])}"
     axes.text(0.985, 0.95, told, transform=axes.transAxes, ha="right", va="top", fontsize=8)
-    axes.set_title(gap.name, fontsize=9)
+    axes.set_title(f"{gap.name} †" if gap.unseen else gap.name, fontsize=9)
     axes.set_xlim(grid[0], grid[-1])
     axes.set_ylim(bottom=0)
     axes.set_yticks([])
@@ -138,12 +139,13 @@ def _caption(gaps: Sequence[Gap]) -> str:
     sizes = {gap.size(index) for gap in gaps for index in range(len(gap.members))} - {0}
     count = " to ".join(str(size) for size in sorted({min(sizes, default=0), max(sizes, default=0)}))
     seeds = max(len(gap.members) for gap in gaps)
+    lost = "".join(f" † {gap.name}: {gap.unseen}." for gap in gaps if gap.unseen)
     said = "" if seeds < 2 else "Thin: single seeds; thick: their mean. "
     return (
         f"Density of the mean feature of correctly predicted {gaps[0].of} voxels, {count} of each group and "
         "seed, drawn from all such voxels of its cases; Gaussian kernel, half of Scott's bandwidth. Each "
         f"network's features are centred and divided by their pooled standard deviation. {said}"
-        f"At most {_TAIL:g} % of the voxels lie beyond each end of the axis."
+        f"At most {_TAIL:g} % of the voxels lie beyond each end of the axis.{lost}"
     )
 
 

@@ -12,6 +12,7 @@ from sfrbench.gaps import DRAWS, Array
 from sfrbench.report import captions
 from sfrbench.report.features import OVERLAP, RELATIVE, W1, Gap, classes_of, mean_of
 from sfrbench.report.info import ReportInfo
+from sfrbench.report.sections import Notes
 from sfrbench.report.style import DASH, axis_text, number, p_value, signed
 from sfrbench.report.tables import Entry, Table
 
@@ -50,10 +51,23 @@ _CAPTION = (
     "and a single labelled case is not drawn anew, so they do not cover another choice of it. A seed without "
     "a correct voxel in one of the groups has no distance."
 )
+_BOUNDS = ("95 % interval", "by chance")
+_PAIR_KEYS = (
+    "difference",
+    "w1_sd",
+    "w1_sd_95",
+    "w1_sd_by_chance",
+    "overlap",
+    "overlap_95",
+    "overlap_by_chance",
+    "seeds",
+)
 _PAIRS_CAPTION = (
     "Differences of W1 / sd (below 0: labelled and unlabelled cases lie closer together in A) and of "
     "overlap, over seeds that have both. Arms at one point share cases and draws; points do not, since "
-    "their labelled cases differ."
+    "their labelled cases differ. By chance: the same difference where cases are dealt at random. More "
+    "labelled cases make a group that lies closer by its size alone, so a smaller distance at a later point "
+    "says something only where it goes beyond that."
 )
 
 
@@ -84,14 +98,14 @@ def tables(
     """Distances of each line, and the differences of lines where there are two to compare; each table with
     what its rows stand on."""
     paths = list(info.axes)
-    rows, data = [], []
+    rows, data, notes = [], [], Notes()
     for line in lines:
         values = _values(line)
         names = [line.label, *(axis_text(line.axes[path]) for path in paths)]
-        rows.append(tuple(Entry(text) for text in (*names, *values)))
+        rows.append(_marked([*names, *values], notes, line.unseen))
         texts = ["" if text == DASH else text for text in (*names, *values)]
         record = dict(zip(("label", *paths, *_KEYS), texts, strict=True))
-        data.append({"arm": line.arm, **record, "profile": info.profile})
+        data.append({"arm": line.arm, **record, "profile": info.profile, "note": line.unseen})
     of = f"{lines[0].of}" if lines[0].of in ("foreground", "background") else f"'{lines[0].of}'"
     distances = Table(
         name,
@@ -99,7 +113,7 @@ def tables(
         _CAPTION.format(of=of, draws=DRAWS),
         ("Method", *paths, *_COLUMNS),
         tuple(rows),
-        (),
+        notes.listed,
         tuple(data),
         captions.tail(info),
         1 + len(paths),
@@ -108,6 +122,11 @@ def tables(
     if not pairs:
         return [(distances, lines)]
     return [(distances, lines), (_pairs_table(info, pairs, f"{name}_differences"), pairs)]
+
+
+def _marked(texts: Sequence[str], notes: Notes, said: str) -> tuple[Entry, ...]:
+    """A row, with a mark at its name where there is something to say of it."""
+    return (Entry(texts[0], marks=notes.mark(said) if said else ""), *(Entry(text) for text in texts[1:]))
 
 
 def _values(line: Gap) -> list[str]:
@@ -156,45 +175,53 @@ def _apart(one: Gap, other: Gap) -> set[str]:
     return {path for path in one.axes if axis_text(one.axes[path]) != axis_text(other.axes[path])}
 
 
-def _difference(late: Gap, early: Gap) -> tuple[Array, tuple[Array, Array], int]:
-    """(3,), its interval, and how many seeds stand behind it: those that have a distance in both."""
+def _difference(late: Gap, early: Gap) -> tuple[Array, tuple[Array, Array], Array, int]:
+    """(3,), its interval, what chance gives, and over how many seeds: those that have a distance in both."""
     seeds = late.known_seeds & early.known_seeds
+    nothing = np.full(3, np.nan)
     if not seeds:
-        return np.full(3, np.nan), _interval(np.full((1, 3), np.nan)), 0
+        return nothing, (nothing, nothing), nothing, 0
     one, other = (
         replace(line, members=[member for member in line.members if member.seed in seeds])
         if len(seeds) < len(line.members)
         else line  # keeps what it has computed
         for line in (late, early)
     )
-    return mean_of(one.observed) - mean_of(other.observed), _interval(one.draws - other.draws), len(seeds)
+    chance = mean_of(one.dealt) - mean_of(other.dealt)
+    return (
+        mean_of(one.observed) - mean_of(other.observed),
+        _interval(one.draws - other.draws),
+        chance,
+        len(seeds),
+    )
 
 
 def _pairs_table(info: ReportInfo, pairs: Sequence[Pair], name: str) -> Table:
-    rows, data = [], []
+    rows, data, notes = [], [], Notes()
     for pair in pairs:
         late, early = pair.late, pair.early
-        gap, (low, high), seeds = _difference(late, early)
+        gap, (low, high), chance, seeds = _difference(late, early)
         texts = [pair.name]
         for which in (RELATIVE, OVERLAP):
             known = not np.isnan(low[which])
             texts += [
                 signed(gap[which]),
                 f"{signed(low[which])} to {signed(high[which])}" if known else DASH,
+                signed(chance[which]),
             ]
         texts.append(str(seeds))
-        rows.append(tuple(Entry(text) for text in texts))
-        keys = ("difference", "w1_sd", "w1_sd_95", "overlap", "overlap_95", "seeds")
+        said = "; ".join(f"{line.name}: {line.unseen}" for line in (late, early) if line.unseen)
+        rows.append(_marked(texts, notes, said))
         bare = ["" if text == DASH else text.replace("+", "") for text in texts[1:]]
-        record = {"a": late.arm, "b": early.arm, **dict(zip(keys, [texts[0], *bare], strict=True))}
-        data.append({**record, "profile": info.profile})
+        record = {"a": late.arm, "b": early.arm, **dict(zip(_PAIR_KEYS, [texts[0], *bare], strict=True))}
+        data.append({**record, "profile": info.profile, "note": said})
     return Table(
         name,
         "Differences of the distance.",
         _PAIRS_CAPTION,
-        ("A − B", "W1 / sd", "95 % interval", "Overlap", "95 % interval", "seeds"),
+        ("A − B", *("W1 / sd", *_BOUNDS), *("Overlap", *_BOUNDS), "seeds"),
         tuple(rows),
-        (),
+        notes.listed,
         tuple(data),
         captions.tail(info),
     )

@@ -121,6 +121,18 @@ def test_chance_is_larger_for_one_case_than_for_six(made: Any) -> None:
     assert by_point["mt", "6"]["p"] != "<0.001"
 
 
+def test_a_difference_of_group_sizes_stands_beside_what_chance_gives() -> None:
+    """No gap anywhere: six cases still lie closer than one, and chance says so."""
+    info = report_info()
+    alike = [features("mt", labeled, seed, 0.0) for labeled in (1, 6) for seed in (0, 1)]
+    row = rows(replace(info, features=alike))[1][0]
+    change, chance = (float(row[key].replace("−", "-")) for key in ("w1_sd", "w1_sd_by_chance"))
+    assert chance < 0
+    assert change == pytest.approx(chance, abs=0.1)
+    real = rows(info, arms=["mt"])[1][0]
+    assert float(real["w1_sd"].replace("−", "-")) < float(real["w1_sd_by_chance"].replace("−", "-")) - 0.3
+
+
 def test_one_class_and_unknown_classes() -> None:
     info = report_info()
     assert lines(info, of="back")[0].samples[0][0][0].voxels == VOXELS - 10
@@ -146,6 +158,24 @@ def test_a_seed_without_correct_voxels_takes_no_part() -> None:
     nothing = replace(info, features=[replace(first, unlabelled=empty), *info.features[2:]])
     distances, differences = rows(nothing, arms=["mt"])
     assert (distances[0]["w1_sd"], distances[0]["p"], differences[0]["w1_sd_95"]) == ("", "", "")
+
+
+def test_a_class_that_is_never_right_is_told_wherever_it_matters() -> None:
+    info = report_info()
+    dead = []
+    for one in info.features[:2]:
+        changed = {name: (s.copy(), c.copy()) for name, (s, c) in one.unlabelled.items()}
+        for samples, counts in changed.values():
+            samples[1], counts[1, 1] = np.nan, 0
+        dead.append(replace(one, unlabelled=changed))
+    spoilt = replace(info, features=[*dead, *info.features[2:]])
+    first, second = (table for table, _ in tables(spoilt, lines(spoilt, arms=["mt"]), "t"))
+    assert [bool(row["note"]) for row in first.data] == [True, False]
+    assert "front (seed 0, 1)" in first.data[0]["note"]
+    assert first.rows[0][0].marks == first.notes[0][0]
+    assert "MT, dataset.labeled 1: without a correct voxel" in second.data[0]["note"]
+    assert lines(spoilt, arms=["mt"], of="back")[0].unseen == ""  # one class is the same class everywhere
+    assert not any(line.unseen for line in lines(info))
 
 
 def test_the_figure_shows_as_many_voxels_of_each_group() -> None:
