@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.report.style import axis_text
-
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
     from sfrbench.report.tables import Table
@@ -27,13 +25,11 @@ class Sources:
 
     def of_table(self, table: Table) -> list[tuple[str, str]]:
         """(anchor, tip) of each row; both empty where nothing is known of it."""
-        behind = self._behind.get(table.name, ())
-        alike = len(behind) == len(table.rows)
+        behind = [facts for facts in self._behind.get(table.name, ()) if "cells" in facts or "sides" in facts]
+        lines = table.data if len(table.data) == len(table.rows) else [{}] * len(table.rows)
         made = []
-        for index in range(len(table.rows)):
-            found = [facts for facts in behind if _is_of(facts, table, index)]
-            if len(found) > 1 and alike and "a" not in table.data[index]:  # rows of one arm, as of rounds
-                found = [behind[index]]
+        for line in lines:
+            found = [facts for facts in behind if _is_of(facts, line)]
             made.append((self._anchor(found, table.name), _tip(found)) if found else ("", ""))
         return made
 
@@ -56,8 +52,8 @@ class Sources:
                 f"<tr id={anchor}>",
                 _names(found),
                 escape(", ".join(self._shown[anchor])),
-                "<br>".join(_cell(*pair, cells) for facts in found for pair in _cells(facts)),
-                "<br>".join(escape(key) for facts in found for key in _keys(facts)),
+                "<br>".join(_cell(*pair, cells) for facts in _parts(found) for pair in _cells(facts)),
+                "<br>".join(escape(key) for facts in _parts(found) for key in _keys(facts)),
             )
             for anchor, found in self._entries.values()
         ]
@@ -88,21 +84,15 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _is_of(facts: Mapping[str, Any], table: Table, index: int) -> bool:
-    """Whether these facts belong to this row, by its line of the CSV: its arm (or its pair's), its point.
+def _is_of(facts: Mapping[str, Any], line: Mapping[str, str]) -> bool:
+    """Whether these facts are of a row of a table, by its line of the CSV."""
+    match: Mapping[str, str] = facts.get("match", {})
+    return bool(match) and all(line.get(column) == text for column, text in match.items())
 
-    Nothing is known of a table whose CSV has other rows than it shows.
-    """
-    arm = facts.get("arm")
-    row = table.data[index] if len(table.data) == len(table.rows) else {}
-    if arm is None or arm not in (row.get("arm"), row.get("a"), row.get("b")):
-        return False
-    axes: Mapping[str, Any] = facts.get("axes", {})
-    return all(
-        path not in row or axis_text(value) == row[path]
-        for path, value in axes.items()
-        if not isinstance(value, list)
-    )
+
+def _parts(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The facts themselves, or both sides of a difference."""
+    return [part for facts in found for part in facts.get("sides", [facts])]
 
 
 def _names(found: Sequence[Mapping[str, Any]]) -> str:
@@ -139,7 +129,7 @@ def _keys(facts: Mapping[str, Any]) -> list[str]:
 
 def _tip(found: Sequence[Mapping[str, Any]]) -> str:
     said = []
-    for facts in found:
+    for facts in _parts(found):
         cells = ", ".join(f"seed {seed} {cell}" if seed else cell for seed, cell in _cells(facts))
         keys = ", ".join(key if len(key) < 30 else f"{key[:22]}…" for key in _keys(facts)[:6])
         said.append(f"{_name(facts)}: cells {cells or 'none'}; {keys}")
