@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sfrbench import __version__, cli_data, cli_machine, cli_plan, cli_search, cli_trace
+from sfrbench import __version__, cli_compare, cli_data, cli_machine, cli_plan, cli_search, cli_trace
 from sfrbench.cli_common import (
     FAILED,
     INTERRUPTED,
@@ -225,3 +225,4 @@ main.add_command(cli_search.search)
 main.add_command(cli_plan.plan)
 main.add_command(cli_plan.validate)
 main.add_command(cli_trace.trace)
+main.add_command(cli_compare.compare)

@@ -19,6 +19,7 @@ STAGE_VERSIONS: Mapping[str, int] = {
     "predict": 1,
     "evaluate": 1,
     "canvases": 1,
+    "features": 1,
 }
 
 Link = tuple[str, str]  # stage, key
@@ -248,6 +249,21 @@ def canvases_node(graph: Graph, point: Point, nodes: Mapping[str, Link], cases: 
     kinds = ("stitch", "foundation")
     inputs = {"prepare": nodes["prepare"]}
     return graph.node("canvases", _some(point, *kinds), settings, inputs, None, _digests(point, *kinds))
+
+
+def features_node(graph: Graph, point: Point, nodes: Mapping[str, Link], *, cases: int, voxels: int) -> Link:
+    """Samples of the deployed segmenter's features, for the report alone: no node takes them as an input."""
+    data, protocol = point.dataset, point.protocol
+    settings = {
+        "split": {**_labelled(data), "unlabeled": data.unlabeled},
+        "patch": list(data.patch),
+        "stride": list(protocol.stride or data.stride),
+        "checkpoint": protocol.checkpoint,
+        "cases": cases,
+        "voxels": voxels,
+    }
+    inputs = {"prepare": nodes["prepare"], "retrain": nodes["retrain"]}
+    return graph.node("features", _some(point, "backbone"), settings, inputs, None, {})
 
 
 def evaluate_node(graph: Graph, point: Point, nodes: Mapping[str, Link], source: str) -> Link:

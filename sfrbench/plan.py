@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from sfrbench.catalog import Catalog
-from sfrbench.cells import cell_nodes
+from sfrbench.cells import cell_nodes, report_nodes
 from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl
 from sfrbench.errors import InputError
-from sfrbench.graph import Graph, Link, Node, Point, canvases_node
+from sfrbench.graph import Graph, Link, Node, Point
 from sfrbench.resolve import Resolved, Resolver, digest
 from sfrbench.search_space import Space, check_space
 from sfrbench.spec import Arm, Layer, Spec, matches
@@ -95,7 +95,6 @@ def build_plan(
     plan = Plan(spec)
     graph = Graph(plan.nodes, spec.profile.name, fingerprint)
     choices = [_axis_layers(spec, axis_index) for axis_index in range(len(spec.axes))]
-    pictures = max((item.canvases or 0 for item in spec.report), default=0)
     for arm in spec.arms:
         resolve = _ArmResolver(resolver, arm, choices)
         for point in itertools.product(*(range(len(layers)) for layers in choices)):
@@ -113,8 +112,7 @@ def build_plan(
                 continue
             for seed in spec.seeds:
                 nodes = cell_nodes(graph, cell, arm.stages, seed)
-                if pictures and "finetune" in nodes:
-                    nodes["canvases"] = canvases_node(graph, cell, nodes, pictures)
+                nodes |= report_nodes(graph, cell, nodes, arm.name, spec.report)
                 name = digest([spec.profile.name, arm.name, values, seed])[:12]
                 plan.cells.append(
                     Cell(name, arm.name, arm.label, values, seed, nodes, cell.components, cell.score)
@@ -176,24 +174,32 @@ class _ArmResolver:
         ]
         self._local = (*resolver.spec.points, *resolver.spec.overlay_points)
         layers = resolver.layers(arm.layer, [layer for axis in choices for layer in axis], {})
-        layers += [entry.layer for entry in self._local]
         self._chosen = {kind for kind in KINDS if any(kind in layer.choices for layer in layers)}
         self._memo: dict[tuple[Any, ...], Any] = {}
         self.where = arm.layer.places.get(next(iter(arm.layer.places), ""), str(resolver.spec.document.path))
 
     def _layers(self, head: str, point: Sequence[int]) -> tuple[tuple[int, ...], list[Layer]]:
         """What decides the choices of ``head`` at a point, and these choices."""
-        here: dict[str, Any] = {}
-        if self._local:
-            here["arm"] = self.arm.name
-            for layers, row in zip(self.choices, point, strict=True):
-                here |= layers[row].choices
+        here = self._here(point)
         used = tuple(
             row if head in touched else -1 for row, touched in zip(point, self._touches, strict=True)
         )
         axes = [layers[row] for layers, row in zip(self.choices, used, strict=True) if row >= 0]
         local = tuple(int(entry.holds(here)) for entry in self._local)
         return (*used, *local), self.resolver.layers(self.arm.layer, axes, here)
+
+    def _here(self, point: Sequence[int]) -> dict[str, Any]:
+        """The point by path, where anything depends on it."""
+        here: dict[str, Any] = {"arm": self.arm.name} if self._local else {}
+        for layers, row in zip(self.choices, point, strict=True):
+            here |= layers[row].choices if self._local else {}
+        return here
+
+    def _chosen_at(self, point: Sequence[int]) -> set[str]:
+        """The kinds that are chosen by name."""
+        here = self._here(point)
+        local = (entry.layer.choices for entry in self._local if entry.holds(here))
+        return self._chosen.union(kind for choices in local for kind in choices if kind in KINDS)
 
     def kind(self, kind: str, point: Sequence[int]) -> Resolved | None:
         used, layers = self._layers(kind, point)
@@ -216,10 +222,11 @@ class _ArmResolver:
             kinds += ["stitch", "foundation", "finetune"]
         if "retrain" in stages:
             kinds += ["backbone", "ssl"]
-        if pseudo != "none" and "selector" in self._chosen:
+        chosen = self._chosen_at(point)
+        if pseudo != "none" and "selector" in chosen:
             kinds.append("selector")
         found = {kind: self.kind(kind, point) for kind in kinds}
-        for kind in self._chosen - found.keys():
+        for kind in chosen - found.keys():
             self.kind(kind, point)  # not needed here, and yet a wrong name or field is a mistake
         if None in found.values():
             return None

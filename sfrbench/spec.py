@@ -30,10 +30,25 @@ LARGER = ("dice", "jaccard", "nsd")
 PROFILES = ("paper", "cpu", "smoke")
 
 
+class FeaturesItem(Settings):
+    """Decoder features of labelled against unlabelled cases (Fig. 10); adds a node to the cells it shows."""
+
+    arms: list[str] | None = Field(None, min_length=1, description="none: every arm that re-trains")
+    of: str = Field("foreground", description="'foreground', 'background' or the name of a class")
+    cases: int = Field(32, ge=2, le=1000, description="at most so many labelled and so many unlabelled cases")
+    voxels: int = Field(
+        500, ge=10, le=100_000, description="voxels of each group in the figure; also the most of one case"
+    )
+
+    def shows(self, arm: str) -> bool:
+        """Whether the item is about this arm."""
+        return self.arms is None or arm in self.arms
+
+
 #: What a report item can be.
 ITEMS = (
     "table", "published", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds",
-    "canvases",
+    "features", "canvases",
 )  # fmt: skip
 
 
@@ -50,8 +65,11 @@ class ReportItem(Settings):
         ["dice", "jaccard", "asd", "hd95"], min_length=1
     )
     curve: dict[Literal["x", "y"], str] | None = None
-    kde: Literal["dice", "jaccard", "nsd"] | None = None
+    kde: Literal["dice", "jaccard", "nsd", "confidence"] | None = Field(
+        None, description="per-case scores; 'confidence': C of SFR+ against Dice"
+    )
     montage: int | None = Field(None, ge=1, le=12)
+    arms: list[str] = Field([], description="the arms that the item shows; none: all")
     pairs: list[tuple[str, str]] | None = None
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None
@@ -59,6 +77,8 @@ class ReportItem(Settings):
     canvases: int | None = Field(
         None, ge=1, le=4, description="scored cases on canvases as SAM sees them; adds a node to the cells"
     )
+
+    features: FeaturesItem | None = None
 
     @model_validator(mode="after")
     def _one_piece(self) -> ReportItem:

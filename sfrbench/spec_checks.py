@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -104,7 +105,26 @@ def check_report(
             if item.curve["y"] not in METRICS:
                 y = item.curve["y"]
                 reader.fault((*at, "curve", "y"), f"curve: no metric '{y}'", did_you_mean(y, METRICS))
-        for pair in item.pairs or ():
-            for name in pair:
+        for field, chosen in (("pairs", chain(*(item.pairs or ()))), ("arms", item.arms)):
+            for name in chosen:
                 if name not in names:
-                    reader.fault((*at, "pairs"), f"pairs: no arm '{name}'", did_you_mean(name, names))
+                    reader.fault((*at, field), f"{field}: no arm '{name}'", did_you_mean(name, names))
+    _check_features(reader, items, arms)
+
+
+def _check_features(reader: Reader, items: Sequence[ReportItem], arms: Sequence[Arm]) -> None:
+    """Arms exist and re-train; several items share one draw of cases and voxels, so one node."""
+    known = {arm.name: arm for arm in arms}
+    draws: set[tuple[int, int]] = set()
+    for index, item in enumerate(items):
+        if item.features is None:
+            continue
+        at: Where = ("report", index, "features")
+        draws.add((item.features.cases, item.features.voxels))
+        if len(draws) > 1:
+            reader.fault(at, "features: 'cases' and 'voxels' differ from an item before", "make them equal")
+        for name in item.features.arms or ():
+            if name not in known:
+                reader.fault((*at, "arms"), f"features: no arm '{name}'", did_you_mean(name, known))
+            elif "retrain" not in known[name].stages:
+                reader.fault((*at, "arms"), f"features: arm '{name}' re-trains no segmenter", "leave it out")

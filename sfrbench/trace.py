@@ -29,6 +29,18 @@ class Report:
         rows: Mapping[str, Sequence[Row]] = self.whole["shown"]
         return rows
 
+    @property
+    def workspace(self) -> Path:
+        """Where the artefacts are: around the report, so that a workspace may move, or where they were."""
+        around = self.folder.resolve().parents[2:3]
+        if (
+            around
+            and (around[0] / "store").is_dir()
+            and (around[0] / "reports") in self.folder.resolve().parents
+        ):
+            return around[0]
+        return Path(self.whole["workspace"])
+
     def csv(self, table: str) -> list[dict[str, str]]:
         """The numbers of a table; empty for a figure."""
         path = self.folder / "tables" / f"{table}.csv"
@@ -55,7 +67,7 @@ def open_report(path: Path) -> Report:
     except (OSError, ValueError) as error:
         hint = "give the folder of a report, as 'sfrbench report' prints it"
         raise InputError(f"no report here: {error}", where=str(file), hint=hint) from error
-    needed = ("shown", "nodes", "records", "workspace")
+    needed = ("shown", "nodes", "cells", "records", "workspace")
     if not (isinstance(whole, dict) and all(name in whole for name in needed)):
         hint = "write the report again with 'sfrbench report'"
         raise InputError("this provenance.json does not hold what a trace needs", where=str(file), hint=hint)
@@ -157,7 +169,7 @@ def described(report: Report, found: Found) -> dict[str, Any]:
         "protocol": whole["protocol"],
         "spec": {"path": whole["spec"], "sha256": whole["spec_sha256"], "now": _spec_now(whole)},
         "reason": entry.get("reason", ""),
-        "runs": [run for side in sides for run in _runs(whole, side)],
+        "runs": [run for side in sides for run in _runs(report, side)],
         "missing": {
             f"{side['arm']} seed {seed}": reason
             for side in sides
@@ -173,8 +185,9 @@ def _spec_now(whole: Mapping[str, Any]) -> str:
     return "unchanged" if sha256_of(path) == whole["spec_sha256"] else "changed since the report"
 
 
-def _runs(whole: Mapping[str, Any], side: Row) -> Iterator[dict[str, Any]]:
+def _runs(report: Report, side: Row) -> Iterator[dict[str, Any]]:
     """The cells of one line: each with the nodes that its number depends on, the last ones marked."""
+    whole, workspace = report.whole, report.workspace
     cells = side.get("cells", {})
     pairs = cells.items() if isinstance(cells, Mapping) else [("", cell) for cell in cells]
     last = {
@@ -182,11 +195,10 @@ def _runs(whole: Mapping[str, Any], side: Row) -> Iterator[dict[str, Any]]:
         for field in ("evaluate", "select", "models")
         for key in side.get(field, ())
     }
-    workspace = Path(whole["workspace"])
     for seed, cell in pairs:
         nodes: Mapping[str, str] = whole["nodes"][cell]
         ends = [link for link in nodes.values() if link.rpartition("/")[2] in last]
-        behind = _ancestors(whole["records"], ends)
+        behind = ancestors(whole["records"], ends)
         places = logged_in(
             workspace,
             whole["experiment"],
@@ -224,7 +236,7 @@ def _parts(link: str) -> tuple[str, str, str]:
     return link.partition("/")
 
 
-def _ancestors(records: Mapping[str, Any], ends: Sequence[str]) -> set[str]:
+def ancestors(records: Mapping[str, Any], ends: Sequence[str]) -> set[str]:
     """These nodes and all that they were made from."""
     found: set[str] = set()
     waiting = list(ends)

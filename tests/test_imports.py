@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[str, str]] = {
         "errors files base",
     ),
     "store": ("store", "errors"),
-    "numerics": ("losses metrics sampling stats volumes", "errors base"),
+    "numerics": ("gaps losses metrics sampling stats volumes", "errors base"),
     "components": ("components", "errors base numerics"),
     "context": ("stages.context", "errors base store"),
     "stages": ("stages training inference", "errors base numerics components store context"),
@@ -45,9 +45,10 @@ LAYERS: dict[str, tuple[str, str]] = {
     ),
     "report": ("report", "errors files base specs store numerics plan run"),
     "trace": ("trace", "errors store track"),
+    "compare": ("compare compare_sides compare_work", "errors specs store numerics plan report trace"),
     "cli": (
-        "cli cli_common cli_data cli_machine cli_plan cli_search cli_trace console text __main__",
-        "errors files base places specs store plan executors track run report trace",
+        "cli cli_common cli_compare cli_data cli_machine cli_plan cli_search cli_trace console text __main__",
+        "errors files base places specs store plan executors track run report trace compare",
     ),
 }
 GROUP = {module: group for group, (modules, _) in LAYERS.items() for module in modules.split()}

@@ -43,7 +43,7 @@ def provenance(workspace: Path, spec: Path, cells: list[str]) -> dict[str, Any]:
             before = [link] if role in ("prepare", "retrain", "predict") else [chain["prepare"]]
     return {
         "spec": str(spec), "spec_sha256": sha256_of(spec), "workspace": str(workspace),
-        "nodes": nodes, "records": records,
+        "cells": {}, "nodes": nodes, "records": records,
     }  # fmt: skip
 
 

@@ -120,7 +120,13 @@ def _keep_freed_memory() -> None:
 
 
 def _reset_peak() -> None:
-    """Start the process's memory high-water mark anew (Linux); elsewhere it covers the whole run."""
+    """Start the process's memory high-water mark anew (Linux); elsewhere it covers the whole run.
+
+    What earlier nodes have freed is given back first, since it would count as this node's.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
     try:
         with open("/proc/self/clear_refs", "w", encoding="ascii") as stream:
             stream.write("5")

@@ -13,6 +13,7 @@ from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
 from sfrbench.report.canvases import collect as collect_canvases
+from sfrbench.report.features import collect as collect_features
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
 from sfrbench.report.published import size_of
@@ -67,6 +68,7 @@ def _info(experiment: Experiment, study: Study | None) -> ReportInfo:
         missing=_missing(experiment),
         rounds=collect(experiment),
         setups=setups_of(plan, experiment.catalog),
+        features=collect_features(experiment),
         counted=[_counted(experiment, cell) for cell in plan.cells],
         excluded=plan.excluded,
         failures=_failures(experiment),
@@ -195,6 +197,11 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
         "spec_sha256": sha256_of(spec.document.path),
         "workspace": str(experiment.machine.workspace.resolve()),
         "git_now": git_state(),
+        "cells": {
+            cell.id: {"arm": cell.arm, "label": cell.label, "axes": cell.axes, "seed": cell.seed}
+            | {"score": cell.score}
+            for cell in experiment.plan.cells
+        },
         "nodes": {
             cell.id: {role: f"{stage}/{key}" for role, (stage, key) in cell.nodes.items()}
             for cell in experiment.plan.cells

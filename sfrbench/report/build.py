@@ -12,7 +12,11 @@ import pandas as pd
 from sfrbench.errors import InputError
 from sfrbench.report import (
     canvases,
+    confidence,
     curves,
+    features,
+    features_plot,
+    features_tables,
     html,
     kde,
     montage,
@@ -27,7 +31,7 @@ from sfrbench.report import (
 from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
 from sfrbench.report.style import safe_name
-from sfrbench.spec import ITEMS
+from sfrbench.spec import ITEMS, FeaturesItem
 
 
 class Traced(Protocol):
@@ -90,10 +94,13 @@ def _part(
     frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], names: _Names, out: Path
 ) -> tuple[Part, Behind]:
     """One item, and the lines behind each of its tables and figures."""
-    kinds = [kind for kind in ITEMS if item.get(kind)]
+    kinds = [kind for kind in ITEMS if item.get(kind) is not None]
     if len(kinds) != 1:
         raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
     kind = kinds[0]
+    if item.get("arms"):
+        frame = frame[frame["arm"].isin(item["arms"])]
+        info = info.only(item["arms"])
     if kind == "published":
         made, behind = published_item.published_part(frame, info, item, names.new(str(item["published"])))
         return Part("Published and reproduced", tables=made), {**behind}
@@ -103,6 +110,13 @@ def _part(
     if kind == "curve":
         name = names.new(f"curve_{item['curve']['y']}_{item['curve']['x']}")
         return _figure_part("Curve", curves.curve_figure(frame, info, item, name, folder))
+    if kind == "features":
+        return _features_part(info, FeaturesItem.model_validate(item["features"]), names, folder)
+    if kind == "kde" and item["kde"] == "confidence":
+        figure, rows = confidence.confidence_figure(frame, info, names.new("confidence"), folder)
+        if figure is None:
+            return Part("Confidence and quality", remark="No round of SFR+ has run."), {}
+        return Part("Confidence and quality", figures=[figure]), {figure.name: rows}
     if kind == "kde":
         name = names.new(f"kde_{item['kde']}")
         return _figure_part("Per-case scores", kde.kde_figure(frame, info, item, name, folder))
@@ -123,6 +137,17 @@ def _part(
 
 def _figure_part(heading: str, figure: Figure) -> tuple[Part, Behind]:
     return Part(heading, figures=[figure]), {figure.name: list(figure.lines)}
+
+
+def _features_part(info: ReportInfo, item: FeaturesItem, names: _Names, folder: Path) -> tuple[Part, Behind]:
+    heading = "Features of labelled and unlabelled cases"
+    gaps, why = features.gaps_of(info, item)
+    if not gaps:
+        return Part(heading, remark=why), {}
+    figure = features_plot.features_figure(info, gaps, names.new("features"), folder)
+    made = features_tables.tables(info, gaps, names.new("features_distances"))
+    behind: dict[str, Sequence[Traced]] = {figure.name: gaps, **{table.name: rows for table, rows in made}}
+    return Part(heading, tables=[table for table, _ in made], figures=[figure]), behind
 
 
 def _table_part(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -105,6 +105,23 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Features:
+    """Features of labelled and unlabelled cases in the segmenter of one cell, as its node left them.
+
+    ``labelled`` and ``unlabelled`` map a case to its samples (K, V) and counts (K, 2), see the stage.
+    """
+
+    arm: str
+    axes: Mapping[str, Any]
+    seed: int
+    cell: str
+    key: str  # of the features node
+    classes: Sequence[str]  # background first
+    labelled: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
+    unlabelled: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
+
+
+@dataclass(frozen=True)
 class Reuse:
     """What the plan shared and what the last run did; ``by_stage`` maps a stage to named counts."""
 
@@ -146,6 +163,7 @@ class ReportInfo:
     counted: Sequence[Counted] = ()
     rounds: Sequence[Round] = ()  # of SFR+
     setups: Sequence[Setup] = ()
+    features: Sequence[Features] = ()
     excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
     failures: Sequence[Failure] = ()
     flags: Sequence[str] = ()
@@ -156,6 +174,14 @@ class ReportInfo:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     searched: bool = False  # the specification has a search; its study, where there is one yet
     study: Study | None = None
+
+    def only(self, arms: Collection[str]) -> ReportInfo:
+        """The same for some arms."""
+        names = ("missing", "counted", "rounds", "excluded", "setups")
+        own: dict[str, Any] = {
+            name: [entry for entry in getattr(self, name) if entry.arm in arms] for name in names
+        }
+        return replace(self, arms=[arm for arm in self.arms if arm[0] in arms], **own)
 
     def left_out(self, arm: str, axes: Mapping[str, Any] | None = None) -> str:
         """Why an arm is left out on purpose, at points with these values of axes; empty where it is not."""

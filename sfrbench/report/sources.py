@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from sfrbench.report.tables import Table
 
 Behind = Mapping[str, Sequence[Mapping[str, Any]]]  # table or figure -> what ``behind()`` of its rows says
-_NAMES = ("row", "arm", "axes", "cells", "cases", "missing")  # the others are lists of nodes and keys
+_NAMES = (
+    "row",
+    "arm",
+    "axes",
+    "cells",
+    "cases",
+    "missing",
+    "match",
+    "sides",
+    "labelled",
+    "unlabelled",
+)  # the others are lists of nodes and keys
 
 
 class Sources:
@@ -25,11 +36,10 @@ class Sources:
 
     def of_table(self, table: Table) -> list[tuple[str, str]]:
         """(anchor, tip) of each row; both empty where nothing is known of it."""
-        behind = [facts for facts in self._behind.get(table.name, ()) if "cells" in facts or "sides" in facts]
-        lines = table.data if len(table.data) == len(table.rows) else [{}] * len(table.rows)
+        behind = self._behind.get(table.name, ())
         made = []
-        for line in lines:
-            found = [facts for facts in behind if _is_of(facts, line)]
+        for index in range(len(table.rows)):
+            found = [facts for facts in behind if _is_of(facts, table, index)]
             made.append((self._anchor(found, table.name), _tip(found)) if found else ("", ""))
         return made
 
@@ -52,8 +62,8 @@ class Sources:
                 f"<tr id={anchor}>",
                 _names(found),
                 escape(", ".join(self._shown[anchor])),
-                "<br>".join(_cell(*pair, cells) for facts in _parts(found) for pair in _cells(facts)),
-                "<br>".join(escape(key) for facts in _parts(found) for key in _keys(facts)),
+                "<br>".join(_cell(*pair, cells) for facts in found for pair in _cells(facts)),
+                "<br>".join(escape(key) for facts in found for key in _keys(facts)),
             )
             for anchor, found in self._entries.values()
         ]
@@ -84,15 +94,14 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _is_of(facts: Mapping[str, Any], line: Mapping[str, str]) -> bool:
-    """Whether these facts are of a row of a table, by its line of the CSV."""
-    match: Mapping[str, str] = facts.get("match", {})
-    return bool(match) and all(line.get(column) == text for column, text in match.items())
+def _is_of(facts: Mapping[str, Any], table: Table, index: int) -> bool:
+    """Whether these facts belong to this row: its line of the CSV has what their ``match`` says.
 
-
-def _parts(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The facts themselves, or both sides of a difference."""
-    return [part for facts in found for part in facts.get("sides", [facts])]
+    Nothing is known of a table whose CSV has other rows than it shows.
+    """
+    if len(table.data) != len(table.rows):
+        return False
+    return all(table.data[index].get(column) == text for column, text in facts["match"].items())
 
 
 def _names(found: Sequence[Mapping[str, Any]]) -> str:
@@ -107,7 +116,8 @@ def _cells(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(seed, cell id), seed empty where it is not said."""
     cells = facts.get("cells", ())
     pairs = cells.items() if isinstance(cells, Mapping) else (("", cell) for cell in cells)
-    return [(str(seed), str(cell)) for seed, cell in pairs]
+    own = [(str(seed), str(cell)) for seed, cell in pairs]
+    return own + [pair for side in facts.get("sides", ()) for pair in _cells(side)]
 
 
 def _cell(seed: str, cell: str, anchors: Mapping[str, str]) -> str:
@@ -123,13 +133,14 @@ def _keys(facts: Mapping[str, Any]) -> list[str]:
         if name not in _NAMES and isinstance(listed, (list, tuple))
         for key in listed
     ]
+    keys += [key for side in facts.get("sides", ()) for key in _keys(side)]
     missing: Mapping[str, str] = facts.get("missing", {})
     return keys + [f"seed {seed} missing: {reason}" for seed, reason in missing.items()]
 
 
 def _tip(found: Sequence[Mapping[str, Any]]) -> str:
     said = []
-    for facts in _parts(found):
+    for facts in found:
         cells = ", ".join(f"seed {seed} {cell}" if seed else cell for seed, cell in _cells(facts))
         keys = ", ".join(key if len(key) < 30 else f"{key[:22]}…" for key in _keys(facts)[:6])
         said.append(f"{_name(facts)}: cells {cells or 'none'}; {keys}")

@@ -270,7 +270,7 @@ def test_shipped_setups_say_what_differs(profile: str, small: Any, tmp_path: Pat
     assert {"runs", "training", "distances", "fine-tuning", "SFR+"} <= what.keys()
     assert what["runs"]["ours"] == "one seed"
     if profile == "paper":
-        assert what["training"]["ours"].count("steps") == 3  # V-Net, MT, ACMT
+        assert what["training"]["ours"].count("steps") == 2  # V-Net; MT and ACMT
         assert "tau 0.985; 3 rounds" in what["SFR+"]["ours"]
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert ("the difference says nothing about the paper" in text) == (profile != "paper")

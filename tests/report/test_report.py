@@ -96,8 +96,8 @@ def test_every_number_leads_to_what_is_behind_it(built):
     known = {anchor: (name, rest) for anchor, name, rest in entries}
     name, rest = next(found for found in known.values() if found[0] == "SFR_MT" and "results" in found[1])
     assert all(f"evaluate/{key}" in rest for key in rows[name]["evaluate"])
-    _, both = next(found for found in known.values() if found[0] == "SFR_MT − MT")  # a pair stands on both
-    assert all(f"evaluate/{key}" in both for arm in ("SFR_MT", "MT") for key in rows[arm]["evaluate"])
+    pair = next(rest for name, rest in known.values() if name == "SFR_MT − MT")
+    assert all(f"evaluate/{key}" in pair for name in ("SFR_MT", "MT") for key in rows[name]["evaluate"])
     links = [attrs["href"] for tag, attrs in page.tags if tag == "a" and attrs.get("class") == "src"]
     shown = "".join(re.findall(r"<figure class=table>.*?</figure>", text, re.DOTALL))
     numbers = re.findall(r"<td>(?:<a [^>]*>)?(?:<[bu]>)?(?:[+−]|&lt;)?\d", shown)

@@ -186,7 +186,7 @@ def finish(
         "notes": notes,
     }
     volume = _upright(image, label, geometry)
-    digest = hashlib.sha256(volume.image.data).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(volume.image).data).hexdigest()
     for step in steps:
         volume = step(volume)
         if volume.image.size == 0:
