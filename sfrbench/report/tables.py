@@ -131,8 +131,12 @@ def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]] = ()) ->
     """
 
     def row_of(entries: Sequence[Entry], anchor: str, tip: str) -> str:
+        # behind a number of the paper stands no run of ours
+        ours = [not name.lower().startswith("paper") for name in table.columns]
         linked = [
-            i for i, entry in enumerate(entries) if anchor and i >= table.leading and entry.text != DASH
+            i
+            for i, entry in enumerate(entries)
+            if anchor and i >= table.leading and ours[i] and entry.text != DASH
         ]
         # one stop of the keyboard for a row: all its links are the same
         links = {
