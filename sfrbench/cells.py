@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -12,8 +12,10 @@ from sfrbench.graph import (
     Link,
     More,
     Point,
+    canvases_node,
     dataset_node,
     evaluate_node,
+    features_node,
     finetune_node,
     predict_node,
     pseudolabel_node,
@@ -22,6 +24,7 @@ from sfrbench.graph import (
     without,
 )
 from sfrbench.resolve import Resolved, digest
+from sfrbench.spec import ReportItem
 
 
 def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -> dict[str, Link]:
@@ -48,6 +51,20 @@ def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -
         for role in [role for role in nodes if role.startswith("select_")]:
             nodes[f"evaluate_{role}"] = evaluate_node(graph, point, nodes, role)
     return nodes
+
+
+def report_nodes(
+    graph: Graph, point: Point, nodes: Mapping[str, Link], arm: str, report: Sequence[ReportItem]
+) -> dict[str, Link]:
+    """Nodes that only the report of a specification asks for, by role."""
+    found: dict[str, Link] = {}
+    pictures = max((item.canvases or 0 for item in report), default=0)
+    if pictures and "finetune" in nodes:
+        found["canvases"] = canvases_node(graph, point, nodes, pictures)
+    shown = next((item.features for item in report if item.features and item.features.shows(arm)), None)
+    if shown and "retrain" in nodes:
+        found["features"] = features_node(graph, point, nodes, cases=shown.cases, voxels=shown.voxels)
+    return found
 
 
 def further_rounds(graph: Graph, point: Point, nodes: Mapping[str, Link], seed: int) -> dict[str, Link]:
@@ -85,7 +102,9 @@ def _selected_rounds(
         tune = More(inputs={"before": before["finetune"], "select": select}, keyed=keyed)
         nodes["finetune"] = finetune_node(graph, later, nodes, own_seed, tune)
         if point.pseudo == "offline":
-            nodes["pseudolabel"] = pseudolabel_node(graph, later, nodes)
+            # what SAM's update is trained with does not matter here, so that labels by a SAM that no
+            # case has updated are the same work as before
+            nodes["pseudolabel"] = pseudolabel_node(graph, point, nodes)
             found[f"pseudolabel_{number}"] = nodes["pseudolabel"]
         train = More({"first_iteration": done}, {"before": before["retrain"], "select": select}, keyed)
         nodes["retrain"] = retrain_node(graph, later, nodes, own_seed, train)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from sfrbench.catalog import Catalog
-from sfrbench.cells import cell_nodes
+from sfrbench.cells import cell_nodes, report_nodes
 from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl
 from sfrbench.errors import InputError
 from sfrbench.graph import Graph, Link, Node, Point
 from sfrbench.resolve import Resolved, Resolver, digest
 from sfrbench.search_space import Space, check_space
-from sfrbench.spec import Arm, Layer, Spec
+from sfrbench.spec import Arm, Layer, Spec, matches
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def build_plan(
                 continue
             for seed in spec.seeds:
                 nodes = cell_nodes(graph, cell, arm.stages, seed)
+                nodes |= report_nodes(graph, cell, nodes, arm.name, spec.report)
                 name = digest([spec.profile.name, arm.name, values, seed])[:12]
                 plan.cells.append(
                     Cell(name, arm.name, arm.label, values, seed, nodes, cell.components, cell.score)
@@ -150,8 +151,7 @@ def _axis_layers(spec: Spec, index: int) -> list[Layer]:
 def _excluded(spec: Spec, arm: str, values: Mapping[str, Any]) -> str | None:
     here = {"arm": arm, **values}
     for entry in spec.exclude:
-        wanted = {path: value if isinstance(value, list) else [value] for path, value in entry.when.items()}
-        if all(here.get(path) in allowed for path, allowed in wanted.items()):
+        if matches(entry.when, here):
             return entry.reason
     return None
 
@@ -172,29 +172,44 @@ class _ArmResolver:
         self._touches = [
             {path.partition(".")[0] for layer in layers for path in layer.choices} for layers in choices
         ]
-        layers = resolver.layers(arm.layer, [layer for axis in choices for layer in axis])
+        self._local = (*resolver.spec.points, *resolver.spec.overlay_points)
+        layers = resolver.layers(arm.layer, [layer for axis in choices for layer in axis], {})
         self._chosen = {kind for kind in KINDS if any(kind in layer.choices for layer in layers)}
         self._memo: dict[tuple[Any, ...], Any] = {}
         self.where = arm.layer.places.get(next(iter(arm.layer.places), ""), str(resolver.spec.document.path))
 
     def _layers(self, head: str, point: Sequence[int]) -> tuple[tuple[int, ...], list[Layer]]:
+        """What decides the choices of ``head`` at a point, and these choices."""
+        here = self._here(point)
         used = tuple(
             row if head in touched else -1 for row, touched in zip(point, self._touches, strict=True)
         )
         axes = [layers[row] for layers, row in zip(self.choices, used, strict=True) if row >= 0]
-        return used, axes
+        local = tuple(int(entry.holds(here)) for entry in self._local)
+        return (*used, *local), self.resolver.layers(self.arm.layer, axes, here)
+
+    def _here(self, point: Sequence[int]) -> dict[str, Any]:
+        """The point by path, where anything depends on it."""
+        here: dict[str, Any] = {"arm": self.arm.name} if self._local else {}
+        for layers, row in zip(self.choices, point, strict=True):
+            here |= layers[row].choices if self._local else {}
+        return here
+
+    def _chosen_at(self, point: Sequence[int]) -> set[str]:
+        """The kinds that are chosen by name."""
+        here = self._here(point)
+        local = (entry.layer.choices for entry in self._local if entry.holds(here))
+        return self._chosen.union(kind for choices in local for kind in choices if kind in KINDS)
 
     def kind(self, kind: str, point: Sequence[int]) -> Resolved | None:
-        used, axes = self._layers(kind, point)
+        used, layers = self._layers(kind, point)
         if (kind, used) not in self._memo:
-            layers = self.resolver.layers(self.arm.layer, axes)
             self._memo[kind, used] = self.resolver.kind(kind, layers, self.where)
         return cast("Resolved | None", self._memo[kind, used])
 
     def switch(self, name: str, point: Sequence[int], default: str) -> str:
-        used, axes = self._layers(name, point)
+        used, layers = self._layers(name, point)
         if (name, used) not in self._memo:
-            layers = self.resolver.layers(self.arm.layer, axes)
             self._memo[name, used] = self.resolver.switch(name, layers, default)
         return cast(str, self._memo[name, used])
 
@@ -207,10 +222,11 @@ class _ArmResolver:
             kinds += ["stitch", "foundation", "finetune"]
         if "retrain" in stages:
             kinds += ["backbone", "ssl"]
-        if pseudo != "none" and "selector" in self._chosen:
+        chosen = self._chosen_at(point)
+        if pseudo != "none" and "selector" in chosen:
             kinds.append("selector")
         found = {kind: self.kind(kind, point) for kind in kinds}
-        for kind in self._chosen - found.keys():
+        for kind in chosen - found.keys():
             self.kind(kind, point)  # not needed here, and yet a wrong name or field is a mistake
         if None in found.values():
             return None

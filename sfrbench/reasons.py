@@ -23,9 +23,9 @@ class Reasons:
         """One line, such as ``new: ssl.lambda_cons 0.1 → 0.2``."""
         failure = self.store.failure(node.stage, node.key)
         scratch = self.store.scratch(node.stage, node.key)
-        mine = flatten(_comparable(node.described()))
+        mine = flatten(comparable(node.described()))
         seen = self._seen.setdefault(
-            node.stage, [flatten(_comparable(record)) for record in self.store.records(node.stage)]
+            node.stage, [flatten(comparable(record)) for record in self.store.records(node.stage)]
         )
         nearest = min(seen, key=lambda other: len(differences(other, mine)), default=None)
         seen.append(mine)
@@ -42,7 +42,7 @@ class Reasons:
         return "new: " + ", ".join(lines[:_SHOWN]) + more
 
 
-def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:
+def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     """What stands in the key: a component that only comes along, as in ``predict``, does not."""
     whole = record.get("components", {})
     components = {kind: whole[kind] for kind in record.get("keyed", ()) if kind in whole}

@@ -30,31 +30,69 @@ LARGER = ("dice", "jaccard", "nsd")
 PROFILES = ("paper", "cpu", "smoke")
 
 
+class FeaturesItem(Settings):
+    """Decoder features of labelled against unlabelled cases (Fig. 10); adds a node to the cells it shows."""
+
+    arms: list[str] | None = Field(None, min_length=1, description="none: every arm that re-trains")
+    of: str = Field("foreground", description="'foreground', 'background' or the name of a class")
+    cases: int = Field(32, ge=2, le=1000, description="at most so many labelled and so many unlabelled cases")
+    voxels: int = Field(
+        500, ge=10, le=100_000, description="voxels of each group in the figure; also the most of one case"
+    )
+
+    def shows(self, arm: str) -> bool:
+        """Whether the item is about this arm."""
+        return self.arms is None or arm in self.arms
+
+
+#: What a report item can be.
+ITEMS = (
+    "table", "published", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds",
+    "features", "canvases",
+)  # fmt: skip
+
+
 class ReportItem(Settings):
-    """One piece of the report: exactly one of table, curve, kde, montage, pairs, pseudo_labels,
-    parameters, rounds."""
+    """One piece of the report: exactly one of ``ITEMS``."""
 
     table: str | None = None
-    rows: str = Field("arm", description="'arm' or the path of an axis")
+    published: str | None = Field(None, description="a table of the paper beside our results, as 'table07'")
+    rows: str | dict[str, str] = Field(
+        "arm", description="'arm' or the path of an axis; of a published table: arm -> its row in the paper"
+    )
+    unbuilt: dict[str, str] = Field({}, description="published: row of the paper -> why no arm has it")
     metrics: list[Literal["dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd"]] = Field(
         ["dice", "jaccard", "asd", "hd95"], min_length=1
     )
     curve: dict[Literal["x", "y"], str] | None = None
-    kde: Literal["dice", "jaccard", "nsd"] | None = None
+    kde: Literal["dice", "jaccard", "nsd", "confidence"] | None = Field(
+        None, description="per-case scores; 'confidence': C of SFR+ against Dice"
+    )
     montage: int | None = Field(None, ge=1, le=12)
+    arms: list[str] = Field([], description="the arms that the item shows; none: all")
     pairs: list[tuple[str, str]] | None = None
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None
     rounds: Literal[True] | None = None
+    canvases: int | None = Field(
+        None, ge=1, le=4, description="scored cases on canvases as SAM sees them; adds a node to the cells"
+    )
+
+    features: FeaturesItem | None = None
 
     @model_validator(mode="after")
     def _one_piece(self) -> ReportItem:
-        kinds = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
-        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        given = [kind for kind in ITEMS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}")
+            raise ValueError(f"give exactly one of {', '.join(ITEMS)}; got {', '.join(given) or 'none'}")
         if self.curve is not None and set(self.curve) != {"x", "y"}:
             raise ValueError("a curve needs x (the path of an axis) and y (a metric)")
+        if self.published is not None and "rows" in self.model_fields_set and isinstance(self.rows, str):
+            raise ValueError("rows of a published table map arms to rows of the paper")
+        if self.published is None and isinstance(self.rows, dict):
+            raise ValueError("rows is 'arm' or the path of an axis; a mapping goes with 'published'")
+        if self.published is None and self.unbuilt:
+            raise ValueError("unbuilt goes with 'published'")
         return self
 
 
@@ -95,6 +133,25 @@ class Exclusion:
     when: Mapping[str, Any]
     reason: str
     where: str
+
+
+@dataclass(frozen=True)
+class Local:
+    """Choices of base that hold at some points of the axes only; ``when`` is as in an exclusion."""
+
+    when: Mapping[str, Any]
+    layer: Layer
+
+    def holds(self, here: Mapping[str, Any]) -> bool:
+        """Whether the point ``here`` (arm, and values by path) is one of them."""
+        return matches(self.when, here)
+
+
+def matches(when: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether a point has the wanted value, or one of a list, at every path of ``when``."""
+    return all(
+        here.get(path) in (wanted if isinstance(wanted, list) else [wanted]) for path, wanted in when.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -162,6 +219,8 @@ class Spec:
     profile: Profile
     base: Layer
     overlay: Layer  # the specification's own section for the profile
+    points: tuple[Local, ...]  # laid over base, below the profile
+    overlay_points: tuple[Local, ...]  # the same of the specification's section for the profile, over it
     arms: tuple[Arm, ...]
     axes: tuple[Axis, ...]
     exclude: tuple[Exclusion, ...]

@@ -1,25 +1,81 @@
-"""Every shipped experiment runs to its report in profile smoke, on generated volumes."""
+"""Every shipped experiment runs to its report in profile smoke; those of the paper's tables have its rows."""
 
 from __future__ import annotations
 
+import csv
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from sfrbench.cli import main
+from sfrbench.report.published_tables import Published, published
 from sfrbench.roots import shipped
 
+EXPERIMENTS = sorted(shipped("experiments").glob("*.yaml"))
+TABLES = {path.stem: int(path.stem[5:7]) for path in EXPERIMENTS if re.match(r"table\d\d_", path.stem)}
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", sorted(shipped("experiments").glob("*.yaml")), ids=lambda path: path.stem)
-def test_runs_to_its_report(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    arguments = ["run", path.stem, "--profile", "smoke", "--set", "seeds=0", "--workspace", "runs"]
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all experiments, so that what they share runs once."""
+    return tmp_path_factory.mktemp("experiments")
+
+
+def run(name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run an experiment and return the folder of its report."""
+    monkeypatch.chdir(workspace)
+    arguments = ["run", name, "--profile", "smoke", "--set", "seeds=0", "--workspace", "runs"]
     done = CliRunner().invoke(main, [*arguments, "--tracking-uri", "none"])
     assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
     assert " 0 failed, 0 blocked" in done.output
     assert "no effect" not in done.output
-    report = tmp_path / "runs" / "reports" / path.stem / "smoke"
+    return workspace / "runs" / "reports" / name / "smoke"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_runs_to_its_report(path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = run(path.stem, workspace, monkeypatch)
     assert (report / "index.html").is_file()
     assert (report / "provenance.json").is_file()
+    if path.stem in TABLES:
+        check_table(published(TABLES[path.stem]), report / "tables")
+
+
+def test_every_table_of_the_paper_is_an_experiment() -> None:
+    assert sorted(TABLES.values()) == list(range(1, 16))
+
+
+def check_table(table: Published, folder: Path) -> None:
+    """The methods that stand in the paper's table without clicks are our rows, in its order; its metrics or
+    organs are our columns."""
+    ours = read(folder / "results.csv")
+    metrics = dict.fromkeys(column.metric for column in table.columns.values() if column.metric != "params")
+    assert [name.removesuffix("_mean") for name in ours[0] if name.endswith("_mean")] == list(metrics)
+    for dataset in table.test_cases:
+        theirs = [
+            row.method
+            for row in table.rows
+            if row.setting.clicks is None
+            and any(row.values[name] for name in table.columns if table.dataset_of(name) == dataset)
+        ]
+        assert labels(ours, dataset) == theirs
+    if any(column.organ for column in table.columns.values()):
+        first, *_ = (name for name in read(folder / "results_per_class.csv")[0] if name.endswith("_mean"))
+        assert first == "AVG_mean"
+        assert next(iter(table.columns)) == "AVG"
+
+
+def labels(rows: Sequence[Mapping[str, str]], dataset: str) -> list[str]:
+    """The labels on one dataset, those of the first labelled count first."""
+    own = [row for row in rows if row.get("dataset", dataset) == dataset]
+    counts = list(dict.fromkeys(row.get("dataset.labeled") for row in own))
+    return [row["label"] for count in counts for row in own if row.get("dataset.labeled") == count]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))

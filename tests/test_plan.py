@@ -49,6 +49,41 @@ def test_labelled_count_shares_prepare(tmp_path: Path) -> None:
     assert stages(plan)["finetune"] == 2
 
 
+FEATURES = GOOD.replace("seeds:", "report: [{features: {arms: [mt, sfr], cases: 5, voxels: 50}}]\nseeds:")
+
+
+def test_features_are_leaves_of_the_arms_that_the_report_shows(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, FEATURES)
+    assert keys(plan, "features").keys() == {"mt seed 0", "mt seed 1", "sfr seed 0", "sfr seed 1"}
+    assert stages(plan) - stages(plan_of(tmp_path, GOOD)) == {"features": 4}
+    assert not [
+        link for node in plan.nodes.values() for link in node.inputs.values() if link[0] == "features"
+    ]
+    for cell in plan.cells:
+        if "features" in cell.nodes:
+            node = plan.nodes[cell.nodes["features"]]
+            assert node.inputs == {"prepare": cell.nodes["prepare"], "retrain": cell.nodes["retrain"]}
+            assert node.settings["cases"] == 5
+    every = plan_of(tmp_path, FEATURES.replace("arms: [mt, sfr], ", ""))
+    assert len(keys(every, "features")) == 6
+
+
+def test_features_change_no_other_key(tmp_path: Path) -> None:
+    plain, shown = plan_of(tmp_path, GOOD), plan_of(tmp_path, FEATURES)
+    assert [link for link in shown.nodes if link[0] != "features"] == list(plain.nodes)
+
+
+def test_features_depend_on_what_they_show(tmp_path: Path) -> None:
+    before = keys(plan_of(tmp_path, FEATURES), "features")
+    for change in ("cases: 6", "voxels: 51"):
+        field = change.partition(":")[0]
+        old = {"cases": "cases: 5", "voxels": "voxels: 50"}[field]
+        after = keys(plan_of(tmp_path, FEATURES.replace(old, change)), "features")
+        assert not set(after.values()) & set(before.values())
+    relabelled = keys(plan_of(tmp_path, FEATURES.replace("label: Supervised", "label: Other")), "features")
+    assert relabelled == before
+
+
 def test_another_protocol_rescores_without_new_predictions(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, GOOD.replace("seeds: [0, 1]", "axes: {protocol: [paper, strict]}\nseeds: [0]"))
     assert stages(plan)["predict"] == 3

@@ -15,7 +15,7 @@ from sfrbench.deploy.cell import Finished
 from sfrbench.errors import DataError
 from sfrbench.inference import windows
 from sfrbench.stages.predict import predictor, window_stride
-from sfrbench.stages.prepare import deep_enough, entry_of
+from sfrbench.stages.prepare_case import deep_enough, entry_of
 from sfrbench.volumes import CaseInfo, case_info, restore
 
 ENDINGS = (".nii.gz", ".nii")

@@ -10,24 +10,45 @@ from typing import Any, Protocol
 import pandas as pd
 
 from sfrbench.errors import InputError
-from sfrbench.report import curves, html, kde, montage, pairs, parameters, rounds, sections, study, tables
+from sfrbench.report import (
+    canvases,
+    confidence,
+    curves,
+    features,
+    features_plot,
+    features_tables,
+    html,
+    kde,
+    montage,
+    pairs,
+    parameters,
+    published_item,
+    rounds,
+    sections,
+    study,
+    tables,
+)
 from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
 from sfrbench.report.style import safe_name
+from sfrbench.spec import ITEMS, FeaturesItem
 
-#: What a report can show, and the heading over it; and of these what a specification may ask for.
-HEADINGS = {
+#: What stands over each kind of item.
+HEADINGS: Mapping[str, str] = {
     "table": "Results",
+    "published": "Published and reproduced",
     "curve": "Curve",
     "kde": "Per-case scores",
+    "confidence": "Confidence and quality",
     "montage": "Slices",
     "pairs": "Paired differences",
     "pseudo_labels": "Pseudo-labels",
     "parameters": "Parameters",
     "rounds": "Rounds of SFR+",
-    "search": "Search",
+    "features": "Features of labelled and unlabelled cases",
+    "canvases": "Canvases",
+    "search": study.HEADING,
 }
-ITEMS = tuple(kind for kind in HEADINGS if kind != "search")
 
 
 class Traced(Protocol):
@@ -57,10 +78,11 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
             made += tables.write(table, out / "tables")
         made += [path for figure in part.figures for path in figure.files]
         shown |= behind
+    facts = {name: [row.behind() for row in rows] for name, rows in shown.items()}
     provenance = out / "provenance.json"
-    provenance.write_text(_provenance(info, shown), encoding="utf-8")
+    provenance.write_text(_provenance(info, facts), encoding="utf-8")
     page = out / "index.html"
-    page.write_text(html.page(info, parts, out), encoding="utf-8")
+    page.write_text(html.page(info, parts, facts, out), encoding="utf-8")
     return [page, *made, provenance]
 
 
@@ -81,48 +103,83 @@ class Names:
 
 
 def kind_of(item: Mapping[str, Any]) -> str:
-    """What an item shows, a key of ``HEADINGS``. Raises ``InputError`` where that is not one thing."""
-    kinds = [kind for kind in HEADINGS if item.get(kind)]
+    """What an item shows, one of ``ITEMS`` or 'search'. Raises ``InputError`` where it is not one thing."""
+    kinds = [kind for kind in (*ITEMS, "search") if item.get(kind) is not None]
     if len(kinds) != 1:
         raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
     return kinds[0]
+
+
+def heading_of(item: Mapping[str, Any]) -> str:
+    """What stands over an item in the report."""
+    return HEADINGS["confidence" if item.get("kde") == "confidence" else kind_of(item)]
 
 
 def item_part(
     frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], names: Names, out: Path
 ) -> tuple[Part, Behind]:
     """One item, and the lines behind each of its tables and figures; figures go to ``out / "figures"``."""
-    kind = kind_of(item)
+    kind, heading = kind_of(item), heading_of(item)
     if kind == "search":
         return study.study_part(info, names.new, out / "figures"), {}
+    if item.get("arms"):
+        frame = frame[frame["arm"].isin(item["arms"])]
+        info = info.only(item["arms"])
+    if kind == "published":
+        made, behind = published_item.published_part(frame, info, item, names.new(str(item["published"])))
+        return Part(heading, tables=made), {**behind}
     if kind in ("table", "pairs", "pseudo_labels", "parameters", "rounds"):
-        return _table_part(frame, info, item, kind, names)
+        return _table_part(frame, info, item, names)
     folder = out / "figures"
     if kind == "curve":
         name = names.new(f"curve_{item['curve']['y']}_{item['curve']['x']}")
-        return _figure_part(kind, curves.curve_figure(frame, info, item, name, folder))
+        return _figure_part(heading, curves.curve_figure(frame, info, item, name, folder))
+    if kind == "features":
+        return _features_part(info, FeaturesItem.model_validate(item["features"]), names, folder)
+    if kind == "kde" and item["kde"] == "confidence":
+        figure, rows = confidence.confidence_figure(frame, info, names.new("confidence"), folder)
+        if figure is None:
+            return Part(heading, remark="No round of SFR+ has run."), {}
+        return Part(heading, figures=[figure]), {figure.name: rows}
     if kind == "kde":
         name = names.new(f"kde_{item['kde']}")
-        return _figure_part(kind, kde.kde_figure(frame, info, item, name, folder))
+        return _figure_part(heading, kde.kde_figure(frame, info, item, name, folder))
+    if kind == "canvases":
+        figure = canvases.canvases_figure(frame, info, item, names.new("canvases"), folder)
+        if figure is None:
+            return Part(heading, remark="No canvas is in the store: run the experiment once more."), {}
+        return _figure_part(heading, figure)
     figures = [montage.montage_figure(frame, info, item, names.new("montage"), folder)]
     if (frame["subset"] == "unlabelled").any() and not item.get("subset"):
         name = names.new("montage_pseudo_labels")
         figures.append(montage.montage_figure(frame, info, {**item, "subset": "unlabelled"}, name, folder))
     kept = [figure for figure in figures if figure is not None]
     if not kept:
-        return Part(HEADINGS[kind], remark="No prediction or no volume is at hand to show slices of."), {}
-    return Part(HEADINGS[kind], figures=kept), {figure.name: list(figure.lines) for figure in kept}
+        return Part(heading, remark="No prediction or no volume is at hand to show slices of."), {}
+    return Part(heading, figures=kept), {figure.name: list(figure.lines) for figure in kept}
 
 
-def _figure_part(kind: str, figure: Figure) -> tuple[Part, Behind]:
-    return Part(HEADINGS[kind], figures=[figure]), {figure.name: list(figure.lines)}
+def _figure_part(heading: str, figure: Figure) -> tuple[Part, Behind]:
+    return Part(heading, figures=[figure]), {figure.name: list(figure.lines)}
+
+
+def _features_part(info: ReportInfo, item: FeaturesItem, names: Names, folder: Path) -> tuple[Part, Behind]:
+    heading = HEADINGS["features"]
+    gaps, why = features.gaps_of(info, item)
+    if not gaps:
+        return Part(heading, remark=why), {}
+    figure = features_plot.features_figure(info, gaps, names.new("features"), folder)
+    made = features_tables.tables(info, gaps, names.new("features_distances"))
+    behind: dict[str, Sequence[Traced]] = {figure.name: gaps, **{table.name: rows for table, rows in made}}
+    return Part(heading, tables=[table for table, _ in made], figures=[figure]), behind
 
 
 def _table_part(
-    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], kind: str, names: Names
+    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], names: Names
 ) -> tuple[Part, Behind]:
     made: list[tables.Table]
     shown: Sequence[Traced]
+    kind = kind_of(item)
     if kind == "table":
         made, shown = sections.result_tables(frame, info, item, names.new(str(item["table"])))
     elif kind == "pairs":
@@ -135,12 +192,11 @@ def _table_part(
         made, shown = sections.pseudo_table(frame, info, item, names.new("pseudo_labels"))
     nothing = {"rounds": "No round of SFR+ has run."}.get(kind, "No arm has scored pseudo-labels.")
     remark = "" if made else nothing
-    return Part(HEADINGS[kind], tables=made, remark=remark), {table.name: shown for table in made}
+    return Part(heading_of(item), tables=made, remark=remark), {table.name: shown for table in made}
 
 
-def _provenance(info: ReportInfo, shown: Mapping[str, Sequence[Traced]]) -> str:
+def _provenance(info: ReportInfo, behind: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """What stands behind each row of each table and figure."""
-    behind = {name: [row.behind() for row in rows] for name, rows in shown.items()}
     whole = {
         "experiment": info.experiment,
         "profile": info.profile,

@@ -86,11 +86,12 @@ def subset_text(subset: str) -> str:
     return names.get(subset, f"cases of subset '{subset}'")
 
 
-def made_of(info: ReportInfo, subset: str, classes: int) -> str:
-    """What the ± of a result table means."""
+def made_of(info: ReportInfo, subset: str, classes: Collection[int]) -> str:
+    """What the ± of a result table means; ``classes`` are the numbers of classes that its lines have."""
     over = f"the mean over {subset_text(subset)}"
-    if classes > 1:
-        over += f" of each class, averaged unweighted over {classes} classes"
+    if max(classes, default=1) > 1:
+        many = f"{max(classes)} classes" if len(set(classes)) == 1 else "the classes of each dataset"
+        over += f" of each class, averaged unweighted over {many}"
     if len(info.seeds) < 2:
         return f"One seed: {over}; a standard deviation over seeds needs two (—)."
     return f"Mean ± standard deviation (n − 1) over {len(info.seeds)} seeds of {over}."

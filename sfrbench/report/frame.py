@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,7 +30,6 @@ def load_frame(experiment: Experiment) -> pd.DataFrame:
     'round N' for the segmenter's labels of unlabelled cases that round N of SFR+ chooses from.
     Each axis has a column named by its path.
     """
-    import pandas as pd
 
     read: dict[Link, pd.DataFrame] = {}
     parts = []
@@ -39,13 +39,22 @@ def load_frame(experiment: Experiment) -> pd.DataFrame:
             if link[0] != "evaluate" or not experiment.store.has(*link):
                 continue
             if link not in read:
-                read[link] = _scores(experiment.store.get(*link).path("scores.csv"), cell)
+                protocol = cast(Protocol, cell.components["protocol"].component)
+                read[link] = scores(experiment.store.get(*link).path("scores.csv"), protocol.spacing)
             parts.append(read[link].assign(**_facts(experiment, cell, role, link)))
+    return tidy(parts, axes)
+
+
+def tidy(parts: Sequence[pd.DataFrame], axes: Sequence[str]) -> pd.DataFrame:
+    """The rows of all cells with their columns in order."""
+    import pandas as pd
+
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
     return frame[[*COLUMNS, *(path for path in axes if path in frame.columns)]]
 
 
-def _scores(path: Path, cell: Cell) -> pd.DataFrame:
+def scores(path: Path, spacing: str) -> pd.DataFrame:
+    """The rows of one scores.csv; ``spacing`` is the unit of its distances."""
     import pandas as pd
 
     with path.open(encoding="utf-8", newline="") as stream:
@@ -54,16 +63,19 @@ def _scores(path: Path, cell: Cell) -> pd.DataFrame:
     frame["value"] = pd.to_numeric(frame["value"])
     for name in ("empty_pred", "empty_gt"):
         frame[name] = frame[name].isin(["1", "True", "true"])
-    protocol = cast(Protocol, cell.components["protocol"].component)
     percent = frame["metric"].isin(PERCENT)
     frame.loc[percent, "value"] *= 100
-    frame["unit"] = percent.map({True: "%", False: protocol.spacing})
+    frame["unit"] = percent.map({True: "%", False: spacing})
     return frame
 
 
+def subset_of_role(role: str, score: str) -> str:
+    """What an evaluate node of a cell scores; ``score`` is the cell's own choice, 'test' or 'val'."""
+    named = {"evaluate": score, "evaluate_pseudo": "unlabelled"}
+    return named.get(role) or role.removeprefix("evaluate_").replace("select_", "round ")
+
+
 def _facts(experiment: Experiment, cell: Cell, role: str, link: Link) -> dict[str, Any]:
-    named = {"evaluate": str(cell.score), "evaluate_pseudo": "unlabelled"}
-    score = named.get(role) or role.removeprefix("evaluate_").replace("select_", "round ")
     return {
         "experiment": experiment.name,
         "profile": experiment.profile,
@@ -71,7 +83,7 @@ def _facts(experiment: Experiment, cell: Cell, role: str, link: Link) -> dict[st
         "label": cell.label,
         "seed": cell.seed,
         "cell": cell.id,
-        "subset": score,
+        "subset": subset_of_role(role, str(cell.score)),
         "key": link[1],
         **cell.axes,
     }

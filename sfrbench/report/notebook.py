@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sfrbench.errors import InputError, NotReadyError
-from sfrbench.report.build import HEADINGS, kind_of
+from sfrbench.report.build import heading_of
 from sfrbench.report.style import stamp
 from sfrbench.report.tables import markdown
 from sfrbench.roots import shipped
@@ -77,7 +77,7 @@ def fill(
             block.append(cell)
             continue
         for item in items if block else ():
-            known = {**values, "ITEM": dict(item), "HEADING": HEADINGS[kind_of(item)]}
+            known = {**values, "ITEM": dict(item), "HEADING": heading_of(item)}
             made += [_filled(each, known) for each in block]
         block = []
         made += [] if cell is None else [_filled(cell, values)]

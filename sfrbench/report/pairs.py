@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,19 +12,43 @@ from sfrbench import stats
 from sfrbench.report import captions
 from sfrbench.report.results import Line, header, lines, subset_of
 from sfrbench.report.sections import Notes
-from sfrbench.report.style import DASH, axis_text, number, p_value
+from sfrbench.report.style import DASH, axis_text, number, p_value, signed
 from sfrbench.report.tables import Entry, Table
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
 
 
-_ONE_SEED = "one seed: the interval is over cases only"
+ONE_SEED = "one seed: the interval is over cases only"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two lines whose difference stands in a row."""
+
+    one: Line
+    other: Line
+
+    @property
+    def name(self) -> str:
+        point = "".join(f", {path} {axis_text(value)}" for path, value in self.one.axes.items())
+        return f"{self.one.label} − {self.other.label}{point}"
+
+    def behind(self) -> dict[str, Any]:
+        """What the difference stands on: both lines."""
+        own = self.one.behind()
+        axes = {path: text for path, text in own["match"].items() if path != "arm"}
+        return {
+            "row": self.name,
+            "arm": f"{self.one.arm} − {self.other.arm}",
+            "match": {"a": self.one.arm, "b": self.other.arm, **axes},
+            "sides": [own, self.other.behind()],
+        }
 
 
 def pairs_table(
     frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], name: str
-) -> tuple[list[Table], list[Line]]:
+) -> tuple[list[Table], list[Pair]]:
     """Paired differences of an item's pairs, at each point of the axes that both arms have."""
     subset = subset_of(frame, item)
     every = lines(frame, info, subset)
@@ -61,8 +86,8 @@ def pairs_table(
         captions.tail(info),
         2,
     )
-    used = {id(line): line for one, other, *_ in found for line in (one, other)}
-    return [table], list(used.values())
+    pairs = {(id(one), id(other)): Pair(one, other) for one, other, *_ in found}
+    return [table], list(pairs.values())
 
 
 def _same_points(every: Sequence[Line], a: str, b: str) -> list[tuple[Line, Line]]:
@@ -86,7 +111,7 @@ def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, 
         equal = "equal in every case: what differs between A and B has no effect"
         why = f"{why}; {equal}" if why else equal
     if len(seeds) == 1:
-        why = f"{why}; {_ONE_SEED}" if why else _ONE_SEED
+        why = f"{why}; {ONE_SEED}" if why else ONE_SEED
     return result, why
 
 
@@ -99,13 +124,12 @@ def _pair_texts(
     frame: pd.DataFrame,
 ) -> tuple[list[str], dict[str, str]]:
     gap = result.difference if result else None
-    point = "".join(f", {path} {axis_text(value)}" for path, value in one.axes.items())
     low, high = (number(gap.low), number(gap.high)) if gap else (DASH, DASH)
     texts = [
-        f"{one.label} − {other.label}{point}",
+        Pair(one, other).name,
         header(frame, metric),
-        _signed(gap.mean if gap else None),
-        f"{_signed(gap.low)} to {_signed(gap.high)}" if gap and gap.low is not None else DASH,
+        signed(gap.mean if gap else None),
+        f"{signed(gap.low)} to {signed(gap.high)}" if gap and gap.low is not None else DASH,
         p_value(result.p if result else None),
         p_value(corrected),
         str(gap.cases) if gap else "0",
@@ -115,10 +139,3 @@ def _pair_texts(
     record |= {"metric": metric, "difference": number(gap.mean) if gap else "", "low": low, "high": high}
     record |= {"p": texts[4], "p_holm": texts[5], "n": texts[6], "seeds": texts[7]}
     return texts, {key: "" if value == DASH else value for key, value in record.items()}
-
-
-def _signed(value: float | None) -> str:
-    text = number(value)
-    if value is None or text == DASH or text == "0.00":
-        return text
-    return text.replace("-", "−") if text.startswith("-") else f"+{text}"

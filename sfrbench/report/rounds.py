@@ -50,6 +50,11 @@ class Row:
         return {
             "row": f"{self.label}, round {self.number}",
             "arm": self.arm,
+            "match": {
+                "arm": self.arm,
+                "round": str(self.number),
+                **{path: axis_text(value) for path, value in self.axes.items()},
+            },
             "axes": dict(self.axes),
             "cells": {str(one.seed): one.cell for one in self.rounds},
             "select": [one.select for one in self.rounds],
@@ -88,11 +93,11 @@ def collect(experiment: Experiment) -> list[Round]:
 
 def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list[Table], list[Row]]:
     """One row for each arm, point of the axes and round; none where no arm has rounds."""
-    rows = _rows(info)
+    rows = rows_of(info)
     if not rows:
         return [], []
     paths = [path for path in info.axes if any(path in row.axes for row in rows)]
-    quality = _quality(frame)
+    quality = quality_of(frame)
     entries, data = [], []
     for row in rows:
         names = [row.label, *(axis_text(row.axes[path]) for path in paths)]
@@ -115,7 +120,8 @@ def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list
     return [table], rows
 
 
-def _rows(info: ReportInfo) -> list[Row]:
+def rows_of(info: ReportInfo) -> list[Row]:
+    """The rounds of all seeds, in the order of arms, points and rounds."""
     groups: dict[tuple[str, tuple[str, ...], int], list[Round]] = {}
     for one in info.rounds:
         point = tuple(axis_text(value) for value in one.axes.values())
@@ -132,8 +138,8 @@ def _rows(info: ReportInfo) -> list[Row]:
 Quality = Mapping[tuple[str, int, str], float]
 
 
-def _quality(frame: pd.DataFrame) -> Quality:
-    """Dice in percent, mean over classes, by cell, round and case."""
+def quality_of(frame: pd.DataFrame) -> Quality:
+    """Dice in percent of the labels that a round chooses from, mean over classes, by cell, round and case."""
     part = frame[frame["subset"].str.startswith("round ") & (frame["metric"] == "dice")]
     means = part.groupby(["cell", "subset", "case"])["value"].mean().dropna().reset_index()
     numbers = means["subset"].str.removeprefix("round ").astype(int)
@@ -141,19 +147,29 @@ def _quality(frame: pd.DataFrame) -> Quality:
     return dict(zip(keys, means["value"].astype(float), strict=True))
 
 
+def known_dice(one: Round, quality: Quality) -> dict[str, float]:
+    """The Dice of every case of a round that is scored."""
+    dice = {case: quality.get((one.cell, one.number, case)) for case in one.confidence}
+    return {case: value for case, value in dice.items() if value is not None}
+
+
+def spearman(one: Round, dice: Mapping[str, float]) -> float | None:
+    """Rank correlation of confidence and Dice; none for fewer than three cases or equal values."""
+    ranks = pd.DataFrame({"c": [one.confidence[case] for case in dice], "d": list(dice.values())}).rank()
+    if len(dice) < 3 or ranks["c"].nunique() < 2 or ranks["d"].nunique() < 2:
+        return None
+    return float(ranks["c"].corr(ranks["d"]))
+
+
 def _values(row: Row, quality: Quality) -> list[str]:
     per_seed: dict[str, list[float]] = {"confident": [], "others": [], "spearman": []}
     for one in row.rounds:
-        dice = {case: quality.get((one.cell, one.number, case)) for case in one.confidence}
-        known = {case: value for case, value in dice.items() if value is not None}
+        known = known_dice(one, quality)
         for head, wanted in (("confident", True), ("others", False)):
             chosen = [value for case, value in known.items() if (case in one.confident) == wanted]
             per_seed[head] += [float(np.mean(chosen))] if chosen else []
-        ranks = pd.DataFrame(
-            {"c": [one.confidence[case] for case in known], "d": list(known.values())}
-        ).rank()
-        if len(known) > 2 and ranks["c"].nunique() > 1 and ranks["d"].nunique() > 1:
-            per_seed["spearman"].append(float(ranks["c"].corr(ranks["d"])))
+        rho = spearman(one, known)
+        per_seed["spearman"] += [] if rho is None else [rho]
     counts = [len(one.confident) for one in row.rounds]
     total = max(len(one.confidence) for one in row.rounds)
     confidences = [value for one in row.rounds for value in one.confidence.values()]

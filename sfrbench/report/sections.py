@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -82,10 +82,10 @@ def _result(
     notes = Notes()
     rows, data = [], []
     for index, line in enumerate(shown):
-        marks = _marks(line, notes, info)
+        marks = marks_of(line, notes, info)
         row = [Entry(text, marks=marks if place == 0 else "") for place, text in enumerate(leading[index])]
         row += [column[index] for column in columns]
-        row += [Entry(text) for text in _counts(line, info)]
+        row += [Entry(text) for text in counts_of(line, info)]
         if any(skipped):
             row.append(Entry(str(skipped[index]) if line.seeds else DASH))
         rows.append(tuple(row))
@@ -94,7 +94,7 @@ def _result(
     heads = [*names, *(header(frame, metric) for metric in metrics), "n", "seeds", "empty"]
     heads += ["not scored"] if any(skipped) else []
     said = [
-        captions.made_of(info, subset, len(_classes(shown))),
+        captions.made_of(info, subset, {len(line.classes) for line in shown if line.seeds}),
         _legend(shown, bool(any(skipped))),
         captions.left_out(info, {line.arm for line in shown if not line.point and not line.seeds}),
     ]
@@ -124,19 +124,19 @@ def _per_class(
     names, leading = _leading(shown, info, str(item.get("rows", "arm")))
     classes = _classes(shown)
     average = "AVG" if "AVG" not in classes else "mean of classes"
-    wanted: list[tuple[str, str | None]] = [*((cls, cls) for cls in classes), (average, None)]
+    wanted: list[tuple[str, str | None]] = [(average, None), *((cls, cls) for cls in classes)]
     by = {head: [line.stat(metric, cls) for line in shown] for head, cls in wanted}
     columns = [_value_column(by[head], shown, frame, metric) for head, _ in wanted]
     notes = Notes()
     rows, data = [], []
     for index, line in enumerate(shown):
-        marks = _marks(line, notes, info)
+        marks = marks_of(line, notes, info)
         row = [Entry(text, marks=marks if place == 0 else "") for place, text in enumerate(leading[index])]
-        rows.append((*row, *(column[index] for column in columns), *map(Entry, _counts(line, info)[:2])))
+        rows.append((*row, *(column[index] for column in columns), *map(Entry, counts_of(line, info)[:2])))
         data.append(_data(info, line, {head: by[head][index] for head, _ in wanted}, subset, 0, metric))
     head, _ = METRICS[metric]
     title = f"{head} ({unit_of(frame, metric)}) of each class."
-    said = f"{captions.made_of(info, subset, 1)} {average}: unweighted mean over classes. n: cases."
+    said = f"{captions.made_of(info, subset, {1})} {average}: unweighted mean over classes. n: cases."
     heads = (*names, *(head for head, _ in wanted), "n", "seeds")
     return Table(
         name, title, said, heads, tuple(rows), notes.listed, tuple(data), captions.tail(info), len(names)
@@ -146,13 +146,19 @@ def _per_class(
 def _value_column(
     stats_of: Sequence[Stat], shown: Sequence[Line], frame: pd.DataFrame, metric: str
 ) -> list[Entry]:
-    """``mean ± std`` of each line. Only lines with all their seeds, in one unit, are ranked."""
+    """``mean ± std`` of each line. Only lines with all their seeds, in one unit, are ranked, those of each
+    dataset (by its classes) among themselves."""
     comparable = len(shown) > 1 and "/" not in unit_of(frame, metric)
     whole = [
         stat.mean if comparable and not line.missing else None
         for stat, line in zip(stats_of, shown, strict=True)
     ]
-    ranks = rank_entries(whole, METRICS[metric][1], number)
+    ranks: list[Literal[0, 1, 2]] = [0] * len(shown)
+    for classes in dict.fromkeys(line.classes for line in shown):
+        places = [index for index, line in enumerate(shown) if line.classes == classes]
+        own = rank_entries([whole[index] for index in places], METRICS[metric][1], number)
+        for index, rank in zip(places, own, strict=True):
+            ranks[index] = rank
     texts = [DASH if s.mean is None else f"{number(s.mean)} ± {number(s.std)}" for s in stats_of]
     return [Entry(text, rank) for text, rank in zip(texts, ranks, strict=True)]
 
@@ -182,7 +188,7 @@ def _by_axis(shown: Sequence[Line], info: ReportInfo, path: str) -> list[Line]:
     return sorted(shown, key=place)
 
 
-def _counts(line: Line, info: ReportInfo) -> list[str]:
+def counts_of(line: Line, info: ReportInfo) -> list[str]:
     """n, seeds, empty."""
     if not line.seeds:
         return [DASH, f"0/{len(info.seeds)}", DASH]
@@ -192,7 +198,7 @@ def _counts(line: Line, info: ReportInfo) -> list[str]:
     return [n, seeds, str(line.empty())]
 
 
-def _marks(line: Line, notes: Notes, info: ReportInfo) -> str:
+def marks_of(line: Line, notes: Notes, info: ReportInfo) -> str:
     """Marks of what is special about a line: missing seeds, empty predictions that score as perfect."""
     marks = ""
     by_reason: dict[str, list[int]] = {}
@@ -215,7 +221,9 @@ def _legend(shown: Sequence[Line], skipped: bool) -> str:
     if skipped:
         said.append("Not scored: left out by the protocol, over the same.")
     if len(shown) > 1:
-        said.append("Best in bold, second underlined, among lines with all their seeds.")
+        one = len({line.classes for line in shown}) == 1
+        among = "lines with all their seeds" if one else "lines of a dataset with all their seeds"
+        said.append(f"Best in bold, second underlined, among {among}.")
     return " ".join(said)
 
 
@@ -242,7 +250,8 @@ def _data(
 
 
 def _classes(shown: Sequence[Line]) -> tuple[str, ...]:
-    return shown[0].classes if shown else ()
+    """Every class of any line, in the order of the first line that has it."""
+    return tuple(dict.fromkeys(name for line in shown for name in line.classes))
 
 
 def _merge_equal(shown: Sequence[Line]) -> list[Line]:

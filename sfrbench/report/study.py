@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
     from sfrbench.search_view import Study, Trial
 
-_HEADING = "Search"
+HEADING = "Search"
 
 
 def study_part(info: ReportInfo, name: Callable[[str], str], folder: Path) -> Part:
@@ -24,12 +24,12 @@ def study_part(info: ReportInfo, name: Callable[[str], str], folder: Path) -> Pa
     study = info.study
     if study is None:
         remark = "The specification has a search, and no study of it is known here: run sfrbench search."
-        return Part(_HEADING, remark=remark)
+        return Part(HEADING, remark=remark)
     if not study.of("complete"):
         remark = "No trial of the study is complete yet."
-        return Part(_HEADING, tables=[_table(info, study, name("trials"))], remark=remark)
+        return Part(HEADING, tables=[_table(info, study, name("trials"))], remark=remark)
     return Part(
-        _HEADING,
+        HEADING,
         tables=[_table(info, study, name("trials"))],
         figures=study_plots.figures(study, captions.foot(info), name, folder),
         remark=_remark(study),

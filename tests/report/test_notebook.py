@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from sfrbench.cli import main
 from sfrbench.errors import InputError, NotReadyError
 from sfrbench.report import notebook
-from sfrbench.report.build import HEADINGS, ITEMS
+from sfrbench.report.build import HEADINGS
+from sfrbench.spec import ITEMS
 
 SPEC = """\
 title: Ev<i>l & "small"
@@ -120,7 +121,7 @@ def test_the_template_is_filled_item_by_item():
     assert made == [f"made = report.make({item}, frame)" for item in items]
     for cell in cells:
         assert cell.text or compile(cell.source, "cell", "exec")
-    assert set(ITEMS) == HEADINGS.keys() - {"search"}
+    assert {*ITEMS, "search", "confidence"} == HEADINGS.keys()
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from sfrbench.catalog import Catalog
+from sfrbench.components.base import Dataset
 from sfrbench.errors import InputError
+from sfrbench.plan import build_plan
 from sfrbench.report.published_tables import ROMAN, published, read_table
-from sfrbench.spec_reader import locate, read_spec
+from sfrbench.roots import shipped
+from sfrbench.spec_reader import read_spec
 from tests.conftest import ROOT
 
 NUMBERS = range(1, 16)
@@ -47,17 +52,39 @@ def test_files_are_one_per_table() -> None:
         published(16)
 
 
-@pytest.mark.parametrize(
-    ("spec", "number"),
-    [("table01_la", 1), ("table07_la_scarce", 7), ("table12_stages", 12), ("table13_3d_adapter", 13)],
-)
-def test_every_arm_of_a_shipped_table_has_its_number(spec: str, number: int) -> None:
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_row_is_an_arm_of_the_experiment_or_said_not_to_be_built(number: int) -> None:
+    """In profile paper with the paper's numbers of labelled volumes, on each dataset."""
     table = published(number)
-    column = "LA" if number == 12 else table.column_of("dice", dataset="la")
-    assert column
-    for arm in read_spec(locate(spec), "paper").arms:
-        for labeled in (16, 1) if number == 12 else (None,):
-            assert table.find(arm.label, column, labeled=labeled) is not None, arm.label
+    (path,) = shipped("experiments").glob(f"table{number:02}_*.yaml")
+    plan = build_plan(read_spec(path, "paper"), Catalog.read(), lambda resolved: "")
+    (item,) = (item for item in plan.spec.report if item.published == path.stem[:7])
+    wanted = {
+        (row.label, dataset)
+        for row in table.rows
+        for dataset in table.test_cases
+        if any(row.values[name] for name in table.columns if table.dataset_of(name) == dataset)
+    }
+    unbuilt = {(row.label, dataset) for row in table.rows for dataset in table.test_cases
+               if any(row.named(name) for name in item.unbuilt)}  # fmt: skip
+    found = set()
+    for cell in plan.cells:
+        resolved = cell.components["dataset"]
+        labeled = cast(Dataset, resolved.component).labeled
+        rows = [row for row in table.named(cell.label) if labeled in row.setting.counts(resolved.chosen)]
+        assert len(rows) == 1, cell.title
+        found.add((rows[0].label, resolved.chosen))
+    assert found == wanted - unbuilt
+    assert plan.spec.seeds == (0, 1, 2)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_organs_are_called_as_the_classes_of_their_dataset(number: int) -> None:
+    table, catalog = published(number), Catalog.read()
+    for name, column in table.columns.items():
+        if column.organ:
+            dataset = cast(Dataset, catalog.card("dataset", str(table.dataset_of(name))).component({}))
+            assert column.organ in dataset.class_names(None)
 
 
 def test_looking_up() -> None:
