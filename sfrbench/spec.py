@@ -31,30 +31,49 @@ PROFILES = ("paper", "cpu", "smoke")
 
 
 class ReportItem(Settings):
-    """One piece of the report: exactly one of table, curve, kde, montage, pairs, pseudo_labels,
-    parameters, rounds."""
+    """One piece of the report: exactly one of table, curve, kde, montage, pairs, ranks, pseudo_labels,
+    parameters, rounds. ``gains``, ``std`` and ``columns`` belong to a table."""
 
     table: str | None = None
     rows: str = Field("arm", description="'arm' or the path of an axis")
     metrics: list[Literal["dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd"]] = Field(
         ["dice", "jaccard", "asd", "hd95"], min_length=1
     )
+    gains: dict[str, str] = Field({}, description="arm: the arm that its gain is against, as {sfr_mt: mt}")
+    std: Literal["seeds", "cases", "none"] = Field("seeds", description="what ± is over")
+    columns: list[Literal["params", "seconds"]] = Field([], description="further columns: the model's cost")
     curve: dict[Literal["x", "y"], str] | None = None
     kde: Literal["dice", "jaccard", "nsd"] | None = None
     montage: int | None = Field(None, ge=1, le=12)
     pairs: list[tuple[str, str]] | None = None
+    ranks: Literal["dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd"] | None = Field(
+        None, description="mean ranks by a metric, over datasets where 'dataset' is an axis, else over cases"
+    )
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None
     rounds: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _one_piece(self) -> ReportItem:
-        kinds = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds")
+        kinds = (
+            "table",
+            "curve",
+            "kde",
+            "montage",
+            "pairs",
+            "ranks",
+            "pseudo_labels",
+            "parameters",
+            "rounds",
+        )
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}")
         if self.curve is not None and set(self.curve) != {"x", "y"}:
             raise ValueError("a curve needs x (the path of an axis) and y (a metric)")
+        stray = sorted(self.model_fields_set & {"gains", "std", "columns"})
+        if stray and self.table is None:
+            raise ValueError(f"{', '.join(stray)}: only for a table")
         return self
 
 

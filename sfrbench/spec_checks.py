@@ -68,7 +68,8 @@ def check_report(
             if item.curve["y"] not in METRICS:
                 y = item.curve["y"]
                 reader.fault((*at, "curve", "y"), f"curve: no metric '{y}'", did_you_mean(y, METRICS))
-        for pair in item.pairs or ():
-            for name in pair:
-                if name not in names:
-                    reader.fault((*at, "pairs"), f"pairs: no arm '{name}'", did_you_mean(name, names))
+        for where, pairs in (("pairs", item.pairs or ()), ("gains", item.gains.items())):
+            for name in (name for pair in pairs for name in pair if name not in names):
+                reader.fault((*at, where), f"{where}: no arm '{name}'", did_you_mean(name, names))
+        for name in (name for name, over in item.gains.items() if name == over):
+            reader.fault((*at, "gains", name), f"gains: '{name}' against itself")

@@ -86,11 +86,16 @@ def subset_text(subset: str) -> str:
     return names.get(subset, f"cases of subset '{subset}'")
 
 
-def made_of(info: ReportInfo, subset: str, classes: int) -> str:
-    """What the ± of a result table means."""
-    over = f"the mean over {subset_text(subset)}"
-    if classes > 1:
-        over += f" of each class, averaged unweighted over {classes} classes"
+def made_of(info: ReportInfo, subset: str, classes: int, std: str = "seeds") -> str:
+    """What the number of a result table means, and what its ± is over: 'seeds', 'cases' or 'none'."""
+    of_classes = f"of each class, averaged unweighted over {classes} classes" if classes > 1 else ""
+    over = " ".join(part for part in (f"the mean over {subset_text(subset)}", of_classes) if part)
+    if std == "cases":
+        one = "of a case's mean over " + ("classes and seeds" if classes > 1 else "seeds")
+        spread = f"standard deviation (n − 1) over cases, {one}"
+        return f"Mean over {seeds_text(len(info.seeds))} of {over} ± {spread}."
+    if std == "none":
+        return f"Mean over {seeds_text(len(info.seeds))} of {over}."
     if len(info.seeds) < 2:
         return f"One seed: {over}; a standard deviation over seeds needs two (—)."
     return f"Mean ± standard deviation (n − 1) over {len(info.seeds)} seeds of {over}."

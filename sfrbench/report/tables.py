@@ -11,16 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sfrbench.report.latex import latex
+
 MARKS = ("†", "‡", "§", "¶", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a table. ``rank`` 1 is set bold, 2 underlined; ``marks`` point to notes."""
+    """One entry of a table. ``rank`` 1 is set bold, 2 underlined; ``gain`` follows plain, as ``(↑9.90)``;
+    ``marks`` point to notes."""
 
     text: str
     rank: Literal[0, 1, 2] = 0
     marks: str = ""
+    gain: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,23 @@ class Table:
     data: tuple[Mapping[str, str], ...]
     tail: str = ""  # profile and protocol, in full
     leading: int = 1  # columns of names, set flush left
+
+
+class Notes:
+    """Notes under a table; equal texts share a mark."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+
+    def mark(self, text: str) -> str:
+        if text not in self._marks:
+            index = len(self._marks)
+            self._marks[text] = MARKS[index] if index < len(MARKS) else f"({index + 1})"
+        return self._marks[text]
+
+    @property
+    def listed(self) -> tuple[tuple[str, str], ...]:
+        return tuple((mark, text) for text, mark in self._marks.items())
 
 
 def write(table: Table, folder: Path) -> list[Path]:
@@ -77,7 +98,7 @@ def to_markdown(table: Table) -> str:
     def cell(entry: Entry) -> str:
         text = _markdown(entry.text)
         text = {0: text, 1: f"**{text}**", 2: f"<u>{text}</u>"}[entry.rank]
-        return f"{text} {entry.marks}" if entry.marks else text
+        return " ".join(part for part in (text, _markdown(entry.gain), entry.marks) if part)
 
     rule = ["---" if index < table.leading else "---:" for index in range(len(table.columns))]
     rows = [[_markdown(name) for name in table.columns], rule]
@@ -94,6 +115,7 @@ def to_latex(table: Table) -> str:
     def cell(entry: Entry) -> str:
         text = latex(entry.text)
         text = {0: text, 1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}[entry.rank]
+        text += f" {latex(entry.gain)}" if entry.gain else ""
         return text + (rf"\textsuperscript{{{latex(entry.marks)}}}" if entry.marks else "")
 
     columns = "l" * table.leading + "r" * (len(table.columns) - table.leading)
@@ -125,6 +147,7 @@ def to_html(table: Table, tail: str) -> str:
     def cell(entry: Entry, index: int) -> str:
         text = html.escape(entry.text)
         text = {0: text, 1: f"<b>{text}</b>", 2: f"<u>{text}</u>"}[entry.rank]
+        text += f" {html.escape(entry.gain)}" if entry.gain else ""
         marks = f"<sup>{html.escape(entry.marks)}</sup>" if entry.marks else ""
         tag, kind = ("th scope=row", "th") if index < table.leading else ("td", "td")
         return f"<{tag}>{text}{marks}</{kind}>"
@@ -145,37 +168,6 @@ def to_html(table: Table, tail: str) -> str:
         f"<figure class=table>{caption}<div class=wide><table><thead><tr>{head}</tr></thead>\n"
         f"<tbody>{body}</tbody></table></div>{notes}</figure>"
     )
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "−": "$-$",
-    "×": r"$\times$",
-    "—": "---",
-    "†": r"\textdagger{}",
-    "‡": r"\textdaggerdbl{}",
-    "§": r"\S{}",
-    "¶": r"\P{}",
-}
-
-
-def latex(text: str) -> str:
-    """Plain text for LaTeX: every special character is escaped, line breaks become spaces."""
-    return "".join(_LATEX.get(char, char) for char in " ".join(text.split()))
 
 
 def _markdown(text: str) -> str:
