@@ -2,4 +2,5 @@
 
 from sfrbench.cli import main
 
-main(prog_name="sfrbench")
+if __name__ == "__main__":  # worker processes import this module, too
+    main(prog_name="sfrbench")

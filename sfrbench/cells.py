@@ -85,7 +85,9 @@ def _selected_rounds(
         tune = More(inputs={"before": before["finetune"], "select": select}, keyed=keyed)
         nodes["finetune"] = finetune_node(graph, later, nodes, own_seed, tune)
         if point.pseudo == "offline":
-            nodes["pseudolabel"] = pseudolabel_node(graph, later, nodes)
+            # what SAM's update is trained with does not matter here, so that labels by a SAM that no
+            # case has updated are the same work as before
+            nodes["pseudolabel"] = pseudolabel_node(graph, point, nodes)
             found[f"pseudolabel_{number}"] = nodes["pseudolabel"]
         train = More({"first_iteration": done}, {"before": before["retrain"], "select": select}, keyed)
         nodes["retrain"] = retrain_node(graph, later, nodes, own_seed, train)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sfrbench import __version__, cli_machine, cli_plan, cli_search
+from sfrbench import __version__, cli_data, cli_machine, cli_plan, cli_search, cli_trace
 from sfrbench.cli_common import (
     FAILED,
     INTERRUPTED,
@@ -219,7 +219,9 @@ def weights() -> None:
     """Where pretrained weights lie, and how to get them."""
 
 
-cli_machine.register(main, data, weights)
+cli_data.register(data)
+cli_machine.register(main, weights)
 main.add_command(cli_search.search)
 main.add_command(cli_plan.plan)
 main.add_command(cli_plan.validate)
+main.add_command(cli_trace.trace)

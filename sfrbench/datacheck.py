@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +20,15 @@ class CaseReport:
     subset: str  # "train" or "test"
     shape: tuple[int, ...] = ()  # voxels of the prepared grid
     spacing: tuple[float, ...] = ()  # mm of the prepared grid
+    raw_shape: tuple[int, ...] = ()  # of the raw file, in its own order of axes
+    raw_spacing: tuple[float, ...] = ()
     orientation: str | None = None  # of the raw file, such as "LPS"; none where it does not say
     intensity: tuple[float, float] | None = None  # smallest and largest raw value
     volumes: Mapping[str, float] = field(default_factory=dict)  # class -> ml, foreground classes present
+    absent: tuple[str, ...] = ()  # the other foreground classes
     notes: tuple[str, ...] = ()  # warnings
-    duplicate_of: str | None = None  # an earlier case with the same image
+    duplicate_of: str | None = None  # an earlier case with the same raw image
+    leak: bool = False  # one of the two is a training case, the other a test case
     faults: tuple[Problem, ...] = ()
 
     @property
@@ -57,45 +62,75 @@ def summary(dataset: Dataset, root: Path | None) -> Summary:
 def check(
     dataset: Dataset, root: Path | None, progress: Callable[[int, int], None] | None = None
 ) -> list[CaseReport]:
-    """Read every case as ``prepare`` would and report on it, broken or not.
+    """The reports of ``examine``. Raises ``DataError`` where the lists themselves are broken."""
+    total = sum(map(len, dataset.case_lists(root)))
+    reports: list[CaseReport] = []
+    for report, _ in examine(dataset, root):
+        if progress is not None:
+            progress(len(reports), total)
+        reports.append(report)
+    if progress is not None:
+        progress(total, total)
+    return reports
 
-    Raises ``DataError`` where the lists themselves are broken. Two cases with the same image are linked by
-    ``duplicate_of``: across train and test that is a leak.
+
+def examine(dataset: Dataset, root: Path | None) -> Iterator[tuple[CaseReport, Case | None]]:
+    """Read every case as ``prepare`` would, one at a time, and report on it; the case is none where broken.
+
+    Raises ``DataError`` where the lists themselves are broken. Two cases with the same raw image are linked
+    by ``duplicate_of``, however their axes run and whatever is cropped of them; across train and test that is
+    a leak.
     """
     train, test = dataset.case_lists(root)
     classes = dataset.class_names(root)
     cases = [(case, "train") for case in train] + [(case, "test") for case in test]
-    first: dict[str, str] = {}
-    reports = []
-    for done, (case, subset) in enumerate(cases):
-        if progress is not None:
-            progress(done, len(cases))
+    first: dict[str, tuple[str, str]] = {}
+    for case, subset in cases:
         try:
             read = dataset.read_case(root, case)
         except DataError as error:
-            reports.append(CaseReport(case, subset, faults=error.problems))
+            yield CaseReport(case, subset, faults=error.problems), None
             continue
-        earlier = first.setdefault(hashlib.sha256(read.image.tobytes()).hexdigest(), case)
-        reports.append(_report(read, case, subset, classes, None if earlier == case else earlier))
-    if progress is not None:
-        progress(len(cases), len(cases))
-    return reports
+        digest = read.digest or hashlib.sha256(read.image.tobytes()).hexdigest()
+        earlier = first.setdefault(digest, (case, subset))
+        yield _report(read, case, subset, classes, None if earlier == (case, subset) else earlier), read
 
 
-def _report(read: Case, case: str, subset: str, classes: tuple[str, ...], twin: str | None) -> CaseReport:
+def by_class(reports: Sequence[CaseReport], classes: Sequence[str]) -> list[str]:
+    """A line for each foreground class: how many sound cases have it, and its volumes."""
+    sound = [report for report in reports if report.sound]
+    lines = []
+    for name in classes[1:]:
+        found = [report.volumes[name] for report in sound if name in report.volumes]
+        line = f"{name}: in {len(found)} of {len(sound)} cases"
+        if found:
+            middle = statistics.median(found)
+            line += f", {min(found):.1f} to {max(found):.1f} ml, median {middle:.1f}"
+        lines.append(line)
+    return lines
+
+
+def _report(
+    read: Case, case: str, subset: str, classes: Sequence[str], twin: tuple[str, str] | None
+) -> CaseReport:
     import numpy as np
 
     voxel_ml = float(np.prod(read.spacing)) / 1000
     counts = np.bincount(read.label.ravel(), minlength=len(classes))
-    low, high = read.source["intensity"]
+    low, high = read.source.get("intensity", (float(read.image.min()), float(read.image.max())))
+    shape = tuple(int(size) for size in read.image.shape)
     return CaseReport(
         case,
         subset,
-        shape=tuple(int(size) for size in read.image.shape),
+        shape=shape,
         spacing=tuple(read.spacing),
+        raw_shape=tuple(read.source.get("shape", shape)),
+        raw_spacing=tuple(read.source.get("spacing", read.spacing)),
         orientation=read.source.get("orientation"),
         intensity=(low, high),
         volumes={name: int(counts[k]) * voxel_ml for k, name in enumerate(classes) if k and counts[k]},
+        absent=tuple(name for k, name in enumerate(classes) if k and not counts[k]),
         notes=tuple(read.source.get("notes", ())),
-        duplicate_of=twin,
+        duplicate_of=twin[0] if twin else None,
+        leak=twin is not None and twin[1] != subset,
     )

@@ -18,6 +18,7 @@ STAGE_VERSIONS: Mapping[str, int] = {
     "select": 1,
     "predict": 1,
     "evaluate": 1,
+    "canvases": 1,
 }
 
 Link = tuple[str, str]  # stage, key
@@ -233,6 +234,20 @@ def predict_node(graph: Graph, point: Point, nodes: Mapping[str, Link], model: s
     )
     inputs = {"prepare": nodes["prepare"], "model": nodes[model]}
     return graph.node("predict", _some(point, *kinds), settings, inputs, None, {})
+
+
+def canvases_node(graph: Graph, point: Point, nodes: Mapping[str, Link], cases: int) -> Link:
+    """What SAM is given, for the report's pictures: no node takes it as an input."""
+    data = point.dataset
+    settings = {
+        "split": {**_labelled(data), "max_test": data.max_test},
+        "subset": point.score,
+        "patch": list(data.patch),
+        "cases": cases,
+    }
+    kinds = ("stitch", "foundation")
+    inputs = {"prepare": nodes["prepare"]}
+    return graph.node("canvases", _some(point, *kinds), settings, inputs, None, _digests(point, *kinds))
 
 
 def evaluate_node(graph: Graph, point: Point, nodes: Mapping[str, Link], source: str) -> Link:

@@ -11,10 +11,10 @@ from sfrbench.catalog import Catalog
 from sfrbench.cells import cell_nodes
 from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl
 from sfrbench.errors import InputError
-from sfrbench.graph import Graph, Link, Node, Point
+from sfrbench.graph import Graph, Link, Node, Point, canvases_node
 from sfrbench.resolve import Resolved, Resolver, digest
 from sfrbench.search_space import Space, check_space
-from sfrbench.spec import Arm, Layer, Spec
+from sfrbench.spec import Arm, Layer, Spec, matches
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def build_plan(
     plan = Plan(spec)
     graph = Graph(plan.nodes, spec.profile.name, fingerprint)
     choices = [_axis_layers(spec, axis_index) for axis_index in range(len(spec.axes))]
+    pictures = max((item.canvases or 0 for item in spec.report), default=0)
     for arm in spec.arms:
         resolve = _ArmResolver(resolver, arm, choices)
         for point in itertools.product(*(range(len(layers)) for layers in choices)):
@@ -112,6 +113,8 @@ def build_plan(
                 continue
             for seed in spec.seeds:
                 nodes = cell_nodes(graph, cell, arm.stages, seed)
+                if pictures and "finetune" in nodes:
+                    nodes["canvases"] = canvases_node(graph, cell, nodes, pictures)
                 name = digest([spec.profile.name, arm.name, values, seed])[:12]
                 plan.cells.append(
                     Cell(name, arm.name, arm.label, values, seed, nodes, cell.components, cell.score)
@@ -150,8 +153,7 @@ def _axis_layers(spec: Spec, index: int) -> list[Layer]:
 def _excluded(spec: Spec, arm: str, values: Mapping[str, Any]) -> str | None:
     here = {"arm": arm, **values}
     for entry in spec.exclude:
-        wanted = {path: value if isinstance(value, list) else [value] for path, value in entry.when.items()}
-        if all(here.get(path) in allowed for path, allowed in wanted.items()):
+        if matches(entry.when, here):
             return entry.reason
     return None
 
@@ -172,29 +174,36 @@ class _ArmResolver:
         self._touches = [
             {path.partition(".")[0] for layer in layers for path in layer.choices} for layers in choices
         ]
-        layers = resolver.layers(arm.layer, [layer for axis in choices for layer in axis])
+        self._local = (*resolver.spec.points, *resolver.spec.overlay_points)
+        layers = resolver.layers(arm.layer, [layer for axis in choices for layer in axis], {})
+        layers += [entry.layer for entry in self._local]
         self._chosen = {kind for kind in KINDS if any(kind in layer.choices for layer in layers)}
         self._memo: dict[tuple[Any, ...], Any] = {}
         self.where = arm.layer.places.get(next(iter(arm.layer.places), ""), str(resolver.spec.document.path))
 
     def _layers(self, head: str, point: Sequence[int]) -> tuple[tuple[int, ...], list[Layer]]:
+        """What decides the choices of ``head`` at a point, and these choices."""
+        here: dict[str, Any] = {}
+        if self._local:
+            here["arm"] = self.arm.name
+            for layers, row in zip(self.choices, point, strict=True):
+                here |= layers[row].choices
         used = tuple(
             row if head in touched else -1 for row, touched in zip(point, self._touches, strict=True)
         )
         axes = [layers[row] for layers, row in zip(self.choices, used, strict=True) if row >= 0]
-        return used, axes
+        local = tuple(int(entry.holds(here)) for entry in self._local)
+        return (*used, *local), self.resolver.layers(self.arm.layer, axes, here)
 
     def kind(self, kind: str, point: Sequence[int]) -> Resolved | None:
-        used, axes = self._layers(kind, point)
+        used, layers = self._layers(kind, point)
         if (kind, used) not in self._memo:
-            layers = self.resolver.layers(self.arm.layer, axes)
             self._memo[kind, used] = self.resolver.kind(kind, layers, self.where)
         return cast("Resolved | None", self._memo[kind, used])
 
     def switch(self, name: str, point: Sequence[int], default: str) -> str:
-        used, axes = self._layers(name, point)
+        used, layers = self._layers(name, point)
         if (name, used) not in self._memo:
-            layers = self.resolver.layers(self.arm.layer, axes)
             self._memo[name, used] = self.resolver.switch(name, layers, default)
         return cast(str, self._memo[name, used])
 

@@ -57,10 +57,14 @@ class Resolver:
         self._used_soft: set[str] = set()
         self._known: dict[tuple[str, str], Resolved] = {}
 
-    def layers(self, arm: Layer, axes: Sequence[Layer]) -> list[Layer]:
-        """From weakest to strongest."""
+    def layers(self, arm: Layer, axes: Sequence[Layer], here: Mapping[str, Any]) -> list[Layer]:
+        """From weakest to strongest; ``here`` is the point (arm, and values by path) that they are for."""
         spec = self.spec
-        return [spec.base, spec.profile.layer, spec.overlay, arm, *axes, spec.sets]
+        local, over = (
+            [entry.layer for entry in points if entry.holds(here)]
+            for points in (spec.points, spec.overlay_points)
+        )
+        return [spec.base, *local, spec.profile.layer, spec.overlay, *over, arm, *axes, spec.sets]
 
     def switch(self, name: str, layers: Iterable[Layer], default: str) -> str:
         """The value of a switch such as ``pseudo``."""
@@ -135,7 +139,8 @@ class Resolver:
 
     def check_unused(self) -> None:
         """Fields of the specification that no component of any cell has are mistakes."""
-        for layer in (self.spec.base, self.spec.overlay, self.spec.sets):
+        local = [entry.layer for entry in (*self.spec.points, *self.spec.overlay_points)]
+        for layer in (self.spec.base, *local, self.spec.overlay, self.spec.sets):
             for path in layer.choices:
                 if "." in path and path not in self._used_soft:
                     kind = path.partition(".")[0]

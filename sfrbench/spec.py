@@ -30,12 +30,22 @@ LARGER = ("dice", "jaccard", "nsd")
 PROFILES = ("paper", "cpu", "smoke")
 
 
+#: What a report item can be.
+ITEMS = (
+    "table", "published", "curve", "kde", "montage", "pairs", "ranks", "pseudo_labels", "parameters",
+    "rounds", "canvases",
+)  # fmt: skip
+
+
 class ReportItem(Settings):
-    """One piece of the report: exactly one of table, curve, kde, montage, pairs, ranks, pseudo_labels,
-    parameters, rounds. ``gains``, ``std`` and ``columns`` belong to a table."""
+    """One piece of the report: exactly one of ``ITEMS``. Some fields belong to one kind alone."""
 
     table: str | None = None
-    rows: str = Field("arm", description="'arm' or the path of an axis")
+    published: str | None = Field(None, description="a table of the paper beside our results, as 'table07'")
+    rows: str | dict[str, str] = Field(
+        "arm", description="'arm' or the path of an axis; of a published table: arm -> its row in the paper"
+    )
+    unbuilt: dict[str, str] = Field({}, description="published: row of the paper -> why no arm has it")
     metrics: list[Literal["dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd"]] = Field(
         ["dice", "jaccard", "asd", "hd95"], min_length=1
     )
@@ -52,25 +62,23 @@ class ReportItem(Settings):
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None
     rounds: Literal[True] | None = None
+    canvases: int | None = Field(
+        None, ge=1, le=4, description="scored cases on canvases as SAM sees them; adds a node to the cells"
+    )
 
     @model_validator(mode="after")
     def _one_piece(self) -> ReportItem:
-        kinds = (
-            "table",
-            "curve",
-            "kde",
-            "montage",
-            "pairs",
-            "ranks",
-            "pseudo_labels",
-            "parameters",
-            "rounds",
-        )
-        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        given = [kind for kind in ITEMS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(kinds)}; got {', '.join(given) or 'none'}")
+            raise ValueError(f"give exactly one of {', '.join(ITEMS)}; got {', '.join(given) or 'none'}")
         if self.curve is not None and set(self.curve) != {"x", "y"}:
             raise ValueError("a curve needs x (the path of an axis) and y (a metric)")
+        if self.published is not None and "rows" in self.model_fields_set and isinstance(self.rows, str):
+            raise ValueError("rows of a published table map arms to rows of the paper")
+        if self.published is None and isinstance(self.rows, dict):
+            raise ValueError("rows is 'arm' or the path of an axis; a mapping goes with 'published'")
+        if self.published is None and self.unbuilt:
+            raise ValueError("unbuilt goes with 'published'")
         stray = sorted(self.model_fields_set & {"gains", "std", "columns"})
         if stray and self.table is None:
             raise ValueError(f"{', '.join(stray)}: only for a table")
@@ -114,6 +122,25 @@ class Exclusion:
     when: Mapping[str, Any]
     reason: str
     where: str
+
+
+@dataclass(frozen=True)
+class Local:
+    """Choices of base that hold at some points of the axes only; ``when`` is as in an exclusion."""
+
+    when: Mapping[str, Any]
+    layer: Layer
+
+    def holds(self, here: Mapping[str, Any]) -> bool:
+        """Whether the point ``here`` (arm, and values by path) is one of them."""
+        return matches(self.when, here)
+
+
+def matches(when: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether a point has the wanted value, or one of a list, at every path of ``when``."""
+    return all(
+        here.get(path) in (wanted if isinstance(wanted, list) else [wanted]) for path, wanted in when.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -181,6 +208,8 @@ class Spec:
     profile: Profile
     base: Layer
     overlay: Layer  # the specification's own section for the profile
+    points: tuple[Local, ...]  # laid over base, below the profile
+    overlay_points: tuple[Local, ...]  # the same of the specification's section for the profile, over it
     arms: tuple[Arm, ...]
     axes: tuple[Axis, ...]
     exclude: tuple[Exclusion, ...]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from sfrbench.components.base import Settings
 from sfrbench.errors import did_you_mean
-from sfrbench.spec import METRICS, Arm, Axis, Exclusion, ReportItem
+from sfrbench.spec import METRICS, Arm, Axis, Exclusion, Local, ReportItem
+from sfrbench.spec_published import check_published
 from sfrbench.spec_sections import Reader, form_problem
 from sfrbench.yamlio import Where
+
+Entry = TypeVar("Entry", bound=Settings)
 
 
 class ExclusionEntry(Settings):
@@ -21,32 +24,63 @@ class ExclusionEntry(Settings):
     reason: str = Field(min_length=1)
 
 
+class LocalEntry(Settings):
+    """Choices of base at some points of the axes."""
+
+    when: dict[str, Any] = Field(min_length=1)
+    base: dict[str, Any] = Field(min_length=1)
+
+
 def read_exclusions(
     reader: Reader, entries: Any, at: Where, arms: Sequence[Arm], axes: Sequence[Axis]
 ) -> tuple[Exclusion, ...]:
     """What the file, or its section for a profile, leaves out; names of axes and arms are checked."""
-    try:
-        parsed = TypeAdapter(list[ExclusionEntry]).validate_python(entries)
-    except ValidationError as error:
-        reader.problems += [
-            form_problem(reader.document, fault, at, ExclusionEntry) for fault in error.errors()
-        ]
-        return ()
-    known = ["arm", *(path for axis in axes for path in axis.paths)]
-    arm_names = [arm.name for arm in arms]
-    for index, entry in enumerate(parsed):
-        here: Where = (*at, index, "when")
-        for path in entry.when:
-            if path not in known:
-                reader.fault((*here, path), f"no axis '{path}'", did_you_mean(path, known))
-        names = entry.when.get("arm", [])
-        for name in [names] if isinstance(names, str) else names:
-            if name not in arm_names:
-                reader.fault((*here, "arm"), f"no arm '{name}'", did_you_mean(str(name), arm_names))
+    parsed = _entries(reader, ExclusionEntry, entries, at)
+    _check_points(reader, [entry.when for entry in parsed], at, arms, axes)
     return tuple(
         Exclusion(entry.when, entry.reason, reader.document.where(*at, index))
         for index, entry in enumerate(parsed)
     )
+
+
+def read_points(
+    reader: Reader, entries: Any, at: Where, arms: Sequence[Arm], axes: Sequence[Axis]
+) -> tuple[Local, ...]:
+    """What base is at some points, of the file or of its section for a profile."""
+    parsed = _entries(reader, LocalEntry, entries, at)
+    _check_points(reader, [entry.when for entry in parsed], at, arms, axes)
+    return tuple(
+        Local(entry.when, reader.layer(entry.base, (*at, index, "base"), soft=True))
+        for index, entry in enumerate(parsed)
+    )
+
+
+def _entries(reader: Reader, cls: type[Entry], entries: Any, at: Where) -> list[Entry]:
+    try:
+        return TypeAdapter(list[cls]).validate_python(entries)  # type: ignore[valid-type]
+    except ValidationError as error:
+        reader.problems += [form_problem(reader.document, fault, at, cls) for fault in error.errors()]
+        return []
+
+
+def _check_points(
+    reader: Reader,
+    whens: Sequence[Mapping[str, Any]],
+    at: Where,
+    arms: Sequence[Arm],
+    axes: Sequence[Axis],
+) -> None:
+    known = ["arm", *(path for axis in axes for path in axis.paths)]
+    arm_names = [arm.name for arm in arms]
+    for index, when in enumerate(whens):
+        here: Where = (*at, index, "when")
+        for path in when:
+            if path not in known:
+                reader.fault((*here, path), f"no axis '{path}'", did_you_mean(path, known))
+        names = when.get("arm", [])
+        for name in [names] if isinstance(names, str) else names:
+            if name not in arm_names:
+                reader.fault((*here, "arm"), f"no arm '{name}'", did_you_mean(str(name), arm_names))
 
 
 def check_report(
@@ -57,7 +91,9 @@ def check_report(
     names = [arm.name for arm in arms]
     for index, item in enumerate(items):
         at: Where = ("report", index)
-        if item.rows not in ("arm", *paths):
+        if item.published is not None:
+            check_published(reader, at, item, arms)
+        elif isinstance(item.rows, str) and item.rows not in ("arm", *paths):
             reader.fault(
                 (*at, "rows"), f"rows: no axis '{item.rows}'", did_you_mean(item.rows, ["arm", *paths])
             )

@@ -12,7 +12,7 @@ from sfrbench.components.base import Settings
 from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.roots import shipped
 from sfrbench.spec import Profile, ReportItem, Spec
-from sfrbench.spec_checks import ExclusionEntry, check_report, read_exclusions
+from sfrbench.spec_checks import ExclusionEntry, LocalEntry, check_report, read_exclusions, read_points
 from sfrbench.spec_search import read_search
 from sfrbench.spec_sections import Reader, form_problem
 from sfrbench.yamlio import Where, load
@@ -30,6 +30,7 @@ class _File(Settings):
     arms: list[dict[str, Any]] = []
     axes: dict[str, list[Any]] = {}
     exclude: list[ExclusionEntry] = []
+    points: list[LocalEntry] = Field([], description="what base is at some points of the axes")
     seeds: list[int] = Field([0], min_length=1)
     stages: list[Literal["finetune", "retrain", "predict", "evaluate"]] | None = None
     report: list[ReportItem] = [ReportItem(table="results")]
@@ -68,6 +69,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     replaced = reader.replace(section.pop("replace", {}), (*at, "replace"))
     own_arms = section.pop("arms", {})
     own_exclude = section.pop("exclude", [])
+    own_points = section.pop("points", [])
     own_search = section.pop("search", None)
     set_seeds, set_layer = reader.sets(sets)
     shipped_profile = read_profile(profile)
@@ -77,6 +79,8 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
         *read_exclusions(reader, file.exclude, ("exclude",), arms, axes),
         *read_exclusions(reader, own_exclude, (*at, "exclude"), arms, axes),
     )
+    points = read_points(reader, file.points, ("points",), arms, axes)
+    overlay_points = read_points(reader, own_points, (*at, "points"), arms, axes)
     check_report(reader, file.report, arms, axes)
     search = read_search(reader, file.search, own_search, (*at, "search"), arms, set_seeds or seeds)
     base = reader.base(file.dataset, file.protocol, file.base)
@@ -95,6 +99,8 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
         ),
         base=base,
         overlay=overlay,
+        points=points,
+        overlay_points=overlay_points,
         arms=arms,
         axes=axes,
         exclude=exclude,

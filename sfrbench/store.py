@@ -5,6 +5,7 @@ Layout under ``<workspace>/store``::
     <stage>/<key>/            an artefact: its files and record.json, published by one rename
     partial/<stage>-<key>/    checkpoints of a node that has not finished; survives a kill
     failed/<stage>-<key>/     error.json and log.txt of the last failure
+    work/<stage>-<digest>     the key of the first node that did this work
     locks/                    one lock file per key
     tmp/                      artefacts being written
 """
@@ -143,8 +144,22 @@ class Store:
         folder.mkdir(parents=True)
         return folder
 
-    def publish(self, stage: str, key: str, folder: Path, record: Mapping[str, Any]) -> Artefact:
-        """Make ``folder`` the artefact of ``key``, all at once; the checkpoints of the node are dropped."""
+    def twin(self, stage: str, work: str) -> Artefact | None:
+        """The artefact of another key that came of the same work, where there is one."""
+        path = self._work(stage, work)
+        key = path.read_text(encoding="utf-8") if path.is_file() else ""
+        return self.get(stage, key) if key and self.has(stage, key) else None
+
+    def _work(self, stage: str, work: str) -> Path:
+        return self.root / "work" / f"{stage}-{work}"
+
+    def publish(
+        self, stage: str, key: str, folder: Path, record: Mapping[str, Any], work: str = ""
+    ) -> Artefact:
+        """Make ``folder`` the artefact of ``key``, all at once; the checkpoints of the node are dropped.
+
+        ``work``: the digest of what was done, under which later nodes find it.
+        """
         files: dict[str, dict[str, Any]] = {}
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             _fsync(path)
@@ -164,6 +179,8 @@ class Store:
         shutil.rmtree(self.scratch(stage, key), ignore_errors=True)
         shutil.rmtree(self.failure_folder(stage, key), ignore_errors=True)
         self._open.pop((stage, key), None)
+        if work and "equal_to" not in record:
+            write_atomic(self._work(stage, work), key)
         return self.get(stage, key)
 
     def note_failure(self, stage: str, key: str, reason: str, log: str) -> Path:

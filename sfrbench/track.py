@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfrbench.graph import Link
 from sfrbench.plan import Cell, Plan
 from sfrbench.resolve import digest
 from sfrbench.search_view import Study, Trial
@@ -32,13 +33,40 @@ _BATCH = 1000  # metrics in one request, MLflow's limit
 _CURVE_POINTS = 200  # points kept of one training curve
 
 
+STATE = "tracked.json"  # in the workspace: which cells are logged where
+
+
+def experiment_name(spec: str, profile: str) -> str:
+    """What an experiment is called in MLflow."""
+    return f"{spec} [{profile}]"
+
+
+def logged_in(workspace: Path, spec: str, cell: str, links: Iterable[Link]) -> list[str]:
+    """The tracking stores that hold a cell with exactly these nodes; nothing is asked of MLflow."""
+    mark = _mark(spec, links)
+    return [uri for uri, known in _state(workspace / STATE).items() if known.get(f"{spec}/{cell}") == mark]
+
+
+def _mark(spec: str, links: Iterable[Link]) -> str:
+    return digest([spec, *sorted(map(list, links))])
+
+
+def _state(path: Path) -> dict[str, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:  # only a memory of what was logged: cells are logged again
+        return {}
+
+
 class Tracker:
     """Writes finished cells to one MLflow tracking store, each once."""
 
     def __init__(self, uri: str, workspace: Path) -> None:
         self.uri = uri
         self.workspace = workspace
-        self.state_path = workspace / "tracked.json"
+        self.state_path = workspace / STATE
         self.broken: str | None = None
         self._client: MlflowClient | None = None
 
@@ -48,9 +76,9 @@ class Tracker:
 
     def log_cells(self, plan: Plan, store: Store, cells: Iterable[Cell]) -> int:
         """Log finished cells that are not logged yet; returns how many. Never raises."""
-        state = self._state()
+        state = _state(self.state_path)
         known: dict[str, str] = state.setdefault(self.uri, {})
-        marks = {cell.id: digest([plan.spec.name, *sorted(map(list, cell.nodes.values()))]) for cell in cells}
+        marks = {cell.id: _mark(plan.spec.name, cell.nodes.values()) for cell in cells}
         todo = [cell for cell in cells if known.get(f"{plan.spec.name}/{cell.id}") != marks[cell.id]]
         if not todo or self.broken:
             return 0
@@ -141,14 +169,6 @@ class Tracker:
         client.log_batch(run_id, metrics=metrics[:_BATCH], params=params)
         client.set_terminated(run_id, {"failed": "FAILED", "pruned": "KILLED"}.get(trial.state, "FINISHED"))
 
-    def _state(self) -> dict[str, dict[str, str]]:
-        if not self.state_path.is_file():
-            return {}
-        try:
-            return dict(json.loads(self.state_path.read_text(encoding="utf-8")))
-        except ValueError:  # only a memory of what was logged: cells are logged again
-            return {}
-
     def _connect(self) -> MlflowClient:
         if self._client is None:
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -160,7 +180,7 @@ class Tracker:
         return self._client
 
     def _experiment(self, client: MlflowClient, plan: Plan) -> str:
-        name = f"{plan.spec.name} [{plan.spec.profile.name}]"
+        name = experiment_name(plan.spec.name, plan.spec.profile.name)
         found = client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)

@@ -186,3 +186,72 @@ def write_abdomen_case(
     write_nifti(root / f"AbdomenCT-1K-ImagePart{part}" / f"{case}_0000.nii.gz", image, affine)
     write_nifti(root / "Mask" / f"{case}.nii.gz", label, affine)
     return image, label
+
+
+def write_dicom(
+    folder: Path,
+    values: np.ndarray,
+    affine: np.ndarray,
+    *,
+    slope: float = 1.0,
+    intercept: float = -1024.0,
+    series: str = "1.2.3",
+    seed: int = 0,
+) -> list[Path]:
+    """A CT series, one file per slice along the third axis of ``values`` (HU); ``affine`` leads to RAS.
+
+    Names and instance numbers say nothing of the order. Returns the files in the order of ``values``. Needs
+    pydicom.
+    """
+    import pydicom
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)[:3]
+    across, down = (float(np.linalg.norm(steps[:, axis])) for axis in (0, 1))
+    files = []
+    for z, name in enumerate(np.random.default_rng(seed).permutation(values.shape[2])):
+        data = pydicom.Dataset()
+        data.file_meta = pydicom.dataset.FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
+        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = f"{series}.{z + 1}"
+        data.SeriesInstanceUID, data.Modality = series, "CT"
+        data.InstanceNumber = int(name) + 1
+        data.Columns, data.Rows = values.shape[:2]
+        data.PixelSpacing = [down, across]
+        cosines = [*(steps[:, 0] / across), *(steps[:, 1] / down)]
+        data.ImageOrientationPatient = [round(float(value), 8) for value in cosines]
+        data.ImagePositionPatient = [round(float(value), 6) for value in steps @ [0, 0, z, 1]]
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 1
+        data.RescaleSlope, data.RescaleIntercept = slope, intercept
+        stored = np.rint((values[:, :, z].T - intercept) / slope).astype(np.int16)
+        data.PixelData = stored.tobytes()
+        files.append(folder / f"{int(name):06d}.dcm")
+        data.save_as(files[-1], enforce_file_format=True)
+    return files
+
+
+MACT_IDS = np.array([0, 1, 3, 4, 5, 6, 7, 11, 14], np.uint8)
+
+
+def write_mact_raw(
+    root: Path, case: str, affine: np.ndarray, *, dicom: bool = False, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """One raw case of MACT, ``PANCREAS_0002`` or ``img0001``; image in HU and label with our numbers."""
+    image, label = organs(seed=seed, classes=9)
+    number = case[-4:]
+    if case.startswith("PANCREAS"):
+        labels = root / "label_tciapancreasct_multiorgan" / "label_tcia_multiorgan"
+        folder = root / "Pancreas-CT"
+        if dicom:
+            write_dicom(folder / case / "11-24-2015" / "CT", image, affine, seed=seed)
+        else:
+            write_nifti(folder / f"{case}.nii.gz", image, affine)
+    else:
+        labels = root / "label_btcv_multiorgan"
+        part = "Training" if int(number) <= 40 else "Testing"
+        write_nifti(root / "RawData" / part / "img" / f"{case}.nii.gz", image, affine)
+    write_nifti(labels / f"label{number}.nii.gz", MACT_IDS[label], affine)
+    return image, label

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data_writers import write_decathlon, write_la
+from tests.data_writers import la_file, volume, write_decathlon, write_la, write_la_case
 from tests.test_run import QUIET, SPEC, cli, environment
 
 
@@ -85,6 +85,35 @@ def test_data_commands(folder: Path) -> None:
     again = cli("data", "prepare", "la", "--data", f"la={root}", "--profile", "cpu", cwd=folder)
     assert first.stdout.splitlines()[-1] == again.stdout.splitlines()[-1]
     assert "reuse prepare" in again.stdout
+
+
+def test_data_check_fails_for_a_leak_and_draws(folder: Path) -> None:
+    root = write_la(folder / "la")
+    image, label = volume(seed=0)
+    write_la_case(root, "D4", image=image, label=label)  # the image of training case A1
+    options = ["--data", f"la={root}", "--set", "downsample=2", "--contact-sheet", "page.png"]
+    said = cli("data", "check", "la", *options, cwd=folder, check=1).stdout
+    assert "D4  test  10x9x8 1.25x1.25x1.25 mm (raw 20x18x16" in said
+    assert "SAME IMAGE AS A1 (a training and a test case)" in said
+    assert "1 of them across training and test" in said
+    assert "left atrium: in 4 of 4 cases" in said
+    assert (folder / "page.png").stat().st_size > 10_000
+    wrong = cli("data", "check", "la", "--data", f"la={root}", "--set", "downsample=20", cwd=folder, check=2)
+    assert "downsample" in wrong.stderr
+    wrong = cli("data", "prepare", "la", "--data", f"la={root}", "--set", "sample=2", cwd=folder, check=2)
+    assert "did you mean" in wrong.stderr
+
+
+def test_data_prepare_names_broken_cases_and_goes_on(folder: Path) -> None:
+    root = write_la(folder / "la")
+    la_file(root, "B2").write_bytes(la_file(root, "B2").read_bytes()[:900])
+    prepare = ["data", "prepare", "la", "--data", f"la={root}", "--workers", "2"]
+    broken = cli(*prepare, cwd=folder, check=2).stderr
+    assert f"case B2, {la_file(root, 'B2')}" in broken
+    image, label = volume(seed=1)
+    write_la_case(root, "B2", image=image, label=label)
+    place = Path(cli(*prepare, cwd=folder).stdout.splitlines()[-1].removeprefix("prepared: "))
+    assert json.loads((folder / place / "record.json").read_text())["notes"]["adopted"] == 3
 
 
 def test_doctor(folder: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sfrbench.store import Store, sha256_of
+from sfrbench.trace import described, find, open_report
 from tests.data_writers import write_decathlon
 
 SPEC = """\
@@ -70,6 +71,21 @@ def test_a_run_ends_with_a_report(finished: tuple[Path, str]) -> None:
     assert "smoke" in text
     assert (page.parent / "provenance.json").is_file()
     assert "new: the first finetune here" in output
+
+
+def test_a_number_of_the_report_leads_back_to_the_store(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    report = open_report(folder / "runs" / "reports" / "small" / "smoke")
+    told = described(report, find(report, "sfr_mt", "dice", "results"))
+    (run,) = told["runs"]
+    assert [node["node"].partition("/")[0] for node in run["nodes"]] == [
+        "prepare", "finetune", "pseudolabel", "retrain", "predict", "evaluate",
+    ]  # fmt: skip
+    assert all(node["there"] for node in run["nodes"])
+    assert [place["experiment"] for place in run["mlflow"]] == ["small [smoke]"]
+    scores = (Path(run["nodes"][-1]["folder"]) / "scores.csv").read_text(encoding="utf-8").splitlines()
+    dice = [float(row.split(",")[3]) for row in scores if ",dice," in row]
+    assert told["numbers"][0]["dice_mean"] == f"{100 * sum(dice) / len(dice):.2f}"
 
 
 def test_the_second_run_does_nothing(finished: tuple[Path, str]) -> None:

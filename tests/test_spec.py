@@ -78,11 +78,25 @@ BROKEN = [
     ("column of no table", ("seeds:", "report: [{kde: dice, columns: [params]}]\nseeds:"), ["columns: only for a table"]),
     ("ranks of no metric", ("seeds:", "report: [{ranks: dise}]\nseeds:"), ["report.0.ranks", "'dice'"]),
     ("report of two things", ("seeds:", "report: [{kde: dice, montage: 1}]\nseeds:"), ["exactly one of"]),
+    ("published: no table", ("seeds:", "report: [{published: table7}]\nseeds:"), ["spec.yaml:9:11", "no table 'table7'", "'table07'"]),
+    ("published: no arm is a row", ("seeds:", "report: [{published: table03}]\nseeds:"), ["no arm is a row of Table III", "V-Net (LB)"]),
+    ("published: no arm", ("seeds:", "report: [{published: table07, rows: {mt: MT, sup_: V-Net (LB)}}]\nseeds:"), ["spec.yaml:9:", "no arm 'sup_'", "'sup'"]),
+    ("published: no row", ("seeds:", "report: [{published: table07, rows: {mt: MTT}}]\nseeds:"), ["spec.yaml:9:", "Table VII has no row 'MTT'", "'MT'"]),
+    ("published: nothing to be unbuilt", ("seeds:", "report: [{published: table07, rows: {mt: MT}, unbuilt: {ACMD: no}}]\nseeds:"), ["no row 'ACMD'", "'ACMT'"]),
+    ("published: built after all", ("seeds:", "report: [{published: table07, rows: {mt: MT}, unbuilt: {MT (1/79): no}}]\nseeds:"), ["row 'MT (1/79)' is that of arm 'mt'"]),
+    ("published: no such metric", ("seeds:", "report: [{published: table07, rows: {mt: MT}, metrics: [nsd]}]\nseeds:"), ["spec.yaml:9:", "Table VII prints no nsd"]),
+    ("published: rows are no axis", ("seeds:", "report: [{published: table07, rows: arm}]\nseeds:"), ["map arms to rows of the paper"]),
+    ("rows of what is not published", ("seeds:", "report: [{table: x, rows: {mt: MT}}]\nseeds:"), ["goes with 'published'"]),
+    ("unbuilt and not published", ("seeds:", "report: [{table: x, unbuilt: {MT: no}}]\nseeds:"), ["unbuilt goes with 'published'"]),
     ("profile for no arm", ("seeds:", "profiles: {smoke: {arms: {mtt: {pseudo: none}}}}\nseeds:"), ["no arm 'mtt'", "'mt'"]),
     ("profile arms as a list", ("seeds:", "profiles: {smoke: {arms: [mt]}}\nseeds:"), ["from names of arms"]),
     ("field of a profile's arm", ("seeds:", "profiles: {smoke: {arms: {mt: {ssl.emma: 1}}}}\nseeds:"), ["spec.yaml:9:", "'ema'"]),
     ("profile's exclusion of nothing", ("seeds:", "profiles: {smoke: {exclude: [{when: {arm: mtt}, reason: r}]}}\nseeds:"), ["spec.yaml:9:38", "no arm 'mtt'", "'mt'"]),
     ("profile's exclusion without reason", ("seeds:", "profiles: {smoke: {exclude: [{when: {arm: mt}}]}}\nseeds:"), ["'profiles.smoke.exclude.0.reason' is missing"]),
+    ("points of no axis", ("seeds:", "points: [{when: {dataset: la}, base: {backbone: unet3d}}]\nseeds:"), ["spec.yaml:9:18", "no axis 'dataset'"]),
+    ("points without choices", ("seeds:", "points: [{when: {arm: mt}}]\nseeds:"), ["'points.0.base' is missing"]),
+    ("field of points", ("seeds:", "points: [{when: {arm: mt}, base: {ssl.emma: 1}}]\nseeds:"), ["spec.yaml:9:", "'ema'"]),
+    ("component of points", ("seeds:", "points: [{when: {arm: mt}, base: {backbone: vnett}}]\nseeds:"), ["spec.yaml:9:", "'vnet'"]),
     ("unknown profile", ("seeds:", "profiles: {gpu: {}}\nseeds:"), ["gpu"]),
     ("field that nothing has", ("ssl: mean_teacher}", "ssl: mean_teacher, stitch.foo: 1}"), ["stitch.foo"]),
     ("given twice in base", ("seeds:", "seeds: [0]\nseeds:"), ["duplicate key"]),
@@ -138,6 +152,32 @@ def test_a_profile_may_leave_an_arm_out(tmp_path: Path) -> None:
         plan = plan_of(tmp_path, text, profile)
         assert [(entry.title, entry.reason) for entry in plan.excluded] == left
         assert ("mt" in {cell.arm for cell in plan.cells}) == (not left)
+
+
+def test_base_may_differ_at_some_points(tmp_path: Path) -> None:
+    """Such choices are base's: profiles scale them, arms and axes go before them."""
+    text = GOOD.replace("{name: sfr, pseudo", "{name: sfr, backbone.filters: 4, pseudo") + (
+        "axes: {dataset.labeled: [1, 2]}\n"
+        "points:\n"
+        "  - {when: {dataset.labeled: 2}, base: {backbone: unet3d, ssl.steps: 50, ssl.ema: 0.5}}\n"
+        "  - {when: {dataset.labeled: 2, arm: [mt, sfr]}, base: {ssl.ema: 0.7, backbone.filters: 8}}\n"
+        "profiles: {smoke: {points: [{when: {arm: mt}, base: {ssl.steps: 3}}]}}\n"
+    )
+    found = {}
+    for profile in ("paper", "smoke"):
+        for cell in plan_of(tmp_path, text, profile).cells:
+            parts = {kind: cell.components[kind] for kind in ("backbone", "ssl")}
+            fields = [parts["ssl"].component.model_dump()[name] for name in ("steps", "ema")]
+            network = parts["backbone"]
+            filters = network.component.model_dump()["filters"]
+            found[profile, cell.arm, cell.axes["dataset.labeled"]] = (network.card.name, filters, *fields)
+    assert found["paper", "mt", 1] == ("vnet", 16, 6000, 0.99)
+    assert found["paper", "mt", 2] == ("unet3d", 8, 50, 0.7)
+    assert found["paper", "sup", 2] == ("unet3d", 16, 50, 0.5)
+    assert found["paper", "sfr", 2] == ("unet3d", 4, 50, 0.7)
+    assert found["smoke", "mt", 1] == ("vnet", 2, 3, 0.99)
+    assert found["smoke", "mt", 2] == ("unet3d", 2, 3, 0.7)
+    assert found["smoke", "sfr", 2] == ("unet3d", 4, 2, 0.7)
 
 
 def test_a_combination_that_makes_no_sense_is_refused(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class Dataset(Component):
         }
     )
     later_fields: ClassVar[Mapping[str, Any]] = {"min_depth": None}
+    unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"workers"})
     #: Whether cases come from a folder that the user brings.
     needs_root: ClassVar[bool] = True
 
@@ -61,6 +62,9 @@ class Dataset(Component):
     folder: str = Field(
         "", description="a second name under which the data are looked for, beside the card's"
     )
+    workers: int = Field(
+        1, ge=1, le=256, description="processes that prepare cases, each with one case in memory"
+    )
 
     @model_validator(mode="after")
     def _positive_sizes(self) -> Dataset:
@@ -70,6 +74,13 @@ class Dataset(Component):
                 raise ValueError(f"{name} must be positive, got {list(value)}")
         return self
 
+    def key_settings(self) -> dict[str, Any]:
+        """As everywhere, and how shallow volumes are interpolated, where they are."""
+        settings = super().key_settings()
+        if self.min_depth is not None:
+            settings["deepened"] = 2  # 1 always ended with a z-score
+        return settings
+
     def class_names(self, root: Path | None) -> tuple[str, ...]:
         """Names of all K classes, background first."""
         raise NotImplementedError
@@ -77,6 +88,11 @@ class Dataset(Component):
     def source_files(self, root: Path) -> list[Path]:
         """Every file that the prepared volumes depend on (hashed into the key of ``prepare``)."""
         raise NotImplementedError
+
+    def case_files(self, root: Path, case: str) -> list[Path] | None:
+        """The files on which this prepared case depends, so that it is kept when those of others change; a
+        folder stands for what is in it. None: on more than can be said, and all cases are prepared again."""
+        return None
 
     def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
         """Training and test case ids, in the order of the published lists."""
@@ -97,6 +113,8 @@ class Case(BaseModel):
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm, along x, y, z of the arrays
     affine: list[list[float]] | None = None  # 4x4, of the prepared grid
     source: dict[str, Any] = {}  # what is needed to return to the raw grid
+    zscored: bool = True  # over the whole volume; false where the dataset scales intensities in another way
+    digest: str | None = None  # of the raw image, turned and not yet cropped; none: not taken
 
 
 class Stitch(Component):

@@ -121,4 +121,7 @@ def _one(
         text = str(error) if isinstance(error, SfrbenchError) else f"{type(error).__name__}: {error}"
         log = store.note_failure(node.stage, node.key, text, traceback.format_exc())
         return Outcome(node, "failed", text, log=str(log))
+    twin = artefact.record.get("equal_to")
+    if twin is not None:
+        return Outcome(node, "reused", f"the same work as {node.stage} {twin[:8]}")
     return Outcome(node, "ran", reason, artefact.record["seconds"])

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from sfrbench import weights
+from sfrbench.executors.equal import copy_files, work_of
 from sfrbench.graph import Node
 from sfrbench.machine import Machine, environment, git_state
 from sfrbench.stages.context import Progress, StageContext, no_progress, watch_nothing
 from sfrbench.store import Artefact, Store
 
+#: What a record says about the work itself, whoever did it.
+_MEASURED = ("started", "seconds", "cpu_seconds", "peak_memory_mb", "device")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -47,17 +50,21 @@ class Worker:
                 return self.store.get(node.stage, node.key)
             out = self.store.new_folder()
             try:
-                record = self._run(node, out, progress)
-                return self.store.publish(node.stage, node.key, out, record)
+                context = self._context(node, out, progress)
+                work = work_of(node, context, self.profile)
+                with self.store.lock("work", work):
+                    twin = self.store.twin(node.stage, work)
+                    record = self._run(node, context) if twin is None else self._take(node, context, twin)
+                    return self.store.publish(node.stage, node.key, out, record, work)
             finally:
                 shutil.rmtree(out, ignore_errors=True)
 
-    def _run(self, node: Node, out: Path, progress: Progress) -> dict[str, Any]:
+    def _context(self, node: Node, out: Path, progress: Progress) -> StageContext:
         scratch = self.store.scratch(node.stage, node.key)
         scratch.mkdir(parents=True, exist_ok=True)
         dataset = node.components.get("dataset")
         watch = self.watch
-        context = StageContext(
+        return StageContext(
             components={kind: resolved.component for kind, resolved in node.components.items()},
             settings=node.settings,
             inputs={role: self.store.get(*link) for role, link in node.inputs.items()},
@@ -70,22 +77,35 @@ class Worker:
             progress=progress,
             watch=watch_nothing if watch is None else lambda step, dice: watch(node, step, dice),
         )
+
+    def _take(self, node: Node, context: StageContext, twin: Artefact) -> dict[str, Any]:
+        """The record of a node whose work another node has done; what it took stands for both."""
+        copy_files(twin, context.out)
+        taken = {name: twin.record[name] for name in _MEASURED}
+        return {
+            **self._described(node),
+            **taken,
+            "notes": {**twin.record["notes"], **context.notes},
+            "equal_to": twin.key,
+        }
+
+    def _run(self, node: Node, context: StageContext) -> dict[str, Any]:
         stage: Callable[[StageContext], None] = importlib.import_module(f"sfrbench.stages.{node.stage}").run
         _reset_peak()
         started, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
         stage(context)
         return {
-            **node.described(),
-            "key": node.key,
-            "profile": self.profile,
+            **self._described(node),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 3),
             "cpu_seconds": round(time.process_time() - cpu, 3),
             "peak_memory_mb": _peak_mb(),
             "device": _device_name(self.device),
             "notes": context.notes,
-            **self.facts,
         }
+
+    def _described(self, node: Node) -> dict[str, Any]:
+        return {**node.described(), "key": node.key, "profile": self.profile, **self.facts}
 
 
 def _keep_freed_memory() -> None:

@@ -12,13 +12,15 @@ from sfrbench.components.base import Dataset
 from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
+from sfrbench.report.canvases import collect as collect_canvases
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
 from sfrbench.report.published import size_of
 from sfrbench.report.rounds import collect
+from sfrbench.report.setups import setups_of
 from sfrbench.run import Experiment
 from sfrbench.search_optuna import read_study
-from sfrbench.store import Artefact
+from sfrbench.store import Artefact, sha256_of
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_cases
 
 if TYPE_CHECKING:
@@ -64,12 +66,14 @@ def _info(experiment: Experiment, study: Study | None) -> ReportInfo:
         pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
         missing=_missing(experiment),
         rounds=collect(experiment),
+        setups=setups_of(plan, experiment.catalog),
         counted=[_counted(experiment, cell) for cell in plan.cells],
         excluded=plan.excluded,
         failures=_failures(experiment),
         flags=[*_mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment)],
         reuse=_reuse(experiment, journal),
         montage=_montage(experiment),
+        canvases=collect_canvases(experiment),
         environment=environment(),
         provenance=_provenance(experiment),
         searched=spec.search is not None,
@@ -87,7 +91,9 @@ def _mixed(protocols: Collection[str]) -> list[str]:
 def _missing(experiment: Experiment) -> list[Missing]:
     store, found = experiment.store, []
     for cell in experiment.plan.cells:
-        absent = [link for link in cell.nodes.values() if not store.has(*link)]
+        # canvases are for pictures alone: without them every number of the cell is there
+        needed = [link for role, link in cell.nodes.items() if role != "canvases"]
+        absent = [link for link in needed if not store.has(*link)]
         if absent:
             failed = [reason for link in absent if (reason := store.failure(*link)) is not None]
             reason = f"failed: {failed[0].splitlines()[0]}" if failed else "not run yet"
@@ -188,23 +194,26 @@ def _equal_predictions(experiment: Experiment) -> list[str]:
 
 
 def _provenance(experiment: Experiment) -> dict[str, Any]:
-    spec = experiment.plan.spec
-    text = spec.document.path.read_bytes()
-    commits = {
-        record["git"].get("commit")
-        for link in experiment.plan.nodes
-        if experiment.store.has(*link)
-        for record in [experiment.store.get(*link).record]
-        if record.get("git")
-    }
+    spec, store = experiment.plan.spec, experiment.store
+    known = {link: node for link, node in experiment.plan.nodes.items() if store.has(*link)}
     return {
         "spec": str(spec.document.path),
-        "spec_sha256": hashlib.sha256(text).hexdigest(),
+        "spec_sha256": sha256_of(spec.document.path),
+        "workspace": str(experiment.machine.workspace.resolve()),
         "git_now": git_state(),
-        "commits_of_the_runs": sorted(commit for commit in commits if commit),
         "nodes": {
             cell.id: {role: f"{stage}/{key}" for role, (stage, key) in cell.nodes.items()}
             for cell in experiment.plan.cells
+        },
+        "records": {
+            "/".join(link): {
+                "inputs": ["/".join(source) for source in node.inputs.values()],
+                **{
+                    name: store.get(*link).record.get(name)
+                    for name in ("git", "started", "seconds", "device")
+                },
+            }
+            for link, node in known.items()
         },
     }
 

@@ -11,12 +11,14 @@ import pandas as pd
 
 from sfrbench.errors import InputError
 from sfrbench.report import (
+    canvases,
     curves,
     html,
     kde,
     montage,
     pairs,
     parameters,
+    published_item,
     rank_diagram,
     ranks,
     rounds,
@@ -28,8 +30,7 @@ from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
 from sfrbench.report.results import METRICS, subset_of
 from sfrbench.report.style import safe_name
-
-ITEMS = ("table", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds", "ranks")
+from sfrbench.spec import ITEMS
 
 
 class Traced(Protocol):
@@ -64,10 +65,11 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
         parts.append(part)
         made += [path for table in part.tables for path in tables.write(table, out / "tables")]
         made += [path for figure in part.figures for path in figure.files]
+    facts = {name: [row.behind() for row in rows] for name, rows in shown.items()}
     provenance = out / "provenance.json"
-    provenance.write_text(_provenance(info, shown), encoding="utf-8")
+    provenance.write_text(_provenance(info, facts), encoding="utf-8")
     page = out / "index.html"
-    page.write_text(html.page(info, parts, out), encoding="utf-8")
+    page.write_text(html.page(info, parts, facts, out), encoding="utf-8")
     return [page, *made, provenance]
 
 
@@ -95,6 +97,9 @@ def _part(
     if len(kinds) != 1:
         raise InputError(f"a report item needs exactly one of {', '.join(ITEMS)}: {dict(item)}")
     kind = kinds[0]
+    if kind == "published":
+        made, behind = published_item.published_part(frame, info, item, names.new(str(item["published"])))
+        return Part("Published and reproduced", tables=made), {**behind}
     if kind in ("table", "pairs", "pseudo_labels", "parameters", "rounds"):
         return _table_part(frame, info, item, kind, names)
     folder = out / "figures"
@@ -106,6 +111,11 @@ def _part(
     if kind == "kde":
         name = names.new(f"kde_{item['kde']}")
         return _figure_part("Per-case scores", kde.kde_figure(frame, info, item, name, folder))
+    if kind == "canvases":
+        figure = canvases.canvases_figure(frame, info, item, names.new("canvases"), folder)
+        if figure is None:
+            return Part("Canvases", remark="No canvas is in the store: run the experiment once more."), {}
+        return _figure_part("Canvases", figure)
     figures = [montage.montage_figure(frame, info, item, names.new("montage"), folder)]
     if (frame["subset"] == "unlabelled").any() and not item.get("subset"):
         name = names.new("montage_pseudo_labels")
@@ -124,7 +134,7 @@ def _ranks_part(
     if isinstance(found, str):
         return Part("Ranks", remark=found), {}
     table = ranks.ranks_table(frame, info, item, found, name)
-    behind: Behind = {name: [line for own in found.lines for line in own]}
+    behind: Behind = {name: found.places()}
     if found.p is None:
         return Part("Ranks", tables=[table], remark=f"No diagram: {found.why}."), behind
     title = f"Ranks by {METRICS[str(item['ranks'])][0]}."
@@ -161,9 +171,8 @@ def _table_part(
     return Part(heading, tables=made, remark=remark), {table.name: shown for table in made}
 
 
-def _provenance(info: ReportInfo, shown: Mapping[str, Sequence[Traced]]) -> str:
+def _provenance(info: ReportInfo, behind: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """What stands behind each row of each table and figure."""
-    behind = {name: [row.behind() for row in rows] for name, rows in shown.items()}
     whole = {
         "experiment": info.experiment,
         "profile": info.profile,

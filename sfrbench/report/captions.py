@@ -86,12 +86,17 @@ def subset_text(subset: str) -> str:
     return names.get(subset, f"cases of subset '{subset}'")
 
 
-def made_of(info: ReportInfo, subset: str, classes: int, std: str = "seeds") -> str:
-    """What the number of a result table means, and what its ± is over: 'seeds', 'cases' or 'none'."""
-    of_classes = f"of each class, averaged unweighted over {classes} classes" if classes > 1 else ""
-    over = " ".join(part for part in (f"the mean over {subset_text(subset)}", of_classes) if part)
+def made_of(info: ReportInfo, subset: str, classes: Collection[int], std: str = "seeds") -> str:
+    """What the number of a result table means, and what its ± is over: 'seeds', 'cases' or 'none'.
+
+    ``classes`` are the numbers of classes that its lines have.
+    """
+    over = f"the mean over {subset_text(subset)}"
+    if max(classes, default=1) > 1:
+        many = f"{max(classes)} classes" if len(set(classes)) == 1 else "the classes of each dataset"
+        over += f" of each class, averaged unweighted over {many}"
     if std == "cases":
-        one = "of a case's mean over " + ("classes and seeds" if classes > 1 else "seeds")
+        one = "of a case's mean over " + ("classes and seeds" if max(classes, default=1) > 1 else "seeds")
         spread = f"standard deviation (n − 1) over cases, {one}"
         return f"Mean over {seeds_text(len(info.seeds))} of {over} ± {spread}."
     if std == "none":

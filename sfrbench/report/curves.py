@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figure:
-    """A saved figure: files (PNG first), caption, and the lines that it shows."""
+    """A saved figure: files (PNG first), caption, the lines that it shows, and the data of a slice viewer."""
 
     name: str
     title: str
     caption: str
     files: tuple[Path, ...]
     lines: tuple[Line, ...]
+    viewer: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,93 +3,87 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import hashlib
+import io
+import json
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.report import captions, tables
+from sfrbench.report import about, captions, tables
 from sfrbench.report.curves import Figure
-from sfrbench.report.style import DASH, axis_text, safe_name, stamp
+from sfrbench.report.sources import Behind, Sources
+from sfrbench.report.style import safe_name, stamp
 
 if TYPE_CHECKING:
-    from sfrbench.report.info import Part, ReportInfo, Reuse
+    from sfrbench.report.info import Part, ReportInfo
 
-_CSS = """
-:root{--ink:#1d2329;--soft:#5b6570;--line:#d9dee3;--wash:#f5f7f9;--link:#0a5a9c}
-*{box-sizing:border-box}
-body{margin:0 auto;padding:1.5rem 1.1rem 4rem;max-width:62rem;color:var(--ink);background:#fff;
- font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-h1{font-size:1.7rem;line-height:1.2;margin:.2rem 0 .4rem}
-h2{font-size:1.2rem;margin:2.4rem 0 .6rem;padding-bottom:.25rem;border-bottom:1px solid var(--line)}
-p{margin:.4rem 0;max-width:48rem}
-a{color:var(--link)}
-.kicker,.note,figcaption,small{color:var(--soft)}
-.kicker{font-size:.9rem;margin:0}
-.stamp{display:block;padding:.5rem .8rem;margin:.9rem 0;border-left:4px solid #b86e00;background:#fff5e5;
- max-width:none}
-.stamp.paper{border-color:#2c7a4b;background:#ecf7f0}
-.bad{border-color:#b3261e;background:#fdecea}
-nav{margin:.8rem 0;font-size:.92rem}
-nav a{margin-right:1rem;white-space:nowrap}
-.facts{display:flex;flex-wrap:wrap;gap:.3rem 1.6rem;margin:.8rem 0;padding:0;list-style:none}
-.facts b{font-size:1.1rem;font-variant-numeric:tabular-nums}
-figure{margin:1.2rem 0 .3rem}
-figcaption{font-size:.86rem;line-height:1.42;margin-bottom:.5rem;max-width:54rem}
-figcaption b{color:var(--ink)}
-figure img{display:block;max-width:100%;height:auto;margin:0 auto}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums;
- border-top:2px solid var(--ink);border-bottom:2px solid var(--ink)}
-th,td{padding:.32rem .7rem;text-align:right;white-space:nowrap}
-thead th{border-bottom:1px solid var(--ink);font-weight:600}
-th.name,tbody th{text-align:left}
-tbody th{font-weight:400}
-td.text{text-align:left;white-space:normal;overflow-wrap:anywhere}
-tbody tr:nth-child(even){background:var(--wash)}
-u{text-underline-offset:3px}
-sup{color:#a02020;margin-left:.15em}
-.note{font-size:.84rem;margin:.25rem 0}
-.files{margin-bottom:1.8rem}
-pre,code{font:.82rem/1.45 ui-monospace,"SF Mono",Menlo,Consolas,monospace}
-pre{overflow-x:auto;padding:.7rem .9rem;background:var(--wash);border:1px solid var(--line);max-height:26rem}
-summary{cursor:pointer;margin:.6rem 0}
-@media(max-width:34rem){body{padding:1rem .8rem 3rem;font-size:15px}h1{font-size:1.4rem}
- th,td{padding:.28rem .5rem}}
-@media print{body{max-width:none;padding:0;font-size:10pt}nav{display:none}a{color:inherit}
- figure,tr{break-inside:avoid}h2{break-after:avoid}.wide,pre{overflow:visible;max-height:none}
- th,td{padding:.2rem .4rem}pre{white-space:pre-wrap}}
-"""
+HEAVY = 600_000  # bytes of a picture
+_TYPES = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
 
 
-def page(info: ReportInfo, parts: Sequence[Part], out: Path) -> str:
+def page(info: ReportInfo, parts: Sequence[Part], behind: Behind, out: Path) -> str:
     """The whole page; figures are read from their PNG files below ``out``."""
+    sources = Sources(behind)
     bodies: list[tuple[str, str]] = []
     tail = captions.short_tail(info)
     for part in parts:
-        body = "".join(_table(table, tail) for table in part.tables)
-        body += "".join(_figure(figure, tail, out) for figure in part.figures)
+        body = "".join(_table(table, tail, sources) for table in part.tables)
+        body += "".join(_figure(figure, tail, out, sources) for figure in part.figures)
         body += f"<p>{escape(part.remark)}</p>" if part.remark else ""
         if bodies and bodies[-1][0] == part.heading:
             bodies[-1] = (part.heading, bodies[-1][1] + body)
         else:
             bodies.append((part.heading, body))
-    bodies += _about(info)
-    anchors = [f"s{index}" for index in range(len(bodies))]
-    links = " ".join(
-        f'<a href="#{anchor}">{escape(heading)}</a>'
-        for anchor, (heading, _) in zip(anchors, bodies, strict=True)
+    bodies += about.sections(info, sources)
+    links = "".join(
+        f"<li><a href=#s{index}>{escape(heading)}</a></li>" for index, (heading, _) in enumerate(bodies)
     )
     text = "".join(
-        f'<section id="{anchor}"><h2>{escape(heading)}</h2>{body}</section>\n'
-        for anchor, (heading, body) in zip(anchors, bodies, strict=True)
+        f"<section id=s{index}><h2>{escape(heading)}</h2>{body}</section>\n"
+        for index, (heading, body) in enumerate(bodies)
+    )
+    return (
+        f"{_top(info)}<body><a class=skip href=#s0>To the results</a><header>{_head(info)}</header>"
+        f"<nav aria-label=Contents><b>Contents</b><ol>{links}</ol></nav>\n<main>{text}</main>"
+        f"<script>{_script()}</script></body></html>\n"
+    )
+
+
+def _top(info: ReportInfo) -> str:
+    """The head of the document. Its policy allows this style and this script, pictures inside, no request."""
+    css = _asset("page.css")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_mark(css)}; script-src {_mark(_script())}; "
+        "base-uri 'none'; form-action 'none'"
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(info.title)} · {escape(info.profile)}</title><style>{_CSS}</style></head>\n"
-        f"<body><header>{_head(info)}</header><nav>{links}</nav>\n<main>{text}</main></body></html>\n"
+        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
+        f"<title>{escape(info.title)} · {escape(info.profile)}</title><style>{css}</style></head>\n"
     )
+
+
+def _asset(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    return _asset("page.js") + _asset("viewer.js")
+
+
+def _mark(text: str) -> str:
+    """The hash of an inline style or script, as a content security policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def embedded(value: Any) -> str:
+    """JSON that may stand inside a ``script`` element: no text in it can end the element."""
+    text = json.dumps(value, separators=(",", ":"))  # ASCII only
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _head(info: ReportInfo) -> str:
@@ -116,105 +110,54 @@ def _singular(count: str, what: str) -> str:
     return what[:-1] if count == "1" and what in ("arms", "seeds", "cells") else what
 
 
-def _table(table: tables.Table, tail: str) -> str:
+def _table(table: tables.Table, tail: str, sources: Sources) -> str:
+    """A table, and its files inside links, so that they travel with the page."""
     name = safe_name(table.name)
-    links = ", ".join(f'<a href="tables/{name}.{kind}">{kind}</a>' for kind in ("csv", "md", "tex"))
-    return f"{tables.to_html(table, tail)}<p class='note files'>{links}</p>"
+    texts = (("csv", tables.to_csv), ("md", tables.to_markdown), ("tex", tables.to_latex))
+    links = ", ".join(
+        f'<a download="{name}.{kind}" href="data:{_TYPES[kind]};charset=utf-8;base64,'
+        f'{_base64(render(table).encode())}">{kind}</a>'
+        for kind, render in texts
+    )
+    shown = tables.to_html(table, tail, sources.of_table(table))
+    return f"{shown}<p class='note files'>Save as {links}</p>"
 
 
-def _figure(figure: Figure, tail: str, out: Path) -> str:
-    data = base64.b64encode(figure.files[0].read_bytes()).decode("ascii")
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _figure(figure: Figure, tail: str, out: Path, sources: Sources) -> str:
     links = ", ".join(
         f'<a href="{escape(path.relative_to(out).as_posix())}">{path.suffix[1:]}</a>' for path in figure.files
     )
+    behind = ", ".join(
+        f"<a href=#{anchor}>{escape(name)}</a>" for anchor, name in sources.of_figure(figure.name)
+    )
+    behind = f"; behind it: {behind}" if behind else ""
     return (
         f"<figure><figcaption><b>{escape(figure.title)}</b> {escape(figure.caption)} "
         f"{escape(tail)}</figcaption>"
-        f'<img alt="{escape(figure.title)}" src="data:image/png;base64,{data}"></figure>'
-        f"<p class='note files'>{links}</p>"
+        f'<img alt="{escape(figure.title)}" src="{_picture(figure.files[0])}"></figure>'
+        f"<p class='note files'>Beside the page: {links}{behind}</p>{_viewer(figure)}"
     )
 
 
-def _about(info: ReportInfo) -> list[tuple[str, str]]:
-    """The sections behind the results: gaps, flags, reuse, environment, provenance."""
-    made: list[tuple[str, str]] = []
-    gaps = _gaps(info)
-    if gaps:
-        made.append(("Failures and gaps", gaps))
-    if info.flags:
-        made.append(("Flags", f"<ul>{''.join(f'<li>{escape(flag)}</li>' for flag in info.flags)}</ul>"))
-    if info.reuse:
-        made.append(("Plan and reuse", _reuse(info.reuse)))
-    if info.environment:
-        rows = [[name, _text(value)] for name, value in info.environment.items()]
-        made.append(("Environment", _grid(["", ""], rows)))
-    told = "The cells, seeds and evaluate nodes behind every row of every table and figure: "
-    told += '<a href="provenance.json">provenance.json</a>.'
-    flat = {name: v for name, v in info.provenance.items() if not isinstance(v, (Mapping, list, tuple))}
-    facts = _grid(["", ""], [[name, _text(value)] for name, value in flat.items()]) if flat else ""
-    made.append(("Provenance", f"<p>{told}</p>{facts}"))
-    return made
+def _picture(path: Path) -> str:
+    """A PNG as a data URL; a heavy one as JPEG, so that the page can be sent (the file itself stays)."""
+    data, kind = path.read_bytes(), "png"
+    if len(data) > HEAVY:
+        from PIL import Image
+
+        stream = io.BytesIO()
+        Image.open(path).convert("RGB").save(stream, "JPEG", quality=88)
+        data, kind = stream.getvalue(), "jpeg"
+    return f"data:image/{kind};base64,{_base64(data)}"
 
 
-def _gaps(info: ReportInfo) -> str:
-    body = ""
-    if info.failures:
-        rows = [[f.cell, f.stage, f.reason, f.log] for f in info.failures]
-        body += _grid(["Cell", "Stage", "Reason", "Log"], rows)
-    if info.missing:
-        rows = [
-            [m.arm, ", ".join(f"{path} {axis_text(v)}" for path, v in m.axes.items()), str(m.seed), m.reason]
-            for m in info.missing
-        ]
-        body += f"<p>Cells without a result:</p>{_grid(['Arm', 'Point', 'Seed', 'Reason'], rows)}"
-    if info.excluded:
-        left = [[entry.title, entry.reason] for entry in info.excluded]
-        body += f"<p>Left out by the specification:</p>{_grid(['Cells', 'Reason'], left)}"
-    return body
-
-
-def _reuse(reuse: Reuse) -> str:
-    saved = reuse.naive_nodes - reuse.nodes
-    said = (
-        f"{reuse.cells} cells share {reuse.nodes} nodes; were nothing shared, there would be "
-        f"{reuse.naive_nodes}, so {saved} need never run. In the last run {reuse.ran} ran, {reuse.reused} "
-        f"were taken from the store and {reuse.failed} failed."
-    )
-    body = f"<p>{said}</p>"
-    if reuse.by_stage:
-        names = list(dict.fromkeys(name for counts in reuse.by_stage.values() for name in counts))
-        rows = [
-            [stage, *(_text(counts.get(name)) for name in names)] for stage, counts in reuse.by_stage.items()
-        ]
-        heads = ["stage", *(name.replace("_", " ") for name in names)]
-        body += _grid(heads, rows, numbers=True)
-    if reuse.lines:
-        lines = escape("\n".join(reuse.lines))
-        told = "Every run and every reuse, with its reason"
-        body += f"<details><summary>{told}</summary><pre>{lines}</pre></details>"
-    return body
-
-
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
-    """A plain table; the first column names the row."""
-    kind = "" if numbers else " class=text"
-    head = "".join(
-        f"<th{' class=name' if not numbers or index == 0 else ''}>{escape(name)}</th>"
-        for index, name in enumerate(heads)
-    )
-    top = f"<thead><tr>{head}</tr></thead>" if any(heads) else ""
-    body = "".join(
-        f"<tr><th scope=row>{escape(str(row[0]))}</th>"
-        + "".join(f"<td{kind}>{escape(str(text))}</td>" for text in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return f"<div class=wide><table>{top}<tbody>{body}</tbody></table></div>"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return DASH
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return axis_text(value)
+def _viewer(figure: Figure) -> str:
+    if figure.viewer is None:
+        return ""
+    data = f'<script type="application/json">{embedded(figure.viewer)}</script>'
+    told = "<noscript>Where scripts run, all slices of these cases can be scrolled through here.</noscript>"
+    return f"<div class=viewer>{data}{told}</div>"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from sfrbench.plan import Excluded
     from sfrbench.report.curves import Figure
     from sfrbench.report.montage import MontageCase
@@ -75,6 +77,38 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Canvas:
+    """A canvas of one case: ``image`` uint8 (C, I, I), ``maps`` the label maps (I, I) that it shows, by kind.
+
+    ``role`` is 'train', 'test' or 'val'; it is canvas ``number`` of ``count`` of its patch.
+    """
+
+    case: str
+    role: str
+    number: int
+    count: int
+    image: NDArray[Any]
+    maps: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the cells of one arm at one point of the axes are made; what the paper's tables are compared by.
+
+    ``dataset`` is the name in the specification; ``grid`` says in what the volumes differ from those of that
+    name, empty where in nothing. ``facts`` map what the paper tells of its protocol to a text of ours.
+    """
+
+    arm: str
+    axes: Mapping[str, Any]
+    dataset: str
+    labeled: int
+    unlabeled: int | None = None  # at most so many; none: all the rest
+    grid: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Reuse:
     """What the plan shared and what the last run did; ``by_stage`` maps a stage to named counts."""
 
@@ -95,8 +129,8 @@ class ReportInfo:
     ``arms`` are (name, label) in the order of the specification, ``axes`` map a path to its values in
     order (tied axes: one entry each), ``items`` are the entries of the specification's ``report``.
     ``pseudo_arms`` name the arms that make pseudo-labels. ``montage`` gives the volumes of
-    (cell id, case, subset), none where nothing is kept. ``provenance`` is written to provenance.json
-    with the cells and keys behind every table and figure added.
+    (cell id, case, subset), none where nothing is kept; ``canvases`` those that SAM is given in a cell.
+    ``provenance`` is written to provenance.json with the cells and keys behind every table and figure added.
     """
 
     experiment: str
@@ -115,11 +149,13 @@ class ReportInfo:
     missing: Sequence[Missing] = ()
     counted: Sequence[Counted] = ()
     rounds: Sequence[Round] = ()  # of SFR+
+    setups: Sequence[Setup] = ()
     excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
     failures: Sequence[Failure] = ()
     flags: Sequence[str] = ()
     reuse: Reuse | None = None
     montage: Callable[[str, str, str], MontageCase | None] | None = None
+    canvases: Callable[[str], Sequence[Canvas]] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     searched: bool = False  # the specification has a search; its study, where there is one yet

@@ -57,10 +57,9 @@ def latex(text: str) -> str:
     What pdfLaTeX's own fonts do not hold (other scripts, pictures) stands as its code point: ``[U+4E2D]``.
     """
     composed = unicodedata.normalize("NFC", " ".join(text.split()))
-    ends = [*composed[1:], ""]  # two hyphens in a row are two, not a dash
-    return "".join(
-        "-{}" if one == after == "-" else _char(one) for one, after in zip(composed, ends, strict=True)
-    )
+    after = f"{composed[1:]} "  # two hyphens in a row are two, not a dash
+    pairs = zip(composed, after, strict=False)
+    return "".join("-{}" if one == following == "-" else _char(one) for one, following in pairs)
 
 
 def _char(char: str) -> str:

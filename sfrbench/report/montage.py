@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sfrbench.report import captions, style
+from sfrbench.report import captions, overlays, style, viewer
 from sfrbench.report.curves import Figure
 from sfrbench.report.results import Line, lines, subset_of
 from sfrbench.stats import class_means
@@ -43,17 +43,11 @@ class MontageCase:
 class _Panel:
     """What is drawn: a slice (X, Y) of each array, or the reason why there is nothing."""
 
+    volumes: MontageCase | None = None
     image: NDArray[Any] | None = None
     maps: Mapping[str, NDArray[Any]] | None = None
     aspect: float = 1.0
     reason: str = ""
-
-
-_CONTOURS: Mapping[str, tuple[str, Any]] = {
-    "truth": (style.TRUTH, "-"),
-    "pseudo-label": (style.PSEUDO, (0, (1.6, 1))),
-    "prediction": (style.PREDICTION, (0, (4, 1.5))),
-}
 
 
 def montage_figure(
@@ -66,12 +60,12 @@ def montage_figure(
     if info.montage is None or ranked is None:
         return None
     by, cases = ranked
-    columns = _spread(shown, COLUMNS, by)
+    columns = spread(shown, COLUMNS, by)
     rows = _pick(cases, int(item["montage"]))
     scores = [_dice(line) for line in columns]
     grid = [[_panel(info, line, case, subset) for line in columns] for _, case in rows]
-    names = [_wrap(line.short(shown), 20) for line in columns]
-    marks = [f"{rank}\n{_wrap(case, 18)}" for rank, case in rows]
+    names = [wrap(line.short(shown), 20) for line in columns]
+    marks = [f"{rank}\n{wrap(case, 18)}" for rank, case in rows]
     turned = len(columns) < len(rows)  # few lines: cases side by side, to fill the width
     across, down = (marks, names) if turned else (names, marks)
     windows = [_window(row) for row in grid]
@@ -87,24 +81,32 @@ def montage_figure(
                 frame_of.set_title(across[column], fontsize=9)
             if column == 0:
                 frame_of.set_ylabel(down[row], fontsize=8.5)
-        _legend(figure, grid)
+        overlays.legend(figure, [panel.maps or {} for row in grid for panel in row])
         files = style.save(figure, folder, name)
-    return Figure(name, "Slices.", _caption(info, by, shown, columns, subset), tuple(files), tuple(columns))
+    slices = viewer.slices(rows, _all_slices(grid, rows, columns, shown, scores))
+    caption = _caption(info, by, shown, columns, subset)
+    return Figure(name, "Slices.", caption, tuple(files), tuple(columns), slices)
 
 
-def _legend(figure: Any, grid: Sequence[Sequence[_Panel]]) -> None:
-    from matplotlib.lines import Line2D
-    from matplotlib.patheffects import Normal, Stroke
-
-    shown = {kind for row in grid for panel in row for kind in panel.maps or ()}
-    edge = [Stroke(linewidth=3.4, foreground="#333333"), Normal()]
-    handles = [
-        Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=kind, path_effects=edge)
-        for kind, (colour, dashes) in _CONTOURS.items()
-        if kind in shown
+def _all_slices(
+    grid: Sequence[Sequence[_Panel]],
+    rows: Sequence[tuple[str, str]],
+    columns: Sequence[Line],
+    shown: Sequence[Line],
+    scores: Sequence[Mapping[str, float]],
+) -> list[list[viewer.Panel]]:
+    """The same cases and lines for the viewer."""
+    return [
+        [
+            viewer.Panel(line.short(shown), _score(dice.get(case)), panel.volumes, panel.reason)
+            for panel, line, dice in zip(row, columns, scores, strict=True)
+        ]
+        for row, (_, case) in zip(grid, rows, strict=True)
     ]
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+
+
+def _score(dice: float | None) -> str:
+    return style.DASH if dice is None else f"Dice {style.number(dice)}"
 
 
 def _dice(line: Line) -> dict[str, float]:
@@ -132,12 +134,12 @@ def _pick(cases: Sequence[str], count: int) -> list[tuple[str, str]]:
     return [(names.get(place, f"{place + 1} of {len(cases)}"), cases[place]) for place in places]
 
 
-def _spread(shown: Sequence[Line], most: int, keep: Line) -> list[Line]:
-    """At most ``most`` lines, evenly chosen, the ranking line always among them."""
+def spread(shown: Sequence[Line], most: int, keep: Line | None = None) -> list[Line]:
+    """At most ``most`` lines, evenly chosen, ``keep`` always among them."""
     if len(shown) <= most:
         return list(shown)
     places = {round(place) for place in np.linspace(0, len(shown) - 1, most).tolist()}
-    if shown.index(keep) not in places:
+    if keep is not None and shown.index(keep) not in places:
         places = {*sorted(places)[:-1], shown.index(keep)}
     return [shown[place] for place in sorted(places)]
 
@@ -155,7 +157,8 @@ def _panel(info: ReportInfo, line: Line, case: str, subset: str) -> _Panel:
     areas = np.count_nonzero(truth, axis=(0, 1))
     z = int(areas.argmax()) if areas.any() else truth.shape[2] // 2
     slices = {kind: np.asarray(volume[:, :, z]) for kind, volume in maps.items()}
-    return _Panel(np.asarray(found.image()[:, :, z]), slices, found.spacing[1] / found.spacing[0])
+    aspect = found.spacing[1] / found.spacing[0]
+    return _Panel(found, np.asarray(found.image()[:, :, z]), slices, aspect)
 
 
 @dataclass(frozen=True)
@@ -191,43 +194,34 @@ def _window(row: Sequence[_Panel]) -> _Window:
 
 
 def _draw(axes: Axes, panel: _Panel, window: _Window, dice: float | None) -> None:
-    from matplotlib.patheffects import Normal, Stroke
-
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     if panel.image is None or panel.maps is None:
         axes.set_facecolor("#eeeeee")
         axes.set_box_aspect(window.tall)
-        text = f"{style.DASH}\n{_wrap(panel.reason, 20)}"
+        text = f"{style.DASH}\n{wrap(panel.reason, 20)}"
         axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=7.5, transform=axes.transAxes)
         return
     image = panel.image[window.part].T
     low, high = np.percentile(image, (1, 99))
     axes.imshow(image, cmap="gray", origin="lower", vmin=low, vmax=max(high, low + 1e-6), aspect=panel.aspect)
-    for kind, (colour, dashes) in _CONTOURS.items():
-        if kind not in panel.maps:
-            continue
-        labels = panel.maps[kind][window.part].T
-        for label in np.unique(labels[labels > 0]):
-            lines = axes.contour(labels == label, [0.5], colors=[colour], linestyles=[dashes], linewidths=1.7)
-            lines.set_path_effects([Stroke(linewidth=2.7, foreground="#00000090"), Normal()])
-    said = style.DASH if dice is None else f"Dice {style.number(dice)}"
-    axes.set_xlabel(said, fontsize=8.5, labelpad=2)
+    overlays.draw(axes, {kind: labels[window.part].T for kind, labels in panel.maps.items()}, panel.aspect)
+    axes.set_xlabel(_score(dice), fontsize=8.5, labelpad=2)
 
 
 def _caption(info: ReportInfo, by: Line, shown: Sequence[Line], columns: Sequence[Line], subset: str) -> str:
     said = (
         f"Best, median and worst of the {captions.subset_text(subset)} by the Dice of {by.name} "
         f"(seed {by.seeds[0]}); the slice with the largest true area; Dice of the whole volume, mean over "
-        "classes, in percent. Contrast: 1st to 99th percentile of the part shown."
+        f"classes, in percent. {overlays.TOLD} Contrast: 1st to 99th percentile of the part shown."
     )
     if len(columns) < len(shown):
         said += f" {len(columns)} of {len(shown)} lines are shown; the tables hold all."
     return said
 
 
-def _wrap(text: str, width: int) -> str:
+def wrap(text: str, width: int) -> str:
     import textwrap
 
     return "\n".join(textwrap.wrap(text, width)[:4]) or text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from sfrbench import stats
 from sfrbench.report import captions
 from sfrbench.report.results import Line, header, lines, subset_of
-from sfrbench.report.style import DASH, axis_text, number, p_value
+from sfrbench.report.style import DASH, axis_text, number, p_value, signed
 from sfrbench.report.tables import Entry, Notes, Table
 
 if TYPE_CHECKING:
@@ -19,12 +20,36 @@ if TYPE_CHECKING:
 
 
 _TWO_SEEDS = "two seeds: how much trainings vary is hardly known, so the interval is wide"
-_ONE_SEED = "one seed: interval and p are over cases only, and say nothing of other trainings"
+ONE_SEED = "one seed: the interval is over cases only, and says nothing of other trainings"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two lines whose difference stands in a row."""
+
+    one: Line
+    other: Line
+
+    @property
+    def name(self) -> str:
+        point = "".join(f", {path} {axis_text(value)}" for path, value in self.one.axes.items())
+        return f"{self.one.label} − {self.other.label}{point}"
+
+    def behind(self) -> dict[str, Any]:
+        """What the difference stands on: both lines."""
+        own = self.one.behind()
+        axes = {path: text for path, text in own["match"].items() if path != "arm"}
+        return {
+            "row": self.name,
+            "arm": f"{self.one.arm} − {self.other.arm}",
+            "match": {"a": self.one.arm, "b": self.other.arm, **axes},
+            "sides": [own, self.other.behind()],
+        }
 
 
 def pairs_table(
     frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], name: str
-) -> tuple[list[Table], list[Line]]:
+) -> tuple[list[Table], list[Pair]]:
     """Paired differences of an item's pairs, at each point of the axes that both arms have."""
     subset = subset_of(frame, item)
     every = lines(frame, info, subset)
@@ -57,8 +82,8 @@ def pairs_table(
         captions.tail(info),
         2,
     )
-    used = {id(line): line for one, other, *_ in found for line in (one, other)}
-    return [table], list(used.values())
+    pairs = {(id(one), id(other)): Pair(one, other) for one, other, *_ in found}
+    return [table], list(pairs.values())
 
 
 def _same_points(every: Sequence[Line], a: str, b: str) -> list[tuple[Line, Line]]:
@@ -85,7 +110,7 @@ def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, 
     elif result.p is None:
         why.append("the same difference in every case and seed: no test")
     if len(seeds) < 3 and gap.low is not None:
-        why.append(_ONE_SEED if len(seeds) == 1 else _TWO_SEEDS)
+        why.append(ONE_SEED if len(seeds) == 1 else _TWO_SEEDS)
     return result, "; ".join(why)
 
 
@@ -120,15 +145,14 @@ def _texts(
 ) -> list[str]:
     """One row as it is printed."""
     gap = result.difference if result else None
-    point = "".join(f", {path} {axis_text(value)}" for path, value in one.axes.items())
     return [
-        f"{one.label} − {other.label}{point}",
+        Pair(one, other).name,
         header(frame, metric),
-        _signed(gap.mean if gap else None),
-        f"{_signed(gap.low)} to {_signed(gap.high)}" if gap and gap.low is not None else DASH,
+        signed(gap.mean if gap else None),
+        f"{signed(gap.low)} to {signed(gap.high)}" if gap and gap.low is not None else DASH,
         p_value(result.p if result else None),
         p_value(corrected),
-        _signed(result.effect if result else None),
+        signed(result.effect if result else None),
         p_value(result.wilcoxon if result else None),
         str(gap.cases) if gap else "0",
         str(gap.seeds) if gap else "0",
@@ -149,10 +173,3 @@ def _record(
     low, high = boot or (None, None)
     record |= {"bootstrap_low": number(low), "bootstrap_high": number(high)}
     return {key: "" if value == DASH else value for key, value in record.items()}
-
-
-def _signed(value: float | None) -> str:
-    text = number(value)
-    if value is None or text == DASH or text == "0.00":
-        return text
-    return text.replace("-", "−") if text.startswith("-") else f"+{text}"

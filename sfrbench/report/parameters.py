@@ -51,6 +51,7 @@ class Row:
         return {
             "row": ", ".join(part for part in (self.label, self.point) if part),
             "arm": self.arm,
+            "match": {"arm": self.arm, **{path: _values(values) for path, values in self.axes.items()}},
             "axes": {path: list(values) for path, values in self.axes.items()},
             "cells": [entry.cell for entry in self.cells],
             "models": sorted({node for entry in self.cells for node in entry.nodes}),

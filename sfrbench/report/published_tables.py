@@ -54,6 +54,10 @@ class Row:
     values: Mapping[str, Value | None]
     gains: Gain | None = None
 
+    def named(self, name: str) -> bool:
+        """Whether ``name`` means this row: its method, or its label."""
+        return name in (self.method, self.label)
+
     @property
     def label(self) -> str:
         """The method with its setting, such as ``MT (16/64)`` or ``V-Net (LB, 16/0)``."""
@@ -88,6 +92,17 @@ class Published:
                 return name
         return None
 
+    def named(self, name: str) -> list[Row]:
+        """The rows that a method's name or a row's label means."""
+        return [row for row in self.rows if row.named(name)]
+
+    @property
+    def names(self) -> list[str]:
+        """What rows are called: every method, and where one has several rows, every label."""
+        methods = [row.method for row in self.rows]
+        several = [row.label for row in self.rows if methods.count(row.method) > 1]
+        return list(dict.fromkeys([*methods, *several]))
+
     def find(self, label: str, column: str, *, labeled: int | None = None) -> Value | None:
         """The number in ``column`` of the row that ``label`` names, with or without its setting.
 
@@ -98,7 +113,7 @@ class Published:
             raise InputError(
                 f"Table {self.table} has no column '{column}'", hint=did_you_mean(column, self.columns)
             )
-        rows = [row for row in self.rows if label in (row.method, row.label)]
+        rows = self.named(label)
         if labeled is not None:
             rows = [row for row in rows if labeled in row.setting.counts(self.dataset_of(column))]
         if len(rows) > 1:
@@ -109,16 +124,27 @@ class Published:
         return rows[0].values[column] if rows else None
 
 
+#: What specifications call the tables: ``table01`` and so on, the names of their files.
+TABLES = tuple(f"table{number:02}" for number in range(1, len(ROMAN) + 1))
+
+
 @cache
 def published(number: int) -> Published:
     """Table ``number`` (1 to 15) of the paper. Raises ``InputError`` with the places of all faults."""
     if not 1 <= number <= len(ROMAN):
         raise InputError(f"the paper has no table {number}", hint=f"it has 1 to {len(ROMAN)}")
-    path = shipped("reports") / "published" / f"table{number:02}.yaml"
+    path = shipped("reports") / "published" / f"{TABLES[number - 1]}.yaml"
     table = read_table(path)
     if table.table != ROMAN[number - 1]:
         raise InputError(f"holds Table {table.table}, not {ROMAN[number - 1]}", where=str(path))
     return table
+
+
+def published_as(name: str) -> Published:
+    """The table of a name in ``TABLES``."""
+    if name not in TABLES:
+        raise InputError(f"no table '{name}' of the paper", hint=did_you_mean(name, TABLES))
+    return published(TABLES.index(name) + 1)
 
 
 def read_table(path: Path) -> Published:
@@ -170,7 +196,7 @@ def _erratum_faults(document: Document, file: TableFile) -> Iterator[Problem]:
             if not erratum.place or erratum.row or erratum.column:
                 yield Problem(where, "an erratum of the text has a 'place', and neither row nor column")
             continue
-        hits = [row for row in rows if erratum.row in (row.method, row.label)]
+        hits = [row for row in rows if row.named(str(erratum.row))]
         if len(hits) != 1 or erratum.column not in file.columns or erratum.place:
             yield Problem(where, "an erratum names one row and one column of the table, and no 'place'")
             continue

@@ -35,6 +35,20 @@ _LEAST_CASES = 6  # below it no signed-rank test reaches 0.05, and ranks are too
 
 
 @dataclass(frozen=True)
+class Place:
+    """A method in the table of ranks: its line, or one for each dataset."""
+
+    name: str
+    lines: Sequence[Line]
+
+    def behind(self) -> dict[str, Any]:
+        """What the rank stands on."""
+        arm = self.lines[0].arm
+        sides = [line.behind() for line in self.lines]
+        return {"row": self.name, "arm": arm, "match": {"arm": arm, "method": self.name}, "sides": sides}
+
+
+@dataclass(frozen=True)
 class Ranking:
     """Methods from best to worst. ``scores`` and ``ranks`` are (methods, blocks); ``p`` holds Holm's p
     of each pair of places, and is none where no test is possible: then ``why`` says so."""
@@ -53,6 +67,10 @@ class Ranking:
     @property
     def mean_ranks(self) -> list[float]:
         return [float(rank) for rank in self.ranks.mean(axis=1)]
+
+    def places(self) -> list[Place]:
+        """What the row of each method stands on."""
+        return [Place(name, own) for name, own in zip(self.names, self.lines, strict=True)]
 
     def apart(self, one: int, other: int) -> bool:
         """Whether two places are told apart at 0.05."""
@@ -213,7 +231,7 @@ def ranks_table(
         against = DASH if place == 0 or p is None else p_value(p)
         mark = notes.mark(found.why or _NO_TEST) if place and p is None else ""
         ranks = [number(rank) for rank in found.ranks[place]] if datasets else []
-        marks = "".join(dict.fromkeys(rows.marks(line, notes, info) for line in found.lines[place]))
+        marks = "".join(dict.fromkeys(rows.marks_of(line, notes, info) for line in found.lines[place]))
         row = [
             Entry(label, marks=marks),
             Entry(number(found.mean_ranks[place]), best[place]),

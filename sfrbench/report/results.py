@@ -48,7 +48,10 @@ class Stat:
 
 @dataclass(frozen=True)
 class Line:
-    """One arm at one point of the axes, all seeds. ``frame`` holds its rows of one subset."""
+    """One arm at one point of the axes, all seeds. ``frame`` holds its rows of one subset.
+
+    ``classes`` are those of the line's own dataset, or all of the report's where the line has no rows.
+    """
 
     arm: str
     label: str
@@ -84,10 +87,14 @@ class Line:
         return {int(seed): str(cell) for seed, cell in zip(pairs["seed"], pairs["cell"], strict=True)}
 
     def behind(self) -> dict[str, Any]:
-        """What the line stands on: the numbers of one line share its cells and evaluate nodes."""
+        """What the line stands on: the numbers of one line share its cells and evaluate nodes.
+
+        ``match`` says which rows of the table's CSV those are: column -> text.
+        """
         return {
             "row": self.name,
             "arm": self.arm,
+            "match": {"arm": self.arm, **{path: axis_text(value) for path, value in self.axes.items()}},
             "axes": {path: _plain(value) for path, value in self.axes.items()},
             "cells": {str(seed): cell for seed, cell in self.cells.items()},
             "evaluate": list(self.keys),
@@ -140,6 +147,8 @@ class Line:
 
     def stat(self, metric: str, cls: str | None = None, over: Over = "seeds") -> Stat:
         """The number of one metric, of one class or (none) of the mean over classes."""
+        if cls is not None and cls not in self.classes:
+            return Stat(None, None, 0)
         values = self.of_class(metric, cls)
         per_seed = np.array([grand_mean(values[index : index + 1]) for index in range(len(values))])
         known = per_seed[~np.isnan(per_seed)]
@@ -200,7 +209,9 @@ def lines(frame: pd.DataFrame, info: ReportInfo, subset: str) -> list[Line]:
             (seed, lost.reasons.get((arm, point, seed), unknown)) for seed in info.seeds if seed not in have
         )
         label = dict(info.arms).get(arm, arm)
-        found.append(Line(arm, label, axes, point, own, classes, gone))
+        known = set(own["class"].unique())
+        own_classes = tuple(name for name in classes if name in known) or classes
+        found.append(Line(arm, label, axes, point, own, own_classes, gone))
     return sorted(found, key=lambda line: _order(line, info, paths))
 
 

@@ -50,6 +50,11 @@ class Row:
         return {
             "row": f"{self.label}, round {self.number}",
             "arm": self.arm,
+            "match": {
+                "arm": self.arm,
+                "round": str(self.number),
+                **{path: axis_text(value) for path, value in self.axes.items()},
+            },
             "axes": dict(self.axes),
             "cells": {str(one.seed): one.cell for one in self.rounds},
             "select": [one.select for one in self.rounds],

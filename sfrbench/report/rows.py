@@ -37,7 +37,13 @@ class View:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.lines[0].classes if self.lines else ()
+        """Every class of any line, in the order of the first line that has it."""
+        return tuple(dict.fromkeys(name for line in self.lines for name in line.classes))
+
+    @property
+    def counts(self) -> set[int]:
+        """The numbers of classes that lines with results have."""
+        return {len(line.classes) for line in self.lines if line.seeds}
 
 
 def leading(view: View) -> tuple[list[str], list[list[str]]]:
@@ -66,7 +72,7 @@ def by_axis(shown: Sequence[Line], info: ReportInfo, path: str) -> list[Line]:
     return sorted(shown, key=place)
 
 
-def counts(line: Line, info: ReportInfo) -> list[str]:
+def counts_of(line: Line, info: ReportInfo) -> list[str]:
     """n, seeds, empty."""
     if not line.seeds:
         return [DASH, f"0/{len(info.seeds)}", DASH]
@@ -76,7 +82,7 @@ def counts(line: Line, info: ReportInfo) -> list[str]:
     return [n, seeds, str(line.empty())]
 
 
-def marks(line: Line, notes: Notes, info: ReportInfo) -> str:
+def marks_of(line: Line, notes: Notes, info: ReportInfo) -> str:
     """Marks of what is special about a line: missing seeds, empty predictions that score as perfect."""
     found = ""
     by_reason: dict[str, list[int]] = {}

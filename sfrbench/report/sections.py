@@ -59,7 +59,7 @@ def _result(view: View, metrics: Sequence[str], name: str, title: str) -> Table:
     made, data = [], []
     for index, line in enumerate(shown):
         row = [*first[index], *(column.entries[index] for column in columns.values())]
-        row += [*(cost.entries[index] for cost in costs), *map(Entry, rows.counts(line, info))]
+        row += [*(cost.entries[index] for cost in costs), *map(Entry, rows.counts_of(line, info))]
         if any(skipped):
             row.append(Entry(str(skipped[index]) if line.seeds else DASH))
         made.append(tuple(row))
@@ -69,7 +69,7 @@ def _result(view: View, metrics: Sequence[str], name: str, title: str) -> Table:
     heads += ["n", "seeds", "empty", *(["not scored"] if any(skipped) else [])]
     told = {line.arm for line in shown if not line.point and not line.seeds}
     said = [
-        captions.made_of(info, view.subset, len(view.classes), view.item.get("std", "seeds")),
+        captions.made_of(info, view.subset, view.counts, view.item.get("std", "seeds")),
         values.gains_text(view),
         of_costs,
         _legend(shown, bool(any(skipped))),
@@ -80,18 +80,18 @@ def _result(view: View, metrics: Sequence[str], name: str, title: str) -> Table:
 
 def _per_class(view: View, metric: str, name: str) -> Table:
     average = "AVG" if "AVG" not in view.classes else "mean of classes"
-    columns = {cls: values.metric_column(view, metric, cls) for cls in view.classes}
-    columns[average] = values.metric_column(view, metric)
+    columns = {average: values.metric_column(view, metric)}
+    columns |= {cls: values.metric_column(view, metric, cls) for cls in view.classes}
     notes = Notes()
     names, first = _names(view, notes)
     made, data = [], []
     for index, line in enumerate(view.lines):
         cells = (column.entries[index] for column in columns.values())
-        made.append((*first[index], *cells, *map(Entry, rows.counts(line, view.info)[:2])))
+        made.append((*first[index], *cells, *map(Entry, rows.counts_of(line, view.info)[:2])))
         lost = "; ".join(cls for cls in view.classes if columns[cls].lost[index])
         data.append(_data(view, index, columns, {"never_found": lost}, metric=metric))
     said = [
-        captions.made_of(view.info, view.subset, 1, view.item.get("std", "seeds")),
+        captions.made_of(view.info, view.subset, {1}, view.item.get("std", "seeds")),
         f"{average}: unweighted mean over classes. n: cases.",
         values.gains_text(view),
         values.NEVER if any(any(column.lost) for column in columns.values()) else "",
@@ -122,7 +122,7 @@ def _names(view: View, notes: Notes) -> tuple[list[str], list[list[Entry]]]:
     names, texts = rows.leading(view)
     made = []
     for line, row in zip(view.lines, texts, strict=True):
-        marks = rows.marks(line, notes, view.info) + values.gain_marks(view, line, notes)
+        marks = rows.marks_of(line, notes, view.info) + values.gain_marks(view, line, notes)
         made.append([Entry(text, marks=marks if place == 0 else "") for place, text in enumerate(row)])
     return names, made
 
@@ -132,7 +132,9 @@ def _legend(shown: Sequence[Line], skipped: bool) -> str:
     if skipped:
         said.append("Not scored: left out by the protocol, over the same.")
     if len(shown) > 1:
-        said.append("Best in bold, second underlined, among lines with all their seeds.")
+        one = len({line.classes for line in shown}) == 1
+        among = "lines with all their seeds" if one else "lines of a dataset with all their seeds"
+        said.append(f"Best in bold, second underlined, among {among}.")
     return " ".join(said)
 
 

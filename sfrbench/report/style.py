@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 DASH = "—"
 #: Colours that the colour-blind tell apart (Okabe and Ito 2008); yellow last, it is weak on white.
@@ -39,6 +41,14 @@ def number(value: float | None) -> str:
     if value is None or value != value:
         return DASH
     return f"{value + 0.0:.2f}".replace("-0.00", "0.00")
+
+
+def signed(value: float | None) -> str:
+    """``number`` with its sign, a true minus; nothing stands before zero."""
+    text = number(value)
+    if value is None or text in (DASH, "0.00"):
+        return text
+    return text.replace("-", "−") if text.startswith("-") else f"+{text}"
 
 
 def p_value(value: float | None) -> str:
@@ -84,6 +94,21 @@ def canvas(width: float, height: float, foot: str) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.suptitle(foot, x=0.995, ha="right", fontsize=7.5, color="#666666")
         yield figure
+
+
+def edge(width: float) -> list[Any]:
+    """A dark rim of a coloured line, so that it is seen on any grey."""
+    from matplotlib.patheffects import Normal, Stroke
+
+    return [Stroke(linewidth=width, foreground="#333333"), Normal()]
+
+
+def outline(axes: Axes, mask: NDArray[Any], colour: str, dashes: Any, width: float) -> None:
+    """The outline of a mask (rows, columns) over an image."""
+    from matplotlib.patheffects import Normal, Stroke
+
+    lines = axes.contour(mask, [0.5], colors=[colour], linestyles=[dashes], linewidths=width)
+    lines.set_path_effects([Stroke(linewidth=width + 1, foreground="#00000090"), Normal()])
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from sfrbench.report.latex import latex
+from sfrbench.report.style import DASH
 
 MARKS = ("†", "‡", "§", "¶", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n")
 
@@ -40,6 +41,7 @@ class Table:
     data: tuple[Mapping[str, str], ...]
     tail: str = ""  # profile and protocol, in full
     leading: int = 1  # columns of names, set flush left
+    prose: bool = False  # sentences instead of numbers, set flush left and broken into lines
 
 
 class Notes:
@@ -100,7 +102,7 @@ def to_markdown(table: Table) -> str:
         text = {0: text, 1: f"**{text}**", 2: f"<u>{text}</u>"}[entry.rank]
         return " ".join(part for part in (text, _markdown(entry.gain), entry.marks) if part)
 
-    rule = ["---" if index < table.leading else "---:" for index in range(len(table.columns))]
+    rule = ["---" if index < table.leading or table.prose else "---:" for index in range(len(table.columns))]
     rows = [[_markdown(name) for name in table.columns], rule]
     rows += [[cell(entry) for entry in row] for row in table.rows]
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -118,7 +120,9 @@ def to_latex(table: Table) -> str:
         text += f" {latex(entry.gain)}" if entry.gain else ""
         return text + (rf"\textsuperscript{{{latex(entry.marks)}}}" if entry.marks else "")
 
-    columns = "l" * table.leading + "r" * (len(table.columns) - table.leading)
+    others = len(table.columns) - table.leading
+    wide = rf"p{{{0.8 / max(others, 1):.2f}\linewidth}}"
+    columns = "l" * table.leading + (wide if table.prose else "r") * others
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}[t]",
@@ -141,25 +145,41 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_html(table: Table, tail: str) -> str:
-    """A ``figure`` element with caption and notes; ``tail`` is a short form of the table's own."""
+def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]] = ()) -> str:
+    """A ``figure`` element with caption and notes; ``tail`` is a short form of the table's own.
 
-    def cell(entry: Entry, index: int) -> str:
+    ``sources`` are an anchor and a tip for each row, both empty where there is none: its numbers link there.
+    """
+
+    def row_of(entries: Sequence[Entry], anchor: str, tip: str) -> str:
+        linked = [
+            i for i, entry in enumerate(entries) if anchor and i >= table.leading and entry.text != DASH
+        ]
+        # one stop of the keyboard for a row: all its links are the same
+        links = {
+            i: f'<a class=src href="#{anchor}"{"" if i == linked[0] else " tabindex=-1"}>' for i in linked
+        }
+        cells = (cell(entry, index, links.get(index, "")) for index, entry in enumerate(entries))
+        opening = f'<tr title="{html.escape(tip)}">' if tip else "<tr>"
+        return f"{opening}{''.join(cells)}</tr>"
+
+    def cell(entry: Entry, index: int, link: str) -> str:
         text = html.escape(entry.text)
         text = {0: text, 1: f"<b>{text}</b>", 2: f"<u>{text}</u>"}[entry.rank]
+        text = f"{link}{text}</a>" if link else text
         text += f" {html.escape(entry.gain)}" if entry.gain else ""
         marks = f"<sup>{html.escape(entry.marks)}</sup>" if entry.marks else ""
         tag, kind = ("th scope=row", "th") if index < table.leading else ("td", "td")
+        tag += " class=text" if table.prose and index >= table.leading else ""
         return f"<{tag}>{text}{marks}</{kind}>"
 
     head = "".join(
-        f"<th scope=col{' class=name' if index < table.leading else ''}>{html.escape(name)}</th>"
+        f"<th scope=col{' class=name' if table.prose or index < table.leading else ''}>"
+        f"{html.escape(name)}</th>"
         for index, name in enumerate(table.columns)
     )
-    body = "\n".join(
-        "<tr>" + "".join(cell(entry, index) for index, entry in enumerate(row)) + "</tr>"
-        for row in table.rows
-    )
+    known = sources or [("", "")] * len(table.rows)
+    body = "\n".join(row_of(row, *source) for row, source in zip(table.rows, known, strict=True))
     said = (f"{html.escape(mark)} {html.escape(text)}" for mark, text in table.notes)
     notes = "".join(f"<p class=note>{text}</p>" for text in said)
     told = f"<b>{html.escape(table.title)}</b> {html.escape(f'{table.caption} {tail}')}"

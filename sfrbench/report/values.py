@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Column:
 def metric_column(view: View, metric: str, cls: str | None = None) -> Column:
     """``mean ± std`` of each line, and for the mean over classes its gain.
 
-    Only lines with all their seeds, in one unit, are ranked."""
+    Only lines with all their seeds, in one unit, are ranked, those of each dataset among themselves."""
     stats = [line.stat(metric, cls, view.over) for line in view.lines]
     lost = [cls is not None and line.never_found(cls) for line in view.lines]
     gains = [gain(view, line, metric) if cls is None else None for line in view.lines]
@@ -44,7 +44,12 @@ def metric_column(view: View, metric: str, cls: str | None = None) -> Column:
         for stat, line in zip(stats, view.lines, strict=True)
     ]
     larger = METRICS[metric][1]
-    ranks = rank_entries(whole, larger, number)
+    ranks: list[Literal[0, 1, 2]] = [0] * len(whole)
+    for classes in dict.fromkeys(line.classes for line in view.lines):
+        places = [index for index, line in enumerate(view.lines) if line.classes == classes]
+        own = rank_entries([whole[index] for index in places], larger, number)
+        for index, rank in zip(places, own, strict=True):
+            ranks[index] = rank
     entries = [
         Entry(_text(view, stat, larger, gone), rank, gain=_gain_text(up))
         for stat, rank, up, gone in zip(stats, ranks, gains, lost, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -45,15 +46,26 @@ class Selection:
         """The confident cases, in list order."""
         return [case for case, value in self.confidence.items() if value >= self.threshold]
 
+    def outcome(self) -> dict[str, Any]:
+        """What the threshold decides; equal for two selectors that lead to the same training."""
+        chosen = self.selector
+        judged = (
+            {"over": chosen.over, "threshold": self.threshold} if self._by_crop else {"cases": self.confident}
+        )
+        return {"both": chosen.both, **judged}
+
     @property
     def candidates(self) -> list[str]:
         """Cases whose crops may update SAM: with ``unit`` crop all, since each crop is judged on its own."""
-        by_crop = self.selector.unit == "crop" and np.isfinite(self.threshold)
-        return list(self.confidence) if by_crop else self.confident
+        return list(self.confidence) if self._by_crop else self.confident
+
+    @property
+    def _by_crop(self) -> bool:
+        return self.selector.unit == "crop" and bool(np.isfinite(self.threshold))
 
     def is_confident(self, patch: Patch) -> bool:
         """Whether the crop, or the case that it is from, reaches the threshold."""
-        if self.selector.unit == "case" or not np.isfinite(self.threshold):
+        if not self._by_crop:
             return self.confidence[patch.case] >= self.threshold
         certainty = patch.view.take(self.map("certainty", patch.case)).astype(np.float64) / SCALE
         seen = patch.inside

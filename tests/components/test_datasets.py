@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 from sfrbench.components.dataset.decathlon import Decathlon
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
-from sfrbench.errors import NotReadyError
+from sfrbench.errors import DataError, NotReadyError
 from sfrbench.volumes import CaseInfo, restore
 from tests.data_writers import (
     la_file,
@@ -134,6 +135,55 @@ def test_decathlon_picks_a_channel_of_a_4d_image(tmp_path: Path) -> None:
     write_nifti(tmp_path / "imagesTr" / "c1.nii.gz", np.stack([image, image**2], -1))
     case = Decathlon(channel=1).read_case(tmp_path, "c1")
     np.testing.assert_allclose(case.image, (image**2 - (image**2).mean()) / (image**2).std(), atol=1e-4)
+
+
+def _write_splits(root: Path, folds: object) -> None:
+    (root / "splits_final.json").write_text(json.dumps(folds), encoding="utf-8")
+
+
+def test_a_fold_of_nnunet_is_the_split(tmp_path: Path) -> None:
+    write_nnunet(tmp_path)
+    image, label = volume(seed=9)
+    write_nifti(tmp_path / "imagesTs" / "x1_0000.nii.gz", image)
+    write_nifti(tmp_path / "labelsTs" / "x1.nii.gz", label)
+    first, second = {"train": ["n1", "n2"], "val": ["n3"]}, {"train": ["n3", "n5", "n4"], "val": ["n1"]}
+    _write_splits(tmp_path, [first, second])
+    train, test = Decathlon(fold=1).case_lists(tmp_path)
+    assert test == ["n1"]
+    order = Decathlon().case_lists(tmp_path)[0]  # the hash's; without a fold labelsTs is the test set
+    assert train == [case for case in order if case in ("n3", "n4", "n5")]
+    assert Decathlon(fold=0).case_lists(tmp_path)[1] == ["n3"]
+    assert Decathlon().case_lists(tmp_path)[1] == ["x1"]
+    names = [path.name for path in Decathlon(fold=1, channel=1).source_files(tmp_path)]
+    assert names[:2] == ["dataset.json", "splits_final.json"]
+    assert len(names) == 2 + 2 * 4
+    assert Decathlon(fold=1).read_case(tmp_path, "n1").source["file"] == "imagesTr/n1_0000.nii.gz"
+    assert "fold" not in Decathlon().key_settings()
+    with pytest.raises(ValueError, match="exclude each other"):
+        Decathlon(fold=0, test_cases=2)
+
+
+FOLD = {"train": ["n3"], "val": ["n4"]}
+SPLITS: dict[str, tuple[object, str]] = {
+    "no such fold": ([FOLD], "no fold 1: the file holds 1"),
+    "an empty fold": ([{}, {"train": ["n1", "n2"], "val": ["n2"]}], "not folds"),
+    "a leak": ([FOLD, {"train": ["n1", "n2"], "val": ["n2"]}], "'n2' stands twice"),
+    "other data": ([FOLD, {"train": ["m1"], "val": ["n2"]}], "training cases: m1"),
+    "a mapping": (FOLD, "not folds of nnU-Net"),
+    "numbers": ([{"train": [1], "val": [2]}] * 2, "not folds of nnU-Net"),
+}
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_broken_folds(tmp_path: Path, name: str) -> None:
+    write_nnunet(tmp_path)
+    with pytest.raises(DataError, match="is missing"):
+        Decathlon(fold=1).case_lists(tmp_path)
+    folds, what = SPLITS[name]
+    _write_splits(tmp_path, folds)
+    with pytest.raises(DataError, match=what) as caught:
+        Decathlon(fold=1).case_lists(tmp_path)
+    assert "splits_final.json" in caught.value.problems[0].where
 
 
 def test_phantom_is_the_same_each_time_and_differs_by_case() -> None:

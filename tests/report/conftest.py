@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,15 @@ def rows_of(arm: str, seed: int, level: float, *, cases=12, classes=("anterior",
                 for metric, value in values.items()
             ]
     return rows
+
+
+def check_golden(name: str, made: str) -> None:
+    """Set SFRBENCH_UPDATE_GOLDEN=1 to write the files anew, and read the difference before you commit it."""
+    golden = Path(__file__).parents[1] / "golden" / "report" / name
+    if os.environ.get("SFRBENCH_UPDATE_GOLDEN") == "1":
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(made, encoding="utf-8", newline="")
+    assert made == golden.read_text(encoding="utf-8")
 
 
 @dataclass

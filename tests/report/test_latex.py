@@ -67,6 +67,7 @@ def test_what_is_written_is_ascii_and_holds_no_command_of_the_text(text: str) ->
 
 
 def test_single_texts() -> None:
+    assert latex("") == ""
     assert latex("a--b c-d -5") == "a-{}-b c-d -5"
     assert latex("Dvořák é") == r"Dvo\v{r}\'{a}k \'{e}"
     assert latex("e\u0301") == r"\'{e}"

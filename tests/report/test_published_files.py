@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from sfrbench.catalog import Catalog
+from sfrbench.components.base import Dataset
 from sfrbench.errors import InputError
 from sfrbench.report.published_tables import ROMAN, published, read_table
 from sfrbench.spec_reader import locate, read_spec
@@ -58,6 +61,15 @@ def test_every_arm_of_a_shipped_table_has_its_number(spec: str, number: int) -> 
     for arm in read_spec(locate(spec), "paper").arms:
         for labeled in (16, 1) if number == 12 else (None,):
             assert table.find(arm.label, column, labeled=labeled) is not None, arm.label
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_organs_are_called_as_the_classes_of_their_dataset(number: int) -> None:
+    table, catalog = published(number), Catalog.read()
+    for name, column in table.columns.items():
+        if column.organ:
+            dataset = cast(Dataset, catalog.card("dataset", str(table.dataset_of(name))).component({}))
+            assert column.organ in dataset.class_names(None)
 
 
 def test_looking_up() -> None:

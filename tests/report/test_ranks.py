@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,3 +149,19 @@ def test_bars_are_the_longest_runs_without_a_pair_told_apart() -> None:
     result = Ranking("cases", names, ((),) * 4, ("x",), empty, empty, 0.1, apart)
     assert result.cliques() == [(0, 1), (1, 2), (2, 3)]
     assert Ranking("cases", names, ((),) * 4, ("x",), empty, empty, 0.1, {}).cliques() == [(0, 3)]
+
+
+def test_each_rank_leads_to_the_lines_behind_it(small: Any, tmp_path: Path) -> None:
+    demo = datasets(small, 7)
+    build_report(demo.frame, replace(demo.info, items=[{"ranks": "dice"}]), tmp_path)
+    shown = json.loads((tmp_path / "provenance.json").read_text(encoding="utf-8"))["shown"]
+    (row,) = [row for row in shown["ranks_dice"] if row["row"] == "M2"]
+    assert [side["match"]["dataset"] for side in row["sides"]] == [f"set_{index}" for index in range(7)]
+    with (tmp_path / "tables" / "ranks_dice.csv").open(encoding="utf-8", newline="") as stream:
+        told = [line for line in csv.DictReader(stream) if row["match"].items() <= line.items()]
+    assert [line["mean_rank"] for line in told] == ["1.00"]
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "M2, dataset set_0 and M2, dataset set_1" in page
+    assert (
+        page.count("class=src") == 3 * 10 - 1
+    )  # rank, seven datasets, mean, p; none for the dash of the best

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,9 +21,9 @@ from sfrbench.report import sections
 from sfrbench.report.build import build_report
 from sfrbench.report.info import Missing
 from sfrbench.report.montage import MontageCase
+from tests.report.conftest import ARMS, check_golden, demo, rows_of
 
 TABLES = ("results", "results_per_class", "paper", "pairs", "ranks_dice", "pseudo_labels", "parameters")
-GOLDEN = Path(__file__).parents[1] / "golden" / "report"
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,7 @@ def built(small, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("kind", ["csv", "md", "tex"])
 def test_tables_equal_the_golden_files(built, name, kind):
-    """Set SFRBENCH_UPDATE_GOLDEN=1 to write them anew, and read the difference before you commit it."""
-    made = (built / "tables" / f"{name}.{kind}").read_text(encoding="utf-8")
-    golden = GOLDEN / f"{name}.{kind}"
-    if os.environ.get("SFRBENCH_UPDATE_GOLDEN") == "1":
-        golden.parent.mkdir(parents=True, exist_ok=True)
-        golden.write_text(made, encoding="utf-8", newline="")
-    assert made == golden.read_text(encoding="utf-8")
+    check_golden(f"{name}.{kind}", (built / "tables" / f"{name}.{kind}").read_text(encoding="utf-8"))
 
 
 def test_the_numbers_are_those_of_pandas(built, small):
@@ -83,10 +77,33 @@ def test_the_page_needs_no_network_and_its_links_exist(built):
     assert len(images) == 4
     assert all(str(attrs["src"]).startswith("data:image/png;base64,") for attrs in images)
     assert not re.search(r"https?://", text)
-    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    assert not [tag for tag, attrs in page.tags if tag == "iframe" or (tag == "script" and "src" in attrs)]
+    assert [attrs["href"] for tag, attrs in page.tags if tag == "link"] == ["data:,"]
     anchors = {attrs["id"] for _, attrs in page.tags if attrs.get("id")}
-    for href in (str(attrs["href"]) for tag, attrs in page.tags if tag == "a"):
-        assert href[1:] in anchors if href.startswith("#") else (built / href).is_file()
+    for attrs in (attrs for tag, attrs in page.tags if tag == "a"):
+        href = str(attrs["href"])
+        if "download" in attrs:
+            data = base64.b64decode(href.partition(";base64,")[2])
+            assert data == (built / "tables" / str(attrs["download"])).read_bytes()
+        else:
+            assert href[1:] in anchors if href.startswith("#") else (built / href).is_file()
+
+
+def test_every_number_leads_to_what_is_behind_it(built):
+    text, page = _page(built)
+    rows = {
+        row["row"]: row for row in json.loads((built / "provenance.json").read_text())["shown"]["results"]
+    }
+    entries = re.findall(r"<tr id=(p\d+)><th scope=row>([^<]*)</th>(.*?)</tr>", text)
+    known = {anchor: (name, rest) for anchor, name, rest in entries}
+    name, rest = next(found for found in known.values() if found[0] == "SFR_MT" and "results" in found[1])
+    assert all(f"evaluate/{key}" in rest for key in rows[name]["evaluate"])
+    assert "SFR_MT and MT" in {name for name, _ in known.values()}  # a pair stands on both
+    links = [attrs["href"] for tag, attrs in page.tags if tag == "a" and attrs.get("class") == "src"]
+    shown = "".join(re.findall(r"<figure class=table>.*?</figure>", text, re.DOTALL))
+    numbers = re.findall(r"<td>(?:<a [^>]*>)?(?:<[bu]>)?(?:[+−]|&lt;)?\d", shown)
+    assert len(links) == len(numbers) > 50
+    assert {str(link)[1:] for link in links} <= known.keys()
 
 
 def test_the_page_says_what_is_scaled_down_missing_flagged_and_reused(built):
@@ -140,8 +157,11 @@ def test_hostile_names_are_text_and_stay_inside(small, tmp_path):
     outside = [path for path in tmp_path.rglob("*") if path.is_file() and out not in path.parents]
     assert outside == []
     text, page = _page(out)
-    assert "<script" not in text
-    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert "<script>alert" not in text
+    assert {attrs.get("type", "ours") for tag, attrs in page.tags if tag == "script"} == {
+        "application/json",
+        "ours",
+    }
     tex = (out / "tables" / "out_per_class.tex").read_text(encoding="utf-8")
     assert r"A\&B\_50\%\$x\textasciicircum{}2\textasciitilde{}\{\textbackslash{}a\}\#\textbar{}{*}" in tex
     markdown = (out / "tables" / "out_per_class.md").read_text(encoding="utf-8")
@@ -215,3 +235,30 @@ def test_the_report_imports_no_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout == "[]\n"
+
+
+def test_lines_of_several_datasets_have_their_own_classes(tmp_path):
+    """Means are over the classes of each dataset, and its lines are ranked among themselves."""
+    sets = {"la": (("atrium",), 90.0), "btcv": (("liver", "spleen"), 40.0)}
+    rows = [
+        row
+        for dataset, (classes, level) in sets.items()
+        for arm, more in (("mt", 0), ("sfr_mt", 5))
+        for row in rows_of(arm, 0, level + more, classes=classes, dataset=dataset)
+    ]
+    arms = [entry for entry in ARMS if entry[0] in ("mt", "sfr_mt")]
+    changes = {"arms": arms, "axes": {"dataset": tuple(sets)}, "seeds": (0,), "montage": None, "counted": ()}
+    info = replace(demo().info, items=({"table": "results", "rows": "dataset"},), missing=(), **changes)
+    build_report(pd.DataFrame(rows), info, tmp_path)
+    with (tmp_path / "tables" / "results_per_class.csv").open(encoding="utf-8") as stream:
+        found = {(row["dataset"], row["arm"]): row for row in csv.DictReader(stream)}
+    assert found["la", "mt"]["AVG_mean"] == found["la", "mt"]["atrium_mean"] != ""
+    assert found["la", "mt"]["liver_mean"] == found["btcv", "mt"]["atrium_mean"] == ""
+    liver, spleen = (float(found["btcv", "mt"][f"{name}_mean"]) for name in ("liver", "spleen"))
+    assert abs(float(found["btcv", "mt"]["AVG_mean"]) - (liver + spleen) / 2) < 0.02
+    markdown = (tmp_path / "tables" / "results.md").read_text(encoding="utf-8")
+    assert "averaged unweighted over the classes of each dataset" in markdown
+    assert "among lines of a dataset" in markdown
+    for dataset in sets:
+        assert f"| {dataset} | SFR\\_MT | **" in markdown
+        assert f"| {dataset} | MT | <u>" in markdown

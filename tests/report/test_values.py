@@ -106,8 +106,8 @@ def test_a_class_that_an_arm_never_finds_has_a_star(
     frame.loc[lost, "empty_pred"] = True
     demo = replace(small, frame=frame)
     table = made(demo, per_class=True, metrics=[metric])
-    assert [row[2].text.endswith("*") for row in table.rows] == [False, True, False, False]
-    assert table.rows[1][2].text == shown
+    assert [row[3].text.endswith("*") for row in table.rows] == [False, True, False, False]
+    assert table.rows[1][3].text == shown
     assert "never found" in table.caption
     assert data(table)["mt"]["never_found"] == "posterior"
     assert "never found" not in made(small, per_class=True).caption

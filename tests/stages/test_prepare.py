@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import zoom
 
 from sfrbench.components.base import Case, Dataset
+from sfrbench.components.dataset.abdomenct1k import AbdomenCt1k
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.errors import DataError, NotReadyError
@@ -16,7 +18,7 @@ from sfrbench.stages import prepare
 from sfrbench.stages.context import StageContext
 from sfrbench.store import Store
 from sfrbench.volumes import CaseInfo, Volumes, restore
-from tests.data_writers import la_file, volume, write_la, write_la_case
+from tests.data_writers import la_file, volume, write_abdomen_case, write_la, write_la_case, write_lists
 
 
 def context(tmp_path: Path, dataset: Dataset, root: Path | None = None, out: str = "out") -> StageContext:
@@ -151,5 +153,22 @@ def test_shallow_volumes_are_interpolated_along_z_and_come_back(tmp_path: Path, 
 
 
 def test_keys_of_datasets_without_a_least_depth_stay() -> None:
-    assert "min_depth" not in Phantom().key_settings()
+    assert not {"min_depth", "deepened"} & set(Phantom().key_settings())
     assert Phantom(min_depth=96).key_settings()["min_depth"] == 96
+
+
+def test_interpolated_volumes_keep_the_scale_of_their_dataset(tmp_path: Path) -> None:
+    """Intensities in units of the organs (nnU-Net) stay so; those of a z-scored volume are z-scored again."""
+    for seed, case in enumerate(("Case_00001", "Case_00002")):
+        write_abdomen_case(tmp_path / "raw", case, np.eye(4), seed=seed)
+    write_lists(tmp_path / "raw", ["Case_00001"], ["Case_00002"])
+    plain = AbdomenCt1k().read_case(tmp_path / "raw", "Case_00002").image
+    for norm in ("dataset", "volume"):
+        ctx = context(tmp_path / norm, AbdomenCt1k(min_depth=40, norm=norm), tmp_path / "raw")
+        prepare.run(ctx)
+        image = np.load(ctx.out / "images" / "Case_00002.npy")
+        wanted = zoom(plain, (1, 1, 40 / 16), order=1, mode="nearest", grid_mode=True)
+        if norm == "volume":
+            wanted = (wanted - wanted.mean()) / wanted.std()
+        np.testing.assert_allclose(image, wanted, atol=1e-5)
+    assert abs(float(plain.mean())) > 0.2

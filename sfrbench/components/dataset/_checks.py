@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -185,6 +186,7 @@ def finish(
         "notes": notes,
     }
     volume = _upright(image, label, geometry)
+    digest = hashlib.sha256(volume.image.data).hexdigest()
     for step in steps:
         volume = step(volume)
         if volume.image.size == 0:
@@ -203,6 +205,8 @@ def finish(
         spacing=volume.spacing,
         affine=None if volume.affine is None else volume.affine.tolist(),
         source={**source, **volume.source},
+        zscored=rescale,
+        digest=digest,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sfrbench.components.base import Case
-from sfrbench.components.dataset._checks import Place, checked_image, checked_label, finish
+from sfrbench.components.dataset._checks import Place, check_lists, checked_image, checked_label, finish
 from sfrbench.components.dataset._nifti import geometry_of, read_nifti, same_grid
 from sfrbench.errors import DataError
+
+SPLITS = "splits_final.json"
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,7 @@ def read_manifest(root: Path) -> Manifest:
     if not path.is_file():
         hint = "the data folder holds dataset.json, imagesTr and labelsTr (Decathlon's and nnU-Net's layout)"
         raise DataError("dataset.json is missing", where=str(path), hint=hint)
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        place = f"{path}:{error.lineno}:{error.colno}"
-        raise DataError(f"this is not valid JSON: {error.msg}", where=place, hint="mend the file") from error
-    except UnicodeDecodeError as error:
-        hint = "save the file as UTF-8"
-        raise DataError(f"this is not UTF-8 text: {error.reason}", where=str(path), hint=hint) from error
+    raw = _json(path)
     if not isinstance(raw, dict) or not isinstance(raw.get("labels"), dict) or not raw["labels"]:
         hint = 'add "labels": {"0": "background", "1": …} (Decathlon) or {"background": 0, …} (nnU-Net)'
         raise DataError("the key 'labels' is missing or is not a mapping", where=str(path), hint=hint)
@@ -51,6 +46,17 @@ def read_manifest(root: Path) -> Manifest:
     if ending not in (".nii", ".nii.gz"):
         raise DataError(f"file_ending '{ending}' is not read", where=str(path), hint="convert to .nii.gz")
     return Manifest(_classes(raw["labels"], path), len(channels), ending, _training(raw, path))
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        place = f"{path}:{error.lineno}:{error.colno}"
+        raise DataError(f"this is not valid JSON: {error.msg}", where=place, hint="mend the file") from error
+    except UnicodeDecodeError as error:
+        hint = "save the file as UTF-8"
+        raise DataError(f"this is not UTF-8 text: {error.reason}", where=str(path), hint=hint) from error
 
 
 def _classes(labels: Mapping[str, Any], path: Path) -> tuple[str, ...]:
@@ -99,6 +105,36 @@ def training_ids(root: Path, manifest: Manifest) -> tuple[list[str], Path]:
         return ids_in(root / "labelsTr", manifest.ending), root / "labelsTr"
     names = [Path(named).name for named in manifest.training]
     return [name.removesuffix(manifest.ending) for name in names], root / "dataset.json"
+
+
+def read_fold(root: Path, fold: int, known: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Training and validation ids of a fold of ``splits_final.json``. Raises ``DataError``."""
+    path = root / SPLITS
+    if not path.is_file():
+        hint = "copy it from nnUNet_preprocessed into the data folder, or leave dataset.fold out"
+        raise DataError(f"{SPLITS} is missing", where=str(path), hint=hint)
+    folds = _json(path)
+    hint = 'the file is a list of folds, each {"train": [ids], "val": [ids]}'
+    if not isinstance(folds, list) or not all(_is_fold(each) for each in folds):
+        raise DataError("these are not folds of nnU-Net", where=str(path), hint=hint)
+    if fold >= len(folds):
+        what = f"there is no fold {fold}: the file holds {len(folds)}, the first is 0"
+        raise DataError(what, where=str(path), hint="lower dataset.fold")
+    train, test = list(folds[fold]["train"]), list(folds[fold]["val"])
+    check_lists({f"train (fold {fold})": (path, train), f"val (fold {fold})": (path, test)})
+    strange = sorted({*train, *test} - set(known))
+    if strange:
+        shown = ", ".join(strange[:4]) + (", …" if len(strange) > 4 else "")
+        what = f"fold {fold} names {len(strange)} cases that are no training cases: {shown}"
+        raise DataError(what, where=str(path), hint="is this the file of this dataset?")
+    return train, test
+
+
+def _is_fold(each: Any) -> bool:
+    lists = [each.get("train"), each.get("val")] if isinstance(each, dict) else []
+    return bool(lists) and all(
+        isinstance(ids, list) and all(isinstance(case, str) for case in ids) for ids in lists
+    )
 
 
 def case_files(root: Path, manifest: Manifest, part: str, case: str, channel: int) -> tuple[Path, Path]:

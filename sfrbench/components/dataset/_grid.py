@@ -1,8 +1,8 @@
 """Steps between a checked raw volume and a prepared one: cropping, resampling, clipping, standardising.
 
 Each step takes a ``Volume`` and gives a new one. Steps that change the grid note in ``source`` what
-``volumes.restore`` needs to go back: ``box`` (cropped range per axis) and ``resampled`` (new shape). Cropping
-comes before resampling, and each at most once.
+``volumes.restore`` needs to go back: ``box`` (cropped range per axis), ``resampled`` (new shape), ``depth``
+(slices before ``deepened``). They come in this order, and each at most once.
 """
 
 from __future__ import annotations
@@ -124,21 +124,39 @@ def resample(
     half (of two, the higher; of none, background). Where the coarsest axis, before or after, is more than
     ``separate`` times coarser than the finest, the nearest slice is taken along it (nnU-Net).
     """
-    old = volume.image.shape
     shape = [
-        max(round(n * have / want), 1) for n, have, want in zip(old, volume.spacing, spacing, strict=True)
+        max(round(n * have / want), 1)
+        for n, have, want in zip(volume.image.shape, volume.spacing, spacing, strict=True)
     ]
-    factors = [n / m for n, m in zip(old, shape, strict=True)]
     coarse = None if separate is None else _coarse_axis((volume.spacing, spacing), separate)
     orders = [[0 if axis == coarse else order for axis in range(3)] for order in (image_order, label_order)]
+    return _regridded(volume, shape, orders[0], orders[1], {"resampled": [int(n) for n in shape]})
+
+
+def deepened(volume: Volume, depth: int) -> Volume:
+    """A volume with ``depth`` slices instead of fewer and the same outer faces: image linear along z, label
+    nearest."""
+    x, y, old = volume.image.shape
+    return _regridded(volume, (x, y, depth), [1, 1, 1], [0, 0, 0], {"depth": old})
+
+
+def _regridded(
+    volume: Volume,
+    shape: Sequence[int],
+    image_orders: Sequence[int],
+    label_orders: Sequence[int],
+    note: dict[str, Any],
+) -> Volume:
+    """The volume on ``shape`` voxels between the same outer faces; orders of interpolation along x, y, z."""
+    factors = [n / m for n, m in zip(volume.image.shape, shape, strict=True)]
     x, y, z = (step * factor for step, factor in zip(volume.spacing, factors, strict=True))
     return replace(
         volume,
-        image=_resized(volume.image, shape, orders[0]),
-        label=_resized_label(volume.label, shape, orders[1]),
+        image=_resized(volume.image, shape, image_orders),
+        label=_resized_label(volume.label, shape, label_orders),
         spacing=(x, y, z),
         affine=scaled(volume.affine, factors),
-        source={**volume.source, "resampled": [int(n) for n in shape]},
+        source={**volume.source, **note},
     )
 
 

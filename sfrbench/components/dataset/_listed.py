@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Listed(Dataset):
-    """Cases of a published or shipped split, one h5 file per case or an image and a label in NIfTI.
+    """Cases of a published or shipped split, one h5 file per case or an image and a label in raw form.
 
     ``train.list`` and ``test.list`` (or ``.txt``) in the data folder take the place of the shipped split. h5
-    files are read where there are any, NIfTI files elsewhere; never some of each.
+    files are read where there are any, raw files elsewhere; never some of each.
     """
 
     home: ClassVar[str] = ""  # the card's name, for messages
@@ -33,9 +33,9 @@ class Listed(Dataset):
         ("train.txt", "test.txt"),
     )
 
-    layout: Literal["h5", "nifti"] | None = Field(
-        None, description="which files are read; none: h5 where there"
-    )
+    kinds: ClassVar[tuple[str, ...]] = ("h5", "nifti")  # what ``layout`` may be, as they are looked for
+
+    layout: str | None = Field(None, description="which files are read; none: h5 where there")
     downsample: int = Field(1, ge=1, le=8, description="volumes shrink by this: block mean, majority label")
 
     @model_validator(mode="after")
@@ -77,7 +77,13 @@ class Listed(Dataset):
         kind = self._layout(root, [*train, *test])
         for case in (*train, *test):
             files.extend(self._files(root, case, kind))
-        return [file for file in files if file.is_file()]
+        inside = (sorted(file.rglob("*")) if file.is_dir() else [file] for file in files)
+        return [file for group in inside for file in group if file.is_file()]
+
+    def case_files(self, root: Path, case: str) -> list[Path] | None:
+        """The h5 file, or image and label."""
+        train, test = self.case_lists(root)
+        return list(self._files(root, case, self._layout(root, [*train, *test])))
 
     def read_case(self, root: Path | None, case: str) -> Case:
         """Read, check, prepare and normalise one case. Raises ``DataError``."""
@@ -89,7 +95,7 @@ class Listed(Dataset):
         kind = self._layout(folder, [*train, *test])
         paths = self._files(folder, case, kind)
         places = [Place(case, path) for path in paths]
-        image, label, geometry = self._read_h5(places[0]) if kind == "h5" else self._read_nifti(*places)
+        image, label, geometry = self._read_h5(places[0]) if kind == "h5" else self._read_raw(*places)
         names = [str(path.relative_to(folder)) for path in paths]
         return finish(
             image,
@@ -105,9 +111,8 @@ class Listed(Dataset):
 
     def _layout(self, root: Path, cases: Sequence[str]) -> str:
         """Which files are read. Raises ``DataError`` where the folder has none of them."""
-        kinds = ("h5", "nifti") if self.layout is None else (self.layout,)
-        for kind in kinds:
-            if any(file.is_file() for case in cases for file in self._files(root, case, kind)):
+        for kind in self.kinds if self.layout is None else (self.layout,):
+            if any(file.exists() for case in cases for file in self._files(root, case, kind)):
                 return kind
         raise DataError(
             f"no file of any of the {len(cases)} cases is here",
@@ -127,7 +132,8 @@ class Listed(Dataset):
         return []
 
     def _files(self, root: Path, case: str, kind: str) -> tuple[Path, ...]:
-        """The h5 file, or image and label; empty where a dataset has no such layout."""
+        """The h5 file, or image and label; empty where a dataset has no such layout. The image of a raw case
+        may be a folder."""
         raise NotImplementedError
 
     def _read_h5(self, place: Place) -> tuple[NDImage, NDLabel, Geometry]:
@@ -149,7 +155,7 @@ class Listed(Dataset):
 
         return Geometry((1.5, 1.5, 2.0))
 
-    def _read_nifti(self, image: Place, label: Place) -> tuple[NDImage, NDLabel, Geometry]:
+    def _read_raw(self, image: Place, label: Place) -> tuple[NDImage, NDLabel, Geometry]:
         from sfrbench.components.dataset._nifti import read_pair
 
         return read_pair(image, label, self.class_names(None))

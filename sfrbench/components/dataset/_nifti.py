@@ -54,6 +54,22 @@ def same_grid(image: NDArray[np.float64], label: NDArray[np.float64], place: Pla
     return ()
 
 
+def onto_axes(
+    label: NDArray[Any], affine: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[np.float64], str]:
+    """A label with its axes permuted and reversed to run as those of the affine ``wanted``, its own affine
+    then, and what was done in words (empty: nothing)."""
+    space = nib.orientations
+    have, want = space.io_orientation(affine), space.io_orientation(wanted)  # type: ignore[no-untyped-call]
+    turn = space.ornt_transform(have, want)  # type: ignore[no-untyped-call]
+    if label.ndim != 3 or np.array_equal(turn, [[0, 1], [1, 1], [2, 1]]):
+        return label, affine, ""
+    names = ["".join(space.ornt2axcodes(each)) for each in (have, want)]  # type: ignore[no-untyped-call]
+    turned = space.apply_orientation(label, turn)  # type: ignore[no-untyped-call]
+    moved = affine @ space.inv_ornt_aff(turn, label.shape)  # type: ignore[no-untyped-call]
+    return turned, moved, f"the label was turned from {names[0]} to the image's {names[1]}"
+
+
 def geometry_of(affine: NDArray[np.float64], notes: tuple[str, ...]) -> Geometry:
     """Spacing, orientation and the way to the closest RAS grid."""
     axes = tuple((int(axis), int(sign)) for axis, sign in nib.orientations.io_orientation(affine))  # type: ignore[no-untyped-call]

@@ -68,6 +68,10 @@ class AbdomenCt1k(Listed):
         description="slices are taken, not interpolated, along an axis that is coarser by more than this",
     )
 
+    def case_files(self, root: Path, case: str) -> None:
+        """None: the statistics of the training cases go into every case."""
+        return None
+
     def _shipped_lists(self, root: Path) -> tuple[list[str], list[str]]:
         from sfrbench.components.dataset._splits import ABDOMENCT1K
 

@@ -39,6 +39,9 @@ class Brats19(Listed):
         ("train.list", "test.list"),
     )
 
+    layout: Literal["h5", "nifti"] | None = Field(
+        None, description="which files are read; none: h5 where there"
+    )
     use_val: bool = Field(
         False, description="the 25 cases of val.txt follow the training cases; set val to their number"
     )
@@ -95,7 +98,7 @@ class Brats19(Listed):
 
         return Geometry((1.0, 1.0, 1.0), axes=((2, 1), (1, 1), (0, 1)))
 
-    def _read_nifti(self, image: Place, label: Place) -> tuple[NDImage, NDLabel, Geometry]:
+    def _read_raw(self, image: Place, label: Place) -> tuple[NDImage, NDLabel, Geometry]:
         from dataclasses import replace
 
         from sfrbench.components.dataset._nifti import read_pair

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.dataset._listed import Listed
+from sfrbench.components.dataset._ct import AbdominalCt
 
 if TYPE_CHECKING:
-    from sfrbench.components.dataset._grid import Step
     from sfrbench.components.dataset._splits import Split
 
 
-class Btcv(Listed):
+class Btcv(AbdominalCt):
     """``btcv_h5/<0001>.h5`` (x, y, z; 1.5 x 1.5 x 2 mm), or ``img0001.nii.gz`` and ``label0001.nii.gz``.
 
-    NIfTI is turned to the closest RAS orientation, resampled and clipped. The resampling is MagicNet's; the
-    interpolation orders, the window and the turning are ours, as its own preparation is not published. Each
-    volume is z-scored, in either layout. Split: MagicNet's, in the order after its shuffle (0006 first).
+    NIfTI is turned to the closest RAS orientation (ours, as MagicNet's way is not published), resampled and
+    clipped. Each volume is z-scored, in either layout. Split: MagicNet's, in the order after its shuffle
+    (0006 first).
     """
 
     home: ClassVar[str] = "btcv"
@@ -50,13 +47,8 @@ class Btcv(Listed):
         ("train.txt", "test.txt"),
     )
 
-    spacing: tuple[float, float, float] | None = Field(
-        (1.5, 1.5, 2.0), description="NIfTI: voxel size after resampling, mm; none: as it is"
-    )
-    image_order: int = Field(1, ge=0, le=5, description="NIfTI: order of the spline for the image")
-    label_order: int = Field(0, ge=0, le=1, description="NIfTI: nearest label, or one interpolated per class")
-    clip: tuple[float, float] | None = Field(
-        (-125.0, 275.0), description="NIfTI: window in HU; none: not clipped"
+    layout: Literal["h5", "nifti"] | None = Field(
+        None, description="which files are read; none: h5 where there"
     )
 
     def _shipped(self) -> Split:
@@ -83,20 +75,3 @@ class Btcv(Listed):
             for part in ("img", "label")
         )
         return image, label
-
-    def _steps(self, kind: str, root: Path, train: Sequence[str]) -> list[Step]:
-        from sfrbench.components.dataset import _grid
-
-        steps: list[Step] = []
-        if kind == "nifti" and self.spacing is not None:
-            steps.append(
-                partial(
-                    _grid.resample,
-                    spacing=self.spacing,
-                    image_order=self.image_order,
-                    label_order=self.label_order,
-                )
-            )
-        if kind == "nifti" and self.clip is not None:
-            steps.append(partial(_grid.clip, low=self.clip[0], high=self.clip[1]))
-        return steps

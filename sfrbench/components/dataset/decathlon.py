@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sfrbench.components.base import Case, Dataset
 from sfrbench.errors import NotReadyError
@@ -17,8 +19,12 @@ class Decathlon(Dataset):
 
     Volumes are turned to the closest RAS orientation, so that x, y, z run to the right, the front and the
     top; spacing and affine come from the header. Training cases are ordered by a hash of their ids, which
-    is the same everywhere; the last ``test_cases`` of that order are the test cases.
+    is the same everywhere; the last ``test_cases`` of that order are the test cases. With ``fold``, nnU-Net's
+    ``splits_final.json`` in the data folder says which cases train and which, its validation cases, test; the
+    order is that of the hash, too.
     """
+
+    later_fields: ClassVar[Mapping[str, Any]] = {**Dataset.later_fields, "fold": None}
 
     channel: int = Field(0, ge=0, description="image channel (modality) that is used")
     test_cases: int | None = Field(
@@ -26,8 +32,17 @@ class Decathlon(Dataset):
         ge=1,
         description="test cases, taken from the training list; none: labelsTs where there, else a fifth",
     )
+    fold: int | None = Field(
+        None, ge=0, description="fold of splits_final.json, from 0; none: the file is not looked at"
+    )
     split_seed: int = Field(0, ge=0, description="another seed gives another order and another test set")
     downsample: int = Field(1, ge=1, le=8, description="volumes shrink by this: block mean, majority label")
+
+    @model_validator(mode="after")
+    def _one_split(self) -> Decathlon:
+        if self.fold is not None and self.test_cases is not None:
+            raise ValueError("fold and test_cases exclude each other: a fold says which cases test")
+        return self
 
     def class_names(self, root: Path | None) -> tuple[str, ...]:
         """Names from ``dataset.json``, in the order of their numbers."""
@@ -37,24 +52,36 @@ class Decathlon(Dataset):
 
     def source_files(self, root: Path) -> list[Path]:
         """``dataset.json`` and every image and label that is there (``prepare`` reports the others)."""
-        from sfrbench.components.dataset._decathlon import case_files, read_manifest
+        from sfrbench.components.dataset._decathlon import SPLITS, case_files, read_manifest
 
         manifest = read_manifest(root)
-        files = [root / "dataset.json"]
+        files = [root / "dataset.json", *([] if self.fold is None else [root / SPLITS])]
         train, test = self.case_lists(root)
         for case in (*train, *test):
             files.extend(case_files(root, manifest, self._part(root, case), case, self.channel))
         return [file for file in files if file.is_file()]
 
+    def case_files(self, root: Path, case: str) -> list[Path]:
+        """``dataset.json``, image and label."""
+        from sfrbench.components.dataset._decathlon import case_files, read_manifest
+
+        found = case_files(root, read_manifest(root), self._part(root, case), case, self.channel)
+        return [root / "dataset.json", *found]
+
     def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
-        """Training and test ids: all cases in hashed order, cut before the last ``test_cases``."""
+        """Training and test ids: the two parts of ``fold``, or all cases in hashed order, cut before the last
+        ``test_cases``."""
         from sfrbench.components.dataset._checks import check_lists
-        from sfrbench.components.dataset._decathlon import ids_in, read_manifest, training_ids
+        from sfrbench.components.dataset._decathlon import ids_in, read_fold, read_manifest, training_ids
         from sfrbench.errors import DataError
 
         folder = _needed(root)
         manifest = read_manifest(folder)
         listed, file = training_ids(folder, manifest)
+        if self.fold is not None:
+            check_lists({"train": (file, listed)})
+            train, test = read_fold(folder, self.fold, listed)
+            return sorted(train, key=self._rank), sorted(test, key=self._rank)
         train = sorted(listed, key=self._rank)
         if self._has_test_labels(folder):
             test = ids_in(folder / "labelsTs", manifest.ending)
@@ -81,7 +108,9 @@ class Decathlon(Dataset):
         return hashlib.sha256(f"{self.split_seed}/{case}".encode()).hexdigest()
 
     def _has_test_labels(self, root: Path) -> bool:
-        return self.test_cases is None and (root / "imagesTs").is_dir() and (root / "labelsTs").is_dir()
+        if self.test_cases is not None or self.fold is not None:
+            return False
+        return (root / "imagesTs").is_dir() and (root / "labelsTs").is_dir()
 
     def _part(self, root: Path, case: str) -> str:
         """The suffix of the folders in which the case lies, ``Tr`` or ``Ts``."""

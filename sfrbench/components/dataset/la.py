@@ -64,6 +64,10 @@ class LeftAtrium(Dataset):
             files.extend(_case_files(root, case))
         return [file for file in files if file.is_file()]
 
+    def case_files(self, root: Path, case: str) -> list[Path]:
+        """The h5 file, or image and label in NRRD."""
+        return list(_case_files(root, case))
+
     def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
         """Ids of ``train.list`` and ``test.list``, in their order; without both, UA-MT's."""
         from sfrbench.components.dataset._checks import check_lists

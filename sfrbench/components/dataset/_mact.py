@@ -1,0 +1,117 @@
+"""MACT's raw form: images in NIfTI or DICOM, labels in NIfTI (Zenodo 1169361)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label
+from sfrbench.components.dataset._lists import first_file
+from sfrbench.components.dataset._nifti import geometry_of, onto_axes, read_nifti, same_grid
+
+#: The numbers of the published labels.
+PUBLISHED = (
+    "background",
+    "spleen",
+    "right kidney",
+    "left kidney",
+    "gallbladder",
+    "oesophagus",
+    "liver",
+    "stomach",
+    "aorta",
+    "inferior vena cava",
+    "portal and splenic veins",
+    "pancreas",
+    "right adrenal gland",
+    "left adrenal gland",
+    "duodenum",
+)
+ORGAN_IDS = (1, 3, 4, 5, 6, 7, 11, 14)
+TCIA, BTCV = "PANCREAS_", "img"
+_AIR, _MUCH = -300.0, 0.2  # HU; share of organ voxels that no sound label reaches (gas in the stomach)
+_ENDINGS = (".nii.gz", ".nii")
+_PARTS = ("Training", "Testing")
+_LABELS = {
+    TCIA: ("label_tciapancreasct_multiorgan/label_tcia_multiorgan", "label_tcia_multiorgan"),
+    BTCV: ("label_btcv_multiorgan/label_btcv_multiorgan", "label_btcv_multiorgan"),
+}
+_IMAGES = {
+    TCIA: ("Pancreas-CT", "image_tcia_multiorgan", "manifest-*/Pancreas-CT"),
+    BTCV: (
+        *(f"{folder}{part}/img" for folder in ("RawData/", "Abdomen/RawData/", "") for part in _PARTS),
+        "image_btcv_multiorgan",
+    ),
+}
+
+
+def labelled_cases(root: Path, source: str) -> list[str]:
+    """Ids of the cases of a source with a label here, rising, such as ``PANCREAS_0002`` or ``img0001``."""
+    for folder in _LABELS[source]:
+        numbers = [re.fullmatch(r"label(\d{4})\.nii(\.gz)?", path.name) for path in (root / folder).glob("*")]
+        found = sorted({match[1] for match in numbers if match})
+        if found:
+            return [source + number for number in found]
+    return []
+
+
+def raw_files(root: Path, case: str) -> tuple[Path, Path]:
+    """Image (a file, or the folder of a series) and label of a case; what is not there by its first name."""
+    source = TCIA if case.startswith(TCIA) else BTCV
+    name = f"label{case.removeprefix(source)}"
+    label = first_file(root, [f"{folder}/{name}{end}" for folder in _LABELS[source] for end in _ENDINGS])
+    folders = [folder for pattern in _IMAGES[source] for folder in sorted(root.glob(pattern))]
+    folders.append(root)
+    for folder in folders:
+        for name in (f"{case}.nii.gz", f"{case}.nii", *([case] if source == TCIA else [])):
+            if (folder / name).exists():
+                return folder / name, label
+    return root / _IMAGES[source][0] / (case if source == TCIA else f"{case}.nii.gz"), label
+
+
+def read_raw(
+    image_place: Place, label_place: Place, kept: Sequence[int], flip: str | None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], Geometry]:
+    """Image in HU, label with the ``kept`` numbers as 1, 2, … and all others as background, and the grid.
+
+    The label is turned to the image's axes by the two headers, or by ``flip`` (axes such as "y") whatever its
+    header says. Raises ``DataError``.
+    """
+    notes: tuple[str, ...] = ()
+    if image_place.file.is_dir():
+        from sfrbench.components.dataset._dicom import read_series
+
+        values, affine, notes = read_series(image_place)
+    else:
+        values, affine = read_nifti(image_place, as_stored=False)
+    image = checked_image(values, image_place)
+    stored, label_affine = read_nifti(label_place, as_stored=True)
+    if flip is None:
+        stored, label_affine, turned = onto_axes(stored, label_affine, affine)
+        shifted = same_grid(affine, label_affine, label_place)
+        if turned and shifted:
+            hint = "look at 'sfrbench data check mact --contact-sheet FILE.png', and see dataset.tcia_flip"
+            raise label_place.error(f"{turned}, and then {shifted[0].partition(';')[0]}", hint)
+        notes = (*notes, *([turned] if turned else []), *shifted)
+    else:
+        stored = np.flip(stored, tuple("xyz".index(axis) for axis in flip))
+    label = renumbered(checked_label(stored, image.shape, PUBLISHED, label_place), kept)
+    air = float(np.mean(image[label > 0] < _AIR)) if label.any() else 0.0
+    if air > _MUCH:
+        what = f"{air:.0%} of the organ voxels are air (below {_AIR:g} HU): does the label lie on the image?"
+        notes = (*notes, what)
+    return image, label, replace(geometry_of(affine, ()), notes=notes)
+
+
+def renumbered(label: NDArray[Any], kept: Sequence[int]) -> NDArray[np.uint8]:
+    """The values of ``kept`` as 1, 2, … in this order, all others as 0."""
+    ours = np.zeros(label.shape, dtype=np.uint8)
+    for number, stored in enumerate(kept, 1):
+        ours[label == stored] = number
+    return ours

@@ -1,0 +1,219 @@
+"""A table of the paper beside our results: tables by metric, one of organs, one of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from sfrbench.report import captions
+from sfrbench.report.info import ReportInfo
+from sfrbench.report.pairs import ONE_SEED
+from sfrbench.report.published_compare import Compared, Head, compare, heads, record
+from sfrbench.report.published_protocol import protocol_table
+from sfrbench.report.published_rows import Side, setting_text, sides_of
+from sfrbench.report.published_tables import Published, published_as
+from sfrbench.report.results import METRICS, lines, subset_of
+from sfrbench.report.rows import counts_of, marks_of
+from sfrbench.report.style import DASH, axis_text
+from sfrbench.report.tables import Entry, Notes, Table
+
+
+@dataclass(frozen=True)
+class _Item:
+    """What the tables of one item share."""
+
+    table: Published
+    info: ReportInfo
+    subset: str
+    sides: Mapping[str, Sequence[Side]]  # by dataset
+
+    @property
+    def with_arms(self) -> bool:
+        """Whether the arms need a column of their own, since not all are called as their rows."""
+        every = [side for sides in self.sides.values() for side in sides]
+        return any(s.row and s.line and s.line.name not in (s.row.method, s.row.label) for s in every)
+
+
+@dataclass
+class _Body:
+    """The rows of a table as they are made."""
+
+    notes: Notes
+    rows: list[tuple[Entry, ...]] = field(default_factory=list)
+    data: list[dict[str, str]] = field(default_factory=list)
+
+    def table(
+        self,
+        own: _Item,
+        name: str,
+        what: str,
+        columns: Sequence[str],
+        *,
+        first: bool,
+        more: Sequence[str] = (),
+    ) -> Table:
+        names = ("Method", "Setting", *(["Arm"] if own.with_arms else []), *more)
+        return Table(
+            name,
+            f"Table {own.table.table} and ours: {what}.",
+            _caption(own, first),
+            (*names, *columns),
+            tuple(self.rows),
+            self.notes.listed,
+            tuple(self.data),
+            captions.tail(own.info),
+            len(names),
+        )
+
+
+def published_part(
+    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], name: str
+) -> tuple[list[Table], dict[str, Sequence[Side]]]:
+    """The tables of an item ``published``, and the rows of each."""
+    table = published_as(str(item["published"]))
+    subset = subset_of(frame, item)
+    shown = lines(frame, info, subset)
+    every = list(heads(table, [str(metric) for metric in item.get("metrics") or ()]))
+    datasets = dict.fromkeys(head.dataset for head in every)
+    sides = {dataset: sides_of(table, dataset, shown, info, item) for dataset in datasets}
+    own = _Item(table, info, subset, sides)
+    made: list[Table] = []
+    behind: dict[str, Sequence[Side]] = {}
+    for head in every:
+        if head.column.organ is None:
+            made.append(_whole(own, head, _file(name, head, len(datasets)), first=not made))
+            behind[made[-1].name] = sides[head.dataset]
+    for dataset in datasets:
+        organs = [head for head in every if head.column.organ is not None and head.dataset == dataset]
+        if organs:
+            made.append(
+                _organs(own, organs, f"{_file(name, organs[0], len(datasets))}_per_organ", first=not made)
+            )
+            behind[made[-1].name] = sides[dataset]
+    made.append(protocol_table(table, info, [side for rows in sides.values() for side in rows], name))
+    return made, behind
+
+
+def _file(name: str, head: Head, datasets: int) -> str:
+    return "_".join([name, head.column.metric, *([head.dataset] if datasets > 1 else [])])
+
+
+def _whole(own: _Item, head: Head, name: str, *, first: bool) -> Table:
+    """One metric, a row for each method."""
+    body = _Body(Notes())
+    for side in own.sides[head.dataset]:
+        one = compare(own.table, head, side)
+        marks, said = _marks(side, body.notes, own.info)
+        texts = one.texts
+        spread = f"{texts['mean']} ± {texts['std']}" if one.ours.mean is not None else DASH
+        counts = counts_of(side.line, own.info)[:2] if side.line else [DASH, DASH]
+        values = (
+            Entry(spread),
+            Entry(texts["interval"]),
+            Entry(texts["paper"], marks=_joined(body.notes, one.told)),
+            Entry(texts["difference"], marks=_joined(body.notes, [one.reason])),
+            *map(Entry, counts),
+        )
+        body.rows.append((*_names(own, side, head.dataset, marks), *values))
+        body.data.append(_data(own, head, side, one, said))
+    what = f"{METRICS[head.column.metric][0]} ({head.column.unit})"
+    what += ", mean over the organs" if head.column.average else ""
+    columns = ("Ours", "95 % interval", "Paper", "Ours − paper", "n", "seeds")
+    return body.table(own, name, f"{what}, {head.dataset}", columns, first=first)
+
+
+#: The lines below each other of one row, and what they show; all but one need a result of ours.
+_LINES = {"ours": "mean", "± seeds": "std", "paper": "paper", "ours − paper": "difference"}
+
+
+def _organs(own: _Item, organs: Sequence[Head], name: str, *, first: bool) -> Table:
+    """Every organ a column, and below each other ours, its deviation, the paper's, and the difference."""
+    body, dataset = _Body(Notes()), organs[0].dataset
+    for side in own.sides[dataset]:
+        cells = [compare(own.table, head, side) for head in organs]
+        marks, said = _marks(side, body.notes, own.info)
+        body.data += [_data(own, head, side, one, said) for head, one in zip(organs, cells, strict=True)]
+        shown = set(_LINES) if side.line is not None and side.line.seeds else {"paper"}
+        shown -= {"± seeds"} if all(one.ours.std is None for one in cells) else set()
+        shown -= {"paper", "ours − paper"} if side.row is None else set()
+        names = _names(own, side, dataset, marks)
+        for what in (line for line in _LINES if line in (shown or {"ours"})):
+            told = [_told(what, one) for one in cells]
+            values = [
+                Entry(one.texts[_LINES[what]], marks=_joined(body.notes, texts))
+                for one, texts in zip(cells, told, strict=True)
+            ]
+            body.rows.append((*names, Entry(what), *values))
+            names = tuple(Entry("") for _ in names)
+    what = f"{METRICS[organs[0].column.metric][0]} (%) of each organ, {dataset}"
+    return body.table(own, name, what, [head.name for head in organs], first=first, more=("",))
+
+
+def _told(what: str, one: Compared) -> Sequence[str]:
+    return {"paper": one.told, "ours − paper": [one.reason]}.get(what, [])
+
+
+def _names(own: _Item, side: Side, dataset: str, marks: str) -> tuple[Entry, ...]:
+    line, row = side.line, side.row
+    if row is not None:
+        setting = setting_text(row, dataset)
+    else:
+        setting = f"{side.setup.labeled} labelled" if side.setup else DASH
+    method = row.method if row else line.name if line else DASH
+    arm = [Entry(line.name if line else DASH)] if own.with_arms else []
+    return (Entry(method, marks=marks), Entry(setting), *arm)
+
+
+def _marks(side: Side, notes: Notes, info: ReportInfo) -> tuple[str, list[str]]:
+    """The marks of a row, and what they say that the CSV tells as well."""
+    said = [text for text in (side.reason, side.note) if text]
+    marks = _joined(notes, said)
+    if side.line is not None:
+        marks += marks_of(side.line, notes, info)
+        said += [f"seed {seed}: {reason}" for seed, reason in side.line.missing]
+        if len(side.line.seeds) == 1:
+            marks += notes.mark(ONE_SEED)
+            said.append(ONE_SEED)
+    return marks, said
+
+
+def _joined(notes: Notes, texts: Sequence[str]) -> str:
+    return "".join(notes.mark(text) for text in texts if text)
+
+
+def _data(own: _Item, head: Head, side: Side, one: Compared, said: Sequence[str]) -> dict[str, str]:
+    """One row of the CSV."""
+    line = side.line
+    found = {**record(own.table, head, side, one)}
+    found |= {path: axis_text(value) for path, value in line.axes.items()} if line else {}
+    found["setting"] = setting_text(side.row, head.dataset) if side.row else ""
+    found["labeled"] = str(side.setup.labeled) if side.setup else ""
+    found |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds))} if line else {"n": "", "seeds": ""}
+    found |= {"subset": own.subset, "profile": own.info.profile, "protocol": own.info.protocol}
+    return found | {"reason": "; ".join(text for text in (*said, one.reason, *one.told) if text)}
+
+
+def _caption(own: _Item, first: bool) -> str:
+    """In full at the first of an item's tables."""
+    said = []
+    if first:
+        said.append(f"Rows as printed in {own.table.source}; then arms of ours that it does not print.")
+    if own.info.profile != "paper":
+        said.append(
+            f"Ours are scaled-down runs (profile {own.info.profile}): the difference says nothing about the "
+            "paper."
+        )
+    if first:
+        said.append(
+            "Ours: mean ± standard deviation over seeds. Interval: 95 %, of our mean over cases and, "
+            "where there are several, seeds. The paper's are single numbers without a spread, so "
+            "nothing is tested."
+        )
+    else:
+        said.append(f"Explained at the first table beside Table {own.table.table}.")
+    if own.subset != "test":
+        said.append(f"Ours are on {captions.subset_text(own.subset)}, theirs on test cases.")
+    return " ".join(said)

@@ -1,0 +1,121 @@
+"""The second table of a published item: where the paper's protocol differs from ours or is unstated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from sfrbench.report.captions import seeds_text
+from sfrbench.report.info import ReportInfo
+from sfrbench.report.published_rows import Side
+from sfrbench.report.published_tables import Published
+from sfrbench.report.results import Line
+from sfrbench.report.style import DASH
+from sfrbench.report.tables import Entry, Table
+
+#: Facts of ours that the paper does not tell with its tables; shown where they are not plain.
+_MORE = ("fine-tuning", "SFR+")
+Row = tuple[str, str, str]  # what, the paper's, ours
+
+
+def protocol_table(table: Published, info: ReportInfo, sides: Sequence[Side], name: str) -> Table:
+    """What the paper says beside what our arms in the table do, where the two are not plainly the same."""
+    rows = list(_rows(table, info, [side for side in sides if side.line and side.row]))
+    said = (
+        f"Table {table.table} and profile {info.profile} of this experiment, where they differ, or where the "
+        f"paper leaves open what it did ({DASH}: not said with the table)."
+    )
+    notes = [" ".join(note.split()) for note in table.notes if not note.startswith(("0*", "Units are"))]
+    said += f" On the table: {' '.join(notes)}" if notes else ""
+    return Table(
+        f"{name}_protocol",
+        f"Protocol of Table {table.table} and ours.",
+        said,
+        ("What", "Paper", "Ours"),
+        tuple(tuple(Entry(text or DASH) for text in row) for row in rows),
+        (),
+        tuple(
+            {"table": table.table, "what": what, "paper": theirs, "ours": ours, "profile": info.profile}
+            for what, theirs, ours in rows
+        ),
+        prose=True,
+    )
+
+
+def _rows(table: Published, info: ReportInfo, sides: Sequence[Side]) -> Iterator[Row]:
+    grids = _grouped(
+        [(side.setup.grid, side) for side in sides if side.setup and side.setup.grid], len(sides)
+    )
+    if grids:
+        yield "dataset", ", ".join(table.test_cases), grids
+    swapped = [
+        (_fact(side, "foundation"), side)
+        for side in sides
+        if " in the place of " in _fact(side, "foundation")
+    ]
+    if swapped:
+        yield "foundation", "", _grouped(swapped, len(swapped))
+    for what, told in table.protocol.items():
+        theirs = " ".join(told.split())
+        facts = [(fact, side) for side in sides if (fact := _fact(side, what))]
+        if what == "runs":
+            yield what, theirs, seeds_text(len(info.seeds))
+        elif "unstated" in theirs or what == "training" or not all(_same(what, theirs, f) for f, _ in facts):
+            yield what, theirs, _grouped(facts, len(facts))
+    for what in _MORE:
+        facts = [(fact, side) for side in sides if (fact := _fact(side, what))]
+        if facts:
+            yield what, "", _grouped(facts, len(facts))
+    yield from _cases(table, sides)
+
+
+def _cases(table: Published, sides: Sequence[Side]) -> Iterator[Row]:
+    for dataset, count in table.test_cases.items():
+        own = [side.line for side in sides if side.line and side.setup and side.setup.dataset == dataset]
+        ours = sorted({len(line.cases) for line in own if line.seeds})
+        if ours and ours != [count]:
+            theirs = "unstated" if count is None else str(count)
+            yield f"test cases, {dataset}", theirs, ", ".join(map(str, ours))
+        caps = [
+            (f"at most {side.setup.unlabeled}", side)
+            for side in sides
+            if side.setup
+            and side.setup.dataset == dataset
+            and side.setup.unlabeled is not None
+            and side.row
+            and _unlabeled(side, dataset) > side.setup.unlabeled
+        ]
+        if caps:
+            theirs = ", ".join(str(n) for n in sorted({_unlabeled(side, dataset) for _, side in caps}))
+            yield f"unlabelled volumes, {dataset}", theirs, _grouped(caps, len(caps))
+
+
+def _unlabeled(side: Side, dataset: str) -> int:
+    assert side.row is not None
+    count = side.row.setting.unlabeled
+    return (count.get(dataset) if isinstance(count, dict) else count) or 0
+
+
+def _fact(side: Side, what: str) -> str:
+    return side.setup.facts.get(what, "") if side.setup else ""
+
+
+def _same(what: str, theirs: str, ours: str) -> bool:
+    """Whether the paper's words say what ours do; where that cannot be seen, they do not."""
+    if what == "window":
+        told = re.search(r"stride (\d+(?:, \d+)*)", theirs)
+        have = re.findall(r"\d+", ours)
+        return told is not None and told[1].split(", ") in (have, list(dict.fromkeys(have)))
+    return ours == theirs if what == "backbone" else ours in theirs  # "V-Net" is not "V-Net (MagicNet)"
+
+
+def _grouped(facts: Sequence[tuple[str, Side]], of: int) -> str:
+    """Each different text once; with the arms it is true of, where there are several texts."""
+    groups: dict[str, dict[str, None]] = {}
+    for text, side in facts:
+        line = side.line
+        assert isinstance(line, Line)
+        groups.setdefault(text, {})[line.label] = None
+    if len(groups) == 1 and len(facts) == of:
+        return next(iter(groups))
+    return "; ".join(f"{text} [{', '.join(labels)}]" for text, labels in groups.items())
