@@ -23,6 +23,8 @@ from sfrbench.report import (
     pairs,
     parameters,
     published_item,
+    rank_diagram,
+    ranks,
     rounds,
     sections,
     study,
@@ -30,6 +32,7 @@ from sfrbench.report import (
 )
 from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
+from sfrbench.report.results import METRICS, subset_of
 from sfrbench.report.style import safe_name
 from sfrbench.spec import ITEMS, FeaturesItem
 
@@ -107,6 +110,8 @@ def _part(
     if kind in ("table", "pairs", "pseudo_labels", "parameters", "rounds"):
         return _table_part(frame, info, item, kind, names)
     folder = out / "figures"
+    if kind == "ranks":
+        return _ranks_part(frame, info, item, names.new(f"ranks_{item['ranks']}"), folder)
     if kind == "curve":
         name = names.new(f"curve_{item['curve']['y']}_{item['curve']['x']}")
         return _figure_part("Curve", curves.curve_figure(frame, info, item, name, folder))
@@ -133,6 +138,22 @@ def _part(
     if not kept:
         return Part("Slices", remark="No prediction or no volume is at hand to show slices of."), {}
     return Part("Slices", figures=kept), {figure.name: list(figure.lines) for figure in kept}
+
+
+def _ranks_part(
+    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], name: str, folder: Path
+) -> tuple[Part, Behind]:
+    """The table of ranks, and the diagram where a test is possible."""
+    found = ranks.ranking(frame, info, item)
+    if isinstance(found, str):
+        return Part("Ranks", remark=found), {}
+    table = ranks.ranks_table(frame, info, item, found, name)
+    behind: Behind = {name: found.places()}
+    if found.p is None:
+        return Part("Ranks", tables=[table], remark=f"No diagram: {found.why}."), behind
+    title = f"Ranks by {METRICS[str(item['ranks'])][0]}."
+    figure = rank_diagram.rank_diagram(info, found, title, subset_of(frame, item), f"{name}_diagram", folder)
+    return Part("Ranks", tables=[table], figures=[figure]), behind | {figure.name: list(figure.lines)}
 
 
 def _figure_part(heading: str, figure: Figure) -> tuple[Part, Behind]:
