@@ -47,13 +47,13 @@ class FeaturesItem(Settings):
 
 #: What a report item can be.
 ITEMS = (
-    "table", "published", "curve", "kde", "montage", "pairs", "pseudo_labels", "parameters", "rounds",
-    "features", "canvases",
+    "table", "published", "curve", "kde", "montage", "pairs", "ranks", "pseudo_labels", "parameters",
+    "rounds", "features", "canvases",
 )  # fmt: skip
 
 
 class ReportItem(Settings):
-    """One piece of the report: exactly one of ``ITEMS``."""
+    """One piece of the report: exactly one of ``ITEMS``. Some fields belong to one kind alone."""
 
     table: str | None = None
     published: str | None = Field(None, description="a table of the paper beside our results, as 'table07'")
@@ -64,6 +64,9 @@ class ReportItem(Settings):
     metrics: list[Literal["dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd"]] = Field(
         ["dice", "jaccard", "asd", "hd95"], min_length=1
     )
+    gains: dict[str, str] = Field({}, description="arm: the arm that its gain is against, as {sfr_mt: mt}")
+    std: Literal["seeds", "cases", "none"] = Field("seeds", description="what ± is over")
+    columns: list[Literal["params", "seconds"]] = Field([], description="further columns: the model's cost")
     curve: dict[Literal["x", "y"], str] | None = None
     kde: Literal["dice", "jaccard", "nsd", "confidence"] | None = Field(
         None, description="per-case scores; 'confidence': C of SFR+ against Dice"
@@ -71,6 +74,9 @@ class ReportItem(Settings):
     montage: int | None = Field(None, ge=1, le=12)
     arms: list[str] = Field([], description="the arms that the item shows; none: all")
     pairs: list[tuple[str, str]] | None = None
+    ranks: Literal["dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd"] | None = Field(
+        None, description="mean ranks by a metric, over datasets where 'dataset' is an axis, else over cases"
+    )
     pseudo_labels: Literal[True] | None = None
     parameters: Literal[True] | None = None
     rounds: Literal[True] | None = None
@@ -93,6 +99,9 @@ class ReportItem(Settings):
             raise ValueError("rows is 'arm' or the path of an axis; a mapping goes with 'published'")
         if self.published is None and self.unbuilt:
             raise ValueError("unbuilt goes with 'published'")
+        stray = sorted(self.model_fields_set & {"gains", "std", "columns"})
+        if stray and self.table is None:
+            raise ValueError(f"{', '.join(stray)}: only for a table")
         return self
 
 

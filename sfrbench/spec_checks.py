@@ -105,10 +105,16 @@ def check_report(
             if item.curve["y"] not in METRICS:
                 y = item.curve["y"]
                 reader.fault((*at, "curve", "y"), f"curve: no metric '{y}'", did_you_mean(y, METRICS))
-        for field, chosen in (("pairs", chain(*(item.pairs or ()))), ("arms", item.arms)):
+        for field, chosen in (
+            ("pairs", chain(*(item.pairs or ()))),
+            ("gains", chain(*item.gains.items())),
+            ("arms", item.arms),
+        ):
             for name in chosen:
                 if name not in names:
                     reader.fault((*at, field), f"{field}: no arm '{name}'", did_you_mean(name, names))
+        for name in (name for name, over in item.gains.items() if name == over):
+            reader.fault((*at, "gains", name), f"gains: '{name}' against itself")
     _check_features(reader, items, arms)
 
 

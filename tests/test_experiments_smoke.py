@@ -42,16 +42,16 @@ def test_runs_to_its_report(path: Path, workspace: Path, monkeypatch: pytest.Mon
     assert (report / "index.html").is_file()
     assert (report / "provenance.json").is_file()
     if path.stem in TABLES:
-        check_table(published(TABLES[path.stem]), report / "tables")
+        check_table(published(TABLES[path.stem]), path.stem[:7], report / "tables")
 
 
 def test_every_table_of_the_paper_is_an_experiment() -> None:
     assert sorted(TABLES.values()) == list(range(1, 16))
 
 
-def check_table(table: Published, folder: Path) -> None:
+def check_table(table: Published, name: str, folder: Path) -> None:
     """The methods that stand in the paper's table without clicks are our rows, in its order; its metrics or
-    organs are our columns."""
+    organs are our columns; and all of its rows stand beside ours, those that have none with a reason."""
     ours = read(folder / "results.csv")
     metrics = dict.fromkeys(column.metric for column in table.columns.values() if column.metric != "params")
     assert [name.removesuffix("_mean") for name in ours[0] if name.endswith("_mean")] == list(metrics)
@@ -63,6 +63,11 @@ def check_table(table: Published, folder: Path) -> None:
             and any(row.values[name] for name in table.columns if table.dataset_of(name) == dataset)
         ]
         assert labels(ours, dataset) == theirs
+        beside = read(folder / f"{name}_dice{f'_{dataset}' if len(table.test_cases) > 1 else ''}.csv")
+        assert list(dict.fromkeys(row["row"] for row in beside if row["row"])) == [
+            row.label for row in table.rows
+        ]
+        assert all(row["reason"] for row in beside if not row["arm"])
     if any(column.organ for column in table.columns.values()):
         first, *_ = (name for name in read(folder / "results_per_class.csv")[0] if name.endswith("_mean"))
         assert first == "AVG_mean"

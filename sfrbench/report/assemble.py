@@ -105,11 +105,14 @@ def _missing(experiment: Experiment) -> list[Missing]:
 
 
 def _counted(experiment: Experiment, cell: Cell) -> Counted:
-    """Parameters of the cell's models, and why they are not known where they are not."""
+    """Parameters of the cell's models and the time of a prediction, and why they are not known where they are
+    not."""
     last = "retrain" if "retrain" in cell.nodes else "finetune"
     tuned, last_model = _artefact(experiment, cell, "finetune"), _artefact(experiment, cell, last)
     counts = None if tuned is None else tuned.read_json("model.json")
     predicts = None if last_model is None else last_model.read_json("model.json")
+    predicted = _artefact(experiment, cell, "predict")
+    took = [] if predicted is None else list(predicted.read_json("index.json")["seconds_per_case"].values())
     return Counted(
         cell.arm,
         cell.axes,
@@ -121,13 +124,16 @@ def _counted(experiment: Experiment, cell: Cell) -> Counted:
         why_predicts="" if predicts else _why_not(experiment, cell, last),
         size=size_of(cell),
         nodes=[f"{part.stage}/{part.key}" for part in (tuned, last_model) if part is not None],
+        seconds=sum(took) / len(took) if took else None,
+        why_seconds="" if took else _why_not(experiment, cell, "predict"),
+        device="" if predicted is None else str(predicted.record.get("device", "")),
     )
 
 
 def _why_not(experiment: Experiment, cell: Cell, role: str) -> str:
     """Why a stage of a cell has no result: itself, or one before it."""
     if role not in cell.nodes:
-        return "this arm does not fine-tune"
+        return "this arm does not predict" if role == "predict" else "this arm does not fine-tune"
     store, roles = experiment.store, list(cell.nodes)
     for before in roles[: roles.index(role) + 1]:
         link = cell.nodes[before]

@@ -23,6 +23,8 @@ from sfrbench.report import (
     pairs,
     parameters,
     published_item,
+    rank_diagram,
+    ranks,
     rounds,
     sections,
     study,
@@ -30,6 +32,7 @@ from sfrbench.report import (
 )
 from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
+from sfrbench.report.results import METRICS, subset_of
 from sfrbench.report.style import safe_name
 from sfrbench.spec import ITEMS, FeaturesItem
 
@@ -45,6 +48,7 @@ HEADINGS: Mapping[str, str] = {
     "pseudo_labels": "Pseudo-labels",
     "parameters": "Parameters",
     "rounds": "Rounds of SFR+",
+    "ranks": "Ranks",
     "features": "Features of labelled and unlabelled cases",
     "canvases": "Canvases",
     "search": study.HEADING,
@@ -131,6 +135,8 @@ def item_part(
     if kind in ("table", "pairs", "pseudo_labels", "parameters", "rounds"):
         return _table_part(frame, info, item, names)
     folder = out / "figures"
+    if kind == "ranks":
+        return _ranks_part(frame, info, item, names.new(f"ranks_{item['ranks']}"), folder)
     if kind == "curve":
         name = names.new(f"curve_{item['curve']['y']}_{item['curve']['x']}")
         return _figure_part(heading, curves.curve_figure(frame, info, item, name, folder))
@@ -157,6 +163,22 @@ def item_part(
     if not kept:
         return Part(heading, remark="No prediction or no volume is at hand to show slices of."), {}
     return Part(heading, figures=kept), {figure.name: list(figure.lines) for figure in kept}
+
+
+def _ranks_part(
+    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], name: str, folder: Path
+) -> tuple[Part, Behind]:
+    """The table of ranks, and the diagram where a test is possible."""
+    found, heading = ranks.ranking(frame, info, item), HEADINGS["ranks"]
+    if isinstance(found, str):
+        return Part(heading, remark=found), {}
+    table = ranks.ranks_table(frame, info, item, found, name)
+    behind: Behind = {name: found.places()}
+    if found.p is None:
+        return Part(heading, tables=[table], remark=f"No diagram: {found.why}."), behind
+    title = f"Ranks by {METRICS[str(item['ranks'])][0]}."
+    figure = rank_diagram.rank_diagram(info, found, title, subset_of(frame, item), f"{name}_diagram", folder)
+    return Part(heading, tables=[table], figures=[figure]), behind | {figure.name: list(figure.lines)}
 
 
 def _figure_part(heading: str, figure: Figure) -> tuple[Part, Behind]:

@@ -86,12 +86,21 @@ def subset_text(subset: str) -> str:
     return names.get(subset, f"cases of subset '{subset}'")
 
 
-def made_of(info: ReportInfo, subset: str, classes: Collection[int]) -> str:
-    """What the ± of a result table means; ``classes`` are the numbers of classes that its lines have."""
+def made_of(info: ReportInfo, subset: str, classes: Collection[int], std: str = "seeds") -> str:
+    """What the number of a result table means, and what its ± is over: 'seeds', 'cases' or 'none'.
+
+    ``classes`` are the numbers of classes that its lines have.
+    """
     over = f"the mean over {subset_text(subset)}"
     if max(classes, default=1) > 1:
         many = f"{max(classes)} classes" if len(set(classes)) == 1 else "the classes of each dataset"
         over += f" of each class, averaged unweighted over {many}"
+    if std == "cases":
+        one = "of a case's mean over " + ("classes and seeds" if max(classes, default=1) > 1 else "seeds")
+        spread = f"standard deviation (n − 1) over cases, {one}"
+        return f"Mean over {seeds_text(len(info.seeds))} of {over} ± {spread}."
+    if std == "none":
+        return f"Mean over {seeds_text(len(info.seeds))} of {over}."
     if len(info.seeds) < 2:
         return f"One seed: {over}; a standard deviation over seeds needs two (—)."
     return f"Mean ± standard deviation (n − 1) over {len(info.seeds)} seeds of {over}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +108,15 @@ def _point(line: Line | None, metric: str) -> tuple[Interval | None, str]:
         return None, ""
     point = mean_interval(line.cube(metric)) if line.seeds else None
     if point is not None and not math.isnan(point.mean):
-        return point, ""
+        return _within(point, 100.0 if METRICS[metric][1] else math.inf), ""
     return None, "; ".join(dict.fromkeys(reason for _, reason in line.missing)) or "not scored"
+
+
+def _within(point: Interval, highest: float) -> Interval:
+    """The interval without what no value of the metric can be."""
+    if point.low is None or point.high is None:
+        return point
+    return replace(point, low=max(point.low, 0.0), high=min(point.high, highest))
 
 
 def _draw(axes: Axes, curve: _Curve, index: int) -> None:
@@ -202,7 +209,7 @@ def _caption(curves: Sequence[_Curve], lost: Sequence[tuple[str, str]], subset: 
     said = [
         f"Mean over {captions.subset_text(subset)} (n = {_range(cases)}), classes and "
         f"{'one seed' if seeds == {1} else f'{_range(seeds)} seeds'}.",
-        f"Band: 95 % bootstrap interval over {covers}.",
+        f"Band: 95 % interval over {covers}, within the range of the metric.",
     ]
     said += [f"{best[0].upper()}{best[1:]}."] if best else []
     said += [f"† {text}: no result, {reason}." for text, reason in lost]

@@ -12,9 +12,8 @@ from sfrbench.gaps import DRAWS, Array
 from sfrbench.report import captions
 from sfrbench.report.features import OVERLAP, RELATIVE, W1, Gap, classes_of, mean_of
 from sfrbench.report.info import ReportInfo
-from sfrbench.report.sections import Notes
 from sfrbench.report.style import DASH, axis_text, number, p_value, signed
-from sfrbench.report.tables import Entry, Table
+from sfrbench.report.tables import Entry, Notes, Table
 
 _COLUMNS = (
     "Cases",

@@ -42,7 +42,8 @@ class Counted:
     """Parameters of the models of one cell, as they are counted in its store.
 
     ``finetune`` are the trained and the total ones of the fine-tuned model, ``predicts`` those of the model
-    that predicts; none where there is no such model, and then ``why_…`` says why. ``size`` is the paper's.
+    that predicts, ``seconds`` what it took for a case, on ``device``; none where there is no such model, and
+    then ``why_…`` says why. ``size`` is the paper's.
     """
 
     arm: str
@@ -55,6 +56,9 @@ class Counted:
     why_predicts: str = ""
     size: Size | None = None
     nodes: Sequence[str] = ()  # stage/key of what is counted
+    seconds: float | None = None  # mean over cases
+    why_seconds: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True)

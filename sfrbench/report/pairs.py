@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from sfrbench import stats
 from sfrbench.report import captions
 from sfrbench.report.results import Line, header, lines, subset_of
-from sfrbench.report.sections import Notes
 from sfrbench.report.style import DASH, axis_text, number, p_value, signed
-from sfrbench.report.tables import Entry, Table
+from sfrbench.report.tables import Entry, Notes, Table
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
 
 
-ONE_SEED = "one seed: the interval is over cases only"
+_TWO_SEEDS = "two seeds: how much trainings vary is hardly known, so the interval is wide"
+ONE_SEED = "one seed: the interval is over cases only, and says nothing of other trainings"
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,18 @@ def pairs_table(
     adjusted = stats.holm([result.p if result else None for *_, result, _ in found])
     rows, data = [], []
     for (one, other, metric, result, why), corrected in zip(found, adjusted, strict=True):
-        texts, record = _pair_texts(one, other, metric, result, corrected, frame)
+        texts = _texts(one, other, metric, result, corrected, frame)
         mark = notes.mark(why) if why else ""
         rows.append(tuple(Entry(text, marks=mark if index == 0 else "") for index, text in enumerate(texts)))
+        record = _record(one, other, metric, result, texts)
         record |= {"subset": subset, "profile": info.profile, "protocol": info.protocol, "note": why}
         data.append(record)
-    heads = ("A − B", "Metric", "Difference", "95 % interval", "p", "p (Holm)", "n", "seeds")
-    said = (
-        f"Paired differences on {captions.subset_text(subset)}, means over cases, classes and seeds. "
-        "Interval: two-level bootstrap (2000 draws) over cases and, where there are several, seeds; with few "
-        "seeds it understates how much trainings vary. p: Wilcoxon signed-rank test on one difference per "
-        f"case, two-sided; Holm: corrected for the {len(found)} comparisons of this table."
-    )
+    heads = ("A − B", "Metric", "Difference", "95 % interval", "p", "p (Holm)", "effect r", "p (Wilcoxon)")
     table = Table(
         name,
         "Paired differences.",
-        said,
-        heads,
+        _caption(subset, [result for *_, result, _ in found if result]),
+        (*heads, "n", "seeds"),
         tuple(rows),
         notes.listed,
         tuple(data),
@@ -100,42 +96,80 @@ def _same_points(every: Sequence[Line], a: str, b: str) -> list[tuple[Line, Line
 
 def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, str]:
     """The comparison over common seeds and cases, and why there is none or only a part."""
-    seeds = [seed for seed in one.seeds if seed in other.seeds]
-    cases = [case for case in one.cases if case in other.cases]
+    seeds, cases = one.common(other)
     lost = [(line, seed, reason) for line in (one, other) for seed, reason in line.missing]
-    why = "; ".join(dict.fromkeys(f"{line.label}, seed {seed}: {reason}" for line, seed, reason in lost))
+    why = list(dict.fromkeys(f"{line.label}, seed {seed}: {reason}" for line, seed, reason in lost))
     if not seeds or not cases or one.point != other.point:
-        return None, why or "no case, seed or point in common"
+        return None, "; ".join(why) or "no case, seed or point in common"
     result = stats.paired(one.cube(metric, cases, seeds), other.cube(metric, cases, seeds))
-    if result.difference.low is not None and result.difference.low == result.difference.high == 0:
-        equal = "equal in every case: what differs between A and B has no effect"
-        why = f"{why}; {equal}" if why else equal
-    if len(seeds) == 1:
-        why = f"{why}; {ONE_SEED}" if why else ONE_SEED
-    return result, why
+    gap = result.difference
+    if gap.low is None:
+        why.append("fewer than two cases: no interval and no test")
+    elif gap.low == gap.high == 0:
+        why.append("equal in every case: what differs between A and B has no effect")
+    elif result.p is None:
+        why.append("the same difference in every case and seed: no test")
+    if len(seeds) < 3 and gap.low is not None:
+        why.append(ONE_SEED if len(seeds) == 1 else _TWO_SEEDS)
+    return result, "; ".join(why)
 
 
-def _pair_texts(
+def _difference(one: Line, other: Line, metric: str) -> stats.Array:
+    seeds, cases = one.common(other)
+    return np.asarray(one.cube(metric, cases, seeds) - other.cube(metric, cases, seeds))
+
+
+def _caption(subset: str, results: Sequence[stats.Paired]) -> str:
+    tested = sum(result.p is not None for result in results)
+    few = any(result.wilcoxon is not None and result.difference.cases < 6 for result in results)
+    said = [
+        f"Paired differences on {captions.subset_text(subset)}, means over cases, classes and seeds.",
+        "Interval and p: over cases and seeds as two crossed levels, so they speak of other cases and other "
+        "trainings; t quantiles of both levels, weighted by their shares of the variance (Cochran).",
+        f"Holm: p corrected for the {tested} comparisons of this table.",
+        "Effect r: matched-pairs rank-biserial, 1 where A is larger in every case, −1 where in none; p "
+        "(Wilcoxon): signed-rank, two-sided, not corrected. Both take one difference per case, its mean over "
+        "seeds, and speak of these trainings only.",
+        "With fewer than six cases Wilcoxon cannot fall below 0.05." if few else "",
+    ]
+    return " ".join(text for text in said if text)
+
+
+def _texts(
     one: Line,
     other: Line,
     metric: str,
     result: stats.Paired | None,
     corrected: float | None,
     frame: pd.DataFrame,
-) -> tuple[list[str], dict[str, str]]:
+) -> list[str]:
+    """One row as it is printed."""
     gap = result.difference if result else None
-    low, high = (number(gap.low), number(gap.high)) if gap else (DASH, DASH)
-    texts = [
+    return [
         Pair(one, other).name,
         header(frame, metric),
         signed(gap.mean if gap else None),
         f"{signed(gap.low)} to {signed(gap.high)}" if gap and gap.low is not None else DASH,
         p_value(result.p if result else None),
         p_value(corrected),
+        signed(result.effect if result else None),
+        p_value(result.wilcoxon if result else None),
         str(gap.cases) if gap else "0",
         str(gap.seeds) if gap else "0",
     ]
+
+
+def _record(
+    one: Line, other: Line, metric: str, result: stats.Paired | None, texts: Sequence[str]
+) -> dict[str, str]:
+    """One row of the CSV; the bootstrap's percentile interval stands beside the table's own."""
+    gap = result.difference if result else None
+    boot = stats.bootstrap(_difference(one, other, metric)) if result else None
     record = {"a": one.arm, "b": other.arm, **{path: axis_text(value) for path, value in one.axes.items()}}
-    record |= {"metric": metric, "difference": number(gap.mean) if gap else "", "low": low, "high": high}
-    record |= {"p": texts[4], "p_holm": texts[5], "n": texts[6], "seeds": texts[7]}
-    return texts, {key: "" if value == DASH else value for key, value in record.items()}
+    record |= {"metric": metric, "difference": number(gap.mean if gap else None)}
+    record |= {"low": number(gap.low if gap else None), "high": number(gap.high if gap else None)}
+    record |= dict(zip(("p", "p_holm", "effect_r", "p_wilcoxon", "n", "seeds"), texts[4:], strict=True))
+    record |= {"effect_r": number(result.effect if result else None)}
+    low, high = boot or (None, None)
+    record |= {"bootstrap_low": number(low), "bootstrap_high": number(high)}
+    return {key: "" if value == DASH else value for key, value in record.items()}

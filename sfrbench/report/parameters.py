@@ -9,9 +9,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from sfrbench.report import captions
-from sfrbench.report.sections import Notes
 from sfrbench.report.style import DASH, axis_text, stamp
-from sfrbench.report.tables import Entry, Table
+from sfrbench.report.tables import Entry, Notes, Table
 
 if TYPE_CHECKING:
     from sfrbench.report.info import Counted, ReportInfo

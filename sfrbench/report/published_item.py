@@ -16,9 +16,9 @@ from sfrbench.report.published_protocol import protocol_table
 from sfrbench.report.published_rows import Side, setting_text, sides_of
 from sfrbench.report.published_tables import Published, published_as
 from sfrbench.report.results import METRICS, lines, subset_of
-from sfrbench.report.sections import Notes, counts_of, marks_of
+from sfrbench.report.rows import counts_of, marks_of
 from sfrbench.report.style import DASH, axis_text
-from sfrbench.report.tables import Entry, Table
+from sfrbench.report.tables import Entry, Notes, Table
 
 
 @dataclass(frozen=True)
@@ -208,8 +208,8 @@ def _caption(own: _Item, first: bool) -> str:
         )
     if first:
         said.append(
-            "Ours: mean ± standard deviation over seeds. Interval: of our mean, two-level bootstrap over "
-            "cases and, where there are several, seeds. The paper's are single numbers without a spread, so "
+            "Ours: mean ± standard deviation over seeds. Interval: 95 %, of our mean over cases and, "
+            "where there are several, seeds. The paper's are single numbers without a spread, so "
             "nothing is tested."
         )
     else:

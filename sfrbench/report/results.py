@@ -1,24 +1,24 @@
 """From the tidy frame to what tables and figures show: one line for each arm at each point of the axes.
 
 Per-case values become a number in one place, ``Line.stat``: mean over cases per class, unweighted mean
-over classes, and over seeds mean and standard deviation (n - 1). A line whose cells are missing stays,
-with the reason.
+over classes, mean over seeds, and a standard deviation (n - 1) over seeds or over cases. A line whose cells
+are missing stays, with the reason.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sfrbench.errors import InputError
 from sfrbench.report.style import axis_text
-from sfrbench.stats import Array, grand_mean
+from sfrbench.stats import Array, case_means, grand_mean
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
@@ -34,11 +34,12 @@ METRICS: Mapping[str, tuple[str, bool]] = {
     "hd95": ("95HD", False),
 }
 Point = tuple[str, ...]
+Over = Literal["seeds", "cases"]
 
 
 @dataclass(frozen=True)
 class Stat:
-    """``mean`` over ``n`` seeds; ``std`` (n - 1) is none for fewer than two seeds."""
+    """``mean`` over seeds; ``std`` (n - 1) over ``n`` seeds or cases, none for fewer than two."""
 
     mean: float | None
     std: float | None
@@ -105,37 +106,63 @@ class Line:
     def keys(self) -> tuple[str, ...]:
         return tuple(sorted(str(key) for key in self.frame["key"].unique()))
 
+    @cached_property
+    def _cubes(self) -> Mapping[str, Array]:
+        """Scores (S, C, K) of each metric, all seeds and cases; NaN where not scored."""
+        levels = (("seed", self.seeds), ("case", self.cases), ("class", self.classes))
+        place = [
+            self.frame[column].map({name: index for index, name in enumerate(names)}).to_numpy(dtype=int)
+            for column, names in levels
+        ]
+        values, metrics = self.frame["value"].to_numpy(dtype=float), self.frame["metric"].to_numpy()
+        cubes = {}
+        for metric in pd.unique(metrics):
+            own = metrics == metric
+            cubes[str(metric)] = np.full([len(names) for _, names in levels], np.nan)
+            cubes[str(metric)][tuple(column[own] for column in place)] = values[own]
+        return cubes
+
     def cube(
         self, metric: str, cases: Sequence[str] | None = None, seeds: Sequence[int] | None = None
     ) -> Array:
-        """Scores (S, C, K) of one metric for these cases and seeds (default: all), NaN where not scored."""
-        cases = self.cases if cases is None else cases
-        seeds = self.seeds if seeds is None else seeds
-        part = self.frame[self.frame["metric"] == metric]
-        values = np.full((len(seeds), len(cases), len(self.classes)), np.nan)
-        place = [
-            part[column].map({name: index for index, name in enumerate(names)})
-            for column, names in (("seed", seeds), ("case", cases), ("class", self.classes))
-        ]
-        known = place[0].notna() & place[1].notna() & place[2].notna()
-        where = tuple(column[known].to_numpy(dtype=int) for column in place)
-        values[where] = part.loc[known, "value"].to_numpy(dtype=float)
-        return values
+        """Scores (S, C, K) of one metric for these of the line's cases and seeds (default: all)."""
+        shape = (len(self.seeds), len(self.cases), len(self.classes))
+        whole = self._cubes.get(metric, np.full(shape, np.nan))
+        if cases is not None:
+            known = {case: index for index, case in enumerate(self.cases)}
+            whole = whole[:, [known[case] for case in cases]]
+        return whole if seeds is None else whole[[self.seeds.index(seed) for seed in seeds]]
 
-    def stat(self, metric: str, cls: str | None = None) -> Stat:
+    def common(self, other: Line) -> tuple[list[int], list[str]]:
+        """Seeds and cases that both lines have."""
+        known = set(other.cases)
+        return [seed for seed in self.seeds if seed in other.seeds], [
+            case for case in self.cases if case in known
+        ]
+
+    def of_class(self, metric: str, cls: str | None, **which: Any) -> Array:
+        """``cube`` of one class (S, C, 1), or (none) of all."""
+        values = self.cube(metric, **which)
+        return values if cls is None else values[:, :, [self.classes.index(cls)]]
+
+    def stat(self, metric: str, cls: str | None = None, over: Over = "seeds") -> Stat:
         """The number of one metric, of one class or (none) of the mean over classes."""
         if cls is not None and cls not in self.classes:
             return Stat(None, None, 0)
-        values = self.cube(metric)
-        if cls is not None:
-            index = self.classes.index(cls)
-            values = values[:, :, index : index + 1]
-        per_seed = [grand_mean(values[index : index + 1]) for index in range(len(values))]
-        known = [value for value in per_seed if not math.isnan(value)]
-        if not known:
+        values = self.of_class(metric, cls)
+        per_seed = np.array([grand_mean(values[index : index + 1]) for index in range(len(values))])
+        known = per_seed[~np.isnan(per_seed)]
+        if not known.size:
             return Stat(None, None, 0)
-        std = float(np.std(known, ddof=1)) if len(known) > 1 else None
-        return Stat(float(np.mean(known)), std, len(known))
+        spread = case_means(values) if over == "cases" else per_seed
+        spread = spread[~np.isnan(spread)]
+        std = float(np.std(spread, ddof=1)) if spread.size > 1 else None
+        return Stat(float(np.mean(known)), std, int(spread.size))
+
+    def never_found(self, cls: str) -> bool:
+        """Whether a class that is there was predicted empty in every case of every seed."""
+        own = self.frame[self.frame["class"] == cls]
+        return bool(len(own) and own["empty_pred"].all() and not own["empty_gt"].all())
 
     def empty(self) -> int:
         """Predicted classes that are empty although the truth is not, over cases, classes and seeds."""
@@ -159,17 +186,12 @@ def lines(frame: pd.DataFrame, info: ReportInfo, subset: str) -> list[Line]:
     Raises ``InputError`` where two rows claim the same cell, case, class and metric.
     """
     paths = [path for path in info.axes if path in frame.columns]
-    part = frame[frame["subset"] == subset].copy()
-    texts = [part[path].map(axis_text) for path in paths]
-    part["_point"] = list(zip(*texts, strict=True)) if paths else [()] * len(part)
-    classes = tuple(str(name) for name in dict.fromkeys(part["class"]))
-    _check_once(part)
-    values: dict[tuple[str, Point], Mapping[str, Any]] = {}
-    rows: dict[tuple[str, Point], pd.DataFrame] = {}
-    for key, group in part.groupby(["arm", "_point"], sort=False):
-        arm, point = cast("tuple[str, Point]", key)
-        values[arm, point] = {path: group[path].iloc[0] for path in paths}
-        rows[arm, point] = group
+    part = frame[frame["subset"] == subset]
+    classes = tuple(str(name) for name in part["class"].unique())
+    rows = _by_point(part, paths)
+    values: dict[tuple[str, Point], Mapping[str, Any]] = {
+        key: {path: group[path].iloc[0] for path in paths} for key, group in rows.items()
+    }
     lost = _missing(info, paths)
     for arm, point, axes in lost.points:
         values.setdefault((arm, point), axes)
@@ -187,7 +209,8 @@ def lines(frame: pd.DataFrame, info: ReportInfo, subset: str) -> list[Line]:
             (seed, lost.reasons.get((arm, point, seed), unknown)) for seed in info.seeds if seed not in have
         )
         label = dict(info.arms).get(arm, arm)
-        own_classes = tuple(name for name in classes if name in set(own["class"])) or classes
+        known = set(own["class"].unique())
+        own_classes = tuple(name for name in classes if name in known) or classes
         found.append(Line(arm, label, axes, point, own, own_classes, gone))
     return sorted(found, key=lambda line: _order(line, info, paths))
 
@@ -208,9 +231,24 @@ def _missing(info: ReportInfo, paths: Sequence[str]) -> _Missing:
     return _Missing(points, reasons)
 
 
-def _check_once(frame: pd.DataFrame) -> None:
-    keys = ["arm", "_point", "seed", "case", "class", "metric"]
-    twice = frame[frame.duplicated(keys)]
+def _by_point(part: pd.DataFrame, paths: Sequence[str]) -> dict[tuple[str, Point], pd.DataFrame]:
+    """The rows of each arm and point. Axes are written as texts once for each cell, not for each row."""
+    cell = part.groupby(["arm", "cell"], sort=False).ngroup().to_numpy()
+    numbers: dict[tuple[str, Point], int] = {}
+    firsts = part.iloc[np.unique(cell, return_index=True)[1]]
+    texts = (
+        zip(*(firsts[path].map(axis_text) for path in paths), strict=True) if paths else [()] * len(firsts)
+    )
+    keys = zip(firsts["arm"].astype(str), texts, strict=True)
+    of_cell = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=int)
+    number = of_cell[cell]
+    _check_once(part, number)
+    return {key: part[number == index] for key, index in numbers.items()}
+
+
+def _check_once(part: pd.DataFrame, number: NDArray[np.int_]) -> None:
+    places = part[["seed", "case", "class", "metric"]].assign(point=number)
+    twice = part[places.duplicated().to_numpy()]
     if len(twice):
         row = twice.iloc[0]
         what = f"two values of {row['metric']} for arm {row['arm']}, seed {row['seed']}, class {row['class']}"
@@ -231,7 +269,7 @@ def subset_of(frame: pd.DataFrame, item: Mapping[str, Any]) -> str:
     """The subset that an item shows: the one it names, else the test cases where there are any."""
     if item.get("subset"):
         return str(item["subset"])
-    known = set(frame["subset"])
+    known = set(frame["subset"].unique())
     return "val" if "val" in known and "test" not in known else "test"
 
 

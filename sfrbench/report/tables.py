@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import pandas as pd
 
+from sfrbench.report.latex import latex
 from sfrbench.report.style import DASH
 
 MARKS = ("†", "‡", "§", "¶", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n")
@@ -21,11 +22,13 @@ MARKS = ("†", "‡", "§", "¶", "a", "b", "c", "d", "e", "f", "g", "h", "i", 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a table. ``rank`` 1 is set bold, 2 underlined; ``marks`` point to notes."""
+    """One entry of a table. ``rank`` 1 is set bold, 2 underlined; ``gain`` follows plain, as ``(↑9.90)``;
+    ``marks`` point to notes."""
 
     text: str
     rank: Literal[0, 1, 2] = 0
     marks: str = ""
+    gain: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,23 @@ class Table:
 
     def _repr_markdown_(self) -> str:
         return to_markdown(self)
+
+
+class Notes:
+    """Notes under a table; equal texts share a mark."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+
+    def mark(self, text: str) -> str:
+        if text not in self._marks:
+            index = len(self._marks)
+            self._marks[text] = MARKS[index] if index < len(MARKS) else f"({index + 1})"
+        return self._marks[text]
+
+    @property
+    def listed(self) -> tuple[tuple[str, str], ...]:
+        return tuple((mark, text) for text, mark in self._marks.items())
 
 
 def write(table: Table, folder: Path) -> list[Path]:
@@ -95,7 +115,7 @@ def to_markdown(table: Table) -> str:
     def cell(entry: Entry) -> str:
         text = markdown(entry.text)
         text = {0: text, 1: f"**{text}**", 2: f"<u>{text}</u>"}[entry.rank]
-        return f"{text} {entry.marks}" if entry.marks else text
+        return " ".join(part for part in (text, markdown(entry.gain), entry.marks) if part)
 
     rule = ["---" if index < table.leading or table.prose else "---:" for index in range(len(table.columns))]
     rows = [[markdown(name) for name in table.columns], rule]
@@ -112,6 +132,7 @@ def to_latex(table: Table) -> str:
     def cell(entry: Entry) -> str:
         text = latex(entry.text)
         text = {0: text, 1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}[entry.rank]
+        text += f" {latex(entry.gain)}" if entry.gain else ""
         return text + (rf"\textsuperscript{{{latex(entry.marks)}}}" if entry.marks else "")
 
     others = len(table.columns) - table.leading
@@ -165,6 +186,7 @@ def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]] = ()) ->
         text = html.escape(entry.text)
         text = {0: text, 1: f"<b>{text}</b>", 2: f"<u>{text}</u>"}[entry.rank]
         text = f"{link}{text}</a>" if link else text
+        text += f" {html.escape(entry.gain)}" if entry.gain else ""
         marks = f"<sup>{html.escape(entry.marks)}</sup>" if entry.marks else ""
         tag, kind = ("th scope=row", "th") if index < table.leading else ("td", "td")
         tag += " class=text" if table.prose and index >= table.leading else ""
@@ -185,37 +207,6 @@ def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]] = ()) ->
         f"<figure class=table>{caption}<div class=wide><table><thead><tr>{head}</tr></thead>\n"
         f"<tbody>{body}</tbody></table></div>{notes}</figure>"
     )
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "−": "$-$",
-    "×": r"$\times$",
-    "—": "---",
-    "†": r"\textdagger{}",
-    "‡": r"\textdaggerdbl{}",
-    "§": r"\S{}",
-    "¶": r"\P{}",
-}
-
-
-def latex(text: str) -> str:
-    """Plain text for LaTeX: every special character is escaped, line breaks become spaces."""
-    return "".join(_LATEX.get(char, char) for char in " ".join(text.split()))
 
 
 def markdown(text: str) -> str:

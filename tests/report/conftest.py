@@ -114,7 +114,15 @@ def demo(**changes: Any) -> Demo:
         pseudo_arms=("sfr_mt",),
         items=(
             {"table": "results", "metrics": list(METRICS), "rows": "arm"},
+            {
+                "table": "paper",
+                "metrics": ["dice", "hd95"],
+                "gains": {"sfr_mt": "mt", "sfr_ft": "mt"},
+                "std": "cases",
+                "columns": ["params", "seconds"],
+            },
             {"pairs": [["sfr_mt", "mt"], ["sfr_ft", "mt"], ["mt", "supervised"]]},
+            {"ranks": "dice"},
             {"pseudo_labels": True},
             {"parameters": True},
             {"kde": "dice"},
@@ -157,15 +165,20 @@ def demo(**changes: Any) -> Demo:
 def counted() -> tuple[Counted, ...]:
     """As in ``demo``: two arms without fine-tuning, one of two cells of ``sfr_ft`` failed."""
     plain: dict[str, Any] = {"finetune": None, "why_finetune": "this arm does not fine-tune"}
+    plain |= {"seconds": 0.84, "device": "cpu"}
     broken: dict[str, Any] = {"finetune": None, "predicts": None}
     broken |= dict.fromkeys(("why_finetune", "why_predicts"), "finetune failed: loss is not finite")
-    tuned: dict[str, Any] = {"finetune": (3_931_374, 93_602_286), "predicts": 93_602_286}
+    broken |= {"seconds": None, "why_seconds": "finetune failed: loss is not finite"}
+    unknown: dict[str, Any] = {"seconds": None, "why_seconds": "not run yet", "device": ""}
+    tuned: dict[str, Any] = {"finetune": (3_931_374, 93_602_286), "predicts": 93_602_286, "seconds": 61.25}
+    tuned["device"] = "cpu"
     tuned["size"] = broken["size"] = Size(91, "Table XII", "the nominal size of SAM ViT-B")
     of_arm: dict[str, list[dict[str, Any]]] = {
         "supervised": [{**plain, "predicts": 9_448_866}] * 2,
-        "mt": [{**plain, "predicts": None, "why_predicts": "not run yet"}] * 2,
+        "mt": [{**plain, "predicts": None, "why_predicts": "not run yet"} | unknown] * 2,
         "sfr_ft": [tuned, broken],
-        "sfr_mt": [{**tuned, "predicts": 9_448_866, "size": Size(10, "Table XII, SFR_MT")}] * 2,
+        "sfr_mt": [{**tuned, "predicts": 9_448_866, "seconds": 0.9, "size": Size(10, "Table XII, SFR_MT")}]
+        * 2,
     }
     return tuple(
         Counted(arm, {}, seed, f"{arm}-{seed}", nodes=(f"retrain/k{arm}{seed}",), **facts)

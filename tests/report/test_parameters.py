@@ -74,6 +74,19 @@ def test_the_counts_are_those_of_model_json(tmp_path: Path) -> None:
     assert shown[1].behind()["cells"] == [sfr_ft.id]
 
 
+def test_the_seconds_are_those_of_the_prediction(tmp_path: Path) -> None:
+    experiment = opened(tmp_path)
+    mt, sfr_ft, _ = experiment.plan.cells
+    folder = experiment.store.new_folder()
+    (folder / "index.json").write_text('{"cases": ["a", "b"], "seconds_per_case": {"a": 1.0, "b": 2.5}}')
+    experiment.store.publish(*sfr_ft.nodes["predict"], folder, {"device": "cpu"})
+    experiment.store.note_failure(*mt.nodes["retrain"], "no memory\nand more", "log")
+    found = {entry.arm: entry for entry in info_of(experiment, None).counted}
+    assert (found["sfr_ft"].seconds, found["sfr_ft"].device) == (1.75, "cpu")
+    assert (found["mt"].seconds, found["mt"].why_seconds) == (None, "retrain failed: no memory")
+    assert found["sfr_mt"].why_seconds == "not run yet"
+
+
 def test_a_dash_says_why(tmp_path: Path) -> None:
     table, rows, _ = table_of(opened(tmp_path))
     assert rows["sfr_ft"]["note"] == "fine-tuning: not run yet; prediction: not run yet"

@@ -1,0 +1,110 @@
+"""The rows of a result table: what names them, what they count, and what is special about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sfrbench.report.results import Line, Over
+from sfrbench.report.style import DASH, axis_text
+from sfrbench.report.tables import Notes
+
+if TYPE_CHECKING:
+    from sfrbench.report.info import ReportInfo
+
+
+@dataclass(frozen=True)
+class View:
+    """What a table shows: lines of one subset, the frame's rows of that subset, and the item's options."""
+
+    frame: pd.DataFrame
+    info: ReportInfo
+    lines: Sequence[Line]
+    subset: str
+    item: Mapping[str, Any]
+
+    @property
+    def over(self) -> Over:
+        """What the standard deviation is over."""
+        return "cases" if self.item.get("std") == "cases" else "seeds"
+
+    @property
+    def shows_std(self) -> bool:
+        return bool(self.item.get("std") != "none")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every class of any line, in the order of the first line that has it."""
+        return tuple(dict.fromkeys(name for line in self.lines for name in line.classes))
+
+    @property
+    def counts(self) -> set[int]:
+        """The numbers of classes that lines with results have."""
+        return {len(line.classes) for line in self.lines if line.seeds}
+
+
+def leading(view: View) -> tuple[list[str], list[list[str]]]:
+    """The columns that name a row: the method, and each axis that there is."""
+    rows, shown = str(view.item.get("rows", "arm")), view.lines
+    paths = list(dict.fromkeys(path for line in shown for path in line.axes))
+    method = rows == "arm" or len({line.arm for line in shown}) > 1
+    if rows in paths:
+        paths = [rows, *(path for path in paths if path != rows)]
+    names = ["Method", *paths] if rows == "arm" else [*paths, *(["Method"] if method else [])]
+    texts = []
+    for line in shown:
+        axes = [axis_text(line.axes[path]) if path in line.axes else DASH for path in paths]
+        texts.append([line.label, *axes] if rows == "arm" else [*axes, *([line.label] if method else [])])
+    return names, texts
+
+
+def by_axis(shown: Sequence[Line], info: ReportInfo, path: str) -> list[Line]:
+    """The lines in the order of one axis, within it in the order of arms."""
+    values = [axis_text(value) for value in info.axes.get(path, ())]
+
+    def place(line: Line) -> int:
+        text = axis_text(line.axes.get(path))
+        return values.index(text) if text in values else len(values)
+
+    return sorted(shown, key=place)
+
+
+def counts_of(line: Line, info: ReportInfo) -> list[str]:
+    """n, seeds, empty."""
+    if not line.seeds:
+        return [DASH, f"0/{len(info.seeds)}", DASH]
+    per_seed = line.frame.groupby("seed")["case"].nunique()
+    n = str(per_seed.max()) if per_seed.nunique() == 1 else f"{per_seed.min()}–{per_seed.max()}"
+    seeds = f"{len(line.seeds)}/{len(info.seeds)}" if line.missing else str(len(line.seeds))
+    return [n, seeds, str(line.empty())]
+
+
+def marks_of(line: Line, notes: Notes, info: ReportInfo) -> str:
+    """Marks of what is special about a line: missing seeds, empty predictions that score as perfect."""
+    found = ""
+    by_reason: dict[str, list[int]] = {}
+    for seed, reason in line.missing:
+        by_reason.setdefault(reason, []).append(seed)
+    for reason, seeds in by_reason.items():
+        all_gone = len(seeds) == len(info.seeds)
+        which = "no seed has a result" if all_gone else f"without seed {', '.join(map(str, seeds))}"
+        found += notes.mark(f"{which}: {reason}")
+    if line.seeds and line.empty() and info.protocol_fields.get("empty") == "paper_zero":
+        found += notes.mark("empty predictions count as distance 0, the best possible, under this protocol")
+    return found
+
+
+def merge_equal(shown: Sequence[Line]) -> list[Line]:
+    """Lines that stand on the same evaluate nodes become one, named by all their labels."""
+    groups: dict[Any, list[Line]] = {}
+    for line in shown:
+        groups.setdefault((line.keys or line.arm, line.point), []).append(line)
+    merged = []
+    for (_, point), members in groups.items():
+        first = members[0]
+        label = ", ".join(dict.fromkeys(line.label for line in members))
+        merged.append(Line(first.arm, label, first.axes, point, first.frame, first.classes, first.missing))
+    return merged
