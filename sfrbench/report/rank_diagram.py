@@ -48,6 +48,11 @@ def rank_diagram(
         axes.set_ylim(-depth, 0.75)
         files = style.save(figure, folder, name)
     joined = "Bars join methods of which no two are told apart at 0.05." if cliques else "All are told apart."
+    alone = found.without_bar()
+    if alone:
+        more = f"; and {len(alone) - 6} more" if len(alone) > 6 else ""
+        listed = f"{'; '.join(alone[:6])}{more}"
+        joined += f" Not told apart either, though one between them is: {listed}."
     every = tuple(line for own in found.lines for line in own)
     return Figure(name, title, f"{caption(found, subset)} {joined}", tuple(files), every)
 
@@ -62,10 +67,12 @@ def _scale(axes: Axes, low: int, high: int) -> None:
     room = 0.62 * (high - low)
     axes.set_xlim(low - room, high + room)
     axes.plot([low, high], [0, 0], color=_INK, linewidth=1.4)
+    step = max(1, -(-(high - low) // 12))  # so many ranks for each number
     for half in range(2 * low, 2 * high + 1):
-        whole = half % 2 == 0
-        axes.plot([half / 2] * 2, [0, 0.16 if whole else 0.09], color=_INK, linewidth=1.2)
-        if whole:
+        numbered = half % 2 == 0 and (half // 2 - low) % step == 0
+        if half % 2 == 0 or step == 1:
+            axes.plot([half / 2] * 2, [0, 0.16 if numbered else 0.09], color=_INK, linewidth=1.2)
+        if numbered:
             axes.text(half / 2, 0.24, str(half // 2), ha="center", va="bottom", fontsize=9.5)
     axes.text(
         low - 0.03 * (high - low), 0.06, "better", ha="right", va="bottom", fontsize=8.5, color="#555555"

@@ -90,6 +90,15 @@ class Ranking:
                 found.append((first, last))
         return found
 
+    def without_bar(self) -> list[str]:
+        """The pairs that are not told apart and lie in no run."""
+        runs = self.cliques()
+        return [
+            f"{self.names[one]} and {self.names[other]}"
+            for one, other in combinations(range(len(self.names)), 2)
+            if not self.apart(one, other) and not any(low <= one and other <= high for low, high in runs)
+        ]
+
 
 @dataclass(frozen=True)
 class _Method:

@@ -148,6 +148,10 @@ def test_bars_are_the_longest_runs_without_a_pair_told_apart() -> None:
     names, empty = tuple("abcd"), np.zeros((4, 1))
     result = Ranking("cases", names, ((),) * 4, ("x",), empty, empty, 0.1, apart)
     assert result.cliques() == [(0, 1), (1, 2), (2, 3)]
+    assert result.without_bar() == []
+    between = replace(result, p={**apart, (0, 2): 0.9, (1, 2): 0.01})
+    assert between.cliques() == [(0, 1), (2, 3)]
+    assert between.without_bar() == ["a and c"]
     assert Ranking("cases", names, ((),) * 4, ("x",), empty, empty, 0.1, {}).cliques() == [(0, 3)]
 
 
