@@ -27,7 +27,8 @@ frame.head()
 # ## HEADING
 
 # %% each
-made = report.make("ITEM", frame)
+item = "ITEM"
+made = report.make(item, frame)
 for table in made.tables:
     display(table)  # table.numbers() is a frame of its numbers
 for figure in made.figures:

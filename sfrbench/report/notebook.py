@@ -89,12 +89,15 @@ def _filled(cell: Cell, values: Mapping[str, Any]) -> Cell:
     if cell.text:
         source = re.sub(rf"\b({words})\b", lambda found: markdown(str(values[found[1]])), cell.source)
     else:
-        source = re.sub(
-            rf'"({words})"',
-            lambda found: pprint.pformat(values[found[1]], width=100, sort_dicts=False),
-            cell.source,
-        )
+        source = re.sub(rf'"({words})"', lambda found: _literal(values[found[1]], found), cell.source)
     return Cell(source, cell.text, False)
+
+
+def _literal(value: Any, place: re.Match[str]) -> str:
+    """A value as Python, over several lines where it is long; they line up with the first."""
+    column = place.start() - (place.string.rfind("\n", 0, place.start()) + 1)
+    text = pprint.pformat(value, width=max(100 - column, 20), sort_dicts=False)
+    return text.replace("\n", "\n" + " " * column)
 
 
 def write_notebook(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 from pathlib import Path
@@ -110,15 +111,18 @@ def test_a_cell_that_fails_is_said_and_kept(reported):
 
 
 def test_the_template_is_filled_item_by_item():
-    items = [{"table": "results"}, {"curve": {"x": "a", "y": "dice"}}, {"search": True}]
+    long = {"pairs": [[f"an_arm_with_a_long_name_{index}", "another"] for index in range(4)]}
+    items = [long, {"table": "results"}, {"curve": {"x": "a", "y": "dice"}}, {"search": True}]
     cells = notebook.fill(notebook.read_template(None), VALUES, items)
-    assert [cell.source for cell in cells if cell.source.startswith("## ")][:3] == [
-        f"## {HEADINGS[kind]}" for kind in ("table", "curve", "search")
+    assert [cell.source for cell in cells if cell.source.startswith("## ")][:4] == [
+        f"## {HEADINGS[kind]}" for kind in ("pairs", "table", "curve", "search")
     ]
     assert cells[0].source.startswith("# A \\*b\\*\n")
     assert """sfrbench.load_report("x'y", **options)""" in cells[1].source
-    made = [cell.source.splitlines()[0] for cell in cells if "report.make" in cell.source]
-    assert made == [f"made = report.make({item}, frame)" for item in items]
+    made = [cell.source.partition("\nmade = ")[0] for cell in cells if "report.make" in cell.source]
+    assert made[1:] == [f"item = {item}" for item in items[1:]]
+    assert ast.literal_eval(made[0].removeprefix("item = ")) == long
+    assert "\n                  ['an_arm_with_a_long_name_1'" in made[0]
     for cell in cells:
         assert cell.text or compile(cell.source, "cell", "exec")
     assert {*ITEMS, "search", "confidence"} == HEADINGS.keys()
