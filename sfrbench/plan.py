@@ -95,6 +95,7 @@ def build_plan(
     plan = Plan(spec)
     graph = Graph(plan.nodes, spec.profile.name, fingerprint)
     choices = [_axis_layers(spec, axis_index) for axis_index in range(len(spec.axes))]
+    told = spec.told
     for arm in spec.arms:
         resolve = _ArmResolver(resolver, arm, choices)
         for point in itertools.product(*(range(len(layers)) for layers in choices)):
@@ -110,6 +111,7 @@ def build_plan(
             cell = resolve.cell(point)
             if cell is None:
                 continue
+            values = {path: value for path, value in values.items() if path in told}
             for seed in spec.seeds:
                 nodes = cell_nodes(graph, cell, arm.stages, seed)
                 nodes |= report_nodes(graph, cell, nodes, arm.name, spec.report)

@@ -238,3 +238,16 @@ class Spec:
     sets: Layer
     search: Search | None = None
     problems: tuple[Problem, ...] = ()  # faults of form; the plan adds its own and raises all at once
+
+    @property
+    def told(self) -> dict[str, list[Any]]:
+        """Values of the paths that tell cells apart, or that the report is drawn over: an axis of one value,
+        which waits for others, would only lengthen every name."""
+        drawn = {item.rows for item in self.report if isinstance(item.rows, str)}
+        drawn |= {item.curve["x"] for item in self.report if item.curve}
+        found = {
+            path: [row[index] for row in axis.values]
+            for axis in self.axes
+            for index, path in enumerate(axis.paths)
+        }
+        return {path: row for path, row in found.items() if len(row) > 1 or path in drawn}

@@ -60,11 +60,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         description=spec.description,
         paper=spec.paper,
         protocol_fields=first.model_dump(mode="json"),
-        axes={
-            path: [row[index] for row in axis.values]
-            for axis in spec.axes
-            for index, path in enumerate(axis.paths)
-        },
+        axes=spec.told,
         pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
         missing=_missing(experiment),
         rounds=collect(experiment),

@@ -28,12 +28,12 @@ def load_frame(experiment: Experiment) -> pd.DataFrame:
     Dice, Jaccard and NSD are in percent, distances in the protocol's ``unit``; a value that the protocol
     does not score is missing (NaN). ``subset`` is 'test', 'val', or 'unlabelled' for scored pseudo-labels, or
     'round N' for the segmenter's labels of unlabelled cases that round N of SFR+ chooses from.
-    Each axis has a column named by its path.
+    Each axis with several values has a column named by its path.
     """
 
     read: dict[Link, pd.DataFrame] = {}
     parts = []
-    axes = [path for axis in experiment.plan.spec.axes for path in axis.paths]
+    axes = list(experiment.plan.spec.told)
     for cell in experiment.plan.cells:
         for role, link in cell.nodes.items():
             if link[0] != "evaluate" or not experiment.store.has(*link):
