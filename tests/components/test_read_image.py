@@ -96,6 +96,8 @@ def test_an_atrium_alone_is_taken_whole_and_says_so(tmp_path: Path) -> None:
     np.testing.assert_allclose(alone.image, (whole - whole.mean()) / whole.std(), atol=1e-5)
     assert known.image.size < alone.image.size
     assert "cropped around the left atrium" in dataset.caveat(known.source)
+    assert "LPS" not in dataset.caveat(known.source)
+    assert "taken as in the challenge (LPS)" in dataset.caveat({"affine": None})
 
 
 def test_what_cannot_be_prepared_is_refused(tmp_path: Path) -> None:

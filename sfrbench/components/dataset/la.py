@@ -129,6 +129,11 @@ class LeftAtrium(Dataset):
             "the prepared volumes are cropped around the left atrium along x and y, which takes its label; "
             "an image alone is taken whole and z-scored over the whole, so expect worse results than the "
             "scores say, or crop it around the heart first"
+            + (
+                "; the h5 files do not say how their axes run: taken as in the challenge (LPS)"
+                if like.get("affine") is None
+                else ""
+            )
         )
 
     def _margins(self, case: str) -> list[int]:
