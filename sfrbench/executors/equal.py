@@ -25,13 +25,15 @@ _UNREAD = frozenset({"history.csv"})
 def work_of(node: Node, context: StageContext, profile: str) -> str:
     """The digest of everything that decides what the node writes."""
     parts = {kind: resolved.digest for kind, resolved in node.components.items()}
+    inputs = dict(context.inputs)
     selected = None
     if "select" in node.inputs:
         from sfrbench.stages.selection import Selection
 
-        del parts["selector"]
         selection = Selection.of(context)
-        selected = None if selection is None else selection.outcome()
+        if selection is not None:
+            selected = selection.outcome()
+            del parts["selector"], inputs["select"]
     return digest(
         {
             "profile": profile,
@@ -40,7 +42,7 @@ def work_of(node: Node, context: StageContext, profile: str) -> str:
             "components": parts,
             "selected": selected,
             "settings": dict(node.settings),
-            "inputs": {role: content_of(artefact) for role, artefact in context.inputs.items()},
+            "inputs": {role: content_of(artefact) for role, artefact in inputs.items()},
             "seed": node.seed,
         }
     )

@@ -47,12 +47,18 @@ class Selection:
         return [case for case, value in self.confidence.items() if value >= self.threshold]
 
     def outcome(self) -> dict[str, Any]:
-        """What the threshold decides; equal for two selectors that lead to the same training."""
-        chosen = self.selector
-        judged = (
-            {"over": chosen.over, "threshold": self.threshold} if self._by_crop else {"cases": self.confident}
-        )
-        return {"both": chosen.both, **judged}
+        """What a training sees of the round's selection: equal where two selections lead to the same."""
+        files = self.artefact.record["files"]
+        if self._by_crop:
+            seen = {name: entry["sha256"] for name, entry in files.items()}
+            return {
+                "both": self.selector.both,
+                "threshold": self.threshold,
+                "over": self.selector.over,
+                "maps": seen,
+            }
+        labels = {case: files[f"labels/{case}.npy"]["sha256"] for case in self.confident}
+        return {"both": self.selector.both, "confident": labels, "of": list(self.confidence)}
 
     @property
     def candidates(self) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sfrbench.cli_data import data_list, data_option
+from sfrbench.cli.data import data_list, data_option
 
 
 def register(main: click.Group, weights: click.Group) -> None:

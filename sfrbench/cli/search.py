@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfrbench.cli_common import FAILED, INTERRUPTED, STORAGE, TRACKING, common, interrupt, open_spec
+from sfrbench.cli.common import FAILED, INTERRUPTED, STORAGE, TRACKING, common, interrupt, open_spec
 
 if TYPE_CHECKING:
     from sfrbench.run import Experiment

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfrbench.cli_common import WRONG, common, open_spec, print_missing
+from sfrbench.cli.common import WRONG, common, open_spec, print_missing
 
 if TYPE_CHECKING:
     from sfrbench.run import Experiment

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from sfrbench import cli_data
+from sfrbench.cli import data as data_commands
 
 if TYPE_CHECKING:
     from sfrbench.errors import SfrbenchError
@@ -39,7 +39,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--profile", default="paper", show_default=True, help="paper, cpu or smoke"),
         click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
         click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="override one choice"),
-        cli_data.data_option,
+        data_commands.data_option,
         click.option(
             "--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards"
         ),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfrbench.cli_common import common, open_spec
+from sfrbench.cli.common import common, open_spec
 
 if TYPE_CHECKING:
     from sfrbench.deploy.cell import Finished

@@ -11,17 +11,14 @@ from typing import Any
 
 import click
 
-from sfrbench import (
-    __version__,
-    cli_compare,
-    cli_data,
-    cli_deploy,
-    cli_machine,
-    cli_plan,
-    cli_search,
-    cli_trace,
-)
-from sfrbench.cli_common import (
+from sfrbench import __version__
+from sfrbench.cli import compare as compare_command
+from sfrbench.cli import data as data_commands
+from sfrbench.cli import deploy, machine
+from sfrbench.cli import plan as plan_commands
+from sfrbench.cli import search as search_command
+from sfrbench.cli import trace as trace_command
+from sfrbench.cli.common import (
     FAILED,
     INTERRUPTED,
     STORAGE,
@@ -31,7 +28,7 @@ from sfrbench.cli_common import (
     interrupt,
     open_spec,
 )
-from sfrbench.cli_plan import print_plan, print_warnings
+from sfrbench.cli.plan import print_plan, print_warnings
 
 
 class _Commands(click.Group):
@@ -242,12 +239,12 @@ def weights() -> None:
     """Where pretrained weights lie, and how to get them."""
 
 
-cli_data.register(data)
-cli_machine.register(main, weights)
-main.add_command(cli_search.search)
-main.add_command(cli_plan.plan)
-main.add_command(cli_plan.validate)
-main.add_command(cli_trace.trace)
-main.add_command(cli_compare.compare)
-main.add_command(cli_deploy.predict)
-main.add_command(cli_deploy.export)
+data_commands.register(data)
+machine.register(main, weights)
+main.add_command(search_command.search)
+main.add_command(plan_commands.plan)
+main.add_command(plan_commands.validate)
+main.add_command(trace_command.trace)
+main.add_command(compare_command.compare)
+main.add_command(deploy.predict)
+main.add_command(deploy.export)
