@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from sfrbench.cli import main
 from sfrbench.report.published_tables import Published, published
 from sfrbench.roots import shipped
+from tests.report.browser import Browser, needs_browser
 
 EXPERIMENTS = sorted(shipped("experiments").glob("*.yaml"))
 TABLES = {path.stem: int(path.stem[5:7]) for path in EXPERIMENTS if re.match(r"table\d\d_", path.stem)}
@@ -43,6 +44,24 @@ def test_runs_to_its_report(path: Path, workspace: Path, monkeypatch: pytest.Mon
     assert (report / "provenance.json").is_file()
     if path.stem in TABLES:
         check_table(published(TABLES[path.stem]), path.stem[:7], report / "tables")
+
+
+@needs_browser
+def test_their_pages_work_in_a_browser(workspace: Path, tmp_path: Path) -> None:
+    pages = sorted((workspace / "runs" / "reports").glob("*/smoke/index.html"))
+    browser = Browser(tmp_path / "browser")
+    try:
+        for page in pages:
+            browser.open(page)
+            name = page.parts[-3]
+            heads = browser.run("document.querySelectorAll('thead button').length")
+            assert heads, name
+            browser.run("document.querySelectorAll('thead button').forEach(head => head.click())")
+            browser.run("document.querySelectorAll('.viewer input[type=range]').forEach(one => one.stepUp())")
+            assert not browser.complaints, (name, browser.complaints)
+            assert not browser.fetched(), name
+    finally:
+        browser.close()
 
 
 def test_every_table_of_the_paper_is_an_experiment() -> None:

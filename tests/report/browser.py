@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SECONDS = 60.0
 #: DevTools reads from descriptor 3 and writes to 4.
@@ -27,6 +29,9 @@ os.execv(sys.argv[3], sys.argv[3:])
 def program() -> str | None:
     """The browser of this machine; none where there is none."""
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+
+
+needs_browser = pytest.mark.skipif(program() is None, reason="no Chromium or Chrome on this machine")
 
 
 class Browser:
@@ -105,6 +110,10 @@ class Browser:
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not self._loaded:
             self._next()
+
+    def fetched(self) -> list[str]:
+        """What was asked for beside the page itself and the pictures that it carries."""
+        return [url for url in self.requests if not url.startswith("data:") and "index.html" not in url]
 
     def run(self, script: str) -> Any:
         """The value of an expression; a promise is waited for."""

@@ -14,9 +14,8 @@ from sfrbench.report import viewer
 from sfrbench.report.build import build_report
 from sfrbench.report.html import embedded
 from sfrbench.report.montage import MontageCase
-from tests.report.browser import Browser, program
+from tests.report.browser import Browser, needs_browser
 
-needs_browser = pytest.mark.skipif(program() is None, reason="no Chromium or Chrome on this machine")
 EVIL = "</script><script>window.evil=1</script><img src=x onerror='window.evil=1'>"
 
 
@@ -31,11 +30,6 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
 def page(small, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("page")
     return build_report(small.frame, small.info, out)[0]
-
-
-def fetched(browser: Browser) -> list[str]:
-    """What was asked for beside the page itself and the pictures that it carries."""
-    return [url for url in browser.requests if not url.startswith("data:") and "index.html" not in url]
 
 
 def column(browser: Browser, index: int) -> list[str]:
@@ -71,7 +65,7 @@ def test_tables_sort_by_value_and_filter(page, browser):
     script = "[...document.querySelectorAll('table')[0].tBodies[0].rows].filter(r => !r.hidden).length"
     assert browser.run(script) == 1
     assert browser.run(f"{box}.closest('.controls').innerText").endswith("1 of 4 rows")
-    assert (browser.complaints, fetched(browser)) == ([], [])
+    assert (browser.complaints, browser.fetched()) == ([], [])
 
 
 @needs_browser
@@ -120,7 +114,7 @@ def test_the_viewer_goes_through_slices_and_cases(page, browser):
     browser.run(f"{choice}.value = '2'; {choice}.dispatchEvent(new Event('change'))")
     browser.wait("document.querySelector('.viewer').dataset.ready === '2'")
     assert browser.run(f"{choice}.selectedOptions[0].text").startswith("worst: case_")
-    assert (browser.complaints, fetched(browser)) == ([], [])
+    assert (browser.complaints, browser.fetched()) == ([], [])
 
 
 @needs_browser
@@ -142,7 +136,7 @@ def test_figures_open_large_and_numbers_lead_to_their_cells(page, browser):
     entry = browser.run("document.querySelector(location.hash).innerText")
     assert "V-Net (LB)" in entry
     assert "evaluate/ksupervised-1" in entry
-    assert (browser.complaints, fetched(browser)) == ([], [])
+    assert (browser.complaints, browser.fetched()) == ([], [])
 
 
 @needs_browser
@@ -191,7 +185,7 @@ def test_hostile_names_run_nothing(small, tmp_path, browser):
     assert browser.run("document.querySelectorAll('script:not([type])').length") == 1
     assert browser.run("document.querySelectorAll('img[onerror]').length") == 0
     assert "onerror" in browser.run("document.querySelector('.viewer select').innerText")
-    assert (browser.complaints, fetched(browser)) == ([], [])
+    assert (browser.complaints, browser.fetched()) == ([], [])
 
 
 @needs_browser
