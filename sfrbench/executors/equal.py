@@ -22,8 +22,14 @@ from sfrbench.store import Artefact
 _UNREAD = frozenset({"history.csv"})
 
 
-def work_of(node: Node, context: StageContext, profile: str) -> str:
-    """The digest of everything that decides what the node writes."""
+#: Stages that are not looked up: one comes before all others, one takes no time.
+_QUICK = frozenset({"prepare", "evaluate"})
+
+
+def work_of(node: Node, context: StageContext, profile: str) -> str | None:
+    """The digest of everything that decides what the node writes; none where that is not looked up."""
+    if node.stage in _QUICK:
+        return None
     parts = {kind: resolved.digest for kind, resolved in node.components.items()}
     inputs = dict(context.inputs)
     selected = None

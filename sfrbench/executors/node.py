@@ -52,6 +52,8 @@ class Worker:
             try:
                 context = self._context(node, out, progress)
                 work = work_of(node, context, self.profile)
+                if work is None:
+                    return self.store.publish(node.stage, node.key, out, self._run(node, context))
                 with self.store.lock("work", work):
                     twin = self.store.twin(node.stage, work)
                     record = self._run(node, context) if twin is None else self._take(node, context, twin)
