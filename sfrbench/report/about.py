@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from sfrbench.report.sources import Sources
-from sfrbench.report.style import DASH, axis_text
+from sfrbench.report.style import DASH, axis_text, point_texts
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo, Reuse
@@ -46,10 +46,7 @@ def _gaps(info: ReportInfo) -> str:
         rows = [[f.cell, f.stage, f.reason, f.log] for f in info.failures]
         body += _grid(["Cell", "Stage", "Reason", "Log"], rows)
     if info.missing:
-        rows = [
-            [m.arm, ", ".join(f"{path} {axis_text(v)}" for path, v in m.axes.items()), str(m.seed), m.reason]
-            for m in info.missing
-        ]
+        rows = [[m.arm, ", ".join(point_texts(m.axes)), str(m.seed), m.reason] for m in info.missing]
         body += f"<p>Cells without a result:</p>{_grid(['Arm', 'Point', 'Seed', 'Reason'], rows)}"
     if info.excluded:
         left = [[entry.title, entry.reason] for entry in info.excluded]

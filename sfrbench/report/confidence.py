@@ -14,7 +14,7 @@ from sfrbench.report import captions, style
 from sfrbench.report.curves import Figure
 from sfrbench.report.kde import density
 from sfrbench.report.rounds import Quality, Row, known_dice, quality_of, rows_of, spearman
-from sfrbench.report.style import axis_text
+from sfrbench.report.style import point_texts
 from sfrbench.stats import Array
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _cloud(row: Row, quality: Quality) -> _Cloud:
     dice = [known_dice(one, quality) for one in row.rounds]
     pairs = list(zip(row.rounds, dice, strict=True))
     rhos = [spearman(one, known) for one, known in pairs]
-    points = [f"{path} {axis_text(value)}" for path, value in row.axes.items()]
+    points = point_texts(row.axes)
     return _Cloud(
         ", ".join([row.label, *points, f"round {row.number}"]),
         np.array([one.confidence[case] for one, known in pairs for case in known]),

@@ -84,7 +84,7 @@ def _curves(
     texts = [style.axis_text(value) for value in values]
     groups: dict[str, dict[str, Line]] = {}  # label, value of x
     for line in shown:
-        rest = [f"{path} {style.axis_text(value)}" for path, value in line.axes.items() if path != x]
+        rest = style.point_texts(line.axes, without=x)
         groups.setdefault(", ".join([line.label, *rest]), {})[style.axis_text(line.axes.get(x))] = line
     curves, lost = [], []
     for label, by_value in groups.items():

@@ -12,7 +12,7 @@ import numpy as np
 from sfrbench.errors import did_you_mean
 from sfrbench.gaps import DRAWS, Array, CaseSample, Groups
 from sfrbench.report.info import Features, ReportInfo
-from sfrbench.report.style import axis_text
+from sfrbench.report.style import axis_text, axis_texts, point_texts
 from sfrbench.run import Experiment
 from sfrbench.spec import FeaturesItem
 
@@ -38,14 +38,14 @@ class Gap:
 
     @property
     def name(self) -> str:
-        return ", ".join([self.label, *(f"{path} {axis_text(value)}" for path, value in self.axes.items())])
+        return ", ".join([self.label, *point_texts(self.axes)])
 
     def behind(self) -> dict[str, Any]:
         """What the row stands on, for provenance.json."""
         return {
             "row": self.name,
             "arm": self.arm,
-            "match": {"arm": self.arm, **{path: axis_text(value) for path, value in self.axes.items()}},
+            "match": {"arm": self.arm, **axis_texts(self.axes)},
             "axes": dict(self.axes),
             "cells": {str(one.seed): one.cell for one in self.members},
             "features": [one.key for one in self.members],

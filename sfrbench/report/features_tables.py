@@ -12,6 +12,7 @@ from sfrbench.gaps import DRAWS, Array
 from sfrbench.report import captions
 from sfrbench.report.features import OVERLAP, RELATIVE, W1, Gap, classes_of, mean_of
 from sfrbench.report.info import ReportInfo
+from sfrbench.report.pairs import difference
 from sfrbench.report.style import DASH, axis_text, number, p_value, signed
 from sfrbench.report.tables import Entry, Notes, Table
 
@@ -83,12 +84,7 @@ class Pair:
 
     def behind(self) -> dict[str, Any]:
         """What the difference stands on: both lines."""
-        return {
-            "row": self.name,
-            "arm": f"{self.late.arm} − {self.early.arm}",
-            "match": {"difference": self.name},
-            "sides": [self.late.behind(), self.early.behind()],
-        }
+        return difference(self.name, {"difference": self.name}, self.late, self.early)
 
 
 def tables(

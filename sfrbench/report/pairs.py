@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from sfrbench import stats
 from sfrbench.report import captions
 from sfrbench.report.results import Line, header, lines, subset_of
-from sfrbench.report.style import DASH, axis_text, number, p_value, signed
+from sfrbench.report.style import DASH, axis_texts, number, p_value, point_texts, signed
 from sfrbench.report.tables import Entry, Notes, Table
 
 if TYPE_CHECKING:
@@ -21,6 +21,24 @@ if TYPE_CHECKING:
 
 _TWO_SEEDS = "two seeds: how much trainings vary is hardly known, so the interval is wide"
 ONE_SEED = "one seed: the interval is over cases only, and says nothing of other trainings"
+
+
+class Side(Protocol):
+    """What a difference is taken of."""
+
+    @property
+    def arm(self) -> str: ...
+    def behind(self) -> dict[str, Any]: ...
+
+
+def difference(name: str, match: Mapping[str, str], one: Side, other: Side) -> dict[str, Any]:
+    """What a row of ``one`` minus ``other`` stands on, for provenance.json: both of them."""
+    return {
+        "row": name,
+        "arm": f"{one.arm} − {other.arm}",
+        "match": dict(match),
+        "sides": [one.behind(), other.behind()],
+    }
 
 
 @dataclass(frozen=True)
@@ -32,19 +50,12 @@ class Pair:
 
     @property
     def name(self) -> str:
-        point = "".join(f", {path} {axis_text(value)}" for path, value in self.one.axes.items())
-        return f"{self.one.label} − {self.other.label}{point}"
+        return ", ".join([f"{self.one.label} − {self.other.label}", *point_texts(self.one.axes)])
 
     def behind(self) -> dict[str, Any]:
         """What the difference stands on: both lines."""
-        own = self.one.behind()
-        axes = {path: text for path, text in own["match"].items() if path != "arm"}
-        return {
-            "row": self.name,
-            "arm": f"{self.one.arm} − {self.other.arm}",
-            "match": {"a": self.one.arm, "b": self.other.arm, **axes},
-            "sides": [own, self.other.behind()],
-        }
+        match = {"a": self.one.arm, "b": self.other.arm, **axis_texts(self.one.axes)}
+        return difference(self.name, match, self.one, self.other)
 
 
 def pairs_table(
@@ -165,7 +176,7 @@ def _record(
     """One row of the CSV; the bootstrap's percentile interval stands beside the table's own."""
     gap = result.difference if result else None
     boot = stats.bootstrap(_difference(one, other, metric)) if result else None
-    record = {"a": one.arm, "b": other.arm, **{path: axis_text(value) for path, value in one.axes.items()}}
+    record = {"a": one.arm, "b": other.arm, **axis_texts(one.axes)}
     record |= {"metric": metric, "difference": number(gap.mean if gap else None)}
     record |= {"low": number(gap.low if gap else None), "high": number(gap.high if gap else None)}
     record |= dict(zip(("p", "p_holm", "effect_r", "p_wilcoxon", "n", "seeds"), texts[4:], strict=True))

@@ -73,6 +73,7 @@ def parameters_table(info: ReportInfo, name: str) -> tuple[list[Table], list[Row
         tuple(_data(row, paths, info) for row in rows),
         stamp(info.profile),
         1 + len(paths),
+        quoted=_COLUMNS[-1:],
     )
     return [table], rows
 

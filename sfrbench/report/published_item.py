@@ -17,7 +17,7 @@ from sfrbench.report.published_rows import Side, setting_text, sides_of
 from sfrbench.report.published_tables import Published, published_as
 from sfrbench.report.results import METRICS, lines, subset_of
 from sfrbench.report.rows import counts_of, marks_of
-from sfrbench.report.style import DASH, axis_text
+from sfrbench.report.style import DASH, axis_texts
 from sfrbench.report.tables import Entry, Notes, Table
 
 
@@ -66,6 +66,7 @@ class _Body:
             tuple(self.data),
             captions.tail(own.info),
             len(names),
+            quoted=("Paper",),
         )
 
 
@@ -188,7 +189,7 @@ def _data(own: _Item, head: Head, side: Side, one: Compared, said: Sequence[str]
     """One row of the CSV."""
     line = side.line
     found = {**record(own.table, head, side, one)}
-    found |= {path: axis_text(value) for path, value in line.axes.items()} if line else {}
+    found |= axis_texts(line.axes) if line else {}
     found["setting"] = setting_text(side.row, head.dataset) if side.row else ""
     found["labeled"] = str(side.setup.labeled) if side.setup else ""
     found |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds))} if line else {"n": "", "seeds": ""}

@@ -22,7 +22,7 @@ import pandas as pd
 from sfrbench import stats
 from sfrbench.report import captions, rows
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
-from sfrbench.report.style import DASH, axis_text, number, p_value
+from sfrbench.report.style import DASH, axis_text, number, p_value, point_texts
 from sfrbench.report.tables import Entry, Notes, Table, rank_entries
 from sfrbench.stats import Array
 
@@ -147,7 +147,7 @@ def _over_datasets(every: Sequence[Line], metric: str) -> list[_Method]:
     """One method for each arm and point of the other axes; its mean on each dataset."""
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in every:
-        rest = [f"{path} {axis_text(value)}" for path, value in line.axes.items() if path != DATASET]
+        rest = point_texts(line.axes, without=DATASET)
         groups.setdefault((line.arm, ", ".join([line.label, *rest])), []).append(line)
     made = []
     for (_, name), own in groups.items():

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sfrbench.errors import InputError
-from sfrbench.report.style import axis_text
+from sfrbench.report.style import axis_text, axis_texts, point_texts
 from sfrbench.stats import Array, case_means, grand_mean
 
 if TYPE_CHECKING:
@@ -64,12 +64,12 @@ class Line:
     @property
     def name(self) -> str:
         """The label with its point, where there are axes."""
-        return ", ".join([self.label, *(f"{path} {axis_text(value)}" for path, value in self.axes.items())])
+        return ", ".join([self.label, *point_texts(self.axes)])
 
     def short(self, among: Sequence[Line]) -> str:
         """The name without the label, where the axes alone tell ``among`` apart."""
         if self.axes and all(line.arm == self.arm and line.axes for line in among):
-            return ", ".join(f"{path} {axis_text(value)}" for path, value in self.axes.items())
+            return ", ".join(point_texts(self.axes))
         return self.name
 
     @cached_property
@@ -94,7 +94,7 @@ class Line:
         return {
             "row": self.name,
             "arm": self.arm,
-            "match": {"arm": self.arm, **{path: axis_text(value) for path, value in self.axes.items()}},
+            "match": {"arm": self.arm, **axis_texts(self.axes)},
             "axes": {path: _plain(value) for path, value in self.axes.items()},
             "cells": {str(seed): cell for seed, cell in self.cells.items()},
             "evaluate": list(self.keys),

@@ -13,7 +13,7 @@ import pandas as pd
 from sfrbench.components.base import Selector
 from sfrbench.report import captions
 from sfrbench.report.info import ReportInfo, Round
-from sfrbench.report.style import DASH, axis_text, number
+from sfrbench.report.style import DASH, axis_text, axis_texts, number
 from sfrbench.report.tables import Entry, Table
 from sfrbench.run import Experiment
 
@@ -53,7 +53,7 @@ class Row:
             "match": {
                 "arm": self.arm,
                 "round": str(self.number),
-                **{path: axis_text(value) for path, value in self.axes.items()},
+                **axis_texts(self.axes),
             },
             "axes": dict(self.axes),
             "cells": {str(one.seed): one.cell for one in self.rounds},

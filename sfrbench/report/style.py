@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,16 @@ def axis_text(value: Any) -> str:
     if isinstance(value, (list, tuple, dict)):
         return json.dumps(value, sort_keys=True, default=str)
     return str(value)
+
+
+def axis_texts(axes: Mapping[str, Any]) -> dict[str, str]:
+    """The values at a point of the axes as texts, by path."""
+    return {path: axis_text(value) for path, value in axes.items()}
+
+
+def point_texts(axes: Mapping[str, Any], without: str = "") -> list[str]:
+    """A point of the axes in words, such as ``stitch.scale 4``; one axis may be told elsewhere."""
+    return [f"{path} {text}" for path, text in axis_texts(axes).items() if path != without]
 
 
 def safe_name(name: str) -> str:

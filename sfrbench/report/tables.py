@@ -44,6 +44,7 @@ class Table:
     data: tuple[Mapping[str, str], ...]
     tail: str = ""  # profile and protocol, in full
     leading: int = 1  # columns of names, set flush left
+    quoted: tuple[str, ...] = ()  # columns of the paper's numbers, behind which no run of ours stands
     prose: bool = False  # sentences instead of numbers, set flush left and broken into lines
 
     def numbers(self) -> pd.DataFrame:
@@ -167,12 +168,10 @@ def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]] = ()) ->
     """
 
     def row_of(entries: Sequence[Entry], anchor: str, tip: str) -> str:
-        # behind a number of the paper stands no run of ours
-        ours = [not name.lower().startswith("paper") for name in table.columns]
         linked = [
             i
             for i, entry in enumerate(entries)
-            if anchor and i >= table.leading and ours[i] and entry.text != DASH
+            if anchor and i >= table.leading and table.columns[i] not in table.quoted and entry.text != DASH
         ]
         # one stop of the keyboard for a row: all its links are the same
         links = {

@@ -14,25 +14,10 @@ from numpy.typing import NDArray
 from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label
 from sfrbench.components.dataset._lists import first_file
 from sfrbench.components.dataset._nifti import geometry_of, onto_axes, read_nifti, same_grid
+from sfrbench.components.dataset.btcv import Btcv
 
-#: The numbers of the published labels.
-PUBLISHED = (
-    "background",
-    "spleen",
-    "right kidney",
-    "left kidney",
-    "gallbladder",
-    "oesophagus",
-    "liver",
-    "stomach",
-    "aorta",
-    "inferior vena cava",
-    "portal and splenic veins",
-    "pancreas",
-    "right adrenal gland",
-    "left adrenal gland",
-    "duodenum",
-)
+#: The numbers of the published labels: BTCV's, and one more.
+PUBLISHED = ("background", *Btcv.names, "duodenum")
 ORGAN_IDS = (1, 3, 4, 5, 6, 7, 11, 14)
 TCIA, BTCV = "PANCREAS_", "img"
 _AIR, _MUCH = -300.0, 0.2  # HU; share of organ voxels that no sound label reaches (gas in the stomach)
