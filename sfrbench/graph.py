@@ -144,11 +144,17 @@ def _labelled(dataset: Dataset) -> dict[str, Any]:
     return {"labeled": dataset.labeled, "choice": dataset.choice, "val": dataset.val}
 
 
+def _drawn(dataset: Dataset) -> dict[str, Any]:
+    """How training crops are drawn; ``crops`` came later and is told where it is not "all"."""
+    crops = {} if dataset.crops == "all" else {"crops": dataset.crops}
+    return {"patch": list(dataset.patch), "rot_flip": dataset.rot_flip, **crops}
+
+
 def finetune_node(
     graph: Graph, point: Point, nodes: Mapping[str, Link], seed: int, more: More = NOTHING_MORE
 ) -> Link:
     data = point.dataset
-    settings = {"split": _labelled(data), "patch": list(data.patch), "rot_flip": data.rot_flip}
+    settings = {"split": _labelled(data), **_drawn(data)}
     kinds = ("stitch", "foundation", "finetune")
     inputs = {"prepare": nodes["prepare"], **more.inputs}
     keyed = {**_digests(point, *kinds), **more.keyed}
@@ -187,8 +193,7 @@ def retrain_node(
         split["unlabeled"] = data.unlabeled
     settings: dict[str, Any] = {
         "split": split,
-        "patch": list(data.patch),
-        "rot_flip": data.rot_flip,
+        **_drawn(data),
         "pseudo": point.pseudo,
         **more.settings,
     }
@@ -271,4 +276,6 @@ def evaluate_node(graph: Graph, point: Point, nodes: Mapping[str, Link], source:
         "protocol": without(point.components["protocol"].component.key_settings(), Protocol.predict_fields)
     }
     inputs = {"prepare": nodes["prepare"], "prediction": nodes[source]}
-    return graph.node("evaluate", _some(point, "protocol"), {}, inputs, None, keyed)
+    # volumes that are interpolated along z were once scored so, and are scored on their own slices now
+    settings = {} if point.dataset.min_depth is None else {"slices": "own"}
+    return graph.node("evaluate", _some(point, "protocol"), settings, inputs, None, keyed)

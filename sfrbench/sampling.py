@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from sfrbench.errors import InputError
 
 Sides = tuple[int, int, int]
 Volume = np.ndarray[Any, Any]
+Short = Literal["repeat", "shrink"]
+Crops = Literal["all", "released"]
 
 
 def mix(seed: int, step: int) -> int:
@@ -23,16 +25,22 @@ def mix(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def labelled_at(cases: Sequence[str], batch: int, seed: int, step: int) -> list[str]:
-    """The labelled cases of step ``step``: one pass over the list per epoch, its last short group dropped.
+def labelled_at(cases: Sequence[str], batch: int, seed: int, step: int, short: Short = "repeat") -> list[str]:
+    """The labelled cases of step ``step``, a pass over the list in each epoch.
 
-    With fewer cases than ``batch`` the list is repeated, so that a single case fills the batch with
-    independent crops (the published sampler refuses this; the paper is silent about it).
+    ``short`` says what becomes of an epoch's last group where it has fewer than ``batch`` cases. "repeat":
+    it is dropped, and a list with fewer cases than ``batch`` is repeated, so that a single case fills the
+    batch with independent crops (the sampler of re-training in ShumengLI/SFR refuses such a list; the paper
+    is silent about it). "shrink": it is a batch of its own, as the loader of fine-tuning there has it, and a
+    single case always comes alone.
     """
     if not cases:
         raise InputError("there is no labelled case to train on", hint="set dataset.labeled to 1 or more")
-    pool = list(cases) * -(-batch // len(cases)) if len(cases) < batch else list(cases)
-    epoch, place = divmod(step, len(pool) // batch)
+    pool = list(cases)
+    if short == "repeat" and len(pool) < batch:
+        pool *= -(-batch // len(pool))
+    groups = -(-len(pool) // batch) if short == "shrink" else len(pool) // batch
+    epoch, place = divmod(step, groups)
     order = np.random.default_rng([seed, epoch]).permutation(len(pool))
     return [pool[index] for index in order[place * batch : (place + 1) * batch]]
 
@@ -79,22 +87,52 @@ class View:
         return np.ascontiguousarray(result)
 
 
-def draw_view(shape: Sequence[int], patch: Sides, rot_flip: bool, rng: np.random.Generator) -> View:
+def draw_view(
+    shape: Sequence[int], patch: Sides, rot_flip: bool, rng: np.random.Generator, crops: Crops = "all"
+) -> View:
     """A random crop of a volume of ``shape`` (methods of UA-MT's RandomCrop and RandomRotFlip).
 
-    A side not longer than the patch is padded with 0 by (patch - side) // 2 + 3 voxels at both ends. Unlike
-    the published code, the last offset can be drawn. ``rot_flip``: a random number of quarter turns in the
-    x-y plane (half turns where the patch is not square there), then always one flip along x or y.
+    A side not longer than the patch is padded with 0 by (patch - side) // 2 + 3 voxels at both ends, and all
+    offsets can be drawn. ``rot_flip``: a random number of quarter turns in the x-y plane (half turns where
+    the patch is not square there), then always one flip along x or y: four outcomes, the mirrored ones.
+
+    ``crops`` "released" follows the published code (ShumengLI/SFR, after UA-MT) to the letter: where one side
+    is not longer than the patch, the others are padded as well if they are at most four voxels longer; the
+    volume is turned and flipped first, and the last offset in what results is never drawn.
     """
+    if crops == "released":
+        return _released_view(shape, patch, rot_flip, rng)
     start = []
     for size, side in zip(shape, patch, strict=True):
         pad = (side - size) // 2 + 3 if size <= side else 0
         start.append(int(rng.integers(0, size + 2 * pad - side + 1)) - pad)
     offsets = (start[0], start[1], start[2])
-    if not rot_flip:
-        return View(offsets, patch)
+    return View(offsets, patch, *_turn(patch, rng)) if rot_flip else View(offsets, patch)
+
+
+def _turn(patch: Sides, rng: np.random.Generator) -> tuple[int, int]:
+    """Quarter turns, and the axis of the flip after them."""
     turns = int(rng.integers(0, 4)) if patch[0] == patch[1] else 2 * int(rng.integers(0, 2))
-    return View(offsets, patch, turns, int(rng.integers(0, 2)))
+    return turns, int(rng.integers(0, 2))
+
+
+def _released_view(shape: Sequence[int], patch: Sides, rot_flip: bool, rng: np.random.Generator) -> View:
+    """See ``draw_view``. The offset is drawn on the turned volume and told on the volume as it is."""
+    turns, flip = _turn(patch, rng) if rot_flip else (0, None)
+    sizes = [int(size) for size in shape]
+    if turns % 2:
+        sizes[:2] = sizes[1::-1]
+    padded = any(size <= side for size, side in zip(sizes, patch, strict=True))
+    start = []
+    for size, side in zip(sizes, patch, strict=True):
+        pad = max((side - size) // 2 + 3, 0) if padded else 0
+        start.append(int(rng.integers(0, size + 2 * pad - side)) - pad)
+    if flip is not None:
+        start[flip] = sizes[flip] - patch[flip] - start[flip]
+    for _ in range(turns):  # a quarter turn brings the voxel (i, j) to (columns - 1 - j, i)
+        start[:2] = start[1], sizes[0] - patch[0] - start[0]
+        sizes[:2] = sizes[1::-1]
+    return View((start[0], start[1], start[2]), patch, turns, flip)
 
 
 def vary_intensity(image: Volume, rng: np.random.Generator) -> Volume:
@@ -128,12 +166,13 @@ def draw_patch(
     rot_flip: bool,
     intensity: bool,
     rng: np.random.Generator,
+    crops: Crops = "all",
 ) -> Patch:
     """A random crop of ``volume`` (X, Y, Z), z-scored; labels are cut by the same ``view``.
 
     The geometry is drawn first, so that it does not depend on ``intensity``.
     """
-    view = draw_view(volume.shape, patch, rot_flip, rng)
+    view = draw_view(volume.shape, patch, rot_flip, rng, crops)
     plain = view.take(volume)
     inside = view.take(np.broadcast_to(np.True_, volume.shape))
     image = np.where(inside, vary_intensity(plain, rng), np.float32(0)) if intensity else plain

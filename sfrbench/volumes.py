@@ -178,6 +178,23 @@ def split_of(data: Dataset, volumes: Volumes) -> Split:
     )
 
 
+def own_slices(label: NDArray[Any], info: CaseInfo) -> NDArray[Any]:
+    """A label map (X, Y, Z) of the prepared grid with as many slices as its case had before they were
+    interpolated along z (``Dataset.min_depth``), each the nearest; as it is where they were not.
+
+    The label that was interpolated there comes back as it was.
+    """
+    depth = label.shape[2]
+    old = int(info.source.get("depth", depth))
+    return label if old == depth else label[..., (2 * np.arange(old) + 1) * depth // (2 * old)]
+
+
+def own_spacing(info: CaseInfo) -> tuple[float, float, float]:
+    """The spacing of ``own_slices``, mm along x, y, z."""
+    x, y, z = info.spacing
+    return x, y, z * info.shape[2] / int(info.source.get("depth", info.shape[2]))
+
+
 def restore(label: NDArray[Any], info: CaseInfo) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Put a label map (X, Y, Z) of the prepared grid back on the raw grid of its case.
 
@@ -191,9 +208,7 @@ def restore(label: NDArray[Any], info: CaseInfo) -> tuple[NDArray[Any], NDArray[
     source = info.source
     raw_shape = [int(n) for n in source.get("shape", info.shape)]
     axes = source.get("axes") or [[0, 1], [1, 1], [2, 1]]
-    depth = label.shape[2]
-    old = int(source.get("depth", depth))
-    full = label if old == depth else label[..., (2 * np.arange(old) + 1) * depth // (2 * old)]
+    full = own_slices(label, info)
     for axis in range(3):
         full = np.repeat(full, int(source.get("downsample", 1)), axis=axis)
     turned = [0, 0, 0]  # raw shape in the order of the prepared axes

@@ -96,6 +96,27 @@ def test_checkpoint_interval_is_in_no_key(tmp_path: Path) -> None:
     assert plain.nodes.keys() == other.nodes.keys()
 
 
+def test_how_crops_are_drawn_is_in_the_keys_of_training_alone(tmp_path: Path) -> None:
+    plain = plan_of(tmp_path, GOOD)
+    assert plan_of(tmp_path, GOOD, sets=("dataset.crops=all",)).nodes.keys() == plain.nodes.keys()
+    other = plan_of(tmp_path, GOOD, sets=("dataset.crops=released",))
+    assert stages(other) == stages(plain)
+    for stage in ("prepare", "finetune", "retrain"):
+        mine, theirs = ({key for name, key in plan.nodes if name == stage} for plan in (plain, other))
+        assert (mine == theirs) if stage == "prepare" else not mine & theirs
+    trained = [node for (stage, _), node in other.nodes.items() if stage in ("finetune", "retrain")]
+    assert {node.settings["crops"] for node in trained} == {"released"}
+
+
+def test_scores_of_interpolated_volumes_are_not_those_of_before(tmp_path: Path) -> None:
+    """They were on the interpolated slices once, under a key that said nothing of it."""
+    for sets, settings in (((), {}), (("dataset.min_depth=64",), {"slices": "own"})):
+        plan = plan_of(tmp_path, GOOD, sets=sets)
+        scored = [node for (stage, _), node in plan.nodes.items() if stage == "evaluate"]
+        assert scored
+        assert all(node.settings == settings for node in scored)
+
+
 def test_a_preset_card_and_its_spelled_out_fields_are_one(tmp_path: Path) -> None:
     named = plan_of(tmp_path, GOOD.replace("finetune: lora,", "finetune: lora_r8,"))
     spelled = plan_of(tmp_path, GOOD.replace("finetune: lora,", "finetune: {name: lora, rank: 8},"))

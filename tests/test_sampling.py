@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import pytest
@@ -36,6 +38,19 @@ def test_one_labelled_case_fills_the_batch() -> None:
     assert labelled_at(["only"], 2, 0, 5) == ["only", "only"]
     assert sorted(labelled_at(["a", "b"], 4, 0, 1)) == ["a", "a", "b", "b"]
     assert len(labelled_at(["a", "b"], 3, 0, 1)) == 3
+
+
+def test_a_short_last_group_is_a_batch_of_its_own_for_the_authors_loader() -> None:
+    """torch's DataLoader with batch_size 2, shuffle and no drop_last, as train_finetuning.py has it."""
+    assert [labelled_at(["only"], 2, 0, step, "shrink") for step in range(3)] == [["only"]] * 3
+    cases = list("abcdefg")  # the seven of BTCV
+    for epoch in range(3):
+        groups = [labelled_at(cases, 2, 1, 4 * epoch + place, "shrink") for place in range(4)]
+        assert [len(group) for group in groups] == [2, 2, 2, 1]
+        assert sorted(case for group in groups for case in group) == cases
+    for batch in (1, 7):  # no group is short: nothing changes
+        for step in range(8):
+            assert labelled_at(cases, batch, 1, step, "shrink") == labelled_at(cases, batch, 1, step)
 
 
 def test_unlabelled_stream_reshuffles_endlessly() -> None:
@@ -74,6 +89,72 @@ def test_short_sides_are_padded_as_published() -> None:
     assert {s[0] for s in starts} == set(range(-6, 1))  # (16 - 10) // 2 + 3 = 6 voxels at both ends
     assert {s[1] for s in starts} == set(range(-3, 4))
     assert {s[2] for s in starts} == set(range(5))
+
+
+def every_view(
+    shape: tuple[int, ...], patch: tuple[int, int, int], rot_flip: bool, crops: Literal["all", "released"]
+) -> Iterator[View]:
+    """Each outcome of ``draw_view`` once: a generator that is told what to draw, and what it might have."""
+    waiting: list[list[int]] = [[]]
+    while waiting:
+        told = waiting.pop()
+        drawn: list[int] = []
+
+        class Told:
+            def integers(self, low: int, high: int, told: list[int] = told, drawn: list[int] = drawn) -> int:
+                if len(drawn) >= len(told):
+                    waiting.extend([*drawn, other] for other in range(low + 1, high))
+                drawn.append(told[len(drawn)] if len(drawn) < len(told) else low)
+                return drawn[-1]
+
+        yield draw_view(shape, patch, rot_flip, cast(np.random.Generator, Told()), crops)
+
+
+def released_crops(volume: np.ndarray, patch: tuple[int, int, int], rot_flip: bool) -> set[bytes]:
+    """All that RandomRotFlip and then RandomCrop of ShumengLI/SFR can give, written plainly."""
+    found = set()
+    for turns, axis in [(k, axis) for k in range(4) for axis in range(2)] if rot_flip else [(0, None)]:
+        turned = np.rot90(volume, turns)
+        turned = turned if axis is None else np.flip(turned, axis)
+        if any(size <= side for size, side in zip(turned.shape, patch, strict=True)):
+            pads = [max((p - s) // 2 + 3, 0) for s, p in zip(turned.shape, patch, strict=True)]
+            turned = np.pad(turned, [(pad, pad) for pad in pads])
+        ends = [size - side for size, side in zip(turned.shape, patch, strict=True)]  # exclusive
+        for x, y, z in np.ndindex(*ends):
+            found.add(turned[x : x + patch[0], y : y + patch[1], z : z + patch[2]].tobytes())
+    return found
+
+
+@pytest.mark.parametrize("rot_flip", [False, True])
+@pytest.mark.parametrize("shape", [(7, 6, 6), (7, 9, 4), (5, 6, 8)])
+def test_released_crops_are_those_of_the_published_code(shape: tuple[int, ...], rot_flip: bool) -> None:
+    volume, patch = rng(3).normal(size=shape).astype(np.float32), (5, 5, 5)
+    views = list(every_view(shape, patch, rot_flip, "released"))
+    assert {view.take(volume).tobytes() for view in views} == released_crops(volume, patch, rot_flip)
+
+
+def test_released_padding_of_sides_that_are_long_enough() -> None:
+    """Worked out by hand: 5 <= 6 is short, and (6 - s) // 2 + 3 of 7, 8, 9, 10, 11 is 2, 2, 1, 1, 0."""
+    for size, pad in ((7, 2), (8, 2), (9, 1), (10, 1), (11, 0)):
+        views = list(every_view((5, size, 12), (6, 6, 6), False, "released"))
+        assert {view.start[0] for view in views} == set(range(-3, 2))  # 3 a side, and the last one never
+        assert {view.start[1] for view in views} == set(range(-pad, size + pad - 6))
+        assert {view.start[2] for view in views} == set(range(6))
+        plain = every_view((5, size, 12), (6, 6, 6), False, "all")
+        assert {view.start[1] for view in plain} == set(range(size - 6 + 1))
+
+
+@pytest.mark.parametrize("crops", ["all", "released"])
+def test_a_crop_is_always_one_of_four_mirrored_ones(crops: Literal["all", "released"]) -> None:
+    """rot90 by k of 0..3 and then one flip: the four reflections of the square, never the identity. Of the
+    square [[0, 1], [2, 3]]: left-right, top-bottom, along the main diagonal, and along the other."""
+    volume = np.arange(4).reshape(2, 2, 1)
+    seen = Counter()
+    for drawn in every_view((4, 4, 4), (2, 2, 1), True, crops):
+        turned = View((0, 0, 0), (2, 2, 1), drawn.turns, drawn.flip).take(volume)
+        seen[tuple(turned.ravel().tolist())] += 1
+    assert set(seen) == {(1, 0, 3, 2), (2, 3, 0, 1), (0, 2, 1, 3), (3, 1, 2, 0)}
+    assert len(set(seen.values())) == 1  # all equally likely
 
 
 @pytest.mark.parametrize("patch", [(8, 8, 6), (8, 6, 4), (12, 12, 12)])

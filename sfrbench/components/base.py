@@ -79,7 +79,7 @@ class Finetune(Component):
     """How a foundation model is adapted. ``attach`` decides which parameters train."""
 
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
-    later_fields: ClassVar[Mapping[str, Any]] = {"loss_on": "full"}
+    later_fields: ClassVar[Mapping[str, Any]] = {"loss_on": "full", "short_batch": "repeat"}
     #: Whether the model takes the canvases of one patch together, in order: one slice on each, as one volume.
     #: Training then sees all canvases of a patch, and ``batch`` counts patches.
     volumetric: ClassVar[bool] = False
@@ -87,6 +87,11 @@ class Finetune(Component):
     optim: Optim = Optim(optimiser="adamw", lr=1e-3, weight_decay=0.1, schedule="poly")
     steps: int = Field(6000, ge=1, le=1_000_000)
     batch: int = Field(2, ge=1, description="canvases per step; patches, where the method is volumetric")
+    short_batch: Literal["repeat", "shrink"] = Field(
+        "repeat",
+        description="fewer cases than 'batch' left: 'shrink' draws one crop of each (the authors' loader), "
+        "'repeat' leaves them out, and repeats a list that is shorter than that from the start",
+    )
     ce_weight: float = Field(0.5, ge=0, le=1, description="cross-entropy weight; Dice gets the rest (eq. 5)")
     dice_ignores_padding: bool = Field(
         True, description="false repeats the authors' Dice over padding pixels"
@@ -96,6 +101,13 @@ class Finetune(Component):
     loss_on: Literal["full", "low_res"] = Field(
         "full", description="logits enlarged to the canvas, or SAM's small map and labels shrunk to it"
     )
+
+    def key_settings(self) -> dict[str, Any]:
+        """As everywhere; ``short_batch`` means nothing where a batch has one case."""
+        settings = super().key_settings()
+        if self.batch == 1:
+            settings.pop("short_batch", None)
+        return settings
 
     @property
     def fixed_views(self) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -34,10 +34,11 @@ class Dataset(Component):
             "stride",
             "sam_stride",
             "rot_flip",
+            "crops",
             "folder",
         }
     )
-    later_fields: ClassVar[Mapping[str, Any]] = {"min_depth": None}
+    later_fields: ClassVar[Mapping[str, Any]] = {"min_depth": None, "crops": "all"}
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"workers"})
     #: Whether cases come from a folder that the user brings.
     needs_root: ClassVar[bool] = True
@@ -59,7 +60,14 @@ class Dataset(Component):
     min_depth: int | None = Field(
         None, ge=1, le=1024, description="volumes with fewer slices are interpolated along z to so many"
     )
-    rot_flip: bool = Field(True, description="random 90-degree rotation and flip in the x-y plane")
+    rot_flip: bool = Field(
+        True, description="random 90-degree rotation, then always a flip, in the x-y plane (as the authors)"
+    )
+    crops: Literal["all", "released"] = Field(
+        "all",
+        description="random crops at all offsets, or as the authors' code draws them: never the last one; "
+        "one short side has others padded that are up to 4 voxels longer than the patch",
+    )
     folder: str = Field(
         "", description="a second name under which the data are looked for, beside the card's"
     )

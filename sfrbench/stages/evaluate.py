@@ -18,7 +18,7 @@ from sfrbench.errors import DataError, SfrbenchError
 from sfrbench.metrics import Score, score_case
 from sfrbench.stages.context import StageContext
 from sfrbench.store import Artefact
-from sfrbench.volumes import EVALUATE, Volumes, harden
+from sfrbench.volumes import EVALUATE, CaseInfo, Volumes, harden, own_slices, own_spacing
 
 COLUMNS = ("case", "class", "metric", "value", "empty_pred", "empty_gt")
 
@@ -26,7 +26,8 @@ COLUMNS = ("case", "class", "metric", "value", "empty_pred", "empty_gt")
 def run(ctx: StageContext) -> None:
     """Inputs ``prepare`` and ``prediction``, a predict or pseudolabel artefact; component ``protocol``.
 
-    Scores exactly the cases of the prediction's index. Writes ``scores.csv``, one row per case, foreground
+    Scores exactly the cases of the prediction's index, each on the slices it had before any interpolation
+    along z (``dataset.min_depth``). Writes ``scores.csv``, one row per case, foreground
     class and metric (``value`` as ``Score.value``, an empty field where the protocol does not score;
     ``empty_*`` True or False), and ``ledger.json``. Raises ``DataError`` naming the case where a prediction
     is missing, has another shape than the label, or holds values that are no classes.
@@ -42,13 +43,22 @@ def run(ctx: StageContext) -> None:
         for done, case in enumerate(cases, start=1):
             try:
                 pred = _prediction(prediction, case, classes)
-                scores = score_case(pred, labels[case], classes, volumes.case(case).spacing, protocol)
+                scores = _scored(pred, labels[case], classes, volumes.case(case), protocol)
             except DataError as error:
                 raise _at(case, error) from error
             writer.writerows(_row(case, score, volumes.classes) for score in scores)
             ctx.progress(done, len(cases))
     ledger = {"labels_opened": sorted(labels.opened), "purpose": labels.purpose}
     (ctx.out / "ledger.json").write_text(json.dumps(ledger, indent=1), encoding="utf-8")
+
+
+def _scored(
+    pred: NDArray[Any], label: NDArray[Any], classes: int, info: CaseInfo, protocol: Protocol
+) -> list[Score]:
+    """Scores on the case's own slices; maps of another shape are told apart before they are cut."""
+    if pred.shape == label.shape:
+        pred, label = own_slices(pred, info), own_slices(label, info)
+    return score_case(pred, label, classes, own_spacing(info), protocol)
 
 
 def _row(case: str, score: Score, classes: tuple[str, ...]) -> tuple[str, str, str, str, bool, bool]:

@@ -20,8 +20,9 @@ from sfrbench.volumes import Volumes
 
 
 def run(ctx: StageContext) -> None:
-    """Input ``prepare``; settings ``split``, ``patch``, ``rot_flip``. In a round of SFR+ also the inputs
-    ``before``, the finetune artefact to go on from, and ``select``, with labels of confident cases.
+    """Input ``prepare``; settings ``split``, ``patch``, ``rot_flip``, ``crops`` (none: "all"). In a round of
+    SFR+ also the inputs ``before``, the finetune artefact to go on from, and ``select``, with labels of
+    confident cases.
 
     Writes ``adapter.safetensors`` (the trained parameters), ``model.json`` and ``history.csv``. Opens the
     labels of the labelled cases only. Each canvas of a batch holds one random crop of a labelled case, new at

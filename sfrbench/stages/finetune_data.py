@@ -38,7 +38,8 @@ class Canvases:
     def draw(self, case: str, rng: np.random.Generator) -> Patch:
         x, y, z = self.ctx.settings["patch"]
         turn, vary = self.ctx.settings["rot_flip"], self.finetune.intensity_augment
-        return draw_patch(case, self.volumes.image(case), (x, y, z), turn, vary, rng)
+        crops = self.ctx.settings.get("crops", "all")
+        return draw_patch(case, self.volumes.image(case), (x, y, z), turn, vary, rng, crops)
 
     def stitched(self, patch: Patch, label: Volume, rng: np.random.Generator, progress: float) -> Pair:
         """Canvas and labels of a crop, or all its canvases; ``label`` is the whole volume's (X, Y, Z)."""
@@ -73,7 +74,7 @@ def make_batches(ctx: StageContext, volumes: Volumes, model: SamSegmenter) -> Ba
     order_seed, crop_seed = (seed_for("finetune", purpose, ctx.seed) for purpose in ("order", "labelled"))
 
     def fresh(step: int) -> Pair:
-        cases = labelled_at(split.labelled, finetune.batch, order_seed, step)
+        cases = labelled_at(split.labelled, finetune.batch, order_seed, step, finetune.short_batch)
         pairs = []
         for index, case in enumerate(cases):
             rng = np.random.default_rng([crop_seed, step, index])
@@ -112,7 +113,7 @@ def _fixed(
     )
 
     def repeated(step: int) -> Pair:
-        names = labelled_at(views.names, finetune.batch, order_seed, step)
+        names = labelled_at(views.names, finetune.batch, order_seed, step, finetune.short_batch)
         embeddings, targets = views.batch(names, ctx.device)
         ctx.notes["encoder_runs"] = views.encoded
         return model.decode(embeddings), targets

@@ -34,7 +34,8 @@ from sfrbench.volumes import Split, Volumes, split_cases
 def run(ctx: StageContext) -> None:
     """Input ``prepare``, and ``pseudolabel`` or ``finetune`` by ``settings["pseudo"]`` (offline, online).
 
-    Further settings: ``split``, ``patch``, ``rot_flip`` and, with validation cases, ``stride``. Writes
+    Further settings: ``split``, ``patch``, ``rot_flip``, ``crops`` (none: "all") and, with validation cases,
+    ``stride``. Writes
     ``model.safetensors`` (the student after the last step), ``model.json`` and ``history.csv``, and with
     validation cases ``best.safetensors`` and ``best.json``. ``networks.safetensors`` holds the method's own
     networks, where it has any, for a round of SFR+ that goes on from here. Such a round has the inputs

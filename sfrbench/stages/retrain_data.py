@@ -77,6 +77,7 @@ class Data:
                 self.ctx.settings["rot_flip"],
                 self.ssl.intensity_augment,
                 np.random.default_rng([seed, step, index]),
+                self.ctx.settings.get("crops", "all"),
             )
             for index, case in enumerate(cases)
         ]

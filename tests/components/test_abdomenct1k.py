@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.ndimage import zoom
+from skimage.transform import resize
 
 from sfrbench.components.dataset import _grid
+from sfrbench.components.dataset._organ_stats import target_spacing
 from sfrbench.components.dataset._splits import ABDOMENCT1K
 from sfrbench.components.dataset.abdomenct1k import AbdomenCt1k
 from sfrbench.errors import DataError
 from sfrbench.volumes import CaseInfo, restore
-from tests.data_writers import write_abdomen_case, write_lists
+from tests.data_writers import write_abdomen_case, write_lists, write_nifti
 
 CASES = ("Case_00001", "Case_00002", "Case_00003")
+FOUR = [(0.8, 0.8, 5), (0.7, 0.7, 2.5), (0.9, 0.9, 5), (0.8, 0.8, 4)]
 STEPS = ((0.8, 0.8, 2.5), (0.8, 0.8, 2.0), (1.0, 0.9, 1.0))
 
 
@@ -46,12 +49,62 @@ def test_statistics_are_those_of_the_organs_in_training_cases(root: Path) -> Non
     assert given == {"low": -100, "high": 200, "mean": 0, "std": 50, "spacing": found["spacing"]}
 
 
+@pytest.mark.parametrize(
+    ("spacings", "slices", "wanted"),
+    # nnU-Net's determine_fullres_target_spacing, run on the same fingerprints
+    [
+        (FOUR, (40, 80, 50, 60), (0.8, 0.8, 2.95)),
+        (FOUR, (200, 180, 190, 180), (0.8, 0.8, 4.5)),
+        ([(0.8, 0.8, z) for z in (0.5, 0.5, 5, 5, 5)], (60,) * 5, (0.8, 0.8, 0.80001)),
+        ([(0.8, 0.8, 2.4)] * 2, (60, 60), (0.8, 0.8, 2.4)),
+    ],
+)
+def test_the_target_spacing_is_nnunets(
+    spacings: list[tuple[float, ...]], slices: tuple[int, ...], wanted: tuple[float, ...]
+) -> None:
+    shapes = [(512, 512, n) for n in slices]
+    assert target_spacing(spacings, shapes) == pytest.approx(wanted, rel=1e-12)
+    turned = [steps[::-1] for steps in spacings], [shape[::-1] for shape in shapes]
+    assert target_spacing(*turned) == pytest.approx(wanted[::-1], rel=1e-12)
+
+
+def test_few_thick_slices_take_the_tenth_percentile_of_the_files(tmp_path: Path) -> None:
+    for seed, (case, z) in enumerate(zip(CASES, (5.0, 2.5, 4.0), strict=True)):
+        affine = np.diag([-0.8, 0.8, z, 1.0])
+        image, label = write_abdomen_case(tmp_path / "whole", case, affine, seed=seed)
+        few = image[..., ::4], label[..., ::4]
+        for part, values in zip(("AbdomenCT-1K-ImagePart1", "Mask"), few, strict=True):
+            name = f"{case}_0000.nii.gz" if part != "Mask" else f"{case}.nii.gz"
+            write_nifti(tmp_path / part / name, values, affine)
+    write_lists(tmp_path, CASES[:2], CASES[2:])
+    found = AbdomenCt1k().read_case(tmp_path, CASES[2]).source["statistics"]["spacing"]
+    assert found == pytest.approx((0.8, 0.8, 2.5 + 0.1 * 2.5))
+
+
+def test_interpolation_stays_within_the_limits_of_the_image(root: Path) -> None:
+    """scikit-image's resize, as nnU-Net calls it: order 3, edges repeated, no antialiasing; and its clip."""
+    image, _ = _raw(root, CASES[0])
+    upright = (np.clip(image[::-1], -90, 120).astype(np.float32) - 10) / 40
+    made = {"clip": (-90, 120), "mean": 10, "std": 40}
+    smooth = AbdomenCt1k(spacing=(0.5, 0.5, 2.0), separate=None, **made).read_case(root, CASES[0]).image
+    options = {"order": 3, "mode": "edge", "anti_aliasing": False}
+    np.testing.assert_allclose(smooth, resize(upright.astype(float), smooth.shape, **options), atol=1e-4)
+    assert (smooth.min(), smooth.max()) == pytest.approx((upright.min(), upright.max()))
+    apart = AbdomenCt1k(spacing=(0.5, 0.5, 1.25), **made).read_case(root, CASES[0]).image
+    assert apart.shape[2] == 2 * upright.shape[2]
+    for index in range(apart.shape[2]):
+        wanted = resize(upright[..., index // 2].astype(float), apart.shape[:2], **options)
+        np.testing.assert_allclose(apart[..., index], wanted, atol=1e-4)
+
+
 def test_clip_then_standardise_then_resample(root: Path) -> None:
     dataset = AbdomenCt1k(spacing=(0.4, 0.8, 2.5), separate=None, clip=(-90, 120), mean=10, std=40)
     case = dataset.read_case(root, CASES[0])
     image, label = _raw(root, CASES[0])
     upright = (np.clip(image[::-1], -90, 120).astype(np.float32) - 10) / 40
-    wanted = zoom(upright, (2, 1, 1), order=3, mode="nearest", grid_mode=True)
+    wanted = zoom(upright, (2, 1, 1), order=3, mode="nearest", grid_mode=True).clip(
+        upright.min(), upright.max()
+    )
     np.testing.assert_allclose(case.image, wanted, atol=1e-4)
     np.testing.assert_array_equal(np.unique(case.label), np.unique(label))
     info = CaseInfo(case.label.shape, case.spacing, case.affine, (0, 1), case.source)

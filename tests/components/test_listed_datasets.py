@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sfrbench.components.base import Case, Dataset
-from sfrbench.components.dataset import _splits
+from sfrbench.components.dataset import _grid, _splits
 from sfrbench.components.dataset.brats19 import Brats19
 from sfrbench.components.dataset.btcv import Btcv
 from sfrbench.components.dataset.mact import Mact
@@ -78,9 +78,8 @@ def _ssl4mis(image: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
     hits = np.nonzero(image)
     box = tuple(slice(int(axis.min()), int(axis.max())) for axis in hits)
     cut = image[box].astype(np.float32)
-    counts, edges = np.histogram(cut, 256)
-    centres = (edges[:-1] + edges[1:]) / 2
-    top = centres[np.cumsum(counts) / cut.size >= 0.999][0]
+    share = np.bincount(image[box].ravel()).cumsum() / cut.size  # scikit-image: a bin for each integer
+    top = np.flatnonzero(share >= 0.999)[0]
     cut = np.clip(cut, cut.min(), np.float32(top))
     inside = cut[cut > 0]
     return (cut - inside.mean()) / inside.std(), box
@@ -104,6 +103,20 @@ def test_brats_nifti_is_prepared_as_ssl4mis_does(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.asarray(again.affine)[:, 3], affine @ [*first, 1.0])
     assert Brats19(crop=False).read_case(tmp_path, B1).image.shape == image.shape
     assert Brats19().read_case(tmp_path, B2).source["file"] == f"LGG/{B2}/{B2}_flair.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("share", "whole", "halves"),
+    # SSL4MIS's MedicalImageDeal(image, share).valid_img.max(), run on int16, and on half of it as float32
+    [(0.5, 24, 11.893555), (0.9, 288, 144.08105), (0.95, 337, 168.86621), (0.99, 385, 192.8252),
+     (0.999, 403, 201.08691)],
+)  # fmt: skip
+def test_the_tail_of_whole_numbers_is_one_of_them(share: float, whole: int, halves: float) -> None:
+    n = np.arange(20 * 30 * 40)
+    image = (((7 * n * n + 3 * n) % 449) ** 3 // 200_000 - 20).reshape(20, 30, 40)
+    assert (image.min(), image.max(), len(np.unique(image))) == (-20, 403, 152)
+    assert _grid.tail(image.astype(np.float32), share) == whole
+    assert _grid.tail((image * 0.5).astype(np.float32), share) == pytest.approx(halves, rel=1e-6)
 
 
 def test_brats_validation_cases_follow_the_training_cases(tmp_path: Path) -> None:

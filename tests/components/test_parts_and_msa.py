@@ -115,6 +115,51 @@ def test_a_block_with_adapters_is_the_published_formula() -> None:
         torch.testing.assert_close(block(x), y, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("padding", ["sam", "msa"])
+def test_windows_are_filled_up_before_or_after_the_norm(padding: str) -> None:
+    """A block on 6 x 6 tokens in windows of 4, written plainly: segment-anything's Block cuts windows of
+    norm1(x), Medical SAM Adapter's normalises windows of x, whose zeros become the norm's bias."""
+    torch.manual_seed(0)
+    model = SamToy().build(2, None)
+    Msa.model_validate({"window_padding": padding, "zero_start": True}).attach(model)
+    block = model.image_encoder.get_submodule("blocks.0")
+    assert block.window_size == 4
+    nn.init.normal_(block.norm1.bias)
+    if padding == "msa":
+        _adapter.pad_before_norm(model.image_encoder)
+    x = torch.randn(1, 6, 6, 32)
+    room = nn.functional.pad
+    with torch.no_grad():
+        if padding == "msa":
+            tokens = block.norm1(room(x, (0, 0, 0, 2, 0, 2)))
+        else:
+            tokens = room(block.norm1(x), (0, 0, 0, 2, 0, 2))
+        windows = tokens.reshape(2, 4, 2, 4, 32).transpose(1, 2).reshape(4, 16, 32)
+        q, k, v = block.attn.qkv(windows).reshape(4, 16, 3, 2, 16).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-1, -2) / 4
+        rows, columns = torch.arange(16) // 4, torch.arange(16) % 4
+        for table, place in ((block.attn.rel_pos_h, rows), (block.attn.rel_pos_w, columns)):
+            scores = scores + torch.einsum("nhqc,qkc->nhqk", q, table[place[:, None] - place + 3])
+        mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(4, 16, 32)
+        out = block.attn.proj(mixed).reshape(2, 2, 4, 4, 32).transpose(1, 2).reshape(1, 8, 8, 32)[:, :6, :6]
+        y = x + out  # both adapters are the identity
+        torch.testing.assert_close(block(x), y + block.mlp(block.norm2(y)), atol=1e-5, rtol=1e-4)
+
+
+def test_the_cards_pad_as_the_source_and_old_keys_stay() -> None:
+    for name in ("msa", "msa_relu"):
+        assert made(name).model_dump()["window_padding"] == "msa"
+    assert "window_padding" not in Msa().key_settings()
+    torch.manual_seed(0)
+    model, plain = SamToy().build(2, None), SamToy().build(2, None)
+    made("msa").attach(model)
+    first, other = (each.image_encoder.get_submodule("blocks.0") for each in (model, plain))
+    assert torch.equal(first.attn.beyond, other.norm1.bias)
+    assert model.image_encoder.get_submodule("blocks.1").attn.beyond is None  # global: no windows
+    assert other.attn.beyond is None
+    assert not any("beyond" in name for name in model.state_dict())
+
+
 def test_tinyvit_gets_adapters_in_its_ten_transformer_blocks() -> None:
     model = tiny()
     Msa().attach(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,59 @@ def test_position_tables_of_any_length_become_those_of_a_window() -> None:
     assert torch.equal(
         _sam3d.relative(table, 8)[:5, :5, 0], places
     )  # a distance means the same in any window
+
+
+def once(table: Tensor, size: int) -> np.ndarray:
+    """Rows of a table at the centres of ``size`` equal parts of its length, linear between rows; float64."""
+    rows = table.double().numpy()
+    centres = (np.arange(size) + 0.5) * len(rows) / size - 0.5
+    return np.stack([np.interp(centres, np.arange(len(rows)), column) for column in rows.T], 1)
+
+
+@pytest.mark.parametrize("canvas", [64, 96, 128, 256])
+def test_relative_positions_are_interpolated_once_from_the_checkpoint(canvas: int) -> None:
+    """The toy's tables hold 15 distances in the global block and 7 in the other; a window has 15."""
+    torch.manual_seed(0)
+    state, model = _build.toy_state(), SamToy(canvas=canvas).build(2, None)
+    Sam3dAdapter().attach(model)
+    for index, length in ((0, 7), (1, 15)):
+        block = model.image_encoder.get_submodule(f"blocks.{index}")
+        pretrained = [state[f"image_encoder.blocks.{index}.attn.rel_pos_{axis}"] for axis in "hw"]
+        tables = [block.attn.rel_pos_h, block.attn.rel_pos_w, block.rel_pos_d]
+        wanted = [*pretrained, sum(pretrained) / 2]
+        away = np.arange(8)[:, None] - np.arange(8) + 7
+        for table, source in zip(tables, wanted, strict=True):
+            assert len(table) == length  # as pretrained, whatever the canvas
+            with torch.no_grad():
+                np.testing.assert_allclose(_sam3d.relative(table, 8), once(source, 15)[away], atol=1e-7)
+        assert [table.requires_grad for table in tables] == [False, False, True]
+    assert model.pretrained_positions == {}
+
+
+def test_the_way_by_a_canvas_of_512_was_far_off() -> None:
+    """127 to 63 to 15 distances, as it was, against 127 to 15: what the tables above are protected from."""
+    table = torch.randn(127, 64, generator=torch.Generator().manual_seed(0))
+    twice = once(torch.from_numpy(once(table, 63)), 15)
+    direct = once(table, 15)
+    assert np.linalg.norm(twice - direct) > 0.15 * np.linalg.norm(direct)
+    with torch.no_grad():
+        away = np.arange(8)[:, None] - np.arange(8) + 7
+        np.testing.assert_allclose(_sam3d.relative(table, 8), direct[away], atol=1e-4)
+
+
+def test_positions_on_half_the_canvas_are_pooled_as_in_the_source() -> None:
+    """avg_pool2d with kernel 2 of the absolute table (ImageEncoderViT_3d_v2)."""
+    grid = torch.randn(1, 64, 64, 8, generator=torch.Generator().manual_seed(0))
+    name = "image_encoder.pos_embed"
+
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.image_encoder = nn.Module()
+            self.image_encoder.pos_embed = nn.Parameter(torch.zeros(1, 32, 32, 8))
+
+    found = _build.fit_positions({name: grid}, Half())[name]
+    torch.testing.assert_close(found, grid.reshape(1, 32, 2, 32, 2, 8).mean((2, 4)))
 
 
 def test_slices_are_interpolated_and_joined() -> None:
@@ -232,11 +286,15 @@ def test_parameter_counts(classes: int) -> None:
     """Summed up by hand from the source's layers; the table's own figure is 114M."""
     with torch.device("meta"):
         model = _build.vit("b", canvas=512, classes=classes, precision="fp32")
-        pretrained = sum(value.numel() for value in model.image_encoder.parameters())
+        # as ``pretrained`` leaves it: the tables of the canvas, and those of 1024 pixels that they came from
+        fitted = [f"blocks.{index}.attn.rel_pos_{axis}" for index in (2, 5, 8, 11) for axis in "hw"]
+        assert {len(model.image_encoder.get_parameter(name)) for name in fitted} == {63}
+        model.pretrained_positions = {f"image_encoder.{name}": torch.empty(127, 64) for name in fitted}
+        pretrained = sum(value.numel() for value in model.image_encoder.parameters()) + 8 * 64 * 64
         neck = sum(value.numel() for value in model.image_encoder.neck.parameters())
         Sam3dAdapter().attach(model)
     adapter = (768 * 384 + 384) + (27 * 384 + 384) + (384 * 768 + 768)
-    blocks = 12 * (adapter + 2 * 2 * 768) + 8 * 27 * 64 + 4 * 63 * 64  # norms; relative depths
+    blocks = 12 * (adapter + 2 * 2 * 768) + 8 * 27 * 64 + 4 * 127 * 64  # norms; relative depths
     embeddings = (16 * 768 + 768) + 32 * 768
     necks = 4 * (768 * 256 + 27 * 256 * 256 + 2 * 2 * 256)
     decoder = 4 * 27 * (256 * 128 + 128 * 128) + 27 * (4 * 128 + 1) * 128 + 27 * 128 * classes
@@ -247,7 +305,7 @@ def test_parameter_counts(classes: int) -> None:
     figures = Catalog.read().card("finetune", "sam3d_adapter").figures
     if classes == 2:
         assert (trained, total) == (figures["trainable_2_classes"], figures["total_2_classes"])
-        assert (trained, total) == (22_281_856, 108_736_384)
+        assert (trained, total) == (22_298_240, 108_785_536)
 
 
 def test_the_preset_is_the_sources_recipe() -> None:

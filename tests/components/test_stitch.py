@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from sfrbench.components.base import Dataset, Foundation
 from sfrbench.components.stitch import _geometry
-from sfrbench.components.stitch.grid import IGNORE, GridStitch, resize
+from sfrbench.components.stitch._resize import by_index, resize
+from sfrbench.components.stitch.grid import IGNORE, GridStitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
 from sfrbench.errors import InputError
 
@@ -186,6 +187,70 @@ def test_nearest_takes_pixel_centres() -> None:
     row = torch.arange(6)[None, None, None]
     assert resize(row, 1, 3)[0, 0, 0].tolist() == [1, 3, 5]
     assert resize(row, 1, 12)[0, 0, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+
+def index_mapped(row: np.ndarray, size: int, nearest: bool) -> np.ndarray:
+    """New pixel i of a row at x = i * old / new, in float64: linear or nearest, 0 from old - 0.5 on.
+
+    What SimpleITK's Resample gives for the spacing and origin that the released code sets; checked there.
+    """
+    old = len(row)
+    place = np.arange(size) * old / size
+    if nearest:
+        found = row[np.minimum(np.floor(place + 0.5).astype(int), old - 1)]
+    else:
+        found = np.interp(place, np.arange(old), row)
+    return np.where(place < old - 0.5, found, 0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "beyond"),  # ``beyond``: pixels that SimpleITK 2.5 gave 0
+    [(112, 1016, 4), (112, 504, 2), (112, 248, 1), (112, 162, 0), (112, 77, 0), (504, 112, 0), (5, 10, 1)],
+)
+def test_index_mapping_is_the_formula(old: int, new: int, beyond: int) -> None:
+    rng = np.random.default_rng(old)
+    image, label = rng.normal(size=(2, old)), rng.integers(1, 200, (2, old))
+    wanted = [np.stack([index_mapped(row, new, nearest=False) for row in image])]
+    wanted.append(np.stack([index_mapped(row, new, nearest=True) for row in label]))
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        found = by_index(torch.from_numpy(image).to(dtype), -1, new)
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found.numpy(), wanted[0], atol=tolerance)
+        assert torch.equal(by_index(torch.from_numpy(image).to(dtype).T, 0, new).T, found)
+    for whole in (torch.uint8, torch.int64):
+        found = by_index(torch.from_numpy(label).to(whole), -1, new)
+        assert found.dtype == whole
+        np.testing.assert_array_equal(found.numpy(), wanted[1])
+    assert int((wanted[1][0] == 0).sum()) == beyond
+
+
+def test_the_scale_sweep_by_index_on_the_canvas_and_back() -> None:
+    """d = 2 of Fig. 9 in small: 4 slices of 12 pixels on cells of 32, content 30."""
+    stitch, shape = GridStitch(scale=2, resize="index"), (12, 12, 4)
+    content = stitch.geometry((12, 12), 64).rows
+    assert (content.content, content.pad, content.cell) == (30, 1, 32)
+    volume = np.random.default_rng(0).normal(size=shape)
+    canvas = stitch.to_canvases(torch.from_numpy(volume)[None], 64, 0.0)[0, 0].numpy()
+
+    def both(square: np.ndarray, size: int) -> np.ndarray:
+        rows = np.stack([index_mapped(row, size, False) for row in square])
+        return np.stack([index_mapped(row, size, False) for row in rows.T]).T
+
+    for index in range(4):
+        top, left = 32 * (index // 2) + 1, 32 * (index % 2) + 1
+        enlarged = both(volume[..., index].T, 30)  # rows of a canvas are y
+        np.testing.assert_allclose(canvas[top : top + 30, left : left + 30], enlarged, atol=1e-12)
+    maps = np.random.default_rng(1).random((1, 1, 64, 64))
+    back = stitch.from_canvases(torch.from_numpy(maps), shape)[0].numpy()
+    np.testing.assert_allclose(back[..., 2], both(maps[0, 0, 33:63, 1:31], 12).T, atol=1e-12)
+    assert not np.allclose(back, GridStitch(scale=2).from_canvases(torch.from_numpy(maps), shape)[0])
+
+
+def test_index_mapping_changes_nothing_where_nothing_is_resized() -> None:
+    volume = torch.rand(1, 64, 60, 5)
+    for scale in (None, 4):
+        plain, mapped = (GridStitch(scale=scale, resize=how) for how in ("antialias", "index"))
+        assert torch.equal(plain.to_canvases(volume, 256, 0.0), mapped.to_canvases(volume, 256, 0.0))
 
 
 def test_upsampled_is_one_slice_per_canvas() -> None:

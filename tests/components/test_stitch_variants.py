@@ -62,8 +62,17 @@ def test_new_fields_leave_existing_keys_alone() -> None:
         "version": 1,
         "scale": 3,
     }
-    for changed in ({"order": "random"}, {"shuffle_test": True}, {"bezier": 0.5}, {"rotate_canvas": True}):
+    for changed in (
+        {"order": "random"},
+        {"shuffle_test": True},
+        {"bezier": 0.5},
+        {"rotate_canvas": True},
+        {"scale": 4, "resize": "index"},
+        {"rotate_slices": True, "turns": "released"},
+    ):
         assert GridStitch(**changed).key_settings().items() >= changed.items()
+    idle = GridStitch(resize="index", turns="released")  # nothing is resized, and no slice turned
+    assert idle.key_settings() == GridStitch().key_settings()
 
 
 def test_shuffled_slices_are_all_there_with_their_labels(patch: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -129,6 +138,32 @@ def test_rotated_slices_turn_on_their_own_with_their_labels(
     assert seen == set(range(8))
 
 
+def test_released_turns_are_the_four_mirrored_ones() -> None:
+    """rot90 by k of 0..3 and then a flip along an axis, by hand on [[0, 1], [2, 3]]."""
+    square = torch.tensor([[0.0, 1], [2, 3]])
+    image = square[None, ..., None].expand(1, 2, 2, 400)
+    turned, label = _augment.rotate_slices(image, image[0], generator(), "released")
+    assert torch.equal(turned[0], label)
+    kinds = [tuple(one.flatten().int().tolist()) for one in turned[0].unbind(-1)]
+    counts = {kind: kinds.count(kind) for kind in set(kinds)}
+    assert set(counts) == {(1, 0, 3, 2), (2, 3, 0, 1), (0, 2, 1, 3), (3, 1, 2, 0)}
+    assert min(counts.values()) > 70
+    every, _ = _augment.rotate_slices(image, image[0], generator())
+    assert len({tuple(one.flatten().tolist()) for one in every[0].unbind(-1)}) == 8
+
+
+def test_turns_reach_the_training_canvas(patch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    kinds = set()
+    for seed in range(4):
+        image, label = trained_on(GridStitch(rotate_slices=True, turns="released"), patch, seed)
+        for index in range(DEPTH):
+            options = symmetries(patch[0][..., index])
+            (kind,) = [i for i, one in enumerate(options) if torch.equal(one, image[0, ..., index])]
+            assert torch.equal(label[..., index], symmetries(patch[1][..., index])[kind].long())
+            kinds.add(kind)
+    assert kinds == {4, 5, 6, 7}
+
+
 def test_slices_that_are_not_square_get_half_turns() -> None:
     image = torch.rand(1, 6, 4, 40, generator=torch.Generator().manual_seed(0))
     turned, _ = _augment.rotate_slices(image, image[0], generator())
@@ -138,6 +173,10 @@ def test_slices_that_are_not_square_get_half_turns() -> None:
         options = symmetries(image[0, ..., index])
         kinds |= {i for i, one in enumerate(options) if torch.equal(one, turned[0, ..., index])}
     assert kinds == {0, 2, 4, 6}
+    turned, _ = _augment.rotate_slices(image, image[0], generator(), "released")
+    for index in range(40):
+        flips = (image[..., index].flip(-1), image[..., index].flip(-2))
+        assert any(torch.equal(one, turned[..., index]) for one in flips)
 
 
 def test_bezier_curves_rise_and_spare_what_is_not_chosen() -> None:

@@ -87,6 +87,40 @@ def test_scores_each_case_class_and_metric(tmp_path: Path, prepare: Artefact, tr
     assert {(row["value"], row["empty_gt"]) for row in absent} == {("", "True")}
 
 
+def deepened_case(store: Store, label: NDArray[np.uint8]) -> Artefact:
+    """One test case of four slices of 2.4 mm that ``dataset.min_depth`` made six of 1.6 mm."""
+    entry: dict[str, Any] = {"shape": [6, 5, 6], "spacing": [1.0, 0.7, 1.6], "affine": None, "range": [-1, 1]}
+    cases = {case: {**entry, "source": {"depth": 4}} for case in ("a", "b")}
+    index = {"dataset": "tiny", "classes": CLASSES, "train": ["a"], "test": ["b"], "cases": cases}
+    return published(store, "prepare", index, {"labels/b.npy": label})
+
+
+@pytest.mark.parametrize("kind", ["labels", "probs"])
+def test_volumes_interpolated_along_z_are_scored_on_their_own_slices(tmp_path: Path, kind: str) -> None:
+    """Against the four slices, in their spacing. By centres the old slice i lies in the new one
+    floor((2 i + 1) 6 / 8): 0, 2, 3, 5; and the new ones in the old 0, 0, 1, 2, 3, 3."""
+    rng = np.random.default_rng(1)
+    truth, pred = (rng.integers(0, 3, (6, 5, depth)).astype(np.uint8) for depth in (4, 6))
+    deep, store = truth[..., [0, 0, 1, 2, 3, 3]], Store(tmp_path)
+    probs = np.stack([pred == label for label in (1, 2)]).astype(np.float16)
+    array, stage = {"labels": (pred, "predict"), "probs": (probs, "pseudolabel")}[kind]
+    prediction = published(store, stage, {"cases": ["b"]}, {f"{kind}/b.npy": array})
+    rows, _ = evaluated(tmp_path, deepened_case(store, deep), prediction)
+    found = [float(row["value"]) for row in rows]
+    own = score_case(pred[..., [0, 2, 3, 5]], truth, 3, (1.0, 0.7, 2.4), STRICT)
+    assert found == pytest.approx([score.value for score in own], rel=1e-12)
+    interpolated = score_case(pred, deep, 3, (1.0, 0.7, 1.6), STRICT)
+    assert found != pytest.approx([score.value for score in interpolated], rel=1e-2)
+
+
+def test_a_prediction_of_another_depth_is_a_fault_though_it_could_be_cut(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    prepare = deepened_case(store, np.zeros((6, 5, 6), np.uint8))
+    arrays = {"labels/b.npy": np.zeros((6, 5, 8), np.uint8)}
+    with pytest.raises(DataError, match=r"case b .*\[6, 5, 8\], the label \[6, 5, 6"):
+        evaluated(tmp_path, prepare, published(store, "predict", {"cases": ["b"]}, arrays))
+
+
 def test_probabilities_are_hardened(tmp_path: Path, prepare: Artefact, truth: dict[str, Any]) -> None:
     probs = np.stack([truth["a"] == label for label in (1, 2)]).astype(np.float16) * np.float16(0.6)
     prediction = published(Store(tmp_path), "pseudolabel", {"cases": ["a"]}, {"probs/a.npy": probs})

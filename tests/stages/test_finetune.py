@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,8 +16,10 @@ from sfrbench.components.finetune.lora import Lora
 from sfrbench.components.finetune.parts import Parts
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.components.stitch.grid import GridStitch
+from sfrbench.sampling import draw_view
 from sfrbench.stages import finetune
 from sfrbench.stages.context import StageContext, no_progress
+from sfrbench.stages.finetune_data import Canvases
 from sfrbench.stages.finetune_views import FixedViews
 from sfrbench.store import Artefact
 from sfrbench.volumes import Volumes
@@ -146,3 +150,41 @@ def test_loss_on_small_maps_differs_and_the_default_is_the_canvas(prepared: Arte
         finetune.run(context(prepared, tmp_path / name, tuned))
         written[name] = (tmp_path / name / "out" / "history.csv").read_bytes()
     assert written["plain"] == written["full"] != written["low"]
+
+
+@pytest.mark.parametrize("views", [None, 3])
+def test_a_single_labelled_case_comes_once_or_fills_the_batch(
+    prepared: Artefact, tmp_path: Path, views: int | None
+) -> None:
+    """Batch 2: the authors' loader gives batches of one; with three views of the case 2 and 1 by turns."""
+    sizes = {}
+    for short in ("repeat", "shrink"):
+        ctx = context(prepared, tmp_path / short, parts(views=views, short_batch=short), labeled=1)
+        batch = finetune.make_batches(ctx, Volumes(prepared), finetune.build_model(ctx, 2))
+        made = [batch(step) for step in range(4)]
+        assert all(len(logits) == len(targets) for logits, targets in made)
+        sizes[short] = [len(logits) for logits, _ in made]
+    assert sizes["repeat"] == [2] * 4
+    assert sizes["shrink"] == ([1] * 4 if views is None else [2, 1, 2, 1])
+
+
+def test_a_short_batch_is_in_the_key_where_it_means_something() -> None:
+    plain = Lora(batch=2).key_settings()
+    assert "short_batch" not in plain
+    assert Lora(batch=2, short_batch="shrink").key_settings() == {**plain, "short_batch": "shrink"}
+    assert Lora(batch=1, short_batch="shrink").key_settings() == Lora(batch=1).key_settings()
+
+
+def test_crops_are_drawn_as_the_settings_say(prepared: Artefact, tmp_path: Path) -> None:
+    drawn = {}
+    for crops in ("all", "released"):
+        ctx = context(prepared, tmp_path / crops, parts(views=None))
+        canvases = Canvases(replace(ctx, settings={**ctx.settings, "crops": crops}), Volumes(prepared))
+        case = Volumes(prepared).train[0]
+        patches = [canvases.draw(case, np.random.default_rng(seed)) for seed in range(9)]
+        shape = Volumes(prepared).image(case).shape
+        assert [patch.view for patch in patches] == [
+            draw_view(shape, (16, 16, 32), True, np.random.default_rng(seed), crops) for seed in range(9)
+        ]
+        drawn[crops] = [patch.view for patch in patches]
+    assert drawn["all"] != drawn["released"]

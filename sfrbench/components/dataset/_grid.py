@@ -97,11 +97,18 @@ def clip(volume: Volume, low: float, high: float) -> Volume:
 
 
 def tail(image: NDArray[np.float32], share: float) -> float:
-    """The intensity (a bin's centre) at which the cumulative histogram of 256 bins reaches ``share``."""
-    counts, edges = np.histogram(image, bins=256)
+    """The intensity at which the cumulative histogram reaches ``share``, as in SSL4MIS (scikit-image's).
+
+    Whole numbers have one bin each, so that it is the least of them with that share at or below it; others
+    have 256 bins, of which it is the centre.
+    """
+    if np.array_equal(image, np.rint(image)):
+        values, counts = np.unique(image, return_counts=True)
+    else:
+        counts, edges = np.histogram(image, bins=256)
+        values = (edges[:-1] + edges[1:]) / 2
     reached = np.cumsum(counts) / image.size >= share
-    first = int(np.argmax(reached)) if reached.any() else len(counts) - 1
-    return float((edges[first] + edges[first + 1]) / 2)
+    return float(values[int(np.argmax(reached)) if reached.any() else -1])
 
 
 def standardise(volume: Volume, mean: float, std: float) -> Volume:

@@ -26,13 +26,16 @@ class AbdomenCt1k(Listed):
     """``Case_00001_0000.nii.gz`` (``AbdomenCT-1K-ImagePart1`` … ``3``) and ``Mask/Case_00001.nii.gz``.
 
     Volumes are turned to the closest RAS orientation, clipped, z-scored with the statistics of the organs
-    over the training cases, and resampled to their median spacing, as nnU-Net does for CT (which does not
-    turn). The statistics take one reading of these cases before the first is prepared, and they look at the
+    over the training cases, and resampled to their usual spacing (``_organ_stats.target_spacing``) within
+    their limits, as nnU-Net does for CT (which does not turn, and draws the voxels of its statistics at
+    random). The statistics take one reading of these cases before the first is prepared, and they look at the
     labels of all of them: ``stat_cases`` set to the number of labelled cases keeps the others out.
 
     The split is ours, as none is published: of our order of all cases those with a label count, the first 100
     for the test, the next 900 for training.
     """
+
+    version: ClassVar[int] = 2  # nnU-Net's rule for a coarse axis, and its limits after interpolation
 
     home: ClassVar[str] = "abdomenct1k"
     what: ClassVar[str] = "AbdomenCT-1K data"
@@ -57,7 +60,7 @@ class AbdomenCt1k(Listed):
         "dataset", description="mean and std as above (nnU-Net), or of each volume (SFR's code on other data)"
     )
     spacing: tuple[float, float, float] | None = Field(
-        None, description="voxel size after resampling, mm; none: median of the training cases"
+        None, description="voxel size after resampling, mm; none: nnU-Net's, of the training cases"
     )
     image_order: int = Field(3, ge=0, le=5, description="order of the spline for the image")
     label_order: int = Field(1, ge=0, le=1, description="nearest label, or one interpolated per class")
@@ -120,7 +123,7 @@ class AbdomenCt1k(Listed):
             steps.append(partial(_grid.standardise, mean=stats.mean, std=stats.std))
         steps.append(
             partial(
-                _grid.resample,
+                _resampled,
                 spacing=stats.spacing,
                 image_order=self.image_order,
                 label_order=self.label_order,
@@ -149,3 +152,29 @@ class AbdomenCt1k(Listed):
 def _noted(volume: Volume, stats: OrganStats) -> Volume:
     """Keeps in the index what the volume was prepared with."""
     return replace(volume, source={**volume.source, "statistics": asdict(stats)})
+
+
+def _resampled(
+    volume: Volume,
+    spacing: Sequence[float],
+    *,
+    image_order: int,
+    label_order: int,
+    separate: float | None,
+) -> Volume:
+    """``_grid.resample`` within the limits of the image, as scikit-image's ``resize`` does for nnU-Net: a
+    spline overshoots at edges. Where slices are taken one by one, the limits are those of each."""
+    import numpy as np
+
+    from sfrbench.components.dataset import _grid
+
+    made = _grid.resample(
+        volume, spacing, image_order=image_order, label_order=label_order, separate=separate
+    )
+    coarse = None if separate is None else _grid._coarse_axis((volume.spacing, spacing), separate)
+    inner = tuple(axis for axis in range(3) if axis != coarse)
+    low, high = volume.image.min(inner, keepdims=True), volume.image.max(inner, keepdims=True)
+    if coarse is not None:
+        taken = _grid._nearest(volume.image.shape[coarse], made.image.shape[coarse])
+        low, high = (np.take(limit, taken, coarse) for limit in (low, high))
+    return replace(made, image=np.clip(made.image, low, high))

@@ -23,9 +23,12 @@ class Brats19(Listed):
 
     NIfTI is cropped to the voxels that are not zero, its upper tail clipped, and normalised; every label
     above 0 is tumour. Source: HiLab-git/SSL4MIS, ``brats_proprecessing``, whose crop drops the last plane
-    along each axis. SFR's code z-scores each volume again over the whole crop, which cancels the z-score over
-    the voxels above 0: ``norm: volume`` is what SFR trains on, ``norm: nonzero`` what SSL4MIS trains on.
+    along each axis, and whose histogram has a bin for each whole number where the image holds such. SFR's
+    code z-scores each volume again over the whole crop, which cancels the z-score over the voxels above 0:
+    ``norm: volume`` is what SFR trains on, ``norm: nonzero`` what SSL4MIS trains on.
     """
+
+    version: ClassVar[int] = 2  # the tail of whole numbers is one of them
 
     home: ClassVar[str] = "brats19"
     what: ClassVar[str] = "BraTS 2019 data"

@@ -64,6 +64,18 @@ def attach(encoder: nn.Module, *, ratio: float, activation: Activation, mlp_scal
     return len(blocks)
 
 
+def pad_before_norm(encoder: nn.Module) -> None:
+    """Windows of segment-anything's ViT are filled up with zeros before the norm, not after it.
+
+    Of zeros the norm makes its bias, so that is what the tokens beyond the border become. The norms must not
+    train. TinyViT has it so by itself.
+    """
+    for block in encoder.modules():
+        if getattr(block, "window_size", 0) and isinstance(getattr(block, "norm1", None), nn.LayerNorm):
+            part: Any = block
+            part.attn.beyond = part.norm1.bias.detach().clone()
+
+
 def _after_attention(attn: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     adapted: Tensor = attn.space_adapter(output)
     return adapted

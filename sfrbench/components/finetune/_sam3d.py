@@ -45,6 +45,7 @@ class Block3d(nn.Module):
     """A pretrained block (``norm1``, ``attn``, ``norm2``, ``mlp``) behind an adapter, on tokens (T, h, w, C).
 
     ``attn`` lends its parameters only. The table of relative depths begins as the mean of the other two.
+    Tables keep the length that they were pretrained with, and each forward makes those of a window of them.
     """
 
     def __init__(self, block: Any, ratio: float, *, shifted: bool) -> None:
@@ -248,6 +249,7 @@ def attach(model: SamSegmenter, *, slices: int, ratio: float) -> None:
             hint="choose a foundation such as sam_vit_b",
         )
     model.requires_grad_(False)
+    _pretrained_tables(model)
     encoder = Encoder3d(vit, slices=slices, ratio=ratio)
     for part in encoder.blocks:
         part.norm1.requires_grad_(True)
@@ -256,3 +258,18 @@ def attach(model: SamSegmenter, *, slices: int, ratio: float) -> None:
     model.prompt_encoder = nn.Identity()
     model.mask_decoder = Decoder3d(vit.neck[0].out_channels, model.classes)
     model.volumetric = True
+
+
+def _pretrained_tables(model: SamSegmenter) -> None:
+    """The checkpoint's own relative tables, frozen, in place of those that were fitted to the canvas.
+
+    The source builds its encoder for 1024 pixels and interpolates once, from there to a window (127 to 15
+    distances); by way of a canvas of 512 (63) other values come out.
+    """
+    for name, table in model.pretrained_positions.items():
+        owner, _, leaf = name.rpartition(".")
+        if leaf.startswith("rel_pos_"):
+            current = model.get_parameter(name)
+            fresh = nn.Parameter(table.to(current), requires_grad=False)
+            setattr(model.get_submodule(owner), leaf, fresh)
+    model.pretrained_positions = {}

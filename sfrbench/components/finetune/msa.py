@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,13 +21,23 @@ class Msa(Finetune):
     KidsWithTokens/Medical-SAM-Adapter; its code has GELU, its text ReLU. Left out: the third adapter of its
     3D mode (attention along depth), which a stitched canvas does not need, and click prompts. On TinyViT the
     adapters go into the transformer blocks, as in that repository; the convolutional stage has none.
+
+    That repository cuts windows before a block's first norm, segment-anything after it: ``window_padding``.
     """
+
+    later_fields: ClassVar[Mapping[str, Any]] = {**Finetune.later_fields, "window_padding": "sam"}
 
     ratio: float = Field(0.25, gt=0, le=1, description="width of the bottleneck, as a share of the block's")
     activation: Literal["gelu", "relu"] = Field("gelu", description="'relu' is the text's")
     mlp_scale: float = Field(0.5, gt=0, le=10, description="factor of the adapter beside the MLP")
     zero_start: bool = Field(
         False, description="true: adapters begin as the identity, so the first forward is the pretrained one"
+    )
+
+    window_padding: Literal["sam", "msa"] = Field(
+        "sam",
+        description="windows at the border filled up with zeros after the norm (segment-anything) or before "
+        "it (the code of Medical SAM Adapter); TinyViT always does the latter",
     )
 
     def attach(self, model: SamSegmenter) -> None:
@@ -41,6 +52,8 @@ class Msa(Finetune):
             mlp_scale=self.mlp_scale,
             zero=self.zero_start,
         )
+        if self.window_padding == "msa":
+            _adapter.pad_before_norm(model.image_encoder)
         for name, value in model.image_encoder.named_parameters():
             if "_adapter." in name:
                 value.requires_grad_(True)

@@ -107,8 +107,10 @@ class Attention(nn.Module):
     """Multi-head attention with decomposed relative positions, over all tokens or in windows.
 
     Tokens (B, h, w, dim) in and out. Windows at the border are filled up with zero tokens, which take part as
-    keys and values, as in segment-anything.
+    keys and values, as in segment-anything; or with the token ``beyond`` (dim,) where a method sets one.
     """
+
+    beyond: Tensor | None
 
     def __init__(self, dim: int, heads: int, window: int, grid: int) -> None:
         super().__init__()
@@ -119,13 +121,15 @@ class Attention(nn.Module):
         side = window or grid
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, dim // heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, dim // heads))
+        self.register_buffer("beyond", None, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         _, h, w, dim = tokens.shape
         qkv = self.qkv(tokens)
         side = self.window_size
         if side:
-            qkv = to_windows(qkv, side, self.qkv(tokens.new_zeros(dim)))
+            beyond = tokens.new_zeros(dim) if self.beyond is None else self.beyond
+            qkv = to_windows(qkv, side, self.qkv(beyond))
         n, rows, columns = qkv.shape[:3]
         q, k, v = qkv.reshape(n, rows * columns, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2)
         grid = q.reshape(-1, rows, columns, q.shape[-1])

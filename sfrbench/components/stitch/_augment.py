@@ -6,11 +6,12 @@ draws from the generator that it is given: same generator, same result. Nothing 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+Turns = Literal["all", "released"]
 Pair = tuple[torch.Tensor, torch.Tensor]
 #: Of the one order in which slices are shuffled at test time.
 TEST_SEED = 1337
@@ -27,21 +28,27 @@ def shuffle(image: torch.Tensor, label: torch.Tensor, rng: np.random.Generator) 
     return image[..., order], label[..., order]
 
 
-def rotate_slices(image: torch.Tensor, label: torch.Tensor, rng: np.random.Generator) -> Pair:
+def rotate_slices(
+    image: torch.Tensor, label: torch.Tensor, rng: np.random.Generator, which: Turns = "all"
+) -> Pair:
     """Each slice gets one of the eight symmetries of the square, all equally likely, and its label the same.
 
-    Slices that are not square get half turns only: four symmetries.
+    ``which`` "released": quarter turns and then always one flip, along either axis, as ShumengLI/SFR
+    (``flip_2d``) does: the four mirrored ones of the eight, never the identity. Slices that are not square
+    get half turns only: four symmetries, and the two flips.
     """
     count, square = image.shape[-1], image.shape[-3] == image.shape[-2]
     turns = rng.integers(0, 4, count) if square else 2 * rng.integers(0, 2, count)
-    flips = rng.integers(0, 2, count)
+    draws = rng.integers(0, 2, count)
+
+    def flipped(one: torch.Tensor, draw: int) -> torch.Tensor:
+        if which == "released":
+            return one.flip(draw - 2)
+        return one.flip(-1) if draw else one
 
     def turned(volume: torch.Tensor) -> torch.Tensor:
-        slices = []
-        for index in range(count):
-            one = torch.rot90(volume[..., index], int(turns[index]), (-2, -1))
-            slices.append(one.flip(-1) if flips[index] else one)
-        return torch.stack(slices, -1)
+        slices = [torch.rot90(one, int(k), (-2, -1)) for one, k in zip(volume.unbind(-1), turns, strict=True)]
+        return torch.stack([flipped(one, int(d)) for one, d in zip(slices, draws, strict=True)], -1)
 
     return turned(image), turned(label)
 
@@ -73,7 +80,8 @@ def _curve(first: float, second: float, steps: int = 1001) -> np.ndarray[Any, np
 def rotate_canvas(pixels: torch.Tensor, target: torch.Tensor, rng: np.random.Generator) -> Pair:
     """A square canvas (C, I, I) and its label (I, I): random quarter turns, then always one flip.
 
-    As in the released code. It changes the order in which slices are read.
+    As in the released code: one of the four mirrored symmetries, never the canvas as it is. It changes the
+    order in which slices are read.
     """
     turns, axis = int(rng.integers(0, 4)), int(rng.integers(0, 2)) - 2
     pixels, target = (torch.rot90(part, turns, (-2, -1)).flip(axis) for part in (pixels, target))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sfrbench.components.stitch.grid import IGNORE, resize
+from sfrbench.components.stitch._resize import resize
+from sfrbench.components.stitch.grid import IGNORE
 from sfrbench.errors import InputError
 
 Grey = np.ndarray[Any, np.dtype[np.float32]]

@@ -40,6 +40,13 @@ class TiledStitch(Stitch):
         """What canvases show of a volume (C, X, Y, Z): the volume, or more channels made of it."""
         return volume
 
+    def resized(self, slices: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """(N, C, h, w) to (N, C, height, width), on the way to a canvas and back: floating values bilinear,
+        antialiased when shrinking; integers take the nearest."""
+        from sfrbench.components.stitch import _resize
+
+        return _resize.resize(slices, height, width)
+
     def test_order(self, count: int) -> torch.Tensor | None:
         """The order (count,) in which the ``count`` slices of one canvas lie at test time; none: natural."""
         return None
@@ -59,9 +66,8 @@ class TiledStitch(Stitch):
     def to_canvases(self, volume: torch.Tensor, canvas: int, fill: float) -> torch.Tensor:
         """(C, X, Y, Z), any dtype, to (N, C, I, I) of that dtype; pixels without a slice hold ``fill``.
 
-        Where the geometry resizes, floating values are interpolated bilinearly (antialiased when
-        shrinking) and integers take the nearest. Slices that do not fit one canvas go on further ones;
-        the last canvas holds the last slices and may repeat some of the one before.
+        Where the geometry resizes, ``resized`` says how. Slices that do not fit one canvas go on further
+        ones; the last canvas holds the last slices and may repeat some of the one before.
         """
         _, x, y, depth = volume.shape
         cells = self.geometry((x, y), canvas).cells
@@ -72,7 +78,7 @@ class TiledStitch(Stitch):
     ) -> torch.Tensor:
         _, x, y, depth = volume.shape
         layout = self.geometry((x, y), canvas)
-        slices = resize(volume.permute(3, 0, 2, 1), layout.rows.content, layout.columns.content)
+        slices = self.resized(volume.permute(3, 0, 2, 1), layout.rows.content, layout.columns.content)
         return _tile(slices, layout, depth, fill, order)
 
     def from_canvases(self, maps: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -83,7 +89,7 @@ class TiledStitch(Stitch):
         x, y, depth = shape
         layout = self.geometry((x, y), maps.shape[-1])
         order = self.test_order(min(depth, layout.cells))
-        return resize(_untile(maps, layout, depth, order), y, x).permute(1, 3, 2, 0)
+        return self.resized(_untile(maps, layout, depth, order), y, x).permute(1, 3, 2, 0)
 
     def training_canvas(
         self, image: torch.Tensor, label: torch.Tensor, canvas: int, rng: np.random.Generator, progress: float
@@ -111,11 +117,16 @@ class GridStitch(TiledStitch):
     border). With ``scale`` d there are d x d cells and slices are resized to I // d less the padding
     (Fig. 9); a d that equals the natural n on both axes gives the geometry without resizing.
 
+    The released code takes pixel i of a resized slice at i * old / new of the slice, not by pixel centres,
+    interpolates without antialiasing, and gives 0 (label 0) beyond the last pixel, where there are some once
+    the side more than doubles: ``resize: index``, on the canvas and back. Other than there, slices keep their
+    proportions, probabilities and not logits are resized back, and d = n is not resized.
+
     The other fields change training canvases only, image and label alike (``bezier``: the image), unless
     ``shuffle_test`` is set. They are drawn anew for every canvas, from the generator of its step; no slice is
     lost. ``order: random`` keeps the run of slices that a canvas shows and permutes them on it (Fig. 4; the
-    released code permutes the first 64 slices and drops the others). ``rotate_slices`` (Fig. 4), ``bezier``
-    and ``rotate_canvas`` (ShumengLI/SFR, not in the paper): see ``stitch._augment``.
+    released code permutes the first 64 slices and drops the others). ``rotate_slices``, ``turns`` (Fig. 4),
+    ``bezier`` and ``rotate_canvas`` (ShumengLI/SFR, not in the paper): see ``stitch._augment``.
     """
 
     later_fields: ClassVar[Mapping[str, Any]] = {
@@ -124,10 +135,17 @@ class GridStitch(TiledStitch):
         "rotate_slices": False,
         "bezier": 0.0,
         "rotate_canvas": False,
+        "resize": "antialias",
+        "turns": "all",
     }
 
     scale: int | None = Field(
         None, ge=1, le=64, description="cells per side; none: as many as fit without resizing"
+    )
+    resize: Literal["antialias", "index"] = Field(
+        "antialias",
+        description="'scale': slices resized by pixel centres, antialiased when shrinking, or by "
+        "i * old / new as the authors' code does",
     )
     order: Literal["natural", "random"] = Field("natural", description="order of slices in training")
     shuffle_test: bool = Field(
@@ -135,6 +153,11 @@ class GridStitch(TiledStitch):
     )
     rotate_slices: bool = Field(
         False, description="each training slice turned by quarter turns and flipped on its own"
+    )
+    turns: Literal["all", "released"] = Field(
+        "all",
+        description="'rotate_slices': all eight symmetries of the square, or the four that the authors' code "
+        "gives, which always flips",
     )
     bezier: float = Field(
         0.0,
@@ -145,6 +168,21 @@ class GridStitch(TiledStitch):
     rotate_canvas: bool = Field(
         False, description="the whole training canvas turned by quarter turns and flipped (the authors: true)"
     )
+
+    def key_settings(self) -> dict[str, Any]:
+        """As everywhere, without what means nothing: how to resize where nothing is, how to turn likewise."""
+        settings = super().key_settings()
+        for name, used in (("resize", self.scale is not None), ("turns", self.rotate_slices)):
+            if not used:
+                settings.pop(name, None)
+        return settings
+
+    def resized(self, slices: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        from sfrbench.components.stitch import _resize
+
+        if self.resize == "antialias" or self.scale is None:
+            return super().resized(slices, height, width)
+        return _resize.by_index(_resize.by_index(slices, -2, height), -1, width)
 
     def geometry(self, shape: tuple[int, int], canvas: int) -> Geometry:
         if self.scale is None:
@@ -164,7 +202,7 @@ class GridStitch(TiledStitch):
         if self.order == "random":
             image, label = _augment.shuffle(image, label, rng)
         if self.rotate_slices:
-            image, label = _augment.rotate_slices(image, label, rng)
+            image, label = _augment.rotate_slices(image, label, rng, self.turns)
         if self.bezier:
             image = _augment.bezier(image, self.bezier, rng)
         return image, label
@@ -175,29 +213,6 @@ class GridStitch(TiledStitch):
         from sfrbench.components.stitch import _augment
 
         return _augment.rotate_canvas(pixels, target, rng) if self.rotate_canvas else (pixels, target)
-
-
-def resize(slices: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(N, C, h, w) to (N, C, height, width): bilinear, antialiased when shrinking; nearest for integers."""
-    if tuple(slices.shape[-2:]) == (height, width):
-        return slices
-    if slices.is_floating_point():
-        from torch.nn.functional import interpolate
-
-        shrinks = height < slices.shape[-2] or width < slices.shape[-1]
-        return interpolate(
-            slices.contiguous(), (height, width), mode="bilinear", align_corners=False, antialias=shrinks
-        )
-    return _nearest(_nearest(slices, -2, height), -1, width)
-
-
-def _nearest(slices: torch.Tensor, axis: int, size: int) -> torch.Tensor:
-    """Nearest neighbour by pixel centres along one axis, for every dtype (interpolate knows few)."""
-    import torch
-
-    old = slices.shape[axis]
-    index = (2 * torch.arange(size, device=slices.device) + 1) * old // (2 * size)
-    return slices.index_select(axis, index)
 
 
 def _tile(

@@ -13,9 +13,10 @@ from sfrbench.components.stitch.grid import GridStitch
 class UniformStitch(GridStitch):
     """Volumes of any size cut into cubes, and the slices of a cube stitched on one canvas (Table VI).
 
-    Cubes of 96 give 10 x 10 cells on 1024 pixels. What is not as deep as a cube is interpolated along z,
-    which is the dataset's part: ``dataset.min_depth``. The geometry is that of 'grid'; what this adds is that
-    a specification which would do something else is refused.
+    Cubes of 96 give 10 x 10 cells on 1024 pixels. What is not as deep as a cube is interpolated along z, as
+    the paper says, which is the dataset's part: ``dataset.min_depth``; the released code, which has no run of
+    Table VI, would pad with 0. Predictions are scored on the slices that a case has of its own. The geometry
+    is that of 'grid'; what this adds is that a specification which would do something else is refused.
     """
 
     side: int = Field(96, ge=16, le=256, description="voxels along each side of the cube")
