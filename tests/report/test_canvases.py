@@ -33,8 +33,8 @@ def test_each_arm_with_canvases_has_a_row(small, tmp_path):
     figure = canvases_figure(small.frame, info, {"canvases": 2}, "canvases", tmp_path)
     assert figure is not None
     assert [line.arm for line in figure.lines] == ["supervised", "sfr_ft", "sfr_mt"]
-    assert "3 of 4 lines" in figure.caption
-    assert "SAM's own" in figure.caption
+    assert "3 of 4 lines" in figure.notes[-1]
+    assert "SAM's own" in figure.notes[1]
     svg = (tmp_path / "canvases.svg").read_text(encoding="utf-8")
     for said in ("training, canvas 2 of 3", "test, canvas 2 of 3", "missed", "added"):
         assert f"<!-- {said}" in svg

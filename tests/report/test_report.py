@@ -258,7 +258,7 @@ def test_lines_of_several_datasets_have_their_own_classes(tmp_path):
     liver, spleen = (float(found["btcv", "mt"][f"{name}_mean"]) for name in ("liver", "spleen"))
     assert abs(float(found["btcv", "mt"]["AVG_mean"]) - (liver + spleen) / 2) < 0.02
     markdown = (tmp_path / "tables" / "results.md").read_text(encoding="utf-8")
-    assert "averaged unweighted over the classes of each dataset" in markdown
+    assert "then unweighted over the classes of each dataset" in markdown
     assert "among lines of a dataset" in markdown
     for dataset in sets:
         assert f"| {dataset} | SFR\\_MT | **" in markdown
