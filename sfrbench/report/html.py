@@ -115,7 +115,8 @@ def _section(
     info: ReportInfo, parts: Sequence[Part], rules: Rules, place: int, out: Path, sources: Sources
 ) -> str:
     """Parts with one heading, below the rules that they share."""
-    body = tables.notes_html((), rules.sections[place])
+    shared = tables.notes_html((), rules.sections[place])
+    body = f"<p class=note><b>In this section</b></p>{shared}" if shared else ""
     foot = captions.foot(info)
     for part in parts:
         for table in part.tables:

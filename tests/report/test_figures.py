@@ -10,6 +10,7 @@ import pytest
 from sfrbench.plan import Excluded
 from sfrbench.report import curves, kde, montage, pairs
 from sfrbench.report.style import axis_text, number, p_value, safe_name
+from tests.report.captions import faults
 
 
 def test_a_curve_names_its_interval_and_its_gap(scales, tmp_path):
@@ -17,6 +18,7 @@ def test_a_curve_names_its_interval_and_its_gap(scales, tmp_path):
     assert "interval over cases and 2 seeds" in " ".join(figure.notes)
     assert "† 12: no result, SFR_FT: not enough memory." in " ".join(figure.notes)
     assert "n = 12" in figure.caption
+    assert not faults(figure.caption)
     svg = (tmp_path / "curve.svg").read_text(encoding="utf-8")
     assert "Best: 4 (" in " ".join(figure.notes)
     assert "profile cpu (scaled down)" in svg

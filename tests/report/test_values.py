@@ -52,7 +52,7 @@ def test_a_gain_is_the_paired_difference_and_stands_in_every_rendering(small: An
 
 
 def test_a_distance_that_grew_is_worse_and_says_so_in_every_rendering(small: Any) -> None:
-    """The arrow of the head says what is better; the sign of a gain its direction, the word what that means."""
+    """The head says what is better, the sign of a gain its direction, the word what that means."""
     table = made(small, gains={"mt": "sfr_mt"}, metrics=["dice", "hd95", "nsd"])
     frame = small.frame[(small.frame["subset"] == "test") & small.frame["arm"].isin(["mt", "sfr_mt"])]
     means = frame.groupby(["metric", "arm"])["value"].mean()
