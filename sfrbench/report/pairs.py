@@ -13,7 +13,7 @@ from sfrbench import stats
 from sfrbench.report import captions
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.report.style import DASH, axis_texts, judged, number, p_value, point_texts, signed, verdict
-from sfrbench.report.tables import Entry, Notes, Table
+from sfrbench.report.tables import Entry, Notes, Table, unmarked
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
@@ -95,7 +95,7 @@ def pairs_table(
         rules=_rules([result for *_, result, _ in found if result]),
     )
     pairs = {(id(one), id(other)): Pair(one, other) for one, other, *_ in found}
-    return [table], list(pairs.values())
+    return [unmarked(table)], list(pairs.values())
 
 
 def _same_points(every: Sequence[Line], a: str, b: str) -> list[tuple[Line, Line]]:

@@ -18,7 +18,7 @@ from sfrbench.report.published_tables import Published, published_as
 from sfrbench.report.results import METRICS, lines, subset_of
 from sfrbench.report.rows import counts_of, marks_of
 from sfrbench.report.style import DASH, axis_texts, judged, verdict
-from sfrbench.report.tables import Entry, Notes, Table
+from sfrbench.report.tables import Entry, Notes, Table, unmarked
 
 _CAPTION = "The paper's numbers beside ours."
 _SPREAD = (
@@ -58,7 +58,7 @@ class _Body:
 
     def table(self, own: _Item, name: str, what: str, columns: Sequence[str], rules: Sequence[str]) -> Table:
         names = ("Method", "Setting", *(["Arm"] if own.with_arms else []))
-        return Table(
+        table = Table(
             name,
             f"Table {own.table.table} and ours: {what}.",
             _CAPTION,
@@ -71,6 +71,7 @@ class _Body:
             quoted=("Paper",),
             rules=(*rules, *_rules(own)),
         )
+        return unmarked(table)
 
 
 def published_part(

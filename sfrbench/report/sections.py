@@ -11,7 +11,7 @@ from sfrbench.report import captions, rows, values
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.report.rows import View
 from sfrbench.report.style import DASH, axis_text, number, verdict
-from sfrbench.report.tables import Entry, Notes, Table
+from sfrbench.report.tables import Entry, Notes, Table, unmarked
 from sfrbench.report.values import Column, Cost
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _table(
     data: Sequence[Mapping[str, str]],
     leading: int,
 ) -> Table:
-    return Table(
+    table = Table(
         name,
         title,
         captions.number_text(view.info, view.subset, view.std),
@@ -126,6 +126,7 @@ def _table(
         leading,
         rules=tuple(rule for rule in rules if rule),
     )
+    return unmarked(table)
 
 
 def _names(view: View, notes: Notes) -> tuple[list[str], list[list[Entry]]]:

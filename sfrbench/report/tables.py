@@ -7,7 +7,7 @@ import html
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,7 @@ from sfrbench.report.latex import latex
 from sfrbench.report.style import DASH
 
 MARKS = ("†", "‡", "§", "¶", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n")
+_MARK = re.compile(r"\(\d+\)|.")
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class Table:
     """A table ready to print.
 
     ``title`` names it in a few words, ``caption`` is one sentence that says what its numbers are; all else
-    that a reader must know are notes below it. ``notes`` are (mark, text), ``rules`` hold for the whole
-    table, and ``tail`` for every table of a report: a page says it once. ``data`` is what the CSV holds.
+    that a reader must know are notes below it. ``notes`` are (mark, text), without a mark where every row
+    would have it; ``rules`` say how the table is read, and ``tail`` holds for every table of a report: a page
+    says it once. ``data`` is what the CSV holds.
     """
 
     name: str
@@ -88,6 +90,26 @@ class Notes:
         return tuple((mark, text) for text, mark in self._marks.items())
 
 
+def unmarked(table: Table) -> Table:
+    """The same without marks that stand at the name of every row and so tell none apart: their notes say
+    that they are of every row, and the other marks are given anew."""
+    at_names = [set(_MARK.findall(row[0].marks)) for row in table.rows]
+    everywhere = set.intersection(*at_names) if len(at_names) > 1 else set()
+    if not everywhere:
+        return table
+    notes = Notes()
+    new = {mark: notes.mark(text) for mark, text in table.notes if mark not in everywhere}
+    rows = tuple(
+        tuple(
+            replace(entry, marks="".join(new.get(mark, "") for mark in _MARK.findall(entry.marks)))
+            for entry in row
+        )
+        for row in table.rows
+    )
+    said = [("", f"every row: {text}") for mark, text in table.notes if mark in everywhere]
+    return replace(table, rows=rows, notes=(*said, *notes.listed))
+
+
 def write(table: Table, folder: Path) -> list[Path]:
     """The table as ``<name>.csv``, ``.md`` and ``.tex``; returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +155,8 @@ def to_markdown(table: Table) -> str:
     rows = [[markdown(name) for name in table.columns], rule]
     rows += [[cell(entry) for entry in row] for row in table.rows]
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    said = [*(f"{mark} {markdown(text)}" for mark, text in table.notes), *map(markdown, table.alone)]
+    said = [f"{mark} {markdown(text)}".lstrip() for mark, text in table.notes]
+    said += map(markdown, table.alone)
     notes = "  \n".join(said)
     head = f"**{markdown(table.title)}** {markdown(table.caption)}\n\n{body}\n"
     return f"{head}\n{notes}\n" if notes else head
@@ -151,7 +174,10 @@ def to_latex(table: Table) -> str:
     others = len(table.columns) - table.leading
     wide = rf"p{{{0.8 / max(others, 1):.2f}\linewidth}}"
     columns = "l" * table.leading + (wide if table.prose else "r") * others
-    notes = [rf"\item[{latex(mark)}] {latex(text)}" for mark, text in table.notes]
+    notes = [
+        rf"\item[{latex(mark)}] {latex(text)}" if mark else rf"\item {latex(text)}"
+        for mark, text in table.notes
+    ]
     notes += [rf"\item {latex(text)}" for text in table.alone]
     lines = [
         r"% needs \usepackage{booktabs,threeparttable}",
@@ -229,7 +255,8 @@ def caption_html(title: str, caption: str, foot: str = "") -> str:
 
 def notes_html(marked: Sequence[tuple[str, str]], rules: Sequence[str]) -> str:
     """The notes below a table or figure, marked ones first; empty where there is none."""
-    said = [f"<li><sup>{html.escape(mark)}</sup> {html.escape(text)}" for mark, text in marked]
+    marks = ((f"<sup>{html.escape(mark)}</sup> " if mark else "", text) for mark, text in marked)
+    said = [f"<li>{mark}{html.escape(text)}" for mark, text in marks]
     said += [f"<li>{html.escape(text)}" for text in rules]
     return f"<ul class=notes>{''.join(f'{text}</li>' for text in said)}</ul>" if said else ""
 

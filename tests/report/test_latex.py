@@ -37,7 +37,7 @@ def hostile_table() -> Table:
         (Entry(text, marks="†"), Entry(text, 1, gain="(−1.00 worse)"), Entry(text, 2, marks="(19)"))
         for text in HOSTILE
     )
-    notes = (("†", " ".join(HOSTILE)), ("(19)", HOSTILE[0]))
+    notes = (("†", " ".join(HOSTILE)), ("(19)", HOSTILE[0]), *(("", text) for text in HOSTILE))
     return Table("hostile_name 1", *HOSTILE[:2], HOSTILE[:3], rows, notes, (), HOSTILE, rules=HOSTILE)
 
 

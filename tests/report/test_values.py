@@ -14,7 +14,7 @@ import pytest
 
 from sfrbench.report.sections import result_tables
 from sfrbench.report.style import judged
-from sfrbench.report.tables import Table, to_csv, to_html, to_latex, to_markdown
+from sfrbench.report.tables import MARKS, Entry, Table, to_csv, to_html, to_latex, to_markdown, unmarked
 
 
 def made(demo: Any, per_class: bool = False, **item: Any) -> Table:
@@ -162,3 +162,21 @@ def test_a_class_that_an_arm_never_finds_has_a_star(
     seen = frame.index[lost & (frame["case"] == "case_002")]
     frame.loc[seen, "empty_pred"] = False
     assert "never found" not in said(made(demo, per_class=True, metrics=[metric]))
+
+
+def test_a_mark_of_every_row_is_said_once_without_a_mark(small: Any) -> None:
+    """Twenty daggers in a column tell nothing apart; what remains is marked from the dagger on."""
+    several = "".join(MARKS[:2]) + "(19)"
+    rows = tuple(
+        (Entry(name, marks=marks), Entry("1", marks="(19)")) for name, marks in (("a", several), ("b", "‡†"))
+    )
+    notes = (("†", "one seed"), ("‡", "two seeds"), ("(19)", "odd"))
+    table = unmarked(Table("t", "T.", "C.", ("Name", "n"), rows, notes, ()))
+    assert table.notes == (("", "every row: one seed"), ("", "every row: two seeds"), ("†", "odd"))
+    assert [[entry.marks for entry in row] for row in table.rows] == [["†", "†"], ["", "†"]]
+    for render in (to_markdown, to_latex, lambda table: to_html(table, ())):
+        assert render(table).count("every row: one seed") == 1
+    alone = replace(table, rows=rows[:1], notes=notes)
+    assert unmarked(alone) is alone
+    one = replace(small, frame=small.frame[small.frame["arm"] != "sfr_ft"])
+    assert unmarked(made(one)).notes == made(one).notes
