@@ -106,7 +106,7 @@ def unmarked(table: Table) -> Table:
         )
         for row in table.rows
     )
-    said = [("", f"every row: {text}") for mark, text in table.notes if mark in everywhere]
+    said = [("", f"Every row: {text}.") for mark, text in table.notes if mark in everywhere]
     return replace(table, rows=rows, notes=(*said, *notes.listed))
 
 

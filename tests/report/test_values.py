@@ -172,10 +172,10 @@ def test_a_mark_of_every_row_is_said_once_without_a_mark(small: Any) -> None:
     )
     notes = (("†", "one seed"), ("‡", "two seeds"), ("(19)", "odd"))
     table = unmarked(Table("t", "T.", "C.", ("Name", "n"), rows, notes, ()))
-    assert table.notes == (("", "every row: one seed"), ("", "every row: two seeds"), ("†", "odd"))
+    assert table.notes == (("", "Every row: one seed."), ("", "Every row: two seeds."), ("†", "odd"))
     assert [[entry.marks for entry in row] for row in table.rows] == [["†", "†"], ["", "†"]]
     for render in (to_markdown, to_latex, lambda table: to_html(table, ())):
-        assert render(table).count("every row: one seed") == 1
+        assert render(table).count("Every row: one seed.") == 1
     alone = replace(table, rows=rows[:1], notes=notes)
     assert unmarked(alone) is alone
     one = replace(small, frame=small.frame[small.frame["arm"] != "sfr_ft"])
