@@ -33,7 +33,7 @@ for table in made.tables:
     display(table)  # table.numbers() is a frame of its numbers
 for figure in made.figures:
     display(figure)  # figure.save("name.svg") keeps it
-    print(figure.title, figure.caption)
+    print(figure.title, figure.caption, *figure.notes, sep="\n")
 if made.remark:
     print(made.remark)
 

@@ -26,13 +26,16 @@ Place = str | Path
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as it stands in the report: its PNG, and its SVG for print. Jupyter shows it."""
+    """A figure as it stands in the report: its PNG, its SVG for print, and what to know beside the caption.
+
+    Jupyter shows it."""
 
     name: str
     title: str
     caption: str
     png: bytes = field(repr=False)
     svg: bytes = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     def _repr_png_(self) -> bytes:
         return self.png
@@ -82,7 +85,14 @@ class Report:
             used = self.frame if frame is None else frame
             part, _ = item_part(used, self.info, item, Names(), Path(folder))
             pictures = [
-                Picture(each.name, each.title, each.caption, *(path.read_bytes() for path in each.files[:2]))
+                Picture(
+                    each.name,
+                    each.title,
+                    each.caption,
+                    each.files[0].read_bytes(),
+                    each.files[1].read_bytes(),
+                    each.notes,
+                )
                 for each in part.figures
             ]
         return Made(list(part.tables), pictures, part.remark)

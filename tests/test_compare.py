@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,24 @@ def test_equal_keys_are_the_same_work_unless_the_numbers_differ() -> None:
     work = compare(side(a), side(b), DICE).work
     assert work["sup"].startswith("same keys and other numbers")
     assert work["mt"].startswith("seed 0: same work | seed 1: other keys; what differs is only known from")
+
+
+def test_a_difference_says_whether_it_is_better(tmp_path: Path) -> None:
+    """Of two runs the one with the higher Dice has the smaller distances."""
+    files = [
+        frame(tmp_path / f"{name}.csv", rows_of("mt", 0, level)) for name, level in (("a", 70), ("b", 60))
+    ]
+    names = ["--metric", "dice", "--metric", "hd95"]
+    for one, other, word, signs in ((0, 1, "better", "+−"), (1, 0, "worse", "−+")):
+        done = CliRunner().invoke(main, ["compare", str(files[one]), str(files[other]), *names])
+        assert done.exit_code == 0, done.output
+        lines = [line for line in done.output.splitlines() if line.startswith("mt  ")]
+        for line, sign in zip(lines, signs, strict=True):
+            assert re.search(rf" [{sign}]\d+\.\d\d {word} ", line), line
+        assert done.output.count("whatever the sign") == 1
+    rows = {row["metric"]: row for row in data(compare(*load_sides(*files, None, None), ("dice", "hd95")))}
+    assert rows["dice"]["difference"] > 0 > rows["hd95"]["difference"]
+    assert rows["dice"]["verdict"] == rows["hd95"]["verdict"] == "better"
 
 
 def test_other_units_have_no_difference() -> None:

@@ -14,6 +14,7 @@ from sfrbench.cli import main
 from sfrbench.report.published_tables import Published, published
 from sfrbench.roots import shipped
 from tests.report.browser import Browser, needs_browser
+from tests.report.captions import check_page
 
 EXPERIMENTS = sorted(shipped("experiments").glob("*.yaml"))
 TABLES = {path.stem: int(path.stem[5:7]) for path in EXPERIMENTS if re.match(r"table\d\d_", path.stem)}
@@ -42,6 +43,7 @@ def test_runs_to_its_report(path: Path, workspace: Path, monkeypatch: pytest.Mon
     report = run(path.stem, workspace, monkeypatch)
     assert (report / "index.html").is_file()
     assert (report / "provenance.json").is_file()
+    assert check_page(report / "index.html")
     if path.stem in TABLES:
         check_table(published(TABLES[path.stem]), path.stem[:7], report / "tables")
 

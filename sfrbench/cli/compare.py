@@ -59,6 +59,7 @@ def _lines(found: Comparison) -> Iterator[str]:
     if found.sides[0].what != found.sides[1].what:
         yield "A and B are of different experiments or profiles"
     yield f"A − B on shared cases ({found.subset}), classes and seeds; paired, interval over cases and seeds"
+    yield "better, worse: A by the metric, whatever the sign"
     yield ""
     yield from _table(found.rows)
     yield ""
@@ -71,7 +72,7 @@ def _lines(found: Comparison) -> Iterator[str]:
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:
     from sfrbench.report.results import METRICS
-    from sfrbench.report.style import DASH, number, p_value, signed
+    from sfrbench.report.style import DASH, judged, number, p_value, signed
 
     heads = ("arm", "metric", "A", "B", "A − B", "95 % interval", "p", "n", "seeds", "")
     texts = [heads]
@@ -84,7 +85,7 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
                 f"{METRICS[row.metric][0]} ({row.unit})",
                 number(row.a),
                 number(row.b),
-                signed(gap.mean) if gap else DASH,
+                judged(gap.mean, METRICS[row.metric][1]) if gap else DASH,
                 f"{signed(gap.low)} to {signed(gap.high)}" if gap and known else DASH,
                 p_value(row.p),
                 str(gap.cases if gap else 0),

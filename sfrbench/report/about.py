@@ -12,6 +12,8 @@ from sfrbench.report.style import DASH, axis_text, point_texts
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo, Reuse
 
+_SHORT = 6  # entries of a mapping that stand in one line
+
 
 def sections(info: ReportInfo, sources: Sources) -> list[tuple[str, str]]:
     """(heading, HTML) of each section that there is something to say in."""
@@ -35,8 +37,15 @@ def _provenance(info: ReportInfo, sources: Sources) -> str:
         "The cells and nodes behind every row of every table and figure; the same for programs, beside the "
     )
     told += 'page: <a href="provenance.json">provenance.json</a>.'
-    flat = [[name, _text(v)] for name, v in info.provenance.items() if name != "nodes"]
+    known = {name: value for name, value in info.provenance.items() if name != "nodes"}
+    long = {
+        name: value for name, value in known.items() if isinstance(value, Mapping) and len(value) > _SHORT
+    }
+    flat = [[name, _text(value)] for name, value in known.items() if name not in long]
     facts = _grid(["", ""], flat) if flat else ""
+    for name, value in long.items():
+        rows = [[key, _text(one)] for key, one in value.items()]
+        facts += f"<details><summary>{escape(name)}: {len(rows)}</summary>{_grid(['', ''], rows)}</details>"
     return f"<p>{told}</p>{facts}{sources.section(info)}"
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
 
 ROWS = 6
+_CAPTION = "The patch in the middle of a volume as SAM is given it."
 
 
 def collect(experiment: Experiment) -> Callable[[str], Sequence[Canvas]]:
@@ -84,7 +85,8 @@ def canvases_figure(
                 _draw(place, rows[row][column])
         overlays.legend(figure, [canvas.maps for row in rows for canvas in row])
         files = style.save(figure, folder, name)
-    return Figure(name, "Canvases.", _caption(rows, shown, every), tuple(files), tuple(shown))
+    notes = _notes(rows, shown, every)
+    return Figure(name, "Canvases.", _CAPTION, tuple(files), tuple(shown), notes=notes)
 
 
 def _draw(axes: Any, canvas: Canvas) -> None:
@@ -99,14 +101,13 @@ def _draw(axes: Any, canvas: Canvas) -> None:
     axes.set_title(f"{role}{which}\n{wrap(canvas.case, 30)}", fontsize=8.5)
 
 
-def _caption(rows: Sequence[Sequence[Canvas]], shown: Sequence[Line], every: Sequence[Line]) -> str:
-    said = (
-        "The patch in the middle of a volume as SAM is given it: the first labelled case on a training "
-        "canvas, a quarter of the training done (the crop not augmented), and the first scored cases "
-        "on canvases of inference; of several canvases of a patch the middle one. "
-    )
+def _notes(rows: Sequence[Sequence[Canvas]], shown: Sequence[Line], every: Sequence[Line]) -> tuple[str, ...]:
+    said = [
+        "Training: the first labelled case, a quarter of the training done, the crop not augmented. Then the "
+        "first scored cases on canvases of inference. Of several canvases of a patch: the middle one."
+    ]
     if any("prediction" in canvas.maps for row in rows for canvas in row):
-        said += f"Predictions are SAM's own (first seed), averaged over windows. {overlays.TOLD}"
+        said.append(f"Predictions are SAM's own (first seed), averaged over windows. {overlays.TOLD}")
     if len(shown) < len(every):
-        said += f" {len(shown)} of {len(every)} lines are shown."
-    return said.strip()
+        said.append(f"{len(shown)} of {len(every)} lines are shown.")
+    return tuple(said)

@@ -1,4 +1,8 @@
-"""What a caption says: the protocol and its rules, the profile, and what a number is made of."""
+"""The words around tables and figures: what a number is made of, the profile, the protocol and its rules.
+
+A caption is one sentence. What a reader must know beside it are rules, a sentence or two each: those of one
+table stand under it, those that hold for all stand once on a page, and with each table in a file of its own.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from sfrbench.report.style import axis_text, stamp
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
 
+#: How the arrows at the heads of columns are read.
+ARROWS = "At the head of a column: ↑ larger is better, ↓ smaller is better."
 _RULES: Mapping[str, Mapping[Any, str]] = {
     "checkpoint": {"last": "last checkpoint", "best_val": "best checkpoint on validation cases"},
     "largest_component": {
@@ -54,14 +60,9 @@ def foot(info: ReportInfo) -> str:
     return f"{info.experiment} · profile {info.profile}{scaled} · protocol {info.protocol}"
 
 
-def tail(info: ReportInfo) -> str:
-    """What ends every caption."""
-    return f"{stamp(info.profile)} {protocol_text(info)}"
-
-
-def short_tail(info: ReportInfo) -> str:
-    """The same on a page that says the rules at its top."""
-    return f"{stamp(info.profile)} Protocol {info.protocol}, rules at the top."
+def tail(info: ReportInfo) -> tuple[str, ...]:
+    """The rules that hold for every table of a report: profile and protocol."""
+    return stamp(info.profile), protocol_text(info)
 
 
 def left_out(info: ReportInfo, told: Collection[str]) -> str:
@@ -86,21 +87,34 @@ def subset_text(subset: str) -> str:
     return names.get(subset, f"cases of subset '{subset}'")
 
 
-def made_of(info: ReportInfo, subset: str, classes: Collection[int], std: str = "seeds") -> str:
-    """What the number of a result table means, and what its ± is over: 'seeds', 'cases' or 'none'.
+def number_text(info: ReportInfo, subset: str, std: str = "seeds") -> str:
+    """The caption of a result table: what its numbers are; ``std`` is what ± is over."""
+    count, cases = len(info.seeds), subset_text(subset)
+    if std == "cases":
+        return f"Mean ± standard deviation over {cases}, {seeds_text(count)}."
+    if count < 2 or std == "none":
+        return f"Mean over {cases}, {seeds_text(count)}."
+    return f"Mean ± standard deviation over {count} seeds, on {cases}."
+
+
+def made_of(info: ReportInfo, classes: Collection[int], std: str = "seeds") -> str:
+    """How a number of a result table is computed, and what its ± is over: 'seeds', 'cases' or 'none'.
 
     ``classes`` are the numbers of classes that its lines have.
     """
-    over = f"the mean over {subset_text(subset)}"
-    if max(classes, default=1) > 1:
+    steps, several = ["over cases"], max(classes, default=1) > 1
+    if several:
+        steps[0] += " for each class"
         many = f"{max(classes)} classes" if len(set(classes)) == 1 else "the classes of each dataset"
-        over += f" of each class, averaged unweighted over {many}"
+        steps.append(f"unweighted over {many}")
+    if len(info.seeds) > 1:
+        steps.append("over seeds")
+    said = f"A number is the mean {', then '.join(steps)}"
     if std == "cases":
-        one = "of a case's mean over " + ("classes and seeds" if max(classes, default=1) > 1 else "seeds")
-        spread = f"standard deviation (n − 1) over cases, {one}"
-        return f"Mean over {seeds_text(len(info.seeds))} of {over} ± {spread}."
+        one = "a case's mean over classes and seeds" if several else "a case's mean over seeds"
+        return f"{said}; ± is the standard deviation (n − 1) over cases of {one}."
     if std == "none":
-        return f"Mean over {seeds_text(len(info.seeds))} of {over}."
+        return f"{said}."
     if len(info.seeds) < 2:
-        return f"One seed: {over}; a standard deviation over seeds needs two (—)."
-    return f"Mean ± standard deviation (n − 1) over {len(info.seeds)} seeds of {over}."
+        return f"{said}. One seed: no standard deviation over seeds, which needs two."
+    return f"{said}; ± is the standard deviation (n − 1) over seeds, and needs two of them."

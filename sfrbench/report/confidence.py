@@ -29,6 +29,7 @@ _KINDS: tuple[tuple[str, str, str, bool, Any], ...] = (
     ("others", style.COLOURS[1], "s", False, (0, (4, 1.6))),
 )
 _ACROSS = 2
+_CAPTION = "Every unlabelled case of all seeds: C as the threshold sees it, and the Dice of its label."
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def confidence_figure(
             top.set_title(cloud.name, fontsize=9)
         _legend(figure)
         files = style.save(figure, folder, name)
-    return Figure(name, "Confidence against true quality.", _caption(clouds), tuple(files), ()), rows
+    title, notes = "Confidence against true quality.", _notes(clouds)
+    return Figure(name, title, _CAPTION, tuple(files), (), notes=notes), rows
 
 
 def _cloud(row: Row, quality: Quality) -> _Cloud:
@@ -149,15 +151,14 @@ def _legend(figure: Canvas) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5)
 
 
-def _caption(clouds: Sequence[_Cloud]) -> str:
+def _notes(clouds: Sequence[_Cloud]) -> tuple[str, ...]:
     told = []
     for cloud in clouds:
         rho = f"{np.mean(cloud.rhos):.2f}" if cloud.rhos else style.DASH
         seeds = f" ± {np.std(cloud.rhos, ddof=1):.2f}" if len(cloud.rhos) > 1 else ""
         told.append(f"{cloud.name}: ρ {rho}{seeds} ({captions.seeds_text(len(cloud.rhos))})")
     return (
-        "Every unlabelled case: C, as the threshold sees it, and the Dice (mean over classes) of the "
-        "segmenter's label against the truth, which evaluation alone opens; all seeds together. Curves: "
-        "densities, each as high as its group is large (Gaussian kernel, Scott's bandwidth). Spearman's rank "
-        f"correlation over cases, mean over seeds: {'; '.join(told)}."
+        f"Spearman's rank correlation over cases, mean over seeds: {'; '.join(told)}.",
+        "Dice: mean over classes, of the segmenter's label against the truth, which evaluation alone opens.",
+        "Curves: densities, each as high as its group is large (Gaussian kernel, Scott's bandwidth).",
     )

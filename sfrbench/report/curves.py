@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figure:
-    """A saved figure: files (PNG first), caption, the lines that it shows, and the data of a slice viewer."""
+    """A saved figure: files (PNG first), the lines that it shows, and the data of a slice viewer.
+
+    ``caption`` is one sentence that says what is shown; ``notes`` are what a reader must know beside it.
+    """
 
     name: str
     title: str
@@ -30,6 +33,7 @@ class Figure:
     files: tuple[Path, ...]
     lines: tuple[Line, ...]
     viewer: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ def curve_figure(
         if len(curves) > 1:
             axes.legend(loc="best", fontsize=8.5)
         files = style.save(figure, folder, name)
-    title = f"{METRICS[y][0]} against {x}."
-    return Figure(name, title, _caption(curves, lost, subset, best), tuple(files), tuple(shown))
+    title, notes = f"{METRICS[y][0]} against {x}.", _notes(curves, lost, best)
+    return Figure(name, title, _caption(curves, subset), tuple(files), tuple(shown), notes=notes)
 
 
 def _places(values: Sequence[Any]) -> list[float]:
@@ -202,18 +206,19 @@ def _dress(axes: Axes, values: Sequence[Any], where: Sequence[float], x: str, y:
     axes.set_ylabel(y)
 
 
-def _caption(curves: Sequence[_Curve], lost: Sequence[tuple[str, str]], subset: str, best: str) -> str:
+def _caption(curves: Sequence[_Curve], subset: str) -> str:
     points = [point for curve in curves for point in curve.points if point is not None]
     seeds, cases = {point.seeds for point in points}, {point.cases for point in points}
+    over = "one seed" if seeds == {1} else f"{_range(seeds)} seeds"
+    return f"Mean over {captions.subset_text(subset)} (n = {_range(cases)}), classes and {over}."
+
+
+def _notes(curves: Sequence[_Curve], lost: Sequence[tuple[str, str]], best: str) -> tuple[str, ...]:
+    points = [point for curve in curves for point in curve.points if point is not None]
     covers = " / ".join(dict.fromkeys(point.covers for point in points))
-    said = [
-        f"Mean over {captions.subset_text(subset)} (n = {_range(cases)}), classes and "
-        f"{'one seed' if seeds == {1} else f'{_range(seeds)} seeds'}.",
-        f"Band: 95 % interval over {covers}, within the range of the metric.",
-    ]
+    said = [f"Band: 95 % interval over {covers}, within the range of the metric."] if points else []
     said += [f"{best[0].upper()}{best[1:]}."] if best else []
-    said += [f"† {text}: no result, {reason}." for text, reason in lost]
-    return " ".join(said)
+    return (*said, *(f"† {text}: no result, {reason}." for text, reason in lost))
 
 
 def _range(numbers: set[int]) -> str:

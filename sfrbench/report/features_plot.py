@@ -55,7 +55,8 @@ def features_figure(info: ReportInfo, gaps: Sequence[Gap], name: str, folder: Pa
         files = style.save(figure, folder, name)
     table = folder / f"{name}.csv"
     _write(table, info, gaps, drawn)
-    return Figure(name, "Features of labelled and unlabelled cases.", _caption(gaps), (*files, table), ())
+    title, notes = "Features of labelled and unlabelled cases.", _notes(gaps)
+    return Figure(name, title, _caption(gaps), (*files, table), (), notes=notes)
 
 
 def draw(gap: Gap, index: int) -> Drawn:
@@ -136,16 +137,19 @@ def _legend(figure: Canvas) -> None:
 
 
 def _caption(gaps: Sequence[Gap]) -> str:
+    return f"Density of the mean feature of {gaps[0].of} voxels that are predicted correctly."
+
+
+def _notes(gaps: Sequence[Gap]) -> tuple[str, ...]:
     sizes = {gap.size(index) for gap in gaps for index in range(len(gap.members))} - {0}
     count = " to ".join(str(size) for size in sorted({min(sizes, default=0), max(sizes, default=0)}))
-    seeds = max(len(gap.members) for gap in gaps)
-    lost = "".join(f" † {gap.name}: {gap.unseen}." for gap in gaps if gap.unseen)
-    said = "" if seeds < 2 else "Thin: single seeds; thick: their mean. "
+    thin = "" if max(len(gap.members) for gap in gaps) < 2 else "Thin: single seeds; thick: their mean. "
     return (
-        f"Density of the mean feature of correctly predicted {gaps[0].of} voxels, {count} of each group and "
-        "seed, drawn from all such voxels of its cases; Gaussian kernel, half of Scott's bandwidth. Each "
-        f"network's features are centred and divided by their pooled standard deviation. {said}"
-        f"At most {_TAIL:g} % of the voxels lie beyond each end of the axis.{lost}"
+        f"{count} voxels of each group and seed, drawn from all such voxels of its cases; Gaussian kernel, "
+        "half of Scott's bandwidth.",
+        f"{thin}Each network's features are centred and divided by their pooled standard deviation. At most "
+        f"{_TAIL:g} % of the voxels lie beyond each end of the axis.",
+        *(f"† {gap.name}: {gap.unseen}." for gap in gaps if gap.unseen),
     )
 
 

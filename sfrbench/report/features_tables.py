@@ -41,15 +41,21 @@ _KEYS = (
     "seeds",
 )
 _CAPTION = (
-    "Features in front of the output convolution, averaged over channels, of {of} voxels that are predicted "
-    "correctly, in labelled and in unlabelled training cases (labelled / unlabelled). Correct: the share of "
-    "such voxels. W1: Wasserstein-1 distance between both distributions; each network has a scale of its "
-    "own, so only W1 / sd, in pooled standard deviations, can be compared. By chance: its mean where the "
-    "same cases are dealt at random into groups of these sizes; p: how often that is as far apart. A small "
-    "group lies further off by chance alone. Overlap: area under the lower of both densities. ± over seeds; "
-    "intervals: {draws} draws of cases and seeds. Intervals of W1 / sd lie too high where there is no gap, "
-    "and a single labelled case is not drawn anew, so they do not cover another choice of it. A seed without "
-    "a correct voxel in one of the groups has no distance."
+    "How far apart features of {of} voxels that are predicted correctly lie in labelled and in unlabelled "
+    "training cases."
+)
+_RULES = (
+    "Features in front of the output convolution, averaged over channels; labelled / unlabelled. Correct: "
+    "the share of voxels that are predicted correctly.",
+    "W1: Wasserstein-1 distance between both distributions; each network has a scale of its own, so only "
+    "W1 / sd, in pooled standard deviations, can be compared.",
+    "By chance: its mean where the same cases are dealt at random into groups of these sizes; p: how often "
+    "that is as far apart. A small group lies further off by chance alone.",
+    f"Overlap: area under the lower of both densities. ± over seeds; intervals: {DRAWS} draws of cases and "
+    "seeds.",
+    "Intervals of W1 / sd lie too high where there is no gap, and a single labelled case is not drawn anew, "
+    "so they do not cover another choice of it. A seed without a correct voxel in one of the groups has no "
+    "distance.",
 )
 _BOUNDS = ("95 % interval", "by chance")
 _PAIR_KEYS = (
@@ -62,12 +68,13 @@ _PAIR_KEYS = (
     "overlap_by_chance",
     "seeds",
 )
-_PAIRS_CAPTION = (
-    "Differences of W1 / sd (below 0: labelled and unlabelled cases lie closer together in A) and of "
-    "overlap, over seeds that have both. Arms at one point share cases and draws; points do not, since "
-    "their labelled cases differ. By chance: the same difference where cases are dealt at random. More "
-    "labelled cases make a group that lies closer by its size alone, so a smaller distance at a later point "
-    "says something only where it goes beyond that."
+_PAIRS_CAPTION = "Differences A − B of W1 / sd and of overlap, over the seeds that have both."
+_PAIRS_RULES = (
+    "W1 / sd below 0: labelled and unlabelled cases lie closer together in A.",
+    "Arms at one point share cases and draws; points do not, since their labelled cases differ.",
+    "By chance: the same difference where cases are dealt at random. More labelled cases make a group that "
+    "lies closer by its size alone, so a smaller distance at a later point says something only where it goes "
+    "beyond that.",
 )
 
 
@@ -105,13 +112,14 @@ def tables(
     distances = Table(
         name,
         "Features of labelled and unlabelled cases.",
-        _CAPTION.format(of=of, draws=DRAWS),
+        _CAPTION.format(of=of),
         ("Method", *paths, *_COLUMNS),
         tuple(rows),
         notes.listed,
         tuple(data),
         captions.tail(info),
         1 + len(paths),
+        rules=_RULES,
     )
     pairs = list(_pairs(lines))
     if not pairs:
@@ -219,6 +227,7 @@ def _pairs_table(info: ReportInfo, pairs: Sequence[Pair], name: str) -> Table:
         notes.listed,
         tuple(data),
         captions.tail(info),
+        rules=_PAIRS_RULES,
     )
 
 

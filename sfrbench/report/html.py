@@ -8,11 +8,13 @@ import io
 import json
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfrbench.report import about, captions, tables
 from sfrbench.report.curves import Figure
+from sfrbench.report.rules import Rules, placed
 from sfrbench.report.sources import Behind, Sources
 from sfrbench.report.style import safe_name, stamp
 
@@ -26,16 +28,12 @@ _TYPES = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
 def page(info: ReportInfo, parts: Sequence[Part], behind: Behind, out: Path) -> str:
     """The whole page; figures are read from their PNG files below ``out``."""
     sources = Sources(behind)
-    bodies: list[tuple[str, str]] = []
-    tail = captions.short_tail(info)
-    for part in parts:
-        body = "".join(_table(table, tail, sources) for table in part.tables)
-        body += "".join(_figure(figure, tail, out, sources) for figure in part.figures)
-        body += f"<p>{escape(part.remark)}</p>" if part.remark else ""
-        if bodies and bodies[-1][0] == part.heading:
-            bodies[-1] = (part.heading, bodies[-1][1] + body)
-        else:
-            bodies.append((part.heading, body))
+    sections = [(heading, list(own)) for heading, own in groupby(parts, key=lambda part: part.heading)]
+    rules = placed([own for _, own in sections])
+    bodies = [
+        (heading, _section(info, own, rules, place, out, sources))
+        for place, (heading, own) in enumerate(sections)
+    ]
     bodies += about.sections(info, sources)
     links = "".join(
         f"<li><a href=#s{index}>{escape(heading)}</a></li>" for index, (heading, _) in enumerate(bodies)
@@ -44,8 +42,9 @@ def page(info: ReportInfo, parts: Sequence[Part], behind: Behind, out: Path) -> 
         f"<section id=s{index}><h2>{escape(heading)}</h2>{body}</section>\n"
         for index, (heading, body) in enumerate(bodies)
     )
+    head = _head(info, rules.page)
     return (
-        f"{_top(info)}<body><a class=skip href=#s0>To the results</a><header>{_head(info)}</header>"
+        f"{_top(info)}<body><a class=skip href=#s0>To the results</a><header>{head}</header>"
         f"<nav aria-label=Contents><b>Contents</b><ol>{links}</ol></nav>\n<main>{text}</main>"
         f"<script>{_script()}</script></body></html>\n"
     )
@@ -86,7 +85,7 @@ def embedded(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _head(info: ReportInfo) -> str:
+def _head(info: ReportInfo, rules: Sequence[str]) -> str:
     kicker = info.experiment + (f" · repeats {info.paper}" if info.paper else "")
     kind = " paper" if info.profile == "paper" else ""
     lines = [
@@ -98,19 +97,37 @@ def _head(info: ReportInfo) -> str:
         count = len(info.missing)
         said = f"{count} cell{'s have' if count != 1 else ' has'} no result" if count else "Some nodes failed"
         lines.append(f'<p class="stamp bad"><b>{said}.</b> The tables mark where; see Failures and gaps.</p>')
-    lines.append(f"<p><small>{escape(captions.protocol_text(info))}</small></p>")
     facts = [(str(len(info.arms)), "arms"), (str(len(info.seeds)), "seeds")]
     facts += [(str(len(values)), path) for path, values in info.axes.items()]
     facts += [(str(info.reuse.cells), "cells")] if info.reuse else []
     items = "".join(f"<li><b>{escape(n)}</b> {escape(_singular(n, what))}</li>" for n, what in facts)
-    return "".join(lines) + f"<ul class=facts>{items}</ul>"
+    reading = tables.notes_html((), (captions.protocol_text(info), *rules))
+    lines.append(f"<ul class=facts>{items}</ul>")
+    lines.append(f"<details open><summary>How to read the tables and figures</summary>{reading}</details>")
+    return "".join(lines)
 
 
 def _singular(count: str, what: str) -> str:
     return what[:-1] if count == "1" and what in ("arms", "seeds", "cells") else what
 
 
-def _table(table: tables.Table, tail: str, sources: Sources) -> str:
+def _section(
+    info: ReportInfo, parts: Sequence[Part], rules: Rules, place: int, out: Path, sources: Sources
+) -> str:
+    """Parts with one heading, below the rules that they share."""
+    shared = tables.notes_html((), rules.sections[place])
+    body = f"<p class=note><b>In this section</b></p>{shared}" if shared else ""
+    foot = captions.foot(info)
+    for part in parts:
+        for table in part.tables:
+            body += _table(table, rules.own(table.rules, place), foot, sources)
+        for figure in part.figures:
+            body += _figure(figure, rules.own(figure.notes, place), out, sources)
+        body += f"<p>{escape(part.remark)}</p>" if part.remark else ""
+    return body
+
+
+def _table(table: tables.Table, rules: Sequence[str], foot: str, sources: Sources) -> str:
     """A table, and its files inside links, so that they travel with the page."""
     name = safe_name(table.name)
     texts = (("csv", tables.to_csv), ("md", tables.to_markdown), ("tex", tables.to_latex))
@@ -119,7 +136,7 @@ def _table(table: tables.Table, tail: str, sources: Sources) -> str:
         f'{_base64(render(table).encode())}">{kind}</a>'
         for kind, render in texts
     )
-    shown = tables.to_html(table, tail, sources.of_table(table))
+    shown = tables.to_html(table, rules, sources.of_table(table), foot)
     return f"{shown}<p class='note files'>Save as {links}</p>"
 
 
@@ -127,7 +144,7 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _figure(figure: Figure, tail: str, out: Path, sources: Sources) -> str:
+def _figure(figure: Figure, rules: Sequence[str], out: Path, sources: Sources) -> str:
     links = ", ".join(
         f'<a href="{escape(path.relative_to(out).as_posix())}">{path.suffix[1:]}</a>' for path in figure.files
     )
@@ -136,9 +153,9 @@ def _figure(figure: Figure, tail: str, out: Path, sources: Sources) -> str:
     )
     behind = f"; behind it: {behind}" if behind else ""
     return (
-        f"<figure><figcaption><b>{escape(figure.title)}</b> {escape(figure.caption)} "
-        f"{escape(tail)}</figcaption>"
-        f'<img alt="{escape(figure.title)}" src="{_picture(figure.files[0])}"></figure>'
+        f"<figure>{tables.caption_html(figure.title, figure.caption)}"
+        f'<img alt="{escape(figure.title)}" src="{_picture(figure.files[0])}">'
+        f"{tables.notes_html((), rules)}</figure>"
         f"<p class='note files'>Beside the page: {links}{behind}</p>{_viewer(figure)}"
     )
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 PER_PANEL = 6
 _LEAST_SPREAD = 1e-3  # percent points; below it a kernel density is a spike without meaning
+_NOTES = (
+    "A case's value is its mean over classes; it counts once for each seed.",
+    "Gaussian kernel, Scott's bandwidth, cut at 0 and 100; without spread the ticks stand alone.",
+)
 
 
 def kde_figure(
@@ -46,12 +50,8 @@ def kde_figure(
         panels[-1].set_xlabel(header(frame[frame["subset"] == subset], metric).rstrip(" ↑↓") + " of a case")
         files = style.save(figure, folder, name)
     head = METRICS[metric][0]
-    said = (
-        f"Density of the {head} of single {captions.subset_text(subset)} (mean over classes; a case counts "
-        "once for each seed; Gaussian kernel, Scott's bandwidth, cut at 0 and 100). Ticks: the cases; "
-        f"without spread they stand alone."
-    )
-    return Figure(name, f"{head} per case.", said, tuple(files), tuple(shown))
+    said = f"Density of the {head} of single {captions.subset_text(subset)}, each case a tick below."
+    return Figure(name, f"{head} per case.", said, tuple(files), tuple(shown), notes=_NOTES)
 
 
 def _sample(line: Line, metric: str) -> Array:

@@ -84,8 +84,9 @@ def montage_figure(
         overlays.legend(figure, [panel.maps or {} for row in grid for panel in row])
         files = style.save(figure, folder, name)
     slices = viewer.slices(rows, _all_slices(grid, rows, columns, shown, scores))
-    caption = _caption(info, by, shown, columns, subset)
-    return Figure(name, "Slices.", caption, tuple(files), tuple(columns), slices)
+    caption = f"Best, median and worst of the {captions.subset_text(subset)} by the Dice of {by.name}."
+    notes = _notes(by, shown, columns)
+    return Figure(name, "Slices.", caption, tuple(files), tuple(columns), slices, notes)
 
 
 def _all_slices(
@@ -210,15 +211,15 @@ def _draw(axes: Axes, panel: _Panel, window: _Window, dice: float | None) -> Non
     axes.set_xlabel(_score(dice), fontsize=8.5, labelpad=2)
 
 
-def _caption(info: ReportInfo, by: Line, shown: Sequence[Line], columns: Sequence[Line], subset: str) -> str:
-    said = (
-        f"Best, median and worst of the {captions.subset_text(subset)} by the Dice of {by.name} "
-        f"(seed {by.seeds[0]}); the slice with the largest true area; Dice of the whole volume, mean over "
-        f"classes, in percent. {overlays.TOLD} Contrast: 1st to 99th percentile of the part shown."
-    )
+def _notes(by: Line, shown: Sequence[Line], columns: Sequence[Line]) -> tuple[str, ...]:
+    said = [
+        f"The slice with the largest true area; seed {by.seeds[0]}. Dice of the whole volume, mean over "
+        "classes, in percent.",
+        f"{overlays.TOLD} Contrast: 1st to 99th percentile of the part shown.",
+    ]
     if len(columns) < len(shown):
-        said += f" {len(columns)} of {len(shown)} lines are shown; the tables hold all."
-    return said
+        said.append(f"{len(columns)} of {len(shown)} lines are shown; the tables hold all.")
+    return tuple(said)
 
 
 def wrap(text: str, width: int) -> str:

@@ -11,9 +11,9 @@ import pandas as pd
 
 from sfrbench import stats
 from sfrbench.report import captions
-from sfrbench.report.results import Line, header, lines, subset_of
-from sfrbench.report.style import DASH, axis_texts, number, p_value, point_texts, signed
-from sfrbench.report.tables import Entry, Notes, Table
+from sfrbench.report.results import METRICS, Line, header, lines, subset_of
+from sfrbench.report.style import DASH, axis_texts, judged, number, p_value, point_texts, signed, verdict
+from sfrbench.report.tables import Entry, Notes, Table, unmarked
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
@@ -85,16 +85,17 @@ def pairs_table(
     table = Table(
         name,
         "Paired differences.",
-        _caption(subset, [result for *_, result, _ in found if result]),
+        f"A − B on {captions.subset_text(subset)}, mean over cases, classes and seeds.",
         (*heads, "n", "seeds"),
         tuple(rows),
         notes.listed,
         tuple(data),
         captions.tail(info),
         2,
+        rules=_rules([result for *_, result, _ in found if result]),
     )
     pairs = {(id(one), id(other)): Pair(one, other) for one, other, *_ in found}
-    return [table], list(pairs.values())
+    return [unmarked(table)], list(pairs.values())
 
 
 def _same_points(every: Sequence[Line], a: str, b: str) -> list[tuple[Line, Line]]:
@@ -130,11 +131,12 @@ def _difference(one: Line, other: Line, metric: str) -> stats.Array:
     return np.asarray(one.cube(metric, cases, seeds) - other.cube(metric, cases, seeds))
 
 
-def _caption(subset: str, results: Sequence[stats.Paired]) -> str:
+def _rules(results: Sequence[stats.Paired]) -> tuple[str, ...]:
     tested = sum(result.p is not None for result in results)
     few = any(result.wilcoxon is not None and result.difference.cases < 6 for result in results)
     said = [
-        f"Paired differences on {captions.subset_text(subset)}, means over cases, classes and seeds.",
+        "Better, worse: A's mean against B's by the metric, whatever the sign.",
+        captions.ARROWS,
         "Interval and p: over cases and seeds as two crossed levels, so they speak of other cases and other "
         "trainings; t quantiles of both levels, weighted by their shares of the variance (Cochran).",
         f"Holm: p corrected for the {tested} comparisons of this table.",
@@ -143,7 +145,7 @@ def _caption(subset: str, results: Sequence[stats.Paired]) -> str:
         "seeds, and speak of these trainings only.",
         "With fewer than six cases Wilcoxon cannot fall below 0.05." if few else "",
     ]
-    return " ".join(text for text in said if text)
+    return tuple(text for text in said if text)
 
 
 def _texts(
@@ -159,7 +161,7 @@ def _texts(
     return [
         Pair(one, other).name,
         header(frame, metric),
-        signed(gap.mean if gap else None),
+        judged(gap.mean if gap else None, METRICS[metric][1]),
         f"{signed(gap.low)} to {signed(gap.high)}" if gap and gap.low is not None else DASH,
         p_value(result.p if result else None),
         p_value(corrected),
@@ -178,6 +180,7 @@ def _record(
     boot = stats.bootstrap(_difference(one, other, metric)) if result else None
     record = {"a": one.arm, "b": other.arm, **axis_texts(one.axes)}
     record |= {"metric": metric, "difference": number(gap.mean if gap else None)}
+    record |= {"verdict": verdict(gap.mean if gap else None, METRICS[metric][1])}
     record |= {"low": number(gap.low if gap else None), "high": number(gap.high if gap else None)}
     record |= dict(zip(("p", "p_holm", "effect_r", "p_wilcoxon", "n", "seeds"), texts[4:], strict=True))
     record |= {"effect_r": number(result.effect if result else None)}

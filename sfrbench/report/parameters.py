@@ -66,14 +66,15 @@ def parameters_table(info: ReportInfo, name: str) -> tuple[list[Table], list[Row
     table = Table(
         name,
         "Parameters.",
-        _caption(info, rows),
+        "Counted in the models as they were trained, beside what the paper states.",
         ("Method", *paths, *_COLUMNS),
         tuple(_entries(row, paths, notes) for row in rows),
         notes.listed,
         tuple(_data(row, paths, info) for row in rows),
-        stamp(info.profile),
+        (stamp(info.profile),),
         1 + len(paths),
         quoted=_COLUMNS[-1:],
+        rules=_rules(info, rows),
     )
     return [table], rows
 
@@ -166,11 +167,10 @@ def _data(row: Row, paths: Sequence[str], info: ReportInfo) -> dict[str, str]:
     return found | {"profile": info.profile, "note": note}
 
 
-def _caption(info: ReportInfo, rows: Sequence[Row]) -> str:
+def _rules(info: ReportInfo, rows: Sequence[Row]) -> tuple[str, ...]:
     papers = dict.fromkeys(row.sizes.paper for row in rows if row.sizes.paper is not None)
     said = [
-        "Counted in the models as they were trained. What predicts is the 3D segmenter of a re-trained arm, "
-        "else the fine-tuned SAM.",
+        "What predicts is the 3D segmenter of a re-trained arm, else the fine-tuned SAM.",
         "Paper: what the paper states for the model that predicts, in millions; a bare — where it states "
         "nothing.",
         *(f"Its {paper.text}M: {paper.note}." for paper in papers if paper.note),
@@ -180,7 +180,7 @@ def _caption(info: ReportInfo, rows: Sequence[Row]) -> str:
             f"The counts are of the models of profile {info.profile}, which are others than the paper's."
         )
     said.append(captions.left_out(info, {row.arm for row in rows if not row.cells}))
-    return " ".join(part for part in said if part)
+    return tuple(rule for rule in said if rule)
 
 
 def _values(values: Sequence[Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -17,8 +17,19 @@ from sfrbench.report.published_rows import Side, setting_text, sides_of
 from sfrbench.report.published_tables import Published, published_as
 from sfrbench.report.results import METRICS, lines, subset_of
 from sfrbench.report.rows import counts_of, marks_of
-from sfrbench.report.style import DASH, axis_texts
-from sfrbench.report.tables import Entry, Notes, Table
+from sfrbench.report.style import DASH, axis_texts, judged, verdict
+from sfrbench.report.tables import Entry, Notes, Table, unmarked
+
+_CAPTION = "The paper's numbers beside ours."
+_SPREAD = (
+    "Ours: mean over seeds, ± standard deviation (n − 1) where there are several. Interval: 95 %, of our "
+    "mean, over cases and, where there are several, seeds. Better, worse: ours, by the metric, whatever the "
+    "sign."
+)
+_OF_ORGANS = (
+    "Ours: mean over seeds; ± seeds: their standard deviation (n − 1). A difference above 0: ours is higher, "
+    "which is better."
+)
 
 
 @dataclass(frozen=True)
@@ -45,21 +56,12 @@ class _Body:
     rows: list[tuple[Entry, ...]] = field(default_factory=list)
     data: list[dict[str, str]] = field(default_factory=list)
 
-    def table(
-        self,
-        own: _Item,
-        name: str,
-        what: str,
-        columns: Sequence[str],
-        *,
-        first: bool,
-        more: Sequence[str] = (),
-    ) -> Table:
-        names = ("Method", "Setting", *(["Arm"] if own.with_arms else []), *more)
-        return Table(
+    def table(self, own: _Item, name: str, what: str, columns: Sequence[str], rules: Sequence[str]) -> Table:
+        names = ("Method", "Setting", *(["Arm"] if own.with_arms else []))
+        table = Table(
             name,
             f"Table {own.table.table} and ours: {what}.",
-            _caption(own, first),
+            _CAPTION,
             (*names, *columns),
             tuple(self.rows),
             self.notes.listed,
@@ -67,7 +69,9 @@ class _Body:
             captions.tail(own.info),
             len(names),
             quoted=("Paper",),
+            rules=(*rules, *_rules(own)),
         )
+        return unmarked(table)
 
 
 def published_part(
@@ -85,14 +89,12 @@ def published_part(
     behind: dict[str, Sequence[Side]] = {}
     for head in every:
         if head.column.organ is None:
-            made.append(_whole(own, head, _file(name, head, len(datasets)), first=not made))
+            made.append(_whole(own, head, _file(name, head, len(datasets))))
             behind[made[-1].name] = sides[head.dataset]
     for dataset in datasets:
         organs = [head for head in every if head.column.organ is not None and head.dataset == dataset]
         if organs:
-            made.append(
-                _organs(own, organs, f"{_file(name, organs[0], len(datasets))}_per_organ", first=not made)
-            )
+            made.append(_organs(own, organs, f"{_file(name, organs[0], len(datasets))}_per_organ"))
             behind[made[-1].name] = sides[dataset]
     made.append(protocol_table(table, info, [side for rows in sides.values() for side in rows], name))
     return made, behind
@@ -102,35 +104,35 @@ def _file(name: str, head: Head, datasets: int) -> str:
     return "_".join([name, head.column.metric, *([head.dataset] if datasets > 1 else [])])
 
 
-def _whole(own: _Item, head: Head, name: str, *, first: bool) -> Table:
+def _whole(own: _Item, head: Head, name: str) -> Table:
     """One metric, a row for each method."""
-    body = _Body(Notes())
+    body, (metric, larger) = _Body(Notes()), METRICS[head.column.metric]
     for side in own.sides[head.dataset]:
         one = compare(own.table, head, side)
         marks, said = _marks(side, body.notes, own.info)
         texts = one.texts
-        spread = f"{texts['mean']} ± {texts['std']}" if one.ours.mean is not None else DASH
+        spread = texts["mean"] if one.ours.std is None else f"{texts['mean']} ± {texts['std']}"
         counts = counts_of(side.line, own.info)[:2] if side.line else [DASH, DASH]
         values = (
             Entry(spread),
             Entry(texts["interval"]),
             Entry(texts["paper"], marks=_joined(body.notes, one.told)),
-            Entry(texts["difference"], marks=_joined(body.notes, [one.reason])),
+            Entry(judged(one.difference, larger), marks=_joined(body.notes, [one.reason])),
             *map(Entry, counts),
         )
         body.rows.append((*_names(own, side, head.dataset, marks), *values))
         body.data.append(_data(own, head, side, one, said))
-    what = f"{METRICS[head.column.metric][0]} ({head.column.unit})"
+    what = f"{metric} ({head.column.unit})"
     what += ", mean over the organs" if head.column.average else ""
     columns = ("Ours", "95 % interval", "Paper", "Ours − paper", "n", "seeds")
-    return body.table(own, name, f"{what}, {head.dataset}", columns, first=first)
+    return body.table(own, name, f"{what}, {head.dataset}", columns, [_SPREAD])
 
 
-#: The lines below each other of one row, and what they show; all but one need a result of ours.
+#: The lines below each other of one method, and what they show; all but one need a result of ours.
 _LINES = {"ours": "mean", "± seeds": "std", "paper": "paper", "ours − paper": "difference"}
 
 
-def _organs(own: _Item, organs: Sequence[Head], name: str, *, first: bool) -> Table:
+def _organs(own: _Item, organs: Sequence[Head], name: str) -> Table:
     """Every organ a column, and below each other ours, its deviation, the paper's, and the difference."""
     body, dataset = _Body(Notes()), organs[0].dataset
     for side in own.sides[dataset]:
@@ -140,17 +142,16 @@ def _organs(own: _Item, organs: Sequence[Head], name: str, *, first: bool) -> Ta
         shown = set(_LINES) if side.line is not None and side.line.seeds else {"paper"}
         shown -= {"± seeds"} if all(one.ours.std is None for one in cells) else set()
         shown -= {"paper", "ours − paper"} if side.row is None else set()
-        names = _names(own, side, dataset, marks)
+        method, *names = _names(own, side, dataset, marks)
         for what in (line for line in _LINES if line in (shown or {"ours"})):
             told = [_told(what, one) for one in cells]
             values = [
                 Entry(one.texts[_LINES[what]], marks=_joined(body.notes, texts))
                 for one, texts in zip(cells, told, strict=True)
             ]
-            body.rows.append((*names, Entry(what), *values))
-            names = tuple(Entry("") for _ in names)
+            body.rows.append((replace(method, text=f"{method.text}, {what}"), *names, *values))
     what = f"{METRICS[organs[0].column.metric][0]} (%) of each organ, {dataset}"
-    return body.table(own, name, what, [head.name for head in organs], first=first, more=("",))
+    return body.table(own, name, what, [head.name for head in organs], [_OF_ORGANS])
 
 
 def _told(what: str, one: Compared) -> Sequence[str]:
@@ -189,6 +190,7 @@ def _data(own: _Item, head: Head, side: Side, one: Compared, said: Sequence[str]
     """One row of the CSV."""
     line = side.line
     found = {**record(own.table, head, side, one)}
+    found["verdict"] = verdict(one.difference, METRICS[head.column.metric][1])
     found |= axis_texts(line.axes) if line else {}
     found["setting"] = setting_text(side.row, head.dataset) if side.row else ""
     found["labeled"] = str(side.setup.labeled) if side.setup else ""
@@ -197,24 +199,15 @@ def _data(own: _Item, head: Head, side: Side, one: Compared, said: Sequence[str]
     return found | {"reason": "; ".join(text for text in (*said, one.reason, *one.told) if text)}
 
 
-def _caption(own: _Item, first: bool) -> str:
-    """In full at the first of an item's tables."""
-    said = []
-    if first:
-        said.append(f"Rows as printed in {own.table.source}; then arms of ours that it does not print.")
+def _rules(own: _Item) -> list[str]:
+    """What holds for every table of an item."""
+    said = [f"Rows as printed in {own.table.source}; then arms of ours that it does not print."]
     if own.info.profile != "paper":
         said.append(
             f"Ours are scaled-down runs (profile {own.info.profile}): the difference says nothing about the "
             "paper."
         )
-    if first:
-        said.append(
-            "Ours: mean ± standard deviation over seeds. Interval: 95 %, of our mean over cases and, "
-            "where there are several, seeds. The paper's are single numbers without a spread, so "
-            "nothing is tested."
-        )
-    else:
-        said.append(f"Explained at the first table beside Table {own.table.table}.")
+    said.append("The paper's are single numbers without a spread, so nothing is tested.")
     if own.subset != "test":
         said.append(f"Ours are on {captions.subset_text(own.subset)}, theirs on test cases.")
-    return " ".join(said)
+    return said

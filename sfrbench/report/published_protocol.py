@@ -21,16 +21,11 @@ Row = tuple[str, str, str]  # what, the paper's, ours
 def protocol_table(table: Published, info: ReportInfo, sides: Sequence[Side], name: str) -> Table:
     """What the paper says beside what our arms in the table do, where the two are not plainly the same."""
     rows = list(_rows(table, info, [side for side in sides if side.line and side.row]))
-    said = (
-        f"Table {table.table} and profile {info.profile} of this experiment, where they differ, or where the "
-        f"paper leaves open what it did ({DASH}: not said with the table)."
-    )
-    notes = [" ".join(note.split()) for note in table.notes if not note.startswith(("0*", "Units are"))]
-    said += f" On the table: {' '.join(notes)}" if notes else ""
+    notes = (" ".join(note.split()) for note in table.notes if not note.startswith(("0*", "Units are")))
     return Table(
         f"{name}_protocol",
         f"Protocol of Table {table.table} and ours.",
-        said,
+        f"Where the paper and profile {info.profile} differ, or the paper leaves open what it did.",
         ("What", "Paper", "Ours"),
         tuple(tuple(Entry(text or DASH) for text in row) for row in rows),
         (),
@@ -39,6 +34,7 @@ def protocol_table(table: Published, info: ReportInfo, sides: Sequence[Side], na
             for what, theirs, ours in rows
         ),
         prose=True,
+        rules=(f"{DASH}: not said with the table.", *(f"On the table: {note}" for note in notes)),
     )
 
 

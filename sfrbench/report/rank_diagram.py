@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sfrbench.report import captions, style
 from sfrbench.report.curves import Figure
-from sfrbench.report.ranks import Ranking, caption
+from sfrbench.report.ranks import Ranking, caption, rules
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,8 @@ def rank_diagram(
         listed = f"{'; '.join(alone[:6])}{more}"
         joined += f" Not told apart either, though one between them is: {listed}."
     every = tuple(line for own in found.lines for line in own)
-    return Figure(name, title, f"{caption(found, subset)} {joined}", tuple(files), every)
+    told = (joined, *rules(found))
+    return Figure(name, title, caption(found, subset), tuple(files), every, notes=told)
 
 
 def _ends(ranks: Sequence[float]) -> tuple[int, int]:

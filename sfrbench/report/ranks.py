@@ -264,15 +264,22 @@ def ranks_table(
         notes.listed,
         tuple(data),
         captions.tail(info),
+        rules=(captions.ARROWS, *rules(found)),
     )
 
 
 def caption(found: Ranking, subset: str) -> str:
-    """What the ranks are over, what tells two methods apart, and what is left out."""
+    """What the ranks are over."""
+    cases = f"the {len(found.blocks)} {captions.subset_text(subset)}"
+    blocks = f"{len(found.blocks)} datasets" if found.over == "datasets" else cases
+    return f"Mean ranks of {len(found.names)} methods over {blocks}; 1 is best."
+
+
+def rules(found: Ranking) -> tuple[str, ...]:
+    """How ranks are made, what tells two methods apart, and what is left out."""
     seeds = {seed for own in found.lines for line in own for seed in line.seeds}
-    of_cases = f"the {len(found.blocks)} {captions.subset_text(subset)}, each its mean over classes and seeds"
-    blocks = f"{len(found.blocks)} datasets" if found.over == "datasets" else of_cases
-    said = [f"Mean ranks of {len(found.names)} methods over {blocks}; 1 is best, equals share a rank."]
+    of_cases = "; a case counts with its mean over classes and seeds" if found.over == "cases" else ""
+    said = [f"Equals share a rank{of_cases}."]
     if found.p is not None and found.over == "datasets":
         said.append("p: Wilcoxon signed-rank over datasets, two-sided, Holm over all pairs.")
     if found.p is not None and found.over == "cases":
@@ -285,8 +292,7 @@ def caption(found: Ranking, subset: str) -> str:
         these = "; it speaks of these trainings only" if found.over == "cases" else ""
         said.append(f"Friedman's test that all rank alike: p {_equals(p_value(found.friedman))}{these}.")
     said += [f"Not tested: {found.why}."] if found.why else []
-    said += [f"Left out: {gap}." for gap in found.gaps]
-    return " ".join(said)
+    return (*said, *(f"Left out: {gap}." for gap in found.gaps))
 
 
 def _equals(text: str) -> str:

@@ -27,11 +27,12 @@ _COLUMNS = (
     "Spearman C, Dice",
     "seeds",
 )
-_CAPTION = (
-    "Labels of the unlabelled cases by the segmenter before each round; means over seeds. Confident: cases "
-    "that update SAM, of all unlabelled ones. C: the confidence that the threshold is compared with: mean, "
-    "and least to greatest. Dice: mean over cases and classes against the truth, which evaluation alone "
-    "opens. Spearman: rank correlation of C and Dice over cases."
+_CAPTION = "Labels of the unlabelled cases by the segmenter before each round; means over seeds."
+_RULES = (
+    "Confident: cases that update SAM, of all unlabelled ones. C: the confidence that the threshold is "
+    "compared with: mean, and least to greatest.",
+    "Dice: mean over cases and classes against the truth, which evaluation alone opens. Spearman: rank "
+    "correlation of C and Dice over cases.",
 )
 
 
@@ -116,6 +117,7 @@ def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list
         tuple(data),
         captions.tail(info),
         1 + len(paths),
+        rules=_RULES,
     )
     return [table], rows
 

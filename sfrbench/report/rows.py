@@ -27,13 +27,18 @@ class View:
     item: Mapping[str, Any]
 
     @property
+    def std(self) -> str:
+        """What ± is over: 'seeds', 'cases' or 'none'."""
+        return str(self.item.get("std", "seeds"))
+
+    @property
     def over(self) -> Over:
         """What the standard deviation is over."""
-        return "cases" if self.item.get("std") == "cases" else "seeds"
+        return "cases" if self.std == "cases" else "seeds"
 
     @property
     def shows_std(self) -> bool:
-        return bool(self.item.get("std") != "none")
+        return self.std != "none"
 
     @property
     def classes(self) -> tuple[str, ...]:

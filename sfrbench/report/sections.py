@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sfrbench.report import captions, rows, values
-from sfrbench.report.results import METRICS, Line, header, lines, subset_of, unit_of
+from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.report.rows import View
-from sfrbench.report.style import DASH, axis_text, number
-from sfrbench.report.tables import Entry, Notes, Table
+from sfrbench.report.style import DASH, axis_text, number, verdict
+from sfrbench.report.tables import Entry, Notes, Table, unmarked
 from sfrbench.report.values import Column, Cost
 
 if TYPE_CHECKING:
@@ -68,14 +68,15 @@ def _result(view: View, metrics: Sequence[str], name: str, title: str) -> Table:
     heads = [*names, *(header(view.frame, metric) for metric in metrics), *(cost.head for cost in costs)]
     heads += ["n", "seeds", "empty", *(["not scored"] if any(skipped) else [])]
     told = {line.arm for line in shown if not line.point and not line.seeds}
-    said = [
-        captions.made_of(info, view.subset, view.counts, view.item.get("std", "seeds")),
+    rules = [
+        captions.made_of(info, view.counts, view.std),
+        captions.ARROWS,
+        *_legend(shown, bool(any(skipped))),
         values.gains_text(view),
         of_costs,
-        _legend(shown, bool(any(skipped))),
         captions.left_out(info, told),
     ]
-    return _table(view, name, title, said, heads, made, notes, data, len(names))
+    return _table(view, name, title, rules, heads, made, notes, data, len(names))
 
 
 def _per_class(view: View, metric: str, name: str) -> Table:
@@ -90,31 +91,42 @@ def _per_class(view: View, metric: str, name: str) -> Table:
         made.append((*first[index], *cells, *map(Entry, rows.counts_of(line, view.info)[:2])))
         lost = "; ".join(cls for cls in view.classes if columns[cls].lost[index])
         data.append(_data(view, index, columns, {"never_found": lost}, metric=metric))
-    said = [
-        captions.made_of(view.info, view.subset, {1}, view.item.get("std", "seeds")),
+    rules = [
+        captions.made_of(view.info, {1}, view.std),
         f"{average}: unweighted mean over classes. n: cases.",
+        captions.ARROWS,
         values.gains_text(view),
         values.NEVER if any(any(column.lost) for column in columns.values()) else "",
     ]
-    title = f"{METRICS[metric][0]} ({unit_of(view.frame, metric)}) of each class."
+    title = f"{header(view.frame, metric)} of each class."
     heads = [*names, *columns, "n", "seeds"]
-    return _table(view, name, title, said, heads, made, notes, data, len(names))
+    return _table(view, name, title, rules, heads, made, notes, data, len(names))
 
 
 def _table(
     view: View,
     name: str,
     title: str,
-    said: Sequence[str],
+    rules: Sequence[str],
     heads: Sequence[str],
     made: Sequence[tuple[Entry, ...]],
     notes: Notes,
     data: Sequence[Mapping[str, str]],
     leading: int,
 ) -> Table:
-    caption = " ".join(text for text in said if text)
-    tail = captions.tail(view.info)
-    return Table(name, title, caption, tuple(heads), tuple(made), notes.listed, tuple(data), tail, leading)
+    table = Table(
+        name,
+        title,
+        captions.number_text(view.info, view.subset, view.std),
+        tuple(heads),
+        tuple(made),
+        notes.listed,
+        tuple(data),
+        captions.tail(view.info),
+        leading,
+        rules=tuple(rule for rule in rules if rule),
+    )
+    return unmarked(table)
 
 
 def _names(view: View, notes: Notes) -> tuple[list[str], list[list[Entry]]]:
@@ -127,15 +139,15 @@ def _names(view: View, notes: Notes) -> tuple[list[str], list[list[Entry]]]:
     return names, made
 
 
-def _legend(shown: Sequence[Line], skipped: bool) -> str:
-    said = ["n: cases.", "Empty: classes predicted empty although present, over cases, classes and seeds."]
-    if skipped:
-        said.append("Not scored: left out by the protocol, over the same.")
+def _legend(shown: Sequence[Line], skipped: bool) -> list[str]:
+    """What the counts mean, and what is set bold."""
+    counts = "n: cases. Empty: classes predicted empty although present, over cases, classes and seeds."
+    said = [f"{counts} Not scored: left out by the protocol, over the same." if skipped else counts]
     if len(shown) > 1:
         one = len({line.classes for line in shown}) == 1
         among = "lines with all their seeds" if one else "lines of a dataset with all their seeds"
         said.append(f"Best in bold, second underlined, among {among}.")
-    return " ".join(said)
+    return said
 
 
 def _data(
@@ -157,9 +169,10 @@ def _data(
         row[f"{name}_mean"] = "" if stat.mean is None else number(stat.mean)
         row[f"{name}_std"] = "" if stat.std is None else number(stat.std)
         if gains and name not in view.classes:
-            row[f"{name}_gain"] = "" if gain is None else number(gain)
+            row[f"{name}_difference"] = "" if gain is None else number(gain)
+            row[f"{name}_verdict"] = verdict(gain, METRICS[metric or name][1])
     row |= {"std_over": view.over}
-    row |= {"gain_against": gains.get(line.arm, "")} if gains else {}
+    row |= {"difference_against": gains.get(line.arm, "")} if gains else {}
     row |= {cost.name: cost.texts[index] for cost in costs}
     row |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds)), "subset": view.subset, **own}
     note = "; ".join(f"seed {seed}: {reason}" for seed, reason in line.missing)

@@ -67,7 +67,9 @@ class Sources:
             )
             for anchor, found in self._entries.values()
         ]
-        body = _table(("Row", "In", "Cells", "Nodes it was read from"), rows) if rows else ""
+        told = "<summary>What stands behind each row of the tables and figures</summary>"
+        listed = _table(("Row", "In", "Cells", "Nodes it was read from"), rows)
+        body = f"<details>{told}{listed}</details>" if rows else ""
         if nodes:
             whole = [
                 (

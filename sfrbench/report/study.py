@@ -83,13 +83,23 @@ def _table(info: ReportInfo, study: Study, name: str) -> Table:
     heads = ("Trial", *paths, head, "n", "nodes run", "reused", "s", "what became of it")
     running = len(study.of("running", "waiting"))
     seeds = captions.seeds_text(len(study.seeds))
-    caption = (
-        f"Mean over validation cases (n), classes and {seeds}; no test case is seen. Sampler "
-        f"{study.sampler}, pruner {study.pruner}, Optuna {study.optuna}."
-        + (f" {running} more trials run or wait." if running else "")
+    rules = [
+        captions.ARROWS,
+        "No test case is seen. n: validation cases.",
+        f"Sampler {study.sampler}, pruner {study.pruner}, Optuna {study.optuna}.",
+        f"{running} more trials run or wait." if running else "",
+    ]
+    return Table(
+        name,
+        f"Trials of study {study.name}.",
+        f"Mean over validation cases, classes and {seeds}.",
+        heads,
+        tuple(rows),
+        (),
+        tuple(data),
+        captions.tail(info),
+        rules=tuple(rule for rule in rules if rule),
     )
-    title = f"Trials of study {study.name}."
-    return Table(name, title, caption, heads, tuple(rows), (), tuple(data), captions.tail(info))
 
 
 def _row(info: ReportInfo, study: Study, trial: Trial) -> dict[str, str]:

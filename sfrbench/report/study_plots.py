@@ -40,15 +40,17 @@ def figures(study: Study, foot: str, name: Callable[[str], str], folder: Path) -
     return made
 
 
-_HISTORY = "Points: complete trials; line: the best so far; crosses: pruned or failed, without a value."
+#: Captions, each with its notes.
+_HISTORY = ("Points: complete trials; line: the best so far; crosses: pruned or failed, without a value.",)
 _IMPORTANCE = (
-    "Share of each field in the variation among good trials (PED-ANOVA, Watanabe et al. 2023). With few "
-    "trials a rough guide."
+    "Share of each field in the variation among good trials.",
+    "PED-ANOVA (Watanabe et al. 2023); with few trials a rough guide.",
 )
-_SLICES = "The metric against each field, the other fields as the trials had them; the darker, the later."
+_SLICES = ("The metric against each field, the other fields as the trials had them; the darker, the later.",)
 _CONTOURS = (
-    "Linear interpolation between complete trials (points), which says little where there are few; the ring "
-    "is the best trial. Fields without an order stand in a row, without interpolation."
+    "Linear interpolation between complete trials (points); the ring is the best one.",
+    "It says little where there are few trials. Fields without an order stand in a row, without "
+    "interpolation.",
 )
 
 
@@ -62,14 +64,15 @@ class _Drawing:
         self,
         name: str,
         title: str,
-        caption: str,
+        said: tuple[str, ...],
         size: tuple[float, float],
         draw: Callable[[Canvas, Study], None],
     ) -> Figure:
         with style.canvas(*size, self.foot) as figure:
             draw(figure, self.study)
             files = style.save(figure, self.folder, name)
-        return Figure(name, title, caption, tuple(files), ())
+        caption, *notes = said
+        return Figure(name, title, caption, tuple(files), (), notes=tuple(notes))
 
 
 def _label(study: Study) -> str:

@@ -51,6 +51,18 @@ def signed(value: float | None) -> str:
     return text.replace("-", "−") if text.startswith("-") else f"+{text}"
 
 
+def verdict(difference: float | None, larger: bool) -> str:
+    """'better' or 'worse' of a difference in a metric of which ``larger`` values are the better ones or not;
+    empty where there is none or it is printed as zero."""
+    text = signed(difference)
+    return {"+": "better" if larger else "worse", "−": "worse" if larger else "better"}.get(text[0], "")
+
+
+def judged(difference: float | None, larger: bool) -> str:
+    """A difference as printed, ``−1.18 better``: the sign is its direction, the word what that means."""
+    return f"{signed(difference)} {verdict(difference, larger)}".rstrip()
+
+
 def p_value(value: float | None) -> str:
     if value is None:
         return DASH

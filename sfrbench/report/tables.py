@@ -7,7 +7,7 @@ import html
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,12 +18,13 @@ from sfrbench.report.latex import latex
 from sfrbench.report.style import DASH
 
 MARKS = ("†", "‡", "§", "¶", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n")
+_MARK = re.compile(r"\(\d+\)|.")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a table. ``rank`` 1 is set bold, 2 underlined; ``gain`` follows plain, as ``(↑9.90)``;
-    ``marks`` point to notes."""
+    """One entry of a table. ``rank`` 1 is set bold, 2 underlined; ``gain`` follows plain, as
+    ``(+9.90 better)``; ``marks`` point to notes."""
 
     text: str
     rank: Literal[0, 1, 2] = 0
@@ -33,7 +34,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to print. ``notes`` are (mark, text); ``data`` is what the CSV holds."""
+    """A table ready to print.
+
+    ``title`` names it in a few words, ``caption`` is one sentence that says what its numbers are; all else
+    that a reader must know are notes below it. ``notes`` are (mark, text), without a mark where every row
+    would have it; ``rules`` say how the table is read, and ``tail`` holds for every table of a report: a page
+    says it once. ``data`` is what the CSV holds.
+    """
 
     name: str
     title: str
@@ -42,10 +49,16 @@ class Table:
     rows: tuple[tuple[Entry, ...], ...]
     notes: tuple[tuple[str, str], ...]
     data: tuple[Mapping[str, str], ...]
-    tail: str = ""  # profile and protocol, in full
+    tail: tuple[str, ...] = ()  # profile and protocol
     leading: int = 1  # columns of names, set flush left
     quoted: tuple[str, ...] = ()  # columns of the paper's numbers, behind which no run of ours stands
     prose: bool = False  # sentences instead of numbers, set flush left and broken into lines
+    rules: tuple[str, ...] = ()
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """Every rule that a table needs where nothing stands around it."""
+        return (*self.rules, *self.tail)
 
     def numbers(self) -> pd.DataFrame:
         """What the CSV holds, with numbers as numbers and an empty field as NaN."""
@@ -54,7 +67,7 @@ class Table:
         return pd.read_csv(io.StringIO(to_csv(self)))
 
     def _repr_html_(self) -> str:
-        return to_html(self, self.tail)
+        return to_html(self, self.alone)
 
     def _repr_markdown_(self) -> str:
         return to_markdown(self)
@@ -75,6 +88,26 @@ class Notes:
     @property
     def listed(self) -> tuple[tuple[str, str], ...]:
         return tuple((mark, text) for text, mark in self._marks.items())
+
+
+def unmarked(table: Table) -> Table:
+    """The same without marks that stand at the name of every row and so tell none apart: their notes say
+    that they are of every row, and the other marks are given anew."""
+    at_names = [set(_MARK.findall(row[0].marks)) for row in table.rows]
+    everywhere = set.intersection(*at_names) if len(at_names) > 1 else set()
+    if not everywhere:
+        return table
+    notes = Notes()
+    new = {mark: notes.mark(text) for mark, text in table.notes if mark not in everywhere}
+    rows = tuple(
+        tuple(
+            replace(entry, marks="".join(new.get(mark, "") for mark in _MARK.findall(entry.marks)))
+            for entry in row
+        )
+        for row in table.rows
+    )
+    said = [("", f"Every row: {text}.") for mark, text in table.notes if mark in everywhere]
+    return replace(table, rows=rows, notes=(*said, *notes.listed))
 
 
 def write(table: Table, folder: Path) -> list[Path]:
@@ -122,28 +155,36 @@ def to_markdown(table: Table) -> str:
     rows = [[markdown(name) for name in table.columns], rule]
     rows += [[cell(entry) for entry in row] for row in table.rows]
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    notes = "".join(f"\n{mark} {markdown(text)}  " for mark, text in table.notes)
-    head = f"**{markdown(table.title)}**\n\n{markdown(f'{table.caption} {table.tail}')}\n\n{body}\n"
-    return f"{head}{notes.rstrip()}\n" if notes else head
+    said = [f"{mark} {markdown(text)}".lstrip() for mark, text in table.notes]
+    said += map(markdown, table.alone)
+    notes = "  \n".join(said)
+    head = f"**{markdown(table.title)}** {markdown(table.caption)}\n\n{body}\n"
+    return f"{head}\n{notes}\n" if notes else head
 
 
 def to_latex(table: Table) -> str:
-    """A ``table`` float; needs the package booktabs."""
+    """A ``table`` float with its notes; needs the packages booktabs and threeparttable."""
 
     def cell(entry: Entry) -> str:
         text = latex(entry.text)
         text = {0: text, 1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}[entry.rank]
         text += f" {latex(entry.gain)}" if entry.gain else ""
-        return text + (rf"\textsuperscript{{{latex(entry.marks)}}}" if entry.marks else "")
+        return text + (rf"\tnote{{{latex(entry.marks)}}}" if entry.marks else "")
 
     others = len(table.columns) - table.leading
     wide = rf"p{{{0.8 / max(others, 1):.2f}\linewidth}}"
     columns = "l" * table.leading + (wide if table.prose else "r") * others
+    notes = [
+        rf"\item[{latex(mark)}] {latex(text)}" if mark else rf"\item {latex(text)}"
+        for mark, text in table.notes
+    ]
+    notes += [rf"\item {latex(text)}" for text in table.alone]
     lines = [
-        r"% needs \usepackage{booktabs}",
+        r"% needs \usepackage{booktabs,threeparttable}",
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{latex(table.title)} {latex(f'{table.caption} {table.tail}')}}}",
+        r"\begin{threeparttable}",
+        rf"\caption{{{latex(table.title)} {latex(table.caption)}}}",
         rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', table.name)}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
@@ -152,19 +193,20 @@ def to_latex(table: Table) -> str:
         *(" & ".join(cell(entry) for entry in row) + r" \\" for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}",
-        *(
-            rf"\par\smallskip\footnotesize \textsuperscript{{{latex(mark)}}} {latex(text)}"
-            for mark, text in table.notes
-        ),
+        *([r"\begin{tablenotes}[flushleft]\footnotesize", *notes, r"\end{tablenotes}"] if notes else []),
+        r"\end{threeparttable}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]] = ()) -> str:
-    """A ``figure`` element with caption and notes; ``tail`` is a short form of the table's own.
+def to_html(
+    table: Table, rules: Sequence[str], sources: Sequence[tuple[str, str]] = (), foot: str = ""
+) -> str:
+    """A ``figure`` element with caption and notes; ``rules`` are those that stand nowhere else.
 
     ``sources`` are an anchor and a tip for each row, both empty where there is none: its numbers link there.
+    ``foot`` stands behind the caption in small print.
     """
 
     def row_of(entries: Sequence[Entry], anchor: str, tip: str) -> str:
@@ -185,7 +227,7 @@ def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]] = ()) ->
         text = html.escape(entry.text)
         text = {0: text, 1: f"<b>{text}</b>", 2: f"<u>{text}</u>"}[entry.rank]
         text = f"{link}{text}</a>" if link else text
-        text += f" {html.escape(entry.gain)}" if entry.gain else ""
+        text += f" <span class=gain>{html.escape(entry.gain)}</span>" if entry.gain else ""
         marks = f"<sup>{html.escape(entry.marks)}</sup>" if entry.marks else ""
         tag, kind = ("th scope=row", "th") if index < table.leading else ("td", "td")
         tag += " class=text" if table.prose and index >= table.leading else ""
@@ -198,14 +240,25 @@ def to_html(table: Table, tail: str, sources: Sequence[tuple[str, str]] = ()) ->
     )
     known = sources or [("", "")] * len(table.rows)
     body = "\n".join(row_of(row, *source) for row, source in zip(table.rows, known, strict=True))
-    said = (f"{html.escape(mark)} {html.escape(text)}" for mark, text in table.notes)
-    notes = "".join(f"<p class=note>{text}</p>" for text in said)
-    told = f"<b>{html.escape(table.title)}</b> {html.escape(f'{table.caption} {tail}')}"
-    caption = f"<figcaption>{told}</figcaption>"
     return (
-        f"<figure class=table>{caption}<div class=wide><table><thead><tr>{head}</tr></thead>\n"
-        f"<tbody>{body}</tbody></table></div>{notes}</figure>"
+        f"<figure class=table>{caption_html(table.title, table.caption, foot)}<div class=wide><table>"
+        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+        f"{notes_html(table.notes, rules)}</figure>"
     )
+
+
+def caption_html(title: str, caption: str, foot: str = "") -> str:
+    """A ``figcaption``; ``foot`` says to which profile and protocol the numbers belong."""
+    small = f" <small>{html.escape(foot)}</small>" if foot else ""
+    return f"<figcaption><b>{html.escape(title)}</b> {html.escape(caption)}{small}</figcaption>"
+
+
+def notes_html(marked: Sequence[tuple[str, str]], rules: Sequence[str]) -> str:
+    """The notes below a table or figure, marked ones first; empty where there is none."""
+    marks = ((f"<sup>{html.escape(mark)}</sup> " if mark else "", text) for mark, text in marked)
+    said = [f"<li>{mark}{html.escape(text)}" for mark, text in marks]
+    said += [f"<li>{html.escape(text)}" for text in rules]
+    return f"<ul class=notes>{''.join(f'{text}</li>' for text in said)}</ul>" if said else ""
 
 
 def markdown(text: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from sfrbench.report import captions
 from sfrbench.report.results import METRICS, Line, Stat, unit_of
 from sfrbench.report.rows import View
-from sfrbench.report.style import DASH, axis_text, number
+from sfrbench.report.style import DASH, axis_text, judged, number
 from sfrbench.report.tables import Entry, Notes, rank_entries
 from sfrbench.stats import grand_mean
 
@@ -51,8 +51,8 @@ def metric_column(view: View, metric: str, cls: str | None = None) -> Column:
         for index, rank in zip(places, own, strict=True):
             ranks[index] = rank
     entries = [
-        Entry(_text(view, stat, larger, gone), rank, gain=_gain_text(up))
-        for stat, rank, up, gone in zip(stats, ranks, gains, lost, strict=True)
+        Entry(_text(view, stat, larger, gone), rank, gain=_gain_text(change, larger))
+        for stat, rank, change, gone in zip(stats, ranks, gains, lost, strict=True)
     ]
     return Column(entries, stats, gains, lost)
 
@@ -60,17 +60,15 @@ def metric_column(view: View, metric: str, cls: str | None = None) -> Column:
 def _text(view: View, stat: Stat, larger: bool, lost: bool) -> str:
     if lost and larger and stat.mean == 0:
         return "0*"
-    text = DASH if stat.mean is None else number(stat.mean)
-    if stat.mean is not None and view.shows_std:
+    text = number(stat.mean)
+    if stat.std is not None and view.shows_std:
         text += f" ± {number(stat.std)}"
     return f"{text}*" if lost else text
 
 
-def _gain_text(gain: float | None) -> str:
-    if gain is None:
-        return ""
-    size = number(abs(gain))
-    return "(0.00)" if size == "0.00" else f"({'↑' if gain > 0 else '↓'}{size})"
+def _gain_text(gain: float | None, larger: bool) -> str:
+    """``(+9.90 better)``, or nothing."""
+    return "" if gain is None else f"({judged(gain, larger)})"
 
 
 def reference(view: View, line: Line) -> Line | None:
@@ -109,14 +107,17 @@ def gain_marks(view: View, line: Line, notes: Notes) -> str:
 
 
 def gains_text(view: View) -> str:
-    """What the caption says of the brackets."""
+    """What the notes say of the brackets."""
     labels = dict(view.info.arms)
     pairs = [
         f"{labels.get(a, a)} against {labels.get(b, b)}" for a, b in (view.item.get("gains") or {}).items()
     ]
     if not pairs:
         return ""
-    return f"In brackets: mean paired difference before rounding ({'; '.join(pairs)})."
+    return (
+        f"In brackets: mean paired difference before rounding ({'; '.join(pairs)}); better or worse by the "
+        "metric, whatever the sign."
+    )
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Cost:
 
 
 def cost_columns(view: View, notes: Notes) -> tuple[list[Cost], str]:
-    """The columns ``params`` and ``seconds`` that the item asks for, and what the caption says of them."""
+    """The columns ``params`` and ``seconds`` that the item asks for, and what the notes say of them."""
     asked = view.item.get("columns") or ()
     cells = [_counted(view, line) for line in view.lines]
     found, said = [], []

@@ -13,6 +13,7 @@ from sfrbench.report.build import build_report
 from sfrbench.report.canvases import _through, canvases_figure
 from sfrbench.report.html import _picture
 from sfrbench.report.info import Canvas
+from tests.report.captions import faults
 
 
 def canvas(role: str, rng: np.random.Generator, side: int = 64) -> Canvas:
@@ -33,8 +34,9 @@ def test_each_arm_with_canvases_has_a_row(small, tmp_path):
     figure = canvases_figure(small.frame, info, {"canvases": 2}, "canvases", tmp_path)
     assert figure is not None
     assert [line.arm for line in figure.lines] == ["supervised", "sfr_ft", "sfr_mt"]
-    assert "3 of 4 lines" in figure.caption
-    assert "SAM's own" in figure.caption
+    assert "3 of 4 lines" in figure.notes[-1]
+    assert "SAM's own" in figure.notes[1]
+    assert not faults(figure.caption)
     svg = (tmp_path / "canvases.svg").read_text(encoding="utf-8")
     for said in ("training, canvas 2 of 3", "test, canvas 2 of 3", "missed", "added"):
         assert f"<!-- {said}" in svg

@@ -11,6 +11,7 @@ import pytest
 from sfrbench.report.build import build_report
 from sfrbench.report.confidence import confidence_figure
 from sfrbench.report.info import ReportInfo, Round
+from tests.report.captions import faults
 from tests.report.test_rounds_table import a_round, frame, info
 
 SCORES = {(0, "a"): 80.0, (0, "b"): 60.0, (0, "c"): 40.0, (1, "a"): 60.0, (1, "b"): 70.0, (1, "c"): 50.0}
@@ -21,10 +22,11 @@ def given(rounds: list[Round] | None = None) -> ReportInfo:
     return info(both if rounds is None else rounds)
 
 
-def test_the_caption_gives_the_rank_correlation_of_each_round(tmp_path: Path) -> None:
+def test_the_notes_give_the_rank_correlation_of_each_round(tmp_path: Path) -> None:
     figure, rows = confidence_figure(frame(SCORES), given(), "confidence", tmp_path)
     assert figure is not None
-    assert "SFR+, round 1: ρ 0.75 ± 0.35 (2 seeds)" in figure.caption  # 1 and 0.5
+    assert "SFR+, round 1: ρ 0.75 ± 0.35 (2 seeds)" in figure.notes[0]  # 1 and 0.5
+    assert not faults(figure.caption)
     assert [path.name for path in figure.files] == ["confidence.png", "confidence.svg"]
     svg = (tmp_path / "confidence.svg").read_text(encoding="utf-8")
     assert "SFR+, round 1" in svg
@@ -37,7 +39,7 @@ def test_an_unscored_round_is_left_out(tmp_path: Path) -> None:
     figure, rows = confidence_figure(frame(SCORES), given([a_round(0, set()), later]), "c", tmp_path)
     assert figure is not None
     assert [row.number for row in rows] == [1]
-    assert "round 2" not in figure.caption
+    assert "round 2" not in figure.notes[0]
 
 
 @pytest.mark.parametrize("rounds", [[], [a_round(0, {"a"})]])

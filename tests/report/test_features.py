@@ -18,6 +18,7 @@ from sfrbench.report.features_plot import density, draw
 from sfrbench.report.features_tables import tables
 from sfrbench.report.info import Features, ReportInfo
 from sfrbench.spec import FeaturesItem
+from tests.report.captions import check_page
 
 CLASSES = ("background", "front", "back")
 VOXELS = 60
@@ -202,6 +203,7 @@ def test_the_bandwidth_is_seaborns_half_of_scotts() -> None:
 def test_report_with_figure_tables_samples_and_provenance(tmp_path: Path, made: Any) -> None:
     frame = pd.DataFrame(columns=["subset", "metric", "cell", "case", "class", "value"])
     files = build_report(frame, report_info(), tmp_path)
+    assert check_page(files[0])
     names = {path.relative_to(tmp_path).as_posix() for path in files}
     assert {"figures/features.png", "figures/features.csv", "tables/features_distances.csv"} <= names
     page = (tmp_path / "index.html").read_text(encoding="utf-8")

@@ -10,15 +10,17 @@ import pytest
 from sfrbench.plan import Excluded
 from sfrbench.report import curves, kde, montage, pairs
 from sfrbench.report.style import axis_text, number, p_value, safe_name
+from tests.report.captions import faults
 
 
 def test_a_curve_names_its_interval_and_its_gap(scales, tmp_path):
     figure = curves.curve_figure(scales.frame, scales.info, scales.info.items[0], "curve", tmp_path)
-    assert "interval over cases and 2 seeds" in figure.caption
-    assert "† 12: no result, SFR_FT: not enough memory." in figure.caption
+    assert "interval over cases and 2 seeds" in " ".join(figure.notes)
+    assert "† 12: no result, SFR_FT: not enough memory." in " ".join(figure.notes)
     assert "n = 12" in figure.caption
+    assert not faults(figure.caption)
     svg = (tmp_path / "curve.svg").read_text(encoding="utf-8")
-    assert "Best: 4 (" in figure.caption
+    assert "Best: 4 (" in " ".join(figure.notes)
     assert "profile cpu (scaled down)" in svg
 
 
@@ -26,14 +28,14 @@ def test_a_curve_says_why_a_point_is_left_out(scales, tmp_path):
     gone = Excluded("base", {"stitch.scale": 12}, "too many slices")
     info = replace(scales.info, missing=(), excluded=[gone])
     figure = curves.curve_figure(scales.frame, info, info.items[0], "curve", tmp_path)
-    assert "† 12: no result, SFR_FT: left out: too many slices." in figure.caption
+    assert "† 12: no result, SFR_FT: left out: too many slices." in " ".join(figure.notes)
 
 
 def test_with_one_seed_the_band_is_over_cases_only(scales, tmp_path):
     frame = scales.frame[scales.frame["seed"] == 0]
     info = replace(scales.info, seeds=(0,))
     figure = curves.curve_figure(frame, info, info.items[0], "curve", tmp_path)
-    assert "cases only: with one seed" in figure.caption
+    assert "cases only: with one seed" in " ".join(figure.notes)
 
 
 def test_an_axis_of_words_stands_in_a_row(scales, tmp_path):
@@ -41,8 +43,8 @@ def test_an_axis_of_words_stands_in_a_row(scales, tmp_path):
     frame["ssl"] = "method-" + frame["ssl"].astype(str)
     info = replace(scales.info, axes={"ssl": [f"method-{n}" for n in (1, 2, 3, 4, 6, 8)]}, missing=())
     figure = curves.curve_figure(frame, info, {"curve": {"x": "ssl", "y": "hd95"}}, "words", tmp_path)
-    assert "†" not in figure.caption
-    assert "Best: method-4 (" in figure.caption
+    assert "†" not in " ".join(figure.notes)
+    assert "Best: method-4 (" in " ".join(figure.notes)
 
 
 @pytest.mark.parametrize("sample", [[], [70.0], [70.0, 80.0], [70.0] * 9])
@@ -81,7 +83,8 @@ def test_slices_show_best_median_and_worst_of_the_last_arm(small, tmp_path):
     assert cases[0] == dice.index[-1]
     assert cases[-1] == dice.index[0]
     assert {cell for cell, *_ in seen} == {"supervised-0", "mt-0", "sfr_ft-0", "sfr_mt-0"}
-    assert "Dice of SFR_MT (seed 0)" in figure.caption
+    assert "by the Dice of SFR_MT." in figure.caption
+    assert "seed 0." in figure.notes[0]
 
 
 def test_no_slices_without_volumes(small, tmp_path):

@@ -26,19 +26,19 @@ HOSTILE = (
 
 
 def document(tables: Sequence[str]) -> str:
-    """All that a table may ask for is booktabs; the encoding of fonts is LaTeX's own."""
+    """All that a table may ask for: booktabs and threeparttable; the encoding of fonts is LaTeX's own."""
     body = "\n\\clearpage\n".join(tables)
     head = "\\documentclass{article}\n\\usepackage[a4paper,landscape,margin=1cm]{geometry}\n"
-    return f"{head}\\usepackage{{booktabs}}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    return f"{head}\\usepackage{{booktabs,threeparttable}}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
 
 
 def hostile_table() -> Table:
     rows = tuple(
-        (Entry(text, marks="†"), Entry(text, 1, gain="(↑1.00)"), Entry(text, 2, marks="(19)"))
+        (Entry(text, marks="†"), Entry(text, 1, gain="(−1.00 worse)"), Entry(text, 2, marks="(19)"))
         for text in HOSTILE
     )
-    notes = (("†", " ".join(HOSTILE)), ("(19)", HOSTILE[0]))
-    return Table("hostile_name 1", HOSTILE[0], HOSTILE[1], HOSTILE[:3], rows, notes, (), " ".join(HOSTILE))
+    notes = (("†", " ".join(HOSTILE)), ("(19)", HOSTILE[0]), *(("", text) for text in HOSTILE))
+    return Table("hostile_name 1", *HOSTILE[:2], HOSTILE[:3], rows, notes, (), HOSTILE, rules=HOSTILE)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed here")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sfrbench.report import viewer
@@ -15,6 +16,7 @@ from sfrbench.report.build import build_report
 from sfrbench.report.html import embedded
 from sfrbench.report.montage import MontageCase
 from tests.report.browser import Browser, needs_browser
+from tests.report.conftest import Demo
 
 EVIL = "</script><script>window.evil=1</script><img src=x onerror='window.evil=1'>"
 
@@ -149,6 +151,38 @@ def test_a_phone_and_paper_need_no_sideways_scrolling(page, browser):
     every = "[...document.querySelectorAll('{}')].every(e => getComputedStyle(e).{} === '{}')"
     assert browser.run(every.format(".controls, nav", "display", "none"))
     assert browser.run(every.format(".wide", "overflowX", "visible"))
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
+def _wide(demo: Demo, folder: Path) -> Path:
+    """A page whose first table is too wide for any screen: thirty organs."""
+    dice = demo.frame[(demo.frame["metric"] == "dice") & (demo.frame["subset"] == "test")]
+    one = dice[dice["class"] == "anterior"]
+    organs = [one.assign(**{"class": f"organ number {index}"}) for index in range(30)]
+    info = replace(demo.info, items=({"table": "results", "metrics": ["dice"]},), montage=None)
+    return build_report(pd.concat(organs), info, folder)[0]
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1600, False), (1600, True), (390, False), (390, True)])
+def test_a_wide_table_keeps_its_first_column_in_sight(small, tmp_path, browser, width, dark):
+    """Scrolled to its end, the names still stand at the left edge, over what lies beneath, on every row."""
+    browser.open(_wide(small, tmp_path), width=width, height=800, dark=dark)
+    box = "[...document.querySelectorAll('.wide')].find(one => one.scrollWidth > one.clientWidth + 500)"
+    browser.run(f"window.box = {box}; box.scrollIntoView({{block: 'center'}}); box.scrollLeft = 1e6")
+    assert browser.run("box.scrollLeft") > 500
+    names = browser.run("[...box.querySelectorAll('tr')].map(row => row.cells[0].innerText.trim())")
+    assert [name.rstrip("†‡") for name in names] == ["Method", "V-Net (LB)", "MT", "SFR_FT", "SFR_MT"]
+    seen = """[...box.querySelectorAll('tr')].map(row => {
+      const cell = row.cells[0], at = cell.getBoundingClientRect(), edge = box.getBoundingClientRect();
+      const top = document.elementFromPoint(at.right - 4, (at.top + at.bottom) / 2);
+      const colour = getComputedStyle(cell).backgroundColor;
+      return [Math.round(at.left - edge.left), cell.contains(top), colour !== 'rgba(0, 0, 0, 0)',
+              at.width < edge.width / 2];
+    })"""
+    assert browser.run(seen) == [[0, True, True, True]] * 5
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    assert browser.run("getComputedStyle(box.querySelector('th')).position") == "static"
     browser.call("Emulation.setEmulatedMedia", media="")
 
 

@@ -176,11 +176,11 @@ def test_an_arm_that_is_left_out_is_told_with_its_reason(small: Any) -> None:
     assert [entry.text for entry in row[1:]] == ["—"] * 4
     assert {dict(table.notes)[entry.marks] for entry in row[1:]} == {"left out: no ViT here"}
     (table,), _ = pseudo_table(frame, info, {}, "pseudo_labels")
-    assert "Left out on purpose: sfr_ft: no ViT here." in table.caption
+    assert "Left out on purpose: sfr_ft: no ViT here." in table.rules
 
 
-def test_points_that_are_left_out_stand_in_the_caption(small: Any) -> None:
+def test_points_that_are_left_out_stand_in_the_notes(small: Any) -> None:
     gone = [Excluded("mt", {"stitch.scale": scale}, "no SAM") for scale in (2, 3)]
     (table, _), _ = result_tables(small.frame, replace(small.info, excluded=gone), {"table": "r"}, "r")
-    assert "Left out on purpose: mt stitch.scale=2, mt stitch.scale=3: no SAM." in table.caption
+    assert "Left out on purpose: mt stitch.scale=2, mt stitch.scale=3: no SAM." in table.rules
     assert all("no SAM" not in text for _, text in table.notes)

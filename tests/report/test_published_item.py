@@ -18,6 +18,7 @@ from sfrbench.report.published_item import published_part
 from sfrbench.report.setups import setups_of
 from sfrbench.report.tables import Table, to_csv, to_html, to_latex, to_markdown
 from sfrbench.spec_reader import locate, read_spec
+from tests.report.captions import check_page
 from tests.report.conftest import check_golden, rows_of
 
 ORGANS = ("liver", "kidneys", "spleen", "pancreas")
@@ -257,7 +258,8 @@ def test_shipped_setups_say_what_differs(profile: str, small: Any, tmp_path: Pat
     own: dict[str, Any] = {"arms": arms, "setups": list(setups.values()), "profile": profile}
     info = replace(small.info, **own, missing=(), seeds=(0,), items=items)
     rows = [row for arm, _ in arms for row in rows_of(arm, 0, 60, cases=20, classes=("left atrium",))]
-    build_report(pd.DataFrame(rows), info, tmp_path)
+    page, *_ = build_report(pd.DataFrame(rows), info, tmp_path)
+    assert check_page(page)
     with (tmp_path / "tables" / "table07_protocol.csv").open(encoding="utf-8") as stream:
         what = {row["what"]: row for row in csv.DictReader(stream)}
     same = {"backbone", "patch", "window", "checkpoint", "dataset", "foundation", "unlabelled volumes, la"}

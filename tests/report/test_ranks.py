@@ -105,13 +105,13 @@ def test_over_cases_the_pairs_are_those_of_the_pairs_table(small: Any) -> None:
     assert "loss is not finite" in dict(table.notes)[table.rows[third][0].marks]
 
 
-def test_with_one_seed_for_all_the_caption_says_so(small: Any) -> None:
+def test_with_one_seed_for_all_the_notes_say_so(small: Any) -> None:
     one = replace(small, frame=small.frame[small.frame["seed"] == 0], info=replace(small.info, seeds=(0,)))
     result = found(one)
     assert result.p is not None
     assert None not in result.p.values()
     table = ranks_table(one.frame, one.info, {"ranks": "dice"}, result, "ranks")
-    assert "one seed, so these trainings only" in table.caption
+    assert "one seed, so these trainings only" in " ".join(table.rules)
 
 
 def test_methods_without_a_result_and_cases_not_scored_are_named(small: Any) -> None:

@@ -21,6 +21,7 @@ from sfrbench.report import sections
 from sfrbench.report.build import build_report
 from sfrbench.report.info import Missing
 from sfrbench.report.montage import MontageCase
+from tests.report.captions import check_page, faults
 from tests.report.conftest import ARMS, check_golden, demo, rows_of
 
 TABLES = ("results", "results_per_class", "paper", "pairs", "ranks_dice", "pseudo_labels", "parameters")
@@ -119,6 +120,41 @@ def test_the_page_says_what_is_scaled_down_missing_flagged_and_reused(built):
         "a class absent from the truth is left out",
     ):
         assert said in text
+
+
+def test_every_caption_is_one_short_sentence(built):
+    """Those of the page, and in the files of the tables; a long one is found out."""
+    assert check_page(built / "index.html") == 12
+    for file in sorted((built / "tables").glob("*.md")):
+        caption = re.sub(r"^\*\*.*?\*\* ", "", file.read_text(encoding="utf-8").splitlines()[0])
+        assert not faults(caption), (file.name, caption)
+    assert faults("Mean over test cases. n: cases.") == ["2 sentences"]
+    assert faults("Mean over 20 seeds. Best in bold.") == ["2 sentences"]
+    assert faults(" ".join(["word"] * 31) + ".") == ["31 words"]
+
+
+def test_a_rule_stands_once_on_the_page_and_in_every_file_that_needs_it(built):
+    """Shared by sections at the top, shared by tables of one section at its top, else under its table."""
+    text, _ = _page(built)
+    head, _, main = text.partition("<main>")
+    arrows, protocol = "↑ larger is better", "a class absent from the truth is left out"
+    bold, brackets = "Best in bold, second underlined", "In brackets: mean paired difference"
+    paired, costs = "weighted by their shares of the variance", "what else the machine did then"
+    for rule in (arrows, protocol):
+        assert (head.count(rule), main.count(rule)) == (1, 0), rule
+    sections = re.findall(r"<section id=s\d+>.*?</section>", main, re.DOTALL)
+    for rule in (bold, brackets):
+        assert (text.count(rule), sections[0].partition("<figure")[0].count(rule)) == (1, 1), rule
+    for rule in (paired, costs):
+        assert text.count(rule) == 1, rule
+        assert re.search(rf"</table></div><ul class=notes>(?:(?!</ul>).)*{rule}", text), rule
+    files = {file.name: file.read_text(encoding="utf-8") for file in (built / "tables").iterdir()}
+    for kind in ("md", "tex"):
+        assert protocol in files[f"results.{kind}"]
+        assert protocol in files[f"pairs.{kind}"]
+        assert all(rule in files[f"paper.{kind}"] for rule in (bold, brackets, costs, protocol))
+    assert files["paper.tex"].index(r"\end{tabular}") < files["paper.tex"].index(costs)
+    assert costs not in files["paper.tex"].partition(r"\caption")[2].splitlines()[0]
 
 
 def test_provenance_names_the_cells_behind_each_row(built):
@@ -258,7 +294,7 @@ def test_lines_of_several_datasets_have_their_own_classes(tmp_path):
     liver, spleen = (float(found["btcv", "mt"][f"{name}_mean"]) for name in ("liver", "spleen"))
     assert abs(float(found["btcv", "mt"]["AVG_mean"]) - (liver + spleen) / 2) < 0.02
     markdown = (tmp_path / "tables" / "results.md").read_text(encoding="utf-8")
-    assert "averaged unweighted over the classes of each dataset" in markdown
+    assert "then unweighted over the classes of each dataset" in markdown
     assert "among lines of a dataset" in markdown
     for dataset in sets:
         assert f"| {dataset} | SFR\\_MT | **" in markdown

@@ -14,6 +14,7 @@ from sfrbench.report.frame import COLUMNS
 from sfrbench.report.info import ReportInfo
 from sfrbench.search_view import State, Study, Trial
 from sfrbench.spec import Range
+from tests.report.captions import check_page
 
 SPACE = {
     "ssl.lambda_cons": Range(0.01, 10, log=True),
@@ -52,6 +53,7 @@ def report(folder: Path, study: Study | None) -> str:
     arms, items = [("mt", "MT")], [{"table": "results"}]
     info = ReportInfo("spec", "A", "smoke", "strict", arms, (0,), items, searched=True, study=study)
     page = build_report(pd.DataFrame(columns=list(COLUMNS)), info, folder)[0]
+    check_page(page)
     return page.read_text(encoding="utf-8")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,8 @@ import pandas as pd
 import pytest
 
 from sfrbench.report.sections import result_tables
-from sfrbench.report.tables import Table, to_csv, to_html, to_latex, to_markdown
+from sfrbench.report.style import judged
+from sfrbench.report.tables import MARKS, Entry, Table, to_csv, to_html, to_latex, to_markdown, unmarked
 
 
 def made(demo: Any, per_class: bool = False, **item: Any) -> Table:
@@ -24,22 +26,66 @@ def data(table: Table) -> dict[str, dict[str, str]]:
     return {row["arm"]: row for row in csv.DictReader(io.StringIO(to_csv(table)))}
 
 
+def said(table: Table) -> str:
+    """Caption and rules."""
+    return " ".join([table.caption, *table.rules])
+
+
 def test_a_gain_is_the_paired_difference_and_stands_in_every_rendering(small: Any) -> None:
     table = made(small, gains={"sfr_mt": "mt", "mt": "supervised"}, metrics=["dice", "hd95"])
     frame = small.frame[(small.frame["subset"] == "test") & small.frame["arm"].isin(["mt", "sfr_mt"])]
     means = frame.groupby(["metric", "arm"])["value"].mean()
     up = means["dice", "sfr_mt"] - means["dice", "mt"]
     down = means["hd95", "mt"] - means["hd95", "sfr_mt"]
-    assert table.rows[3][1].gain == f"(↑{up:.2f})"
-    assert table.rows[3][2].gain == f"(↓{down:.2f})"
-    assert f"** (↑{up:.2f})" in to_markdown(table)
-    assert f"</b> (↑{up:.2f})" in to_html(table, "")
-    assert rf"}} ($\uparrow${up:.2f})" in to_latex(table)
+    assert table.rows[3][1].gain == f"(+{up:.2f} better)"
+    assert table.rows[3][2].gain == f"(−{down:.2f} better)"
+    assert f"** (+{up:.2f} better)" in to_markdown(table)
+    assert f"</b> <span class=gain>(+{up:.2f} better)" in to_html(table, ())
+    assert rf"}} ($-${down:.2f} better)" in to_latex(table)
     row = data(table)["sfr_mt"]
-    assert (row["dice_gain"], row["hd95_gain"]) == (f"{up:.2f}", f"{-down:.2f}")
-    assert row["gain_against"] == "mt"
-    assert data(table)["sfr_ft"]["dice_gain"] == data(table)["sfr_ft"]["gain_against"] == ""
-    assert "SFR_MT against MT" in table.caption
+    assert (row["dice_difference"], row["hd95_difference"]) == (f"{up:.2f}", f"{-down:.2f}")
+    assert row["dice_verdict"] == row["hd95_verdict"] == "better"
+    assert row["difference_against"] == "mt"
+    none = data(table)["sfr_ft"]
+    assert none["dice_difference"] == none["dice_verdict"] == none["difference_against"] == ""
+    assert "SFR_MT against MT" in said(table)
+
+
+def test_a_distance_that_grew_is_worse_and_says_so_in_every_rendering(small: Any) -> None:
+    """The head says what is better, the sign of a gain its direction, the word what that means."""
+    table = made(small, gains={"mt": "sfr_mt"}, metrics=["dice", "hd95", "nsd"])
+    frame = small.frame[(small.frame["subset"] == "test") & small.frame["arm"].isin(["mt", "sfr_mt"])]
+    means = frame.groupby(["metric", "arm"])["value"].mean()
+    grown = means["hd95", "mt"] - means["hd95", "sfr_mt"]
+    assert grown > 0
+    told = f"(+{grown:.2f} worse)"
+    assert [entry.gain for entry in table.rows[1][1:4]][1:] == [told, ""]
+    assert table.rows[1][1].gain.endswith(" worse)")
+    for render in (to_markdown, to_latex, lambda table: to_html(table, table.alone)):
+        text = render(table)
+        assert told in text
+        arrows = re.findall(r".[↑↓]|.\$.(?:up|down)arrow", text)
+        assert arrows  # at the heads and where they are explained, never before a number
+        assert not re.search(r"(?:[↑↓]|arrow\$) ?\d", text)
+    assert data(table)["mt"]["hd95_verdict"] == data(table)["mt"]["dice_verdict"] == "worse"
+    assert data(table)["mt"]["nsd_verdict"] == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "larger", "shown"),
+    [
+        (9.9, True, "+9.90 better"),
+        (-9.9, True, "−9.90 worse"),
+        (1.2, False, "+1.20 worse"),
+        (-1.2, False, "−1.20 better"),
+        (0.004, False, "0.00"),
+        (-0.004, True, "0.00"),
+        (None, True, "—"),
+        (np.nan, False, "—"),
+    ],
+)
+def test_a_difference_has_its_sign_and_what_it_means(change: float | None, larger: bool, shown: str) -> None:
+    assert judged(change, larger) == shown
 
 
 def test_a_gain_over_a_part_says_so_and_none_says_why(small: Any) -> None:
@@ -67,13 +113,15 @@ def test_the_standard_deviation_is_over_what_the_caption_says(small: Any) -> Non
     over_cases = own.groupby(["case", "seed"])["value"].mean().groupby("case").mean().std(ddof=1)
     table = made(small, std="cases")
     assert table.rows[1][1].text.endswith(f"± {over_cases:.2f}")
-    assert "standard deviation (n − 1) over cases" in table.caption
+    assert "standard deviation (n − 1) over cases" in said(table)
+    assert table.caption == "Mean ± standard deviation over test cases, 2 seeds."
     assert data(table)["mt"]["std_over"] == "cases"
     assert "± " not in made(small, std="none").rows[1][1].text
-    assert "±" not in made(small, std="none").caption
+    assert "±" not in said(made(small, std="none"))
     one = replace(small, frame=small.frame[small.frame["seed"] == 0], info=replace(small.info, seeds=(0,)))
-    assert made(one).rows[1][1].text.endswith("± —")
-    assert "needs two" in made(one).caption
+    assert "±" not in to_markdown(made(one))
+    assert "needs two" in said(made(one))
+    assert made(one).caption == "Mean over test cases, one seed."
 
 
 def test_what_a_model_costs_and_why_it_is_not_known(small: Any) -> None:
@@ -83,14 +131,14 @@ def test_what_a_model_costs_and_why_it_is_not_known(small: Any) -> None:
     assert texts == [["9.45", "—", "93.60", "9.45"], ["0.84", "—", "61.25", "0.90"]]
     marked = table.rows[1][heads["s per case"]]
     assert dict(table.notes)[marked.marks] == "s per case: not run yet"
-    assert "on cpu" in table.caption
+    assert "on cpu" in said(table)
     assert data(table)["sfr_ft"]["params_millions"] == "93.60"
     other = [replace(one, device="cuda:0 H100") if one.arm == "sfr_mt" else one for one in small.info.counted]
     table = made(replace(small, info=replace(small.info, counted=other)), columns=["seconds"])
     told = [dict(table.notes).get(row[5].marks, "") for row in table.rows]
     assert told[0] == "timed on cpu"
     assert told[3] == "timed on cuda:0 H100"
-    assert "on cpu" not in table.caption
+    assert "on cpu" not in said(table)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +156,27 @@ def test_a_class_that_an_arm_never_finds_has_a_star(
     table = made(demo, per_class=True, metrics=[metric])
     assert [row[3].text.endswith("*") for row in table.rows] == [False, True, False, False]
     assert table.rows[1][3].text == shown
-    assert "never found" in table.caption
+    assert "never found" in said(table)
     assert data(table)["mt"]["never_found"] == "posterior"
-    assert "never found" not in made(small, per_class=True).caption
+    assert "never found" not in said(made(small, per_class=True))
     seen = frame.index[lost & (frame["case"] == "case_002")]
     frame.loc[seen, "empty_pred"] = False
-    assert "never found" not in made(demo, per_class=True, metrics=[metric]).caption
+    assert "never found" not in said(made(demo, per_class=True, metrics=[metric]))
+
+
+def test_a_mark_of_every_row_is_said_once_without_a_mark(small: Any) -> None:
+    """Twenty daggers in a column tell nothing apart; what remains is marked from the dagger on."""
+    several = "".join(MARKS[:2]) + "(19)"
+    rows = tuple(
+        (Entry(name, marks=marks), Entry("1", marks="(19)")) for name, marks in (("a", several), ("b", "‡†"))
+    )
+    notes = (("†", "one seed"), ("‡", "two seeds"), ("(19)", "odd"))
+    table = unmarked(Table("t", "T.", "C.", ("Name", "n"), rows, notes, ()))
+    assert table.notes == (("", "Every row: one seed."), ("", "Every row: two seeds."), ("†", "odd"))
+    assert [[entry.marks for entry in row] for row in table.rows] == [["†", "†"], ["", "†"]]
+    for render in (to_markdown, to_latex, lambda table: to_html(table, ())):
+        assert render(table).count("Every row: one seed.") == 1
+    alone = replace(table, rows=rows[:1], notes=notes)
+    assert unmarked(alone) is alone
+    one = replace(small, frame=small.frame[small.frame["arm"] != "sfr_ft"])
+    assert unmarked(made(one)).notes == made(one).notes
