@@ -125,12 +125,31 @@ class Reader:
         return tuple(found)
 
     def replace(self, section: Any, at: Where) -> dict[str, dict[str, str]]:
+        """What a profile puts in the place of chosen components and of values of the switch ``pseudo``."""
+        if not isinstance(section, Mapping):
+            self.fault(at, f"{_dotted(at)}: must be a mapping", "as in replace: {foundation: sam_toy}")
+            return {}
         result: dict[str, dict[str, str]] = {}
-        for kind, value in section.items():
-            if kind not in KINDS:
-                self.fault((*at, kind), f"'{kind}' is no kind of component", did_you_mean(kind, KINDS))
-            result[kind] = {"*": value} if isinstance(value, str) else dict(value)
+        for head, value in section.items():
+            here = (*at, str(head))
+            names = {"*": value} if isinstance(value, str) and head in KINDS else value
+            if head not in (*KINDS, "pseudo"):
+                what = f"'{head}' is no kind of component, and no switch that a profile may replace"
+                self.fault(here, what, did_you_mean(str(head), (*KINDS, "pseudo")))
+            elif not isinstance(names, Mapping) or not all(isinstance(name, str) for name in names.values()):
+                self.fault(here, f"{head}: give {{chosen: used instead}}, got {value!r}")
+            else:
+                if head == "pseudo":
+                    self._pseudo_swaps(names, here)
+                result[head] = dict(names)
         return result
+
+    def _pseudo_swaps(self, names: Mapping[str, str], at: Where) -> None:
+        known = [value for value in SWITCHES["pseudo"] if value != "none"]
+        for name in (*names, *names.values()):
+            if name not in known:
+                hint = f"arms without pseudo-labels stay without; known: {', '.join(known)}"
+                self.fault(at, f"pseudo: '{name}' cannot be replaced, nor stand for another", hint)
 
     def seeds(self, value: Any, at: Where) -> tuple[int, ...]:
         if value is None:

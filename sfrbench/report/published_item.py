@@ -17,7 +17,7 @@ from sfrbench.report.published_rows import Side, setting_text, sides_of
 from sfrbench.report.published_tables import Published, published_as
 from sfrbench.report.results import METRICS, lines, subset_of
 from sfrbench.report.rows import counts_of, marks_of
-from sfrbench.report.style import DASH, axis_texts
+from sfrbench.report.style import DASH, axis_texts, scaled
 from sfrbench.report.tables import Entry, Notes, Table
 
 
@@ -202,7 +202,7 @@ def _caption(own: _Item, first: bool) -> str:
     said = []
     if first:
         said.append(f"Rows as printed in {own.table.source}; then arms of ours that it does not print.")
-    if own.info.profile != "paper":
+    if scaled(own.info.profile):
         said.append(
             f"Ours are scaled-down runs (profile {own.info.profile}): the difference says nothing about the "
             "paper."
