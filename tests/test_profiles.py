@@ -38,7 +38,7 @@ def test_every_profile_is_a_file_that_says_what_it_is() -> None:
 
 
 def test_released_has_the_four_choices_of_the_authors_code() -> None:
-    """methods.md 2.2, 3.2 and 4.2: what ShumengLI/SFR does, and what the paper says or is silent on."""
+    """What ShumengLI/SFR does, and what the paper says or is silent on; the same in size."""
     plans = {
         name: build_plan(read_spec(locate("table01_la"), name), Catalog.read(), lambda dataset: "none")
         for name in ("paper", "released")
@@ -47,7 +47,7 @@ def test_released_has_the_four_choices_of_the_authors_code() -> None:
     assert recipe(plans["released"], "sfr_mt") == (0.5, True, False, "online")
     for own, other in zip(plans["paper"].cells, plans["released"].cells, strict=True):
         assert (own.arm, own.axes, own.seed) == (other.arm, other.axes, other.seed)
-        for kind in ("dataset", "foundation", "backbone", "ssl", "protocol"):  # the same in size
+        for kind in ("dataset", "foundation", "backbone", "ssl", "protocol"):
             ours, theirs = (cell.components.get(kind) for cell in (own, other))
             assert ours == theirs, (own.title, kind)
         assert (own.pseudo == "none") == (other.pseudo == "none")
