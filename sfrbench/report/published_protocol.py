@@ -22,8 +22,8 @@ def protocol_table(table: Published, info: ReportInfo, sides: Sequence[Side], na
     rows = list(_rows(table, info, [side for side in sides if side.line and side.row]))
     said = (
         f"Table {table.table} and profile {info.profile} of this experiment, where they differ or the paper "
-        "leaves open what it did, and how SFR is trained. (text): the paper; (code): the authors' released code, "
-        "where the text is silent or says otherwise."
+        "leaves open what it did, and how SFR is trained. (text): the paper; (code): the authors' released "
+        "code, where the text is silent or says otherwise."
     )
     notes = [" ".join(note.split()) for note in table.notes if not note.startswith(("0*", "Units are"))]
     said += f" On the table: {' '.join(notes)}" if notes else ""
