@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from sfrbench.catalog import Catalog
 from sfrbench.cells import cell_nodes, report_nodes
-from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl
+from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl, Stitch
 from sfrbench.errors import InputError
 from sfrbench.graph import Graph, Link, Node, Point
 from sfrbench.resolve import Resolved, Resolver, digest
@@ -73,6 +73,8 @@ class Plan:
             for kind, own in cell.components.items():
                 if own.swapped:
                     found[f"{kind}: {own.card.name} in the place of {own.chosen}"] = None
+                if isinstance(own.component, Stitch) and own.component.stand_in:
+                    found[f"{kind} {own.card.name}: {own.component.stand_in}"] = None
             if cell.pseudo_chosen:
                 found[f"pseudo: {cell.pseudo} in the place of {cell.pseudo_chosen}"] = None
         return list(found)

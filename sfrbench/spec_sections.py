@@ -86,7 +86,7 @@ class Reader:
         return tuple(found.values()) or (Arm("base", "base", Layer({}), stages),)
 
     def scaled_arms(self, arms: tuple[Arm, ...], section: Any, at: Where) -> tuple[Arm, ...]:
-        """The arms with a profile's own choices for some of them, by name, laid over theirs."""
+        """The arms with a profile's own choices for some of them, by name, laid over theirs, and labels."""
         if not isinstance(section, Mapping):
             self.fault(at, f"{_dotted(at)}: must be a mapping from names of arms to choices")
             return arms
@@ -96,9 +96,13 @@ class Reader:
                 self.fault((*at, str(name)), f"no arm '{name}'", did_you_mean(str(name), names))
         found = []
         for arm in arms:
-            own = self.layer(section.get(arm.name, {}), (*at, arm.name))
+            given, label = section.get(arm.name, {}), arm.label
+            if isinstance(given, Mapping):
+                label = str(given.get("label", label))
+                given = {key: value for key, value in given.items() if key != "label"}
+            own = self.layer(given, (*at, arm.name))
             both = Layer({**arm.layer.choices, **own.choices}, {**arm.layer.places, **own.places})
-            found.append(Arm(arm.name, arm.label, both, arm.stages))
+            found.append(Arm(arm.name, label, both, arm.stages))
         return tuple(found)
 
     def axes(self, axes: Any, at: Where) -> tuple[Axis, ...]:

@@ -129,3 +129,44 @@ def test_experiments_on_pseudo_labels_themselves_keep_them_in_released() -> None
         "online_soft": "online",
     }  # fmt: skip
     assert plan.no_ops() == []
+
+
+def test_natural_images_are_those_of_the_paper_unless_the_profile_scales() -> None:
+    """Fig. 5 mixes in PASCAL VOC 2012; eight photographs in its place are said in plan, label and page."""
+    for name in PROFILES:
+        plan = build_plan(
+            read_spec(locate("fig04_fig05_continuity"), name), Catalog.read(), lambda dataset: "none"
+        )
+        (cell,) = [one for one in plan.cells if one.arm == "natural_mix"][:1]
+        said = "stitch natural_mix: eight photographs in the place of PASCAL VOC 2012"
+        assert (said in plan.swaps()) == scaled(name)
+        assert cell.components["stitch"].component.model_dump()["source"] == (
+            "photographs" if scaled(name) else "voc2012"
+        )
+        assert cell.label == ("Eight photographs mixed in" if scaled(name) else "Natural images mixed in")
+
+
+def test_without_pascal_voc_the_full_size_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SFRBENCH_DATA", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    common = ["fig04_fig05_continuity", "--workspace", str(tmp_path / "runs"), "--device", "cpu"]
+    for name, wanted in (("paper", True), ("released", True), ("smoke", False)):
+        done = CliRunner().invoke(main, ["validate", *common, "--profile", name])
+        assert done.exit_code == 0, done.output
+        assert ("data voc2012  no folder with PASCAL VOC 2012 is known" in done.output) == wanted
+    done = CliRunner().invoke(main, ["run", *common, "--profile", "paper", "--tracking-uri", "none"])
+    assert done.exit_code == 2
+    assert "not ready here:" in done.output
+    assert "stitch.source: photographs takes eight photographs in its place" in done.output
+    (tmp_path / "empty").mkdir()
+    given = ["--data", f"voc2012={tmp_path / 'empty'}"]
+    done = CliRunner().invoke(main, ["validate", *common, "--profile", "paper", *given])
+    assert "there is no such list of PASCAL VOC 2012" in done.output
+
+
+def test_a_profile_may_name_an_arm_anew(tmp_path: Path) -> None:
+    text = GOOD + "profiles: {smoke: {arms: {sup: {label: Small}, mt: {ssl.ema: 0.5}}}}\n"
+    for profile, labels in (("smoke", ["Small", "mt", "sfr"]), ("cpu", ["Supervised", "mt", "sfr"])):
+        assert [arm.label for arm in plan_of(tmp_path, text, profile).spec.arms] == labels
