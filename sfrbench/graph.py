@@ -101,6 +101,7 @@ class Point:
     score: str
     dataset: Dataset
     protocol: Protocol
+    pseudo_chosen: str = ""  # the value in the specification, where a profile swaps it
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +35,18 @@ def config(section: str) -> dict[str, Any]:
 
 
 def data_root(name: str, dataset: Dataset, cli: Mapping[str, Path]) -> Path | None:
-    """The folder that holds the data of the card ``name``; none where no place names it.
+    """The folder that holds the data of the card ``name``, or of ``dataset.folder``; see ``folder_of``."""
+    return folder_of([each for each in (name, dataset.folder) if each], cli)
 
-    Each place is asked for the card's name and then for ``dataset.folder``: the ``--data NAME=DIR`` options
-    (``cli``), the folders under ``$SFRBENCH_DATA``, the section ``data`` of the configuration file. Raises
-    ``InputError`` for a ``--data`` or configured folder that does not exist, and ``NotReadyError`` where
-    ``$SFRBENCH_DATA`` is no folder.
+
+def folder_of(names: Sequence[str], cli: Mapping[str, Path]) -> Path | None:
+    """The folder of data that have one of these names; none where no place names it.
+
+    Each place is asked for the names in their order: the ``--data NAME=DIR`` options (``cli``), the folders
+    under ``$SFRBENCH_DATA``, the section ``data`` of the configuration file. Raises ``InputError`` for a
+    ``--data`` or configured folder that does not exist, and ``NotReadyError`` where ``$SFRBENCH_DATA`` is no
+    folder.
     """
-    names = [each for each in (name, dataset.folder) if each]
     for each in names:
         if each in cli:
             return _existing(Path(cli[each]), f"--data {each}={cli[each]}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sfrbench import __version__, locations, weights
-from sfrbench.components.base import Dataset, Foundation
+from sfrbench.components.base import Dataset, Foundation, Stitch
 from sfrbench.errors import NotReadyError, Problem, SfrbenchError
 from sfrbench.plan import Plan
 from sfrbench.resolve import Resolved
@@ -46,6 +46,10 @@ class Machine:
             self._roots[name] = locations.data_root(name, dataset, self.data)
         return self._roots[name]
 
+    def folder(self, name: str) -> Path | None:
+        """The folder of data that are no dataset, such as natural images, where there is one."""
+        return locations.folder_of([name], self.data)
+
     def fingerprint(self, resolved: Resolved) -> str:
         """Content hash of a dataset's files; 'none' for generated data, 'absent' where it is not here."""
         dataset = cast(Dataset, resolved.component)
@@ -67,6 +71,8 @@ class Machine:
             found.update(dict.fromkeys(self._lacks_data(resolved)))
             if "foundation" in cell.components:
                 found.update(dict.fromkeys(_lacks_weights(cell.components["foundation"])))
+            if "stitch" in cell.components:
+                found.update(dict.fromkeys(self._lacks_images(cell.components["stitch"])))
         needs = set(plan.spec.profile.needs)
         if "gpu" in needs and self.device == "auto" and not has_gpu():
             what = f"profile '{plan.spec.profile.name}' wants a GPU and none is visible"
@@ -91,6 +97,13 @@ class Machine:
                     f"data {name}", f"{error.strerror}: {error.filename}", f"see 'sfrbench data check {name}'"
                 )
             ]
+        return []
+
+    def _lacks_images(self, resolved: Resolved) -> list[Problem]:
+        try:
+            cast(Stitch, resolved.component).located(self.folder)
+        except SfrbenchError as error:
+            return list(error.problems)
         return []
 
     def torch_device(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from sfrbench.catalog import Catalog
 from sfrbench.cells import cell_nodes, report_nodes
-from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl
+from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl, Stitch
 from sfrbench.errors import InputError
 from sfrbench.graph import Graph, Link, Node, Point
 from sfrbench.resolve import Resolved, Resolver, digest
@@ -29,6 +29,8 @@ class Cell:
     nodes: Mapping[str, Link]  # role -> node; roles are stage names and "evaluate_pseudo"
     components: Mapping[str, Resolved]
     score: str = "test"
+    pseudo: str = "none"
+    pseudo_chosen: str = ""  # the value in the specification, where a profile swaps it
 
     @property
     def title(self) -> str:
@@ -62,6 +64,20 @@ class Plan:
     def naive_nodes(self) -> int:
         """How many nodes there were if cells shared nothing."""
         return sum(len(set(cell.nodes.values())) for cell in self.cells)
+
+    def swaps(self) -> list[str]:
+        """What the profile puts in the place of what the specification chooses, as in ``dataset: X in the
+        place of Y``."""
+        found: dict[str, None] = {}
+        for cell in self.cells:
+            for kind, own in cell.components.items():
+                if own.swapped:
+                    found[f"{kind}: {own.card.name} in the place of {own.chosen}"] = None
+                if isinstance(own.component, Stitch) and own.component.stand_in:
+                    found[f"{kind} {own.card.name}: {own.component.stand_in}"] = None
+            if cell.pseudo_chosen:
+                found[f"pseudo: {cell.pseudo} in the place of {cell.pseudo_chosen}"] = None
+        return list(found)
 
     def no_ops(self) -> list[str]:
         """Arms and points whose scored results are the same node: a switch between them has no effect."""
@@ -105,6 +121,7 @@ def build_plan(
                 for path, value in zip(axis.paths, axis.values[row], strict=True)
             }
             reason = _excluded(spec, arm.name, values)
+            values = {path: spec.used(path, value) for path, value in values.items()}
             if reason is not None:
                 plan.excluded.append(Excluded(arm.name, values, reason))
                 continue
@@ -116,9 +133,8 @@ def build_plan(
                 nodes = cell_nodes(graph, cell, arm.stages, seed)
                 nodes |= report_nodes(graph, cell, nodes, arm.name, spec.report)
                 name = digest([spec.profile.name, arm.name, values, seed])[:12]
-                plan.cells.append(
-                    Cell(name, arm.name, arm.label, values, seed, nodes, cell.components, cell.score)
-                )
+                how = (cell.components, cell.score, cell.pseudo, cell.pseudo_chosen)
+                plan.cells.append(Cell(name, arm.name, arm.label, values, seed, nodes, *how))
     if spec.search is not None:
         plan.space = check_space(
             spec.search, resolver, lambda arm, layer: _ArmResolver(resolver, arm, [[layer]]).cell((0,))
@@ -209,16 +225,18 @@ class _ArmResolver:
             self._memo[kind, used] = self.resolver.kind(kind, layers, self.where)
         return cast("Resolved | None", self._memo[kind, used])
 
-    def switch(self, name: str, point: Sequence[int], default: str) -> str:
+    def switch(self, name: str, point: Sequence[int], default: str) -> tuple[str, str]:
         used, layers = self._layers(name, point)
         if (name, used) not in self._memo:
             self._memo[name, used] = self.resolver.switch(name, layers, default)
-        return cast(str, self._memo[name, used])
+        return cast("tuple[str, str]", self._memo[name, used])
 
     def cell(self, point: Sequence[int]) -> Point | None:
         stages = self.arm.stages
-        pseudo = self.switch("pseudo", point, "none") if "retrain" in stages else "none"
-        score = self.switch("score", point, "test")
+        pseudo, chosen_pseudo = ("none", "")
+        if "retrain" in stages:
+            pseudo, chosen_pseudo = self.switch("pseudo", point, "none")
+        score, _ = self.switch("score", point, "test")
         kinds = ["dataset", "protocol"]
         if pseudo != "none" or "retrain" not in stages:
             kinds += ["stitch", "foundation", "finetune"]
@@ -245,7 +263,7 @@ class _ArmResolver:
                     self.where, "score: val needs validation cases", "set dataset.val to 1 or more"
                 )
         protocol = cast(Protocol, components["protocol"].component)
-        return Point(components, pseudo, score, dataset, protocol)
+        return Point(components, pseudo, score, dataset, protocol, chosen_pseudo)
 
     def _without_pseudo(self, ssl: Resolved) -> Resolved:
         """The method with the fields of SFR at their defaults: they change nothing here."""

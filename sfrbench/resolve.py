@@ -25,6 +25,11 @@ class Resolved:
     digest: str
     chosen: str = field(default="", compare=False)  # the name in the specification, where a profile swaps
 
+    @property
+    def swapped(self) -> bool:
+        """Whether the profile puts this component in the place of another one."""
+        return self.chosen not in ("", self.card.name)
+
     @classmethod
     def of(cls, component: Component, card: Card) -> Resolved:
         return cls(component, card, digest(component.key_settings()))
@@ -66,12 +71,13 @@ class Resolver:
         )
         return [spec.base, *local, spec.profile.layer, spec.overlay, *over, arm, *axes, spec.sets]
 
-    def switch(self, name: str, layers: Iterable[Layer], default: str) -> str:
-        """The value of a switch such as ``pseudo``."""
-        value = default
+    def switch(self, name: str, layers: Iterable[Layer], default: str) -> tuple[str, str]:
+        """The value of a switch as ``pseudo``, and the chosen one where the profile swaps it (else "")."""
+        chosen = default
         for layer in layers:
-            value = layer.choices.get(name, value)
-        return value
+            chosen = layer.choices.get(name, chosen)
+        value = self.spec.profile.instead(name, chosen)
+        return value, chosen if value != chosen else ""
 
     def kind(self, kind: str, layers: Sequence[Layer], where: str) -> Resolved | None:
         """The component of ``kind``; none where it is wrong, which is then among the problems."""
@@ -81,8 +87,7 @@ class Resolver:
             self.add(where, what, f"add '{kind}: NAME' to base; known: {', '.join(self.catalog.names(kind))}")
             return None
         name, place = picks[-1]
-        swap = self.spec.profile.replace.get(kind, {})
-        name = swap.get(name, swap.get("*", name))
+        name = self.spec.profile.instead(kind, name)
         try:
             card = self.catalog.card(kind, name)
             cls = card.component_class

@@ -91,6 +91,7 @@ def summary(experiment: Experiment) -> dict[str, Any]:
         "seconds": _total(waiting, "seconds"),
         "bytes": _total(waiting, "bytes"),
         "by_stage": by_stage,
+        "swaps": plan.swaps(),
         "excluded": [{"cell": entry.title, "reason": entry.reason} for entry in plan.excluded],
         "no_ops": plan.no_ops(),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,10 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
 METRICS = ("dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd")
 #: The metrics of which more is better; they are shares, and reports give them in percent.
 LARGER = ("dice", "jaccard", "nsd")
-PROFILES = ("paper", "cpu", "smoke")
+ProfileName = Literal["paper", "released", "cpu", "smoke"]
+PROFILES: tuple[str, ...] = get_args(ProfileName)
+#: Those that scale nothing down.
+FULL_SIZE = ("paper", "released")
 
 
 class FeaturesItem(Settings):
@@ -212,8 +215,14 @@ class Profile:
 
     name: str
     layer: Layer
-    replace: Mapping[str, Mapping[str, str]]  # kind -> chosen name (or "*") -> name used instead
+    #: kind -> chosen name (or "*") -> name used instead; switch -> chosen value -> value used instead
+    replace: Mapping[str, Mapping[str, str]]
     needs: tuple[str, ...] = ()
+
+    def instead(self, head: str, chosen: str) -> str:
+        """What is used where the specification chooses ``chosen``, a component's name or a switch's value."""
+        swap = self.replace.get(head, {})
+        return swap.get(chosen, swap.get("*", chosen))
 
 
 @dataclass(frozen=True)
@@ -246,8 +255,12 @@ class Spec:
         drawn = {item.rows for item in self.report if isinstance(item.rows, str)}
         drawn |= {item.curve["x"] for item in self.report if item.curve}
         found = {
-            path: [row[index] for row in axis.values]
+            path: [self.used(path, row[index]) for row in axis.values]
             for axis in self.axes
             for index, path in enumerate(axis.paths)
         }
         return {path: row for path, row in found.items() if len(row) > 1 or path in drawn}
+
+    def used(self, path: str, value: Any) -> Any:
+        """The value of an axis as cells bear it: of a switch, what the profile puts in its place."""
+        return self.profile.instead(path, value) if path in SWITCHES else value

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from sfrbench.components.base import Settings
-from sfrbench.errors import did_you_mean
-from sfrbench.spec import METRICS, Arm, Axis, Exclusion, Local, ReportItem
+from sfrbench.errors import Problem, did_you_mean
+from sfrbench.spec import METRICS, SWITCHES, Arm, Axis, Exclusion, Local, Profile, ReportItem
 from sfrbench.spec_published import check_published
 from sfrbench.spec_sections import Reader, form_problem
 from sfrbench.yamlio import Where
@@ -82,6 +82,23 @@ def _check_points(
         for name in [names] if isinstance(names, str) else names:
             if name not in arm_names:
                 reader.fault((*here, "arm"), f"no arm '{name}'", did_you_mean(str(name), arm_names))
+
+
+def check_swapped_axes(reader: Reader, axes: Sequence[Axis], profile: Profile) -> None:
+    """An axis over values of a switch that the profile makes one of has the same point twice."""
+    for axis in axes:
+        heads = [path for path in axis.paths if path in SWITCHES]
+        used = {
+            tuple(
+                profile.instead(path, str(value)) if path in heads else repr(value)
+                for path, value in zip(axis.paths, row, strict=True)
+            )
+            for row in axis.values
+        }
+        if heads and len(used) < len({repr(row) for row in axis.values}):
+            what = f"{', '.join(heads)}: profile '{profile.name}' replaces values, so that two are the same"
+            remedy = f"let them stand here: profiles: {{{profile.name}: {{replace: {{{heads[0]}: {{}}}}}}}}"
+            reader.problems.append(Problem(axis.where, what, remedy))
 
 
 def check_report(

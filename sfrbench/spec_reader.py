@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +12,15 @@ from pydantic import Field, ValidationError
 from sfrbench.components.base import Settings
 from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.roots import shipped
-from sfrbench.spec import Profile, ReportItem, Spec
-from sfrbench.spec_checks import ExclusionEntry, LocalEntry, check_report, read_exclusions, read_points
+from sfrbench.spec import Profile, ProfileName, ReportItem, Spec
+from sfrbench.spec_checks import (
+    ExclusionEntry,
+    LocalEntry,
+    check_report,
+    check_swapped_axes,
+    read_exclusions,
+    read_points,
+)
 from sfrbench.spec_search import read_search
 from sfrbench.spec_sections import Reader, form_problem
 from sfrbench.yamlio import Where, load
@@ -35,7 +43,7 @@ class _File(Settings):
     stages: list[Literal["finetune", "retrain", "predict", "evaluate"]] | None = None
     report: list[ReportItem] = [ReportItem(table="results")]
     search: dict[str, Any] | None = Field(None, description="a hyper-parameter search; see spec_search.py")
-    profiles: dict[Literal["paper", "cpu", "smoke"], dict[str, Any]] = {}
+    profiles: dict[ProfileName, dict[str, Any]] = {}
 
 
 def locate(spec: str) -> Path:
@@ -72,7 +80,9 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     own_points = section.pop("points", [])
     own_search = section.pop("search", None)
     set_seeds, set_layer = reader.sets(sets)
-    shipped_profile = read_profile(profile)
+    scale = read_profile(profile)
+    scale = replace(scale, replace={**scale.replace, **replaced})
+    check_swapped_axes(reader, axes, scale)
     stages = tuple(file.stages) if file.stages is not None else ("finetune", "retrain", "predict", "evaluate")
     arms = reader.scaled_arms(reader.arms(file.arms, stages), own_arms, (*at, "arms"))
     exclude = (
@@ -91,12 +101,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
         title=file.title,
         description=file.description,
         paper=file.paper,
-        profile=Profile(
-            profile,
-            shipped_profile.layer,
-            {**shipped_profile.replace, **replaced},
-            shipped_profile.needs,
-        ),
+        profile=scale,
         base=base,
         overlay=overlay,
         points=points,
@@ -124,8 +129,8 @@ def read_profile(name: str) -> Profile:
     data = dict(document.data)
     data.pop("summary", None)
     needs = tuple(data.pop("needs", ()))
-    replace = reader.replace(data.pop("replace", {}), ("replace",))
+    swaps = reader.replace(data.pop("replace", {}), ("replace",))
     layer = reader.layer(data, (), soft=True)
     if problems:
         raise InputError.of(problems)
-    return Profile(name, layer, replace, needs)
+    return Profile(name, layer, swaps, needs)

@@ -86,7 +86,7 @@ class Reader:
         return tuple(found.values()) or (Arm("base", "base", Layer({}), stages),)
 
     def scaled_arms(self, arms: tuple[Arm, ...], section: Any, at: Where) -> tuple[Arm, ...]:
-        """The arms with a profile's own choices for some of them, by name, laid over theirs."""
+        """The arms with a profile's own choices for some of them, by name, laid over theirs, and labels."""
         if not isinstance(section, Mapping):
             self.fault(at, f"{_dotted(at)}: must be a mapping from names of arms to choices")
             return arms
@@ -96,9 +96,13 @@ class Reader:
                 self.fault((*at, str(name)), f"no arm '{name}'", did_you_mean(str(name), names))
         found = []
         for arm in arms:
-            own = self.layer(section.get(arm.name, {}), (*at, arm.name))
+            given, label = section.get(arm.name, {}), arm.label
+            if isinstance(given, Mapping):
+                label = str(given.get("label", label))
+                given = {key: value for key, value in given.items() if key != "label"}
+            own = self.layer(given, (*at, arm.name))
             both = Layer({**arm.layer.choices, **own.choices}, {**arm.layer.places, **own.places})
-            found.append(Arm(arm.name, arm.label, both, arm.stages))
+            found.append(Arm(arm.name, label, both, arm.stages))
         return tuple(found)
 
     def axes(self, axes: Any, at: Where) -> tuple[Axis, ...]:
@@ -125,12 +129,31 @@ class Reader:
         return tuple(found)
 
     def replace(self, section: Any, at: Where) -> dict[str, dict[str, str]]:
+        """What a profile puts in the place of chosen components and of values of the switch ``pseudo``."""
+        if not isinstance(section, Mapping):
+            self.fault(at, f"{_dotted(at)}: must be a mapping", "as in replace: {foundation: sam_toy}")
+            return {}
         result: dict[str, dict[str, str]] = {}
-        for kind, value in section.items():
-            if kind not in KINDS:
-                self.fault((*at, kind), f"'{kind}' is no kind of component", did_you_mean(kind, KINDS))
-            result[kind] = {"*": value} if isinstance(value, str) else dict(value)
+        for head, value in section.items():
+            here = (*at, str(head))
+            names = {"*": value} if isinstance(value, str) and head in KINDS else value
+            if head not in (*KINDS, "pseudo"):
+                what = f"'{head}' is no kind of component, and no switch that a profile may replace"
+                self.fault(here, what, did_you_mean(str(head), (*KINDS, "pseudo")))
+            elif not isinstance(names, Mapping) or not all(isinstance(name, str) for name in names.values()):
+                self.fault(here, f"{head}: give {{chosen: used instead}}, got {value!r}")
+            else:
+                if head == "pseudo":
+                    self._pseudo_swaps(names, here)
+                result[head] = dict(names)
         return result
+
+    def _pseudo_swaps(self, names: Mapping[str, str], at: Where) -> None:
+        known = [value for value in SWITCHES["pseudo"] if value != "none"]
+        for name in (*names, *names.values()):
+            if name not in known:
+                hint = f"arms without pseudo-labels stay without; known: {', '.join(known)}"
+                self.fault(at, f"pseudo: '{name}' cannot be replaced, nor stand for another", hint)
 
     def seeds(self, value: Any, at: Where) -> tuple[int, ...]:
         if value is None:

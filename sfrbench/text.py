@@ -34,7 +34,7 @@ def size(count: float | None) -> str:
 def card_page(card: Card) -> str:
     """One card for a terminal: summary, source, and each field with its default, bounds and meaning."""
     cls = card.component_class
-    default = cls.model_validate(card.preset)
+    default = card.component({})
     lines = [
         f"{card.kind}/{card.name}   {card.label}",
         f"  {card.summary}",

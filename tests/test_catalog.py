@@ -116,6 +116,17 @@ def test_list_and_show(tmp_path: Path) -> None:
     assert "write KIND/NAME" in cli("show", "lora", cwd=tmp_path, check=2).stderr
 
 
+def test_show_tells_what_a_group_given_in_part_keeps(tmp_path: Path) -> None:
+    card = tmp_path / "cards" / "finetune" / "lora_slow.yaml"
+    card.parent.mkdir(parents=True)
+    lora = (Catalog.read().card("finetune", "lora").path).read_text(encoding="utf-8")
+    card.write_text(lora.split("preset:")[0] + "preset: {optim: {lr: 1.0e-5}}\n", encoding="utf-8")
+    shown = cli("show", "finetune/lora_slow", "--registry", "cards", cwd=tmp_path).stdout
+    assert "optim.lr = 1e-05" in shown
+    assert "optim.optimiser = 'adamw'" in shown  # the class's, not that of an optimiser by itself
+    assert "optim.schedule = 'poly'" in shown
+
+
 def test_listing_imports_nothing_heavy() -> None:
     code = "import sys; from sfrbench.catalog import Catalog; Catalog.read(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

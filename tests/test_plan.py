@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from sfrbench.cli import main
 from sfrbench.plan import Plan
 from sfrbench.roots import shipped
+from sfrbench.spec import PROFILES
 from tests.test_spec import GOOD, faults, plan_of
 
 
@@ -190,7 +191,7 @@ def test_ten_thousand_cells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(shipped("experiments").glob("*.yaml")), ids=lambda path: path.stem)
-@pytest.mark.parametrize("profile", ["paper", "cpu", "smoke"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_every_shipped_experiment_plans(path: Path, profile: str) -> None:
     from sfrbench.catalog import Catalog
     from sfrbench.plan import build_plan

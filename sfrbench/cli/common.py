@@ -36,7 +36,7 @@ def fail(error: SfrbenchError) -> NoReturn:
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that reads a specification."""
     options = [
-        click.option("--profile", default="paper", show_default=True, help="paper, cpu or smoke"),
+        click.option("--profile", default="paper", show_default=True, help="paper, released, cpu or smoke"),
         click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
         click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="override one choice"),
         data_commands.data_option,

@@ -77,7 +77,7 @@ def doctor(data: Mapping[str, Path]) -> None:
             properties = torch.cuda.get_device_properties(index)
             click.echo(f"GPU {index}  {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     else:
-        click.echo("GPU       none: profiles cpu and smoke run here, profile paper wants a GPU")
+        click.echo("GPU       none: profiles cpu and smoke run here, paper and released want a GPU")
     click.echo(f"disk      {shutil.disk_usage('.').free / 1e9:.0f} GB free here")
     click.echo(f"registry  {shipped('registry')}")
     there = config_file().is_file()

@@ -57,6 +57,8 @@ def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
             f"{duration(entry['seconds']):>10} {size(entry['bytes']):>10}"
         )
     click.echo(f"time {duration(counts['seconds'])}, disk {size(counts['bytes'])}")
+    for line in counts["swaps"]:
+        click.echo(f"profile {counts['profile']} uses {line}")
     for entry in counts["excluded"]:
         click.echo(f"excluded {entry['cell']}: {entry['reason']}")
     print_warnings(counts["no_ops"])

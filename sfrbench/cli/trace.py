@@ -31,6 +31,8 @@ def trace(report: Path, row: str | None, col: str | None, table: str | None, as_
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+    from sfrbench.report.style import scaled
+
     yield f"{told['table']}, row {told['row']}"
     for line in told["numbers"]:
         yield "  " + "  ".join(f"{head} {text}" for head, text in line.items() if text)
@@ -38,8 +40,8 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"  no run: {told['reason']}"
     protocol = dict(told["protocol"])
     rules = ", ".join(f"{name} {value}" for name, value in protocol.items() if name != "name")
-    scaled = "" if told["profile"] == "paper" else " (scaled down)"
-    yield f"experiment  {told['experiment']}, profile {told['profile']}{scaled}"
+    note = " (scaled down)" if scaled(told["profile"]) else ""
+    yield f"experiment  {told['experiment']}, profile {told['profile']}{note}"
     yield f"protocol    {protocol.get('name')}: {rules}"
     spec = told["spec"]
     yield f"spec        {spec['path']} ({spec['now']}), sha256 {spec['sha256']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -147,6 +147,19 @@ class Case(BaseModel):
 
 class Stitch(Component):
     """Turns a patch into square canvases, and maps on canvases back into the patch."""
+
+    @property
+    def stand_in(self) -> str:
+        """What it uses in the place of what the source has, as 'X in the place of Y'; empty: nothing."""
+        return ""
+
+    def located(self, find: Callable[[str], Path | None]) -> Stitch:
+        """The same, with the place on this machine of data that training canvases need beside the dataset.
+
+        ``find`` gives the folder of a name, as for a dataset. Raises ``NotReadyError`` where it has none and
+        ``InputError`` where the data in it are not complete.
+        """
+        return self
 
     def to_canvases(self, volume: torch.Tensor, canvas: int, fill: float) -> torch.Tensor:
         """(C, X, Y, Z) to (N, C, I, I), every slice present at least once. A floating image (C = 1) may also

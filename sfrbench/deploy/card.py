@@ -14,7 +14,7 @@ from sfrbench.report.captions import protocol_text
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import ReportInfo
 from sfrbench.report.results import Line, header, lines
-from sfrbench.report.style import DASH, number, stamp
+from sfrbench.report.style import DASH, number, scaled, stamp
 from sfrbench.report.tables import markdown
 
 #: Runs in the folder of the export; needs numpy and onnxruntime only.
@@ -188,7 +188,7 @@ def _limits(cell: Finished, facts: Mapping[str, Any]) -> list[str]:
         "images of another scanner, sequence, age group or disease its scores do not hold.",
         "Voxel size, orientation and intensities must be those of the table above.",
     ]
-    if profile != "paper":
+    if scaled(profile):
         said.append(f"It is of profile {profile}, smaller and trained for less time than the paper's.")
     return said + ([f"{caveat[0].upper()}{caveat[1:]}."] if caveat else [])
 

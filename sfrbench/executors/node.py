@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sfrbench import weights
+from sfrbench.components.base import Component, Stitch
 from sfrbench.executors.equal import copy_files, work_of
 from sfrbench.graph import Node
 from sfrbench.machine import Machine, environment, git_state
@@ -23,6 +24,8 @@ from sfrbench.store import Artefact, Store
 
 #: What a record says about the work itself, whoever did it.
 _MEASURED = ("started", "seconds", "cpu_seconds", "peak_memory_mb", "device")
+#: The stages that draw training canvases, for which a stitch may need data of its own.
+_TRAINING_CANVASES = ("finetune", "canvases")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -67,7 +70,7 @@ class Worker:
         dataset = node.components.get("dataset")
         watch = self.watch
         return StageContext(
-            components={kind: resolved.component for kind, resolved in node.components.items()},
+            components=self._components(node),
             settings=node.settings,
             inputs={role: self.store.get(*link) for role, link in node.inputs.items()},
             seed=node.seed or 0,
@@ -79,6 +82,12 @@ class Worker:
             progress=progress,
             watch=watch_nothing if watch is None else lambda step, dice: watch(node, step, dice),
         )
+
+    def _components(self, node: Node) -> dict[str, Component]:
+        found = {kind: resolved.component for kind, resolved in node.components.items()}
+        if "stitch" in found and node.stage in _TRAINING_CANVASES:
+            found["stitch"] = cast(Stitch, found["stitch"]).located(self.machine.folder)
+        return found
 
     def _take(self, node: Node, context: StageContext, twin: Artefact) -> dict[str, Any]:
         """The record of a node whose work another node has done; what it took stands for both."""

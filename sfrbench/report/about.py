@@ -21,6 +21,10 @@ def sections(info: ReportInfo, sources: Sources) -> list[tuple[str, str]]:
     gaps = _gaps(info)
     if gaps:
         made.append(("Failures and gaps", gaps))
+    if info.swaps:
+        told = f"<p>Profile {escape(info.profile)} uses:</p>"
+        said = "".join(f"<li>{escape(swap)}</li>" for swap in info.swaps)
+        made.append(("In the place of others", f"{told}<ul>{said}</ul>"))
     if info.flags:
         made.append(("Flags", f"<ul>{''.join(f'<li>{escape(flag)}</li>' for flag in info.flags)}</ul>"))
     if info.reuse:

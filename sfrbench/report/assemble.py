@@ -68,6 +68,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         features=collect_features(experiment),
         counted=[_counted(experiment, cell) for cell in plan.cells],
         excluded=plan.excluded,
+        swaps=plan.swaps(),
         failures=_failures(experiment),
         flags=[*_mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment)],
         reuse=_reuse(experiment, journal),

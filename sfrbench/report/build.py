@@ -212,9 +212,17 @@ def _table_part(
         made, shown = rounds.rounds_table(frame, info, names.new("rounds"))
     else:
         made, shown = sections.pseudo_table(frame, info, item, names.new("pseudo_labels"))
-    nothing = {"rounds": "No round of SFR+ has run."}.get(kind, "No arm has scored pseudo-labels.")
-    remark = "" if made else nothing
+    remark = "" if made else _nothing(kind, info)
     return Part(heading_of(item), tables=made, remark=remark), {table.name: shown for table in made}
+
+
+def _nothing(kind: str, info: ReportInfo) -> str:
+    """Why an item about SFR has no table."""
+    if kind == "rounds":
+        return "No round of SFR+ has run."
+    if not info.pseudo_arms and any("pseudo-labels" in setup.facts for setup in info.setups):
+        return "Pseudo-labels are made online, of each training crop, and never stored, so none is scored."
+    return "No arm has scored pseudo-labels."
 
 
 def _provenance(info: ReportInfo, behind: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.report.style import axis_text, stamp
+from sfrbench.report.style import axis_text, scaled, stamp
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
@@ -56,8 +56,8 @@ def protocol_text(info: ReportInfo) -> str:
 
 def foot(info: ReportInfo) -> str:
     """The line that stands in the corner of every figure."""
-    scaled = "" if info.profile == "paper" else " (scaled down)"
-    return f"{info.experiment} · profile {info.profile}{scaled} · protocol {info.protocol}"
+    note = " (scaled down)" if scaled(info.profile) else ""
+    return f"{info.experiment} · profile {info.profile}{note} · protocol {info.protocol}"
 
 
 def tail(info: ReportInfo) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from sfrbench.report import about, captions, tables
 from sfrbench.report.curves import Figure
 from sfrbench.report.rules import Rules, placed
 from sfrbench.report.sources import Behind, Sources
-from sfrbench.report.style import safe_name, stamp
+from sfrbench.report.style import safe_name, scaled, stamp
 
 if TYPE_CHECKING:
     from sfrbench.report.info import Part, ReportInfo
@@ -87,7 +87,7 @@ def embedded(value: Any) -> str:
 
 def _head(info: ReportInfo, rules: Sequence[str]) -> str:
     kicker = info.experiment + (f" · repeats {info.paper}" if info.paper else "")
-    kind = " paper" if info.profile == "paper" else ""
+    kind = "" if scaled(info.profile) else " paper"
     lines = [
         f"<p class=kicker>{escape(kicker)}</p><h1>{escape(info.title)}</h1>",
         f"<p>{escape(info.description)}</p>" if info.description else "",

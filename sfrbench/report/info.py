@@ -171,6 +171,7 @@ class ReportInfo:
     excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
     failures: Sequence[Failure] = ()
     flags: Sequence[str] = ()
+    swaps: Sequence[str] = ()  # what stands in the place of what the specification or a source has
     reuse: Reuse | None = None
     montage: Callable[[str, str, str], MontageCase | None] | None = None
     canvases: Callable[[str], Sequence[Canvas]] | None = None

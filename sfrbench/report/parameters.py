@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from sfrbench.report import captions
-from sfrbench.report.style import DASH, axis_text, stamp
+from sfrbench.report.style import DASH, axis_text, scaled, stamp
 from sfrbench.report.tables import Entry, Notes, Table
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _rules(info: ReportInfo, rows: Sequence[Row]) -> tuple[str, ...]:
         "nothing.",
         *(f"Its {paper.text}M: {paper.note}." for paper in papers if paper.note),
     ]
-    if info.profile != "paper":
+    if scaled(info.profile):
         said.append(
             f"The counts are of the models of profile {info.profile}, which are others than the paper's."
         )

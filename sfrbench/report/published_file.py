@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from sfrbench.components.base import Settings
 from sfrbench.errors import Problem, did_you_mean
@@ -91,12 +91,49 @@ class Erratum(_Strict):
         return self.place or f"{self.row}, {self.column}"
 
 
+class Told(_Strict):
+    """What is told of one point of the protocol, by who tells it; or that nobody does."""
+
+    text: str = Field("", description="the paper itself")
+    code: str = Field(
+        "", description="the authors' released code, where the text is silent or says otherwise"
+    )
+    other: str = Field("", description="another source, which it names")
+    unstated: str = Field("", description="what nobody tells")
+
+    @model_validator(mode="after")
+    def _something(self) -> Told:
+        if not any((self.text, self.code, self.other, self.unstated)):
+            raise ValueError("give at least one of text, code, other, unstated")
+        return self
+
+    @property
+    def said(self) -> list[str]:
+        """What is told, by whoever tells it."""
+        return [" ".join(part.split()) for part in (self.text, self.code, self.other) if part]
+
+    @property
+    def shown(self) -> str:
+        """All of it, each part marked with who tells it."""
+        parts = [f"{part} ({by})" for part, by in ((self.text, "text"), (self.code, "code")) if part]
+        parts += [self.other] if self.other else []
+        parts += [f"unstated: {self.unstated}"] if self.unstated else []
+        return " ".join("; ".join(parts).split())
+
+
+class RecipeFile(_Strict):
+    """What is told of SFR's own training, whatever the table."""
+
+    source: str
+    protocol: dict[str, Told] = Field(min_length=1)
+
+
 class TableFile(_Strict):
     table: str
     title: str
     source: str
     test_cases: dict[str, int | None] = Field(min_length=1, description="dataset -> n, none where unstated")
-    protocol: dict[str, str]
+    protocol: dict[str, Told]
     columns: dict[str, Column] = Field(min_length=1)
     groups: list[Group] = Field(min_length=1)
     errata: list[Erratum] = []

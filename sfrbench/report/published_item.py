@@ -17,7 +17,7 @@ from sfrbench.report.published_rows import Side, setting_text, sides_of
 from sfrbench.report.published_tables import Published, published_as
 from sfrbench.report.results import METRICS, lines, subset_of
 from sfrbench.report.rows import counts_of, marks_of
-from sfrbench.report.style import DASH, axis_texts, judged, verdict
+from sfrbench.report.style import DASH, axis_texts, judged, scaled, verdict
 from sfrbench.report.tables import Entry, Notes, Table, unmarked
 
 _CAPTION = "The paper's numbers beside ours."
@@ -202,7 +202,7 @@ def _data(own: _Item, head: Head, side: Side, one: Compared, said: Sequence[str]
 def _rules(own: _Item) -> list[str]:
     """What holds for every table of an item."""
     said = [f"Rows as printed in {own.table.source}; then arms of ours that it does not print."]
-    if own.info.profile != "paper":
+    if scaled(own.info.profile):
         said.append(
             f"Ours are scaled-down runs (profile {own.info.profile}): the difference says nothing about the "
             "paper."

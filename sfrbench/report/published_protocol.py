@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from sfrbench.report.captions import seeds_text
 from sfrbench.report.info import ReportInfo
+from sfrbench.report.published_file import Told
 from sfrbench.report.published_rows import Side
-from sfrbench.report.published_tables import Published
+from sfrbench.report.published_tables import Published, recipe
 from sfrbench.report.results import Line
 from sfrbench.report.style import DASH
 from sfrbench.report.tables import Entry, Table
 
-#: Facts of ours that the paper does not tell with its tables; shown where they are not plain.
-_MORE = ("fine-tuning", "SFR+")
 Row = tuple[str, str, str]  # what, the paper's, ours
 
 
@@ -25,7 +24,8 @@ def protocol_table(table: Published, info: ReportInfo, sides: Sequence[Side], na
     return Table(
         f"{name}_protocol",
         f"Protocol of Table {table.table} and ours.",
-        f"Where the paper and profile {info.profile} differ, or the paper leaves open what it did.",
+        f"Where the paper and profile {info.profile} differ or the paper leaves open what it did, and how "
+        "SFR is trained.",
         ("What", "Paper", "Ours"),
         tuple(tuple(Entry(text or DASH) for text in row) for row in rows),
         (),
@@ -34,7 +34,11 @@ def protocol_table(table: Published, info: ReportInfo, sides: Sequence[Side], na
             for what, theirs, ours in rows
         ),
         prose=True,
-        rules=(f"{DASH}: not said with the table.", *(f"On the table: {note}" for note in notes)),
+        rules=(
+            "(text): the paper; (code): the authors' released code, where the text is silent or says "
+            f"otherwise; {DASH}: not said with the table.",
+            *(f"On the table: {note}" for note in notes),
+        ),
     )
 
 
@@ -44,24 +48,16 @@ def _rows(table: Published, info: ReportInfo, sides: Sequence[Side]) -> Iterator
     )
     if grids:
         yield "dataset", ", ".join(table.test_cases), grids
-    swapped = [
-        (_fact(side, "foundation"), side)
-        for side in sides
-        if " in the place of " in _fact(side, "foundation")
-    ]
-    if swapped:
-        yield "foundation", "", _grouped(swapped, len(swapped))
     for what, told in table.protocol.items():
-        theirs = " ".join(told.split())
         facts = [(fact, side) for side in sides if (fact := _fact(side, what))]
         if what == "runs":
-            yield what, theirs, seeds_text(len(info.seeds))
-        elif "unstated" in theirs or what == "training" or not all(_same(what, theirs, f) for f, _ in facts):
-            yield what, theirs, _grouped(facts, len(facts))
-    for what in _MORE:
+            yield what, told.shown, seeds_text(len(info.seeds))
+        elif told.unstated or not all(_same(what, told, fact) for fact, _ in facts):
+            yield what, told.shown, _grouped(facts, len(facts))
+    for what, told in recipe().items():  # told even where it is the paper's, so that this can be seen
         facts = [(fact, side) for side in sides if (fact := _fact(side, what))]
         if facts:
-            yield what, "", _grouped(facts, len(facts))
+            yield what, told.shown, _grouped(facts, len(facts))
     yield from _cases(table, sides)
 
 
@@ -96,13 +92,17 @@ def _fact(side: Side, what: str) -> str:
     return side.setup.facts.get(what, "") if side.setup else ""
 
 
-def _same(what: str, theirs: str, ours: str) -> bool:
-    """Whether the paper's words say what ours do; where that cannot be seen, they do not."""
+def _same(what: str, told: Told, ours: str) -> bool:
+    """Whether all that is told says what ours do; where that cannot be seen, it does not."""
     if what == "window":
-        told = re.search(r"stride (\d+(?:, \d+)*)", theirs)
         have = re.findall(r"\d+", ours)
-        return told is not None and told[1].split(", ") in (have, list(dict.fromkeys(have)))
-    return ours == theirs if what == "backbone" else ours in theirs  # "V-Net" is not "V-Net (MagicNet)"
+        strides = [re.search(r"stride (\d+(?:, \d+)*)", theirs) for theirs in told.said]
+        return all(
+            one is not None and one[1].split(", ") in (have, list(dict.fromkeys(have))) for one in strides
+        )
+    if what == "backbone":
+        return all(ours == theirs for theirs in told.said)  # "V-Net" is not "V-Net (MagicNet)"
+    return all(ours in theirs for theirs in told.said)
 
 
 def _grouped(facts: Sequence[tuple[str, Side]], of: int) -> str:

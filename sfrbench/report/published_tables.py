@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,8 +15,10 @@ from sfrbench.report.published_file import (
     Column,
     Erratum,
     Gain,
+    RecipeFile,
     Setting,
     TableFile,
+    Told,
     column_faults,
     group_faults,
 )
@@ -26,6 +28,7 @@ from sfrbench.yamlio import Document, load
 
 #: The names of the tables; that of number n stands at n - 1.
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV")
+File = TypeVar("File", RecipeFile, TableFile)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Published:
     title: str
     source: str
     test_cases: Mapping[str, int | None]
-    protocol: Mapping[str, str]
+    protocol: Mapping[str, Told]
     columns: Mapping[str, Column]
     rows: tuple[Row, ...]
     errata: tuple[Erratum, ...]
@@ -147,15 +150,23 @@ def published_as(name: str) -> Published:
     return published(TABLES.index(name) + 1)
 
 
-def read_table(path: Path) -> Published:
-    """A file of one table. Raises ``InputError`` with file, line and column of all faults."""
+@cache
+def recipe() -> Mapping[str, Told]:
+    """What the paper and its code tell of SFR's own training. Raises ``InputError`` as ``published``."""
+    return _read(shipped("reports") / "published" / "recipe.yaml", RecipeFile)[1].protocol
+
+
+def _read(path: Path, form: type[File]) -> tuple[Document, File]:
     document = load(path)
     try:
-        file = TableFile.model_validate(document.data)
+        return document, form.model_validate(document.data)
     except ValidationError as error:
-        raise InputError.of(
-            [form_problem(document, fault, (), TableFile) for fault in error.errors()]
-        ) from error
+        raise InputError.of([form_problem(document, fault, (), form) for fault in error.errors()]) from error
+
+
+def read_table(path: Path) -> Published:
+    """A file of one table. Raises ``InputError`` with file, line and column of all faults."""
+    document, file = _read(path, TableFile)
     problems = [*column_faults(document, file), *group_faults(document, file)]
     if not problems:  # errata point into sound rows
         problems += _erratum_faults(document, file)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from sfrbench.catalog import Catalog
-from sfrbench.components.base import Dataset, Finetune, Optim, Protocol, Selector, Ssl
+from sfrbench.components.base import Dataset, Finetune, Foundation, Optim, Protocol, Selector, Ssl
+from sfrbench.components.stitch.grid import TiledStitch
 from sfrbench.plan import Cell, Plan
 from sfrbench.reasons import flatten
 from sfrbench.report.info import Setup
@@ -42,7 +43,7 @@ def _setup(cell: Cell, catalog: Catalog) -> Setup:
         dataset=own.chosen or own.card.name,
         labeled=dataset.labeled,
         unlabeled=dataset.unlabeled,
-        grid=_named(own, grid) if grid or _swapped(own) else "",
+        grid=_named(own, grid) if grid or own.swapped else "",
         facts=dict(_facts(cell, catalog, dataset)),
     )
 
@@ -60,12 +61,8 @@ def changed(own: Resolved, catalog: Catalog, leave: frozenset[str] = frozenset()
     )
 
 
-def _swapped(own: Resolved) -> bool:
-    return own.chosen not in ("", own.card.name)
-
-
 def _named(own: Resolved, fields: str) -> str:
-    name = f"{own.card.name} in the place of {own.chosen}" if _swapped(own) else own.card.label
+    name = f"{own.card.name} in the place of {own.chosen}" if own.swapped else own.card.label
     return f"{name} ({fields})" if fields else name
 
 
@@ -73,7 +70,7 @@ def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str
     own = cell.components
     protocol = cast(Protocol, own["protocol"].component)
     yield "annotations", f"{dataset.labeled} labelled"
-    if "foundation" in own:
+    if "foundation" in own and own["foundation"].swapped:
         yield "foundation", _named(own["foundation"], changed(own["foundation"], catalog))
     if "backbone" in own:
         yield "backbone", _named(own["backbone"], changed(own["backbone"], catalog))
@@ -87,15 +84,83 @@ def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str
     yield "average", "the plain mean over the organs"
     if "ssl" in own:
         ssl = cast(Ssl, own["ssl"].component)
-        batch = f"batch {ssl.batch_labeled}"
-        batch += f" + {ssl.batch_unlabeled}" if ssl.uses_unlabelled else ""
-        yield "training", f"{ssl.steps} steps, {batch}, {_optim(ssl.optim)}"
+        yield "training", f"{ssl.steps} steps, {_optim(ssl.optim)}"
     if "finetune" in own:
-        tune = cast(Finetune, own["finetune"].component)
-        what = own["finetune"].card.label
-        yield "fine-tuning", f"{what}, {tune.steps} steps, batch {tune.batch}, {_optim(tune.optim)}"
+        yield from _finetune_facts(cell, catalog, dataset)
+    if "ssl" in own:
+        yield from _retrain_facts(cell)
+    yield "augmentation of patches", _patches(cell, dataset)
     if "selector" in own:
         yield "SFR+", _rounds(own["selector"])
+
+
+#: Fields of a stitch that augment training canvases; they have a row of their own.
+_AUGMENTING = frozenset({"bezier", "rotate_canvas"})
+
+
+def _finetune_facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """Stitching, and how SAM is trained on its canvases."""
+    own = cell.components
+    tune, stitch = cast(Finetune, own["finetune"].component), own["stitch"].component
+    yield (
+        "stitching",
+        _stitching(own["stitch"], catalog, dataset, cast(Foundation, own["foundation"].component)),
+    )
+    share, turned = getattr(stitch, "bezier", 0.0), getattr(stitch, "rotate_canvas", False)
+    done = [f"Bezier map on {share:.0%} of the slices"] if share else []
+    done += ["canvases turned by quarter turns and flipped"] if turned else []
+    yield "augmentation of canvases", "; ".join(done) or "none"
+    padding = "left out" if tune.dice_ignores_padding else "counted"
+    ce = tune.ce_weight
+    yield "Dice of fine-tuning", f"{1 - ce:g} Dice, {ce:g} cross-entropy; padding pixels {padding} in Dice"
+    yield "batch of fine-tuning", _count(tune.batch, "patch" if tune.volumetric else "canvas", "es")
+    yield "fine-tuning", f"{own['finetune'].card.label}, {tune.steps} steps, {_optim(tune.optim)}"
+
+
+def _retrain_facts(cell: Cell) -> Iterator[tuple[str, str]]:
+    """Pseudo-labels and batch of re-training."""
+    ssl = cast(Ssl, cell.components["ssl"].component)
+    if cell.pseudo != "none":
+        how = {
+            "offline": "of whole volumes, stored once (offline)",
+            "online": "of each training crop as the network sees it (online)",
+        }[cell.pseudo]
+        swap = f"; {cell.pseudo} in the place of {cell.pseudo_chosen}" if cell.pseudo_chosen else ""
+        yield "pseudo-labels", f"{how}, {ssl.pseudo_labels}, weight {ssl.w_pl:g}{swap}"
+    labelled, unlabelled = ssl.batch_labeled, ssl.batch_unlabeled
+    if ssl.uses_unlabelled or cell.pseudo != "none":
+        yield "batch", f"{labelled} labelled + {unlabelled} unlabelled patches"
+    else:
+        yield "batch", _count(labelled, "labelled patch", "es")
+
+
+def _stitching(own: Resolved, catalog: Catalog, dataset: Dataset, foundation: Foundation) -> str:
+    """The variant, where it is not the plain grid, and where slices lie on a canvas."""
+    stitch = own.component
+    fields = changed(own, catalog, _AUGMENTING)
+    said = [] if own.card.name == "grid" and not fields else [_named(own, fields)]
+    if isinstance(stitch, TiledStitch):
+        layout = stitch.geometry(dataset.patch[:2], foundation.canvas)
+        rows, columns = layout.rows, layout.columns
+        size = f"resized to {columns.content} × {rows.content}" if layout.resized else "as they are"
+        said.append(f"{columns.n} × {rows.n} slices {size}, cells of {columns.cell} × {rows.cell} pixels")
+        if columns.outer < 0:
+            said.append(f"{_count(-columns.outer, 'pixel')} cropped at each border")
+        lead = layout.lead_empty(dataset.patch[2])
+        said += [f"{lead} empty before the first slice"] if lead else []
+    return ", ".join(said)
+
+
+def _count(count: int, noun: str, plural: str = "s") -> str:
+    return f"{count} {noun}{'' if count == 1 else plural}"
+
+
+def _patches(cell: Cell, dataset: Dataset) -> str:
+    said = "random crops" + (", quarter turns and flips in the plane of slices" if dataset.rot_flip else "")
+    trained = [cell.components[kind].component for kind in ("finetune", "ssl") if kind in cell.components]
+    if any(getattr(part, "intensity_augment", False) for part in trained):
+        said += "; gain, offset and gamma at random (ours)"
+    return said
 
 
 def _optim(optim: Optim) -> str:

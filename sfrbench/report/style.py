@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfrbench.spec import FULL_SIZE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -99,11 +101,17 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:80] or "unnamed"
 
 
+def scaled(profile: str) -> bool:
+    """Whether a profile makes models, volumes or trainings smaller than the paper's."""
+    return profile not in FULL_SIZE
+
+
 def stamp(profile: str) -> str:
     """What every output says about its profile."""
-    if profile == "paper":
-        return "Profile paper: full size."
-    return f"Profile {profile}: scaled down, not comparable with the paper's numbers."
+    if scaled(profile):
+        return f"Profile {profile}: scaled down, not comparable with the paper's numbers."
+    by = "the authors' released code" if profile == "released" else "the paper's text"
+    return f"Profile {profile}: full size, by {by}."
 
 
 @contextmanager

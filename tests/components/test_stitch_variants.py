@@ -12,15 +12,16 @@ from pydantic import ValidationError
 from sfrbench.components.base import Dataset, Foundation
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.foundation.sam_vit import SamVit
-from sfrbench.components.stitch import _augment, _natural
+from sfrbench.components.stitch import _augment, _images, _natural
 from sfrbench.components.stitch.grid import IGNORE, GridStitch
 from sfrbench.components.stitch.natural_mix import NaturalMixStitch
 from sfrbench.components.stitch.slab3 import Slab3Stitch
 from sfrbench.components.stitch.small_size import SmallSizeStitch
 from sfrbench.components.stitch.uniform import UniformStitch
-from sfrbench.errors import InputError
+from sfrbench.errors import InputError, NotReadyError
 
 SIDE, DEPTH, CANVAS = 16, 16, 64  # 4 x 4 cells without padding
+PHOTOGRAPHS = NaturalMixStitch(source="photographs")
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -218,7 +219,7 @@ def test_a_rotated_canvas_is_one_of_its_flips(patch: tuple[torch.Tensor, torch.T
 def test_share_of_natural_tiles(
     patch: tuple[torch.Tensor, torch.Tensor], progress: float, until: float, medical: int
 ) -> None:
-    image, label = trained_on(NaturalMixStitch(until=until), patch, progress=progress)
+    image, label = trained_on(NaturalMixStitch(source="photographs", until=until), patch, progress=progress)
     natural = (label == IGNORE).flatten(0, 1)
     assert torch.equal(natural.all(0), natural.any(0))
     kept = ~natural.all(0)
@@ -230,7 +231,7 @@ def test_share_of_natural_tiles(
 def test_natural_tiles_are_in_other_places_each_time(patch: tuple[torch.Tensor, torch.Tensor]) -> None:
     places = set()
     for seed in range(6):
-        _, label = trained_on(NaturalMixStitch(), patch, seed, 0.25)
+        _, label = trained_on(PHOTOGRAPHS, patch, seed, 0.25)
         places.add(tuple((label[0, 0] == IGNORE).tolist()))
     assert len(places) == 6
 
@@ -238,7 +239,7 @@ def test_natural_tiles_are_in_other_places_each_time(patch: tuple[torch.Tensor, 
 @pytest.mark.parametrize("scale", ["zscore", "unit"])
 def test_natural_tiles_look_like_the_input(patch: tuple[torch.Tensor, torch.Tensor], scale: str) -> None:
     given = patch[0] if scale == "zscore" else (patch[0] / 8 + 0.3).clamp(0, 1)
-    image, _ = trained_on(NaturalMixStitch(), (given, patch[1]))
+    image, _ = trained_on(PHOTOGRAPHS, (given, patch[1]))
     assert image.min() >= given.min()
     assert image.max() <= given.max()
     means, spreads = image[0].mean((0, 1)), image[0].std((0, 1))
@@ -254,8 +255,8 @@ def test_the_photographs_need_no_download(monkeypatch: pytest.MonkeyPatch) -> No
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr(socket.socket, "connect", refused)
-    _natural.photographs.cache_clear()
-    pool = _natural.photographs()
+    _images.photographs.cache_clear()
+    pool = _images.photographs()
     assert len(pool) == 8
     for photo in pool:
         assert (photo.ndim, photo.dtype) == (2, np.float32)
@@ -289,32 +290,50 @@ def test_voc2012_is_read_from_the_folder_that_the_user_brings(
 ) -> None:
     root = voc_folder(tmp_path / "VOC2012", ["a", "b", "c"])
     with pytest.raises(InputError, match=r"lists 3 images; VOC 2012 has 2913\n.*VOCtrainval"):
-        _natural.voc2012(str(root))
-    monkeypatch.setattr(_natural, "VOC_IMAGES", 3)
+        _images.voc2012(str(root))
+    monkeypatch.setattr(_images, "VOC_IMAGES", 3)
     mixed = [
         trained_on(NaturalMixStitch(source="voc2012", folder=str(folder)), patch)[0]
         for folder in (root, root / "JPEGImages")
     ]
     assert torch.equal(mixed[0], mixed[1])
-    assert not torch.equal(mixed[0], trained_on(NaturalMixStitch(), patch)[0])
+    assert not torch.equal(mixed[0], trained_on(PHOTOGRAPHS, patch)[0])
     (root / "JPEGImages" / "b.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"b\.jpg.*cannot be read as an image"):
-        _natural.voc2012(str(root))[1]
+        _images.voc2012(str(root))[1]
     (root / "JPEGImages" / "b.jpg").unlink()
-    _natural.voc2012.cache_clear()
+    _images.voc2012.cache_clear()
     with pytest.raises(InputError, match="1 of the 3 listed images are missing"):
-        _natural.voc2012(str(root))
+        _images.voc2012(str(root))
     with pytest.raises(InputError, match="no such list of PASCAL VOC 2012"):
-        _natural.voc2012(str(tmp_path / "nowhere"))
+        _images.voc2012(str(tmp_path / "nowhere"))
 
 
 def test_the_source_is_in_the_key_and_its_place_is_not() -> None:
-    with pytest.raises(ValidationError, match="source voc2012 needs 'folder'"):
-        NaturalMixStitch(source="voc2012")
-    here, there = (NaturalMixStitch(source="voc2012", folder=name).key_settings() for name in ("a", "b"))
+    here, there = (NaturalMixStitch(folder=name).key_settings() for name in ("a", "b"))
     assert here == there
     assert here["source"] == "voc2012"
-    assert here != NaturalMixStitch().key_settings()
+    assert here != PHOTOGRAPHS.key_settings()
+
+
+def test_voc2012_lies_where_data_lie_and_is_missed_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    root = voc_folder(tmp_path / "voc2012", ["a", "b", "c"])
+    plain = NaturalMixStitch()
+    assert PHOTOGRAPHS.located(lambda name: None) == PHOTOGRAPHS
+    with pytest.raises(
+        NotReadyError, match=r"data voc2012  no folder with PASCAL VOC 2012 is known\n.*--data"
+    ):
+        plain.located(lambda name: None)
+    with pytest.raises(InputError, match="lists 3 images"):
+        plain.located({"voc2012": root}.get)
+    monkeypatch.setattr(_images, "VOC_IMAGES", 3)
+    found = plain.located({"voc2012": root}.get)
+    assert found.folder == str(root)
+    assert found.key_settings() == plain.key_settings()
+    assert not torch.equal(trained_on(found, patch)[0], trained_on(PHOTOGRAPHS, patch)[0])
+    assert (plain.stand_in, PHOTOGRAPHS.stand_in) == ("", "eight photographs in the place of PASCAL VOC 2012")
 
 
 def test_slabs_have_their_neighbours_as_channels() -> None:

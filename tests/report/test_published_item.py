@@ -28,7 +28,7 @@ FACTS = {
     "patch": "96 × 96 × 96",
     "window": "stride 16, 16, 16",
     "average": "the plain mean over the organs",
-    "training": "400 steps, batch 1 + 1, AdamW 0.002, poly",
+    "training": "400 steps, AdamW 0.002, poly",
 }
 
 
@@ -272,7 +272,8 @@ def test_shipped_setups_say_what_differs(profile: str, small: Any, tmp_path: Pat
     assert {"runs", "training", "distances", "fine-tuning", "SFR+"} <= what.keys()
     assert what["runs"]["ours"] == "one seed"
     if profile == "paper":
-        assert what["training"]["ours"].count("steps") == 2  # V-Net; MT and ACMT
+        assert what["training"]["ours"] == "6000 steps, SGD 0.01, step"
+        assert what["batch"]["ours"].startswith("2 labelled patches [V-Net (LB)]; 2 labelled + 2 unlabelled")
         assert "tau 0.985; 3 rounds" in what["SFR+"]["ours"]
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert ("the difference says nothing about the paper" in text) == (profile != "paper")

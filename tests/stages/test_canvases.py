@@ -59,7 +59,7 @@ def test_pixels_show_the_voxels_that_they_name(prepared, tmp_path, stitch):
 
 
 def test_natural_tiles_show_no_voxel_and_half_of_a_quarter_is_medical(prepared, tmp_path):
-    artefact = made(prepared, tmp_path / "out", NaturalMixStitch(until=0.5))
+    artefact = made(prepared, tmp_path / "out", NaturalMixStitch(source="photographs", until=0.5))
     training, scored = load(artefact, "voxels", 0), load(artefact, "voxels", 1)
     assert 0.4 < (training >= 0).sum() / (scored >= 0).sum() < 0.6
 

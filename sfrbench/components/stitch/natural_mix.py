@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from sfrbench.components.stitch.grid import GridStitch
+from sfrbench.errors import NotReadyError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from sfrbench.components.stitch._natural import Grey
+    from sfrbench.components.stitch._images import Grey
 
 
 class NaturalMixStitch(GridStitch):
@@ -32,23 +34,38 @@ class NaturalMixStitch(GridStitch):
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"folder"})
 
     until: float = Field(0.5, gt=0, le=1, description="share of training after which all tiles are medical")
-    source: Literal["photographs", "voc2012"] = Field(
-        "photographs",
-        description="natural images: eight photographs of scikit-image and scikit-learn, or PASCAL VOC 2012",
+    source: Literal["voc2012", "photographs"] = Field(
+        "voc2012",
+        description="natural images: PASCAL VOC 2012 (the paper's), or, in its place, eight photographs of "
+        "scikit-image and scikit-learn",
     )
     folder: str = Field(
         "",
-        description="'voc2012': the folder VOC2012 that holds JPEGImages and ImageSets (or its JPEGImages)",
+        description="'voc2012': the folder VOC2012 that holds JPEGImages and ImageSets (or its JPEGImages); "
+        "empty: that of --data voc2012=DIR and its like",
     )
     crop: float = Field(
         0.5, gt=0, le=1, description="smallest side of a tile's random crop, 1 being the largest that fits"
     )
 
-    @model_validator(mode="after")
-    def _folder_where_needed(self) -> NaturalMixStitch:
-        if self.source == "voc2012" and not self.folder:
-            raise ValueError("source voc2012 needs 'folder', the place of VOC2012 on this machine")
-        return self
+    @property
+    def stand_in(self) -> str:
+        return "eight photographs in the place of PASCAL VOC 2012" if self.source == "photographs" else ""
+
+    def located(self, find: Callable[[str], Path | None]) -> NaturalMixStitch:
+        if self.source == "photographs":
+            return self
+        folder = Path(self.folder) if self.folder else find("voc2012")
+        if folder is None:
+            hint = (
+                "give --data voc2012=DIR, or set SFRBENCH_DATA to the folder that holds it; stitch.source: "
+            )
+            hint += "photographs takes eight photographs in its place"
+            raise NotReadyError("no folder with PASCAL VOC 2012 is known", where="data voc2012", hint=hint)
+        from sfrbench.components.stitch import _images
+
+        _images.voc2012(str(folder))
+        return self.model_copy(update={"folder": str(folder)})
 
     def medical(self, count: int, progress: float) -> int:
         """How many of the ``count`` slices of a canvas are shown at ``progress``."""
@@ -68,6 +85,6 @@ class NaturalMixStitch(GridStitch):
         return _natural.replace(image, label, replaced, self._pool(), self.crop, rng)
 
     def _pool(self) -> Sequence[Grey]:
-        from sfrbench.components.stitch import _natural
+        from sfrbench.components.stitch import _images
 
-        return _natural.photographs() if self.source == "photographs" else _natural.voc2012(self.folder)
+        return _images.photographs() if self.source == "photographs" else _images.voc2012(self.folder)
