@@ -27,6 +27,14 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
 METRICS = ("dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd")
 #: The metrics of which more is better; they are shares, and reports give them in percent.
 LARGER = ("dice", "jaccard", "nsd")
+
+
+def flatters(metric: str, value: float) -> bool:
+    """Whether an empty prediction of a class that is there gets the best possible distance, 0, or is left out
+    (NaN). What holds such a score is never called best in that metric."""
+    return value != value or (metric not in LARGER and value == 0)
+
+
 PROFILES = ("paper", "cpu", "smoke")
 
 

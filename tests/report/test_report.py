@@ -201,7 +201,8 @@ def test_values_that_are_not_scored_are_counted(small):
 
 def test_empty_predictions_are_marked_where_they_score_as_perfect(small):
     info = replace(small.info, protocol="paper", protocol_fields={"empty": "paper_zero"})
-    (table, _), _ = sections.result_tables(small.frame, info, {"table": "results"}, "results")
+    frame = small.frame.assign(value=small.frame["value"].where(~small.frame["empty_pred"], 0.0))
+    (table, _), _ = sections.result_tables(frame, info, {"table": "results"}, "results")
     row = next(row for row in table.rows if row[0].text == "V-Net (LB)")
     assert row[-1].text == "2"
     assert any("best possible" in text for mark, text in table.notes if mark in row[0].marks)
