@@ -270,7 +270,7 @@ def measure(world: Family, count: int, draws: int) -> dict[str, float]:
     low, high, p = compared(a, b)
     some = (a - b)[:: ARMS - 1][:500]
     boot = np.array([stats.bootstrap(one[:, :, None], draws) for one in some], dtype=np.float64)
-    rank_p = scipy_stats.wilcoxon(np.nanmean(a - b, axis=1), axis=1).pvalue
+    rank_p = scipy_stats.wilcoxon(stats.nanmean(a - b, axis=1), axis=1, nan_policy="omit").pvalue
     whole = world.seeds > 1 and world.lost == 0
     return {
         "diff": float(100 * ((low <= 0) & (high >= 0)).mean()),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from sfrbench.report import captions, rows
@@ -13,6 +12,7 @@ from sfrbench.report.ranks import Ranking
 from sfrbench.report.results import METRICS, header, subset_of
 from sfrbench.report.style import DASH, number, p_value
 from sfrbench.report.tables import Entry, Notes, Table, rank_entries
+from sfrbench.stats import nanmean
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
@@ -43,7 +43,7 @@ def ranks_table(
             Entry(number(found.mean_ranks[place]), best[place]),
             *map(Entry, ranks),
         ]
-        mean = number(float(np.nanmean(found.scores[place])))
+        mean = number(float(nanmean(found.scores[place], axis=0)))
         row += [Entry(mean), Entry(against, marks=mark)]
         made.append(tuple(row))
         texts = {"method": label, "arm": found.lines[place][0].arm, "mean_rank": row[1].text}

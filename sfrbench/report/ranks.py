@@ -162,9 +162,8 @@ def _over_datasets(every: Sequence[Line], metric: str) -> list[_Method]:
         sets = {axis_text(line.axes.get(DATASET)): line for line in own}
         means = {key: line.stat(metric).mean for key, line in sets.items()}
         known = {key: mean for key, mean in means.items() if mean is not None}
-        count = len(own[0].classes)
         empty = {
-            key: len(flat) / (len(line.cases) * len(line.seeds) * count)
+            key: len(flat) / (len(line.cases) * len(line.seeds) * len(line.classes))
             for key, line in sets.items()
             if len(flat := flattered(line, metric))
         }
