@@ -8,6 +8,10 @@ difference that hold the truth; an interval that is not given (a dash with its r
 as met. "width" is the median width of those given. A cell below 93 is marked !, one above 97.5 with +. Worlds
 called "rare" have failures that many a table does not show: no interval knows of them.
 
+An interval that is not given would mostly have held: judged by its limits instead, a cell changes by about a
+point at most. But dashes go to the tables that vary most, so where nearly all have one, the few intervals
+given hold less often.
+
 **family.** Five arms of equal worth, four compared with the first: tables in which at least one difference is
 called real at 0.05 after Holm's correction, by the p that goes with the interval, by Satterthwaite's degrees
 of freedom in its place, and by Wilcoxon's signed-rank test on one difference per case. "boot" is how often
