@@ -13,6 +13,7 @@ from sfrbench import stats
 from sfrbench.compare_sides import Point, Side, title
 from sfrbench.compare_work import work_of
 from sfrbench.errors import InputError, did_you_mean
+from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.results import METRICS, Line
 from sfrbench.report.style import verdict
 
@@ -83,16 +84,24 @@ def _row(point: Point, metric: str, parts: Sequence[pd.DataFrame]) -> Row:
     cases, classes, seeds = shared
     if not all(shared):
         return Row(point[0], text, metric, units[0], note="no case, class or seed in common")
-    lines = [Line(point[0], point[0], {}, (), part, tuple(classes)) for part in parts]
+    common = [
+        part[part["case"].isin(cases) & part["class"].isin(classes) & part["seed"].isin(seeds)]
+        for part in parts
+    ]
+    lines = [Line(point[0], point[0], {}, (), part, tuple(classes)) for part in common]
     cubes = [line.cube(metric, cases, seeds) for line in lines]
     cubes = [np.where(np.isnan(cubes[0] + cubes[1]), np.nan, cube) for cube in cubes]  # scored in both
     means = [stats.grand_mean(cube) for cube in cubes]
     if units[0] != units[1]:
         why = f"A in {units[0]}, B in {units[1]}: no difference"
         return Row(point[0], text, metric, "/".join(units), means[0], means[1], note=why)
-    paired = stats.paired(cubes[0], cubes[1])
-    note = _left(parts, shared)
-    return Row(point[0], text, metric, units[0], means[0], means[1], paired.difference, paired.p, note)
+    gap, p = stats.difference(cubes[0], cubes[1], bounds_of(metric))
+    said = [_left(parts, shared), f"no interval: {gap.why}" if gap.why else ""]
+    said += [
+        f"{side}: {flat}" for side, line in zip("AB", lines, strict=True) if (flat := flattery(line, metric))
+    ]
+    note = ", ".join(text for text in said if text)
+    return Row(point[0], text, metric, units[0], means[0], means[1], gap, p, note)
 
 
 def _shared(parts: Sequence[pd.DataFrame], column: str) -> list[Any]:

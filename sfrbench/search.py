@@ -6,7 +6,6 @@ cells. Workers share nothing but Optuna's storage (and, on one file system, the 
 
 from __future__ import annotations
 
-import csv
 import os
 import socket
 import time
@@ -33,11 +32,11 @@ from sfrbench.search_optuna import (
     trial_plan,
     view,
 )
+from sfrbench.search_score import flattering, score_of
 from sfrbench.search_space import Space, grid_size
 from sfrbench.search_view import Study
 from sfrbench.spec import Search
-from sfrbench.store import Store
-from sfrbench.track import Tracker, mean_scores
+from sfrbench.track import Tracker
 
 if TYPE_CHECKING:
     import optuna
@@ -244,26 +243,16 @@ class _Runner:
         trial.set_user_attr("seeds", {seed: score for seed, (score, _) in scores.items()})
         trial.set_user_attr("cases", max(count for _, count in scores.values()))
         known = [score for score, _ in scores.values() if score is not None]
-        if len(known) < len(scores):
+        empty = sum(flattering(store, cell, search) for cell in plan.cells)
+        if empty or len(known) < len(scores):
             fault = f"{search.metric} is not scored on any validation case"
+            if empty:
+                fault = f"{empty} empty predictions, which the protocol counts as best or leaves out"
             trial.set_user_attr("fault", fault)
             raise TrialFailed(fault)
         value = sum(known) / len(known)
         self.say(f"trial {trial.number}: {search.metric} {value:.2f}")
         return value
-
-
-def score_of(store: Store, cell: Cell, search: Search) -> tuple[float | None, int]:
-    """The metric of one cell and its number of cases: mean over cases, then classes; shares in percent."""
-    path = store.get(*cell.nodes["evaluate"]).path("scores.csv")
-    with path.open(encoding="utf-8", newline="") as stream:
-        cases = {row["case"] for row in csv.DictReader(stream)}
-    prefix = f"{search.metric}/"
-    values = [value for name, value in mean_scores(path).items() if name.startswith(prefix)]
-    if not values:
-        return None, len(cases)
-    mean = sum(values) / len(values)
-    return (100 * mean if search.larger else mean), len(cases)
 
 
 def _fault(plan: Plan, outcomes: Outcomes) -> str:

@@ -33,6 +33,12 @@ PROFILES: tuple[str, ...] = get_args(ProfileName)
 FULL_SIZE = ("paper", "released")
 
 
+def flatters(metric: str, value: float) -> bool:
+    """Whether an empty prediction of a class that is there gets the best possible distance, 0, or is left out
+    (NaN). What holds such a score is never called best in that metric."""
+    return value != value or (metric not in LARGER and value == 0)
+
+
 class FeaturesItem(Settings):
     """Decoder features of labelled against unlabelled cases (Fig. 10); adds a node to the cells it shows."""
 

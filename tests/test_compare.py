@@ -39,7 +39,8 @@ def by_arm(found: Comparison) -> dict[str, dict[str, Any]]:
 
 def test_the_difference_is_over_what_both_have() -> None:
     a = [row for seed in (0, 1, 2) for row in rows_of("mt", seed, 70, cases=6)]
-    b = [row for seed in (1, 2, 3) for row in rows_of("mt", seed, 60, cases=5)]
+    b = [row for seed in (1, 2, 3) for row in rows_of("mt", seed, 60, cases=5, point=1)]
+    b = [{name: value for name, value in row.items() if name != "point"} for row in b]
     a += rows_of("only_a", 0, 50, cases=2)
     found = compare(side(a), side(b), DICE)
     (row,) = data(found)
@@ -111,6 +112,16 @@ def test_other_units_have_no_difference() -> None:
     assert rows["asd"]["difference"] is None
     assert rows["asd"]["a"] is not None
     assert rows["dice"]["difference"] == 0
+
+
+def test_empty_predictions_that_count_as_best_are_named() -> None:
+    a = [{**row, "empty_pred": row["case"] == "case_001"} for row in rows_of("mt", 0, 70, cases=4)]
+    a = [{**row, "value": 0.0} if row["empty_pred"] else row for row in a]
+    b = rows_of("mt", 0, 60, cases=4, point=1)
+    b = [{name: value for name, value in row.items() if name != "point"} for row in b]
+    notes = {row["metric"]: row["note"] for row in data(compare(side(a), side(b), ("dice", "asd")))}
+    assert "A: 2 empty predictions count as distance 0" in notes["asd"]
+    assert "empty" not in notes["dice"]
 
 
 def test_points_and_texts_survive_the_file(tmp_path: Path) -> None:

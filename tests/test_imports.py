@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[str, str]] = {
         "errors files base",
     ),
     "store": ("store", "errors"),
-    "numerics": ("gaps losses metrics sampling stats volumes", "errors base"),
+    "numerics": ("gaps intervals losses metrics sampling stats volumes", "errors base"),
     "components": ("components", "errors base numerics"),
     "context": ("stages.context", "errors base store"),
     "stages": ("stages training inference", "errors base numerics components store context"),
@@ -40,7 +40,7 @@ LAYERS: dict[str, tuple[str, str]] = {
     "executors": ("executors", "errors base places store plan context stages"),
     "track": ("track", "errors base specs store plan"),
     "run": (
-        "run search search_best search_optuna",
+        "run search search_best search_optuna search_score",
         "errors files base places specs store plan executors track",
     ),
     "report": ("report", "errors files base specs store numerics plan run"),

@@ -14,9 +14,13 @@ from click.testing import CliRunner
 
 from sfrbench.cli import main
 from sfrbench.machine import Machine
+from sfrbench.plan import Cell
 from sfrbench.run import Experiment, open_experiment
 from sfrbench.search_optuna import read_study, study_name
+from sfrbench.search_score import flattering
 from sfrbench.search_view import Study
+from sfrbench.spec import Search
+from sfrbench.store import Store
 from tests.test_run import DIVERGES, QUIET, environment
 
 SPEC = """\
@@ -164,6 +168,23 @@ def test_a_failed_trial_does_not_stop_the_others(folder: Path, monkeypatch: pyte
     assert "retrain: the loss is not finite" in output
     page = Path("runs/reports/small/smoke/index.html").read_text(encoding="utf-8")
     assert "failed: retrain: the loss is not finite" in page
+
+
+def test_a_trial_whose_value_empty_predictions_flatter_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = []
+
+    def two(store: Store, cell: Cell, search: Search) -> int:
+        counted.append(flattering(store, cell, search))
+        return 2
+
+    monkeypatch.setattr("sfrbench.search.flattering", two)
+    search("--worker", "--trials", "1")
+    (trial,) = study_of().trials
+    assert (trial.state, trial.value, study_of().best) == ("failed", None, None)
+    assert trial.note == "2 empty predictions, which the protocol counts as best or leaves out"
+    assert counted == [0]  # an empty prediction counts 0 in Dice: nothing to gain
 
 
 def test_the_best_values_round_trip(folder: Path) -> None:

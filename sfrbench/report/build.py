@@ -24,6 +24,7 @@ from sfrbench.report import (
     parameters,
     published_item,
     rank_diagram,
+    rank_table,
     ranks,
     rounds,
     sections,
@@ -172,7 +173,7 @@ def _ranks_part(
     found, heading = ranks.ranking(frame, info, item), HEADINGS["ranks"]
     if isinstance(found, str):
         return Part(heading, remark=found), {}
-    table = ranks.ranks_table(frame, info, item, found, name)
+    table = rank_table.ranks_table(frame, info, item, found, name)
     behind: Behind = {name: found.places()}
     if found.p is None:
         return Part(heading, tables=[table], remark=f"No diagram: {found.why}."), behind

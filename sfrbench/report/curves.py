@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from sfrbench.report import captions, style
+from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.stats import Interval, mean_interval
 
@@ -42,6 +43,7 @@ class _Curve:
     places: list[float]  # on the x axis
     points: list[Interval | None]
     texts: list[str]
+    flattered: list[bool]  # by empty predictions that count as best or are left out
 
 
 def curve_figure(
@@ -100,9 +102,12 @@ def _curves(
             points.append(point)
             if point is None:
                 lost.append((text, f"{label}: {reason}"))
+        known = [by_value.get(text) for text in texts]
+        flat = [one is not None and bool(flattery(one, y)) for one in known]
         order = sorted(range(len(values)), key=lambda index: where[index])
         places = [where[index] for index in order]
-        curves.append(_Curve(label, places, [points[i] for i in order], [texts[i] for i in order]))
+        sorted_texts, sorted_flat = [texts[i] for i in order], [flat[i] for i in order]
+        curves.append(_Curve(label, places, [points[i] for i in order], sorted_texts, sorted_flat))
     return curves, lost
 
 
@@ -110,17 +115,10 @@ def _point(line: Line | None, metric: str) -> tuple[Interval | None, str]:
     """The number of one point, or why there is none (empty where there is no line)."""
     if line is None:
         return None, ""
-    point = mean_interval(line.cube(metric)) if line.seeds else None
+    point = mean_interval(line.cube(metric), bounds_of(metric)) if line.seeds else None
     if point is not None and not math.isnan(point.mean):
-        return _within(point, 100.0 if METRICS[metric][1] else math.inf), ""
+        return point, ""
     return None, "; ".join(dict.fromkeys(reason for _, reason in line.missing)) or "not scored"
-
-
-def _within(point: Interval, highest: float) -> Interval:
-    """The interval without what no value of the metric can be."""
-    if point.low is None or point.high is None:
-        return point
-    return replace(point, low=max(point.low, 0.0), high=min(point.high, highest))
 
 
 def _draw(axes: Axes, curve: _Curve, index: int) -> None:
@@ -153,14 +151,18 @@ def _limits(axes: Axes, where: Sequence[float]) -> None:
 
 
 def _best(axes: Axes, curves: Sequence[_Curve], larger: bool) -> str:
-    """Ring and label the best point of all curves; returns its label, empty for fewer than two points."""
+    """Ring and label the best point of all curves; returns its label, empty for fewer than two points.
+
+    A point that empty predictions flatter is not in the running."""
     from matplotlib.patheffects import Normal, Stroke
 
     points = [
         (point.mean, place, text)
         for curve in curves
-        for place, point, text in zip(curve.places, curve.points, curve.texts, strict=True)
-        if point is not None
+        for place, point, text, flat in zip(
+            curve.places, curve.points, curve.texts, curve.flattered, strict=True
+        )
+        if point is not None and not flat
     ]
     if len(points) < 2:
         return ""
@@ -215,8 +217,19 @@ def _caption(curves: Sequence[_Curve], subset: str) -> str:
 
 def _notes(curves: Sequence[_Curve], lost: Sequence[tuple[str, str]], best: str) -> tuple[str, ...]:
     points = [point for curve in curves for point in curve.points if point is not None]
-    covers = " / ".join(dict.fromkeys(point.covers for point in points))
-    said = [f"Band: 95 % interval over {covers}, within the range of the metric."] if points else []
+    covers = " / ".join(dict.fromkeys(point.covers for point in points if not point.why))
+    bare: dict[str, dict[str, None]] = {}  # reason, values of the axis
+    flat: dict[str, None] = {}
+    for curve in curves:
+        for text, point, is_flat in zip(curve.texts, curve.points, curve.flattered, strict=True):
+            if point is not None and point.why:
+                bare.setdefault(point.why, {})[text] = None
+            if is_flat:
+                flat[text] = None
+    said = [f"Band: 95 % interval over {covers}, within the range of the metric."] if covers else []
+    said += [f"No band at {', '.join(texts)}: {why}." for why, texts in bare.items()]
+    if flat:
+        said.append(f"Not compared for best, flattered by empty predictions: {', '.join(flat)}.")
     said += [f"{best[0].upper()}{best[1:]}."] if best else []
     return (*said, *(f"† {text}: no result, {reason}." for text, reason in lost))
 

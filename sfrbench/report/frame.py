@@ -11,11 +11,11 @@ from sfrbench.components.base import Protocol
 from sfrbench.graph import Link
 from sfrbench.plan import Cell
 from sfrbench.run import Experiment
+from sfrbench.spec import LARGER
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PERCENT = ("dice", "jaccard", "nsd")
 COLUMNS = (
     "experiment", "profile", "arm", "label", "seed", "cell", "subset", "case", "class", "metric",
     "value", "unit", "empty_pred", "empty_gt", "key",
@@ -63,7 +63,7 @@ def scores(path: Path, spacing: str) -> pd.DataFrame:
     frame["value"] = pd.to_numeric(frame["value"])
     for name in ("empty_pred", "empty_gt"):
         frame[name] = frame[name].isin(["1", "True", "true"])
-    percent = frame["metric"].isin(PERCENT)
+    percent = frame["metric"].isin(LARGER)
     frame.loc[percent, "value"] *= 100
     frame["unit"] = percent.map({True: "%", False: spacing})
     return frame

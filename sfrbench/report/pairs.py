@@ -11,6 +11,7 @@ import pandas as pd
 
 from sfrbench import stats
 from sfrbench.report import captions
+from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.report.style import DASH, axis_texts, judged, number, p_value, point_texts, signed, verdict
 from sfrbench.report.tables import Entry, Notes, Table, unmarked
@@ -113,14 +114,18 @@ def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, 
     why = list(dict.fromkeys(f"{line.label}, seed {seed}: {reason}" for line, seed, reason in lost))
     if not seeds or not cases or one.point != other.point:
         return None, "; ".join(why) or "no case, seed or point in common"
-    result = stats.paired(one.cube(metric, cases, seeds), other.cube(metric, cases, seeds))
+    a, b = (line.cube(metric, cases, seeds) for line in (one, other))
+    result = stats.paired(a, b, bounds_of(metric))
     gap = result.difference
     if gap.low is None:
-        why.append("fewer than two cases: no interval and no test")
+        why.append(f"no interval{' and no test' if result.p is None else ''}: {gap.why}")
     elif gap.low == gap.high == 0:
         why.append("equal in every case: what differs between A and B has no effect")
-    elif result.p is None:
-        why.append("the same difference in every case and seed: no test")
+    why += [
+        f"{METRICS[metric][0]} of {line.label}: {flat}"
+        for line in (one, other)
+        if (flat := flattery(line, metric))
+    ]
     if len(seeds) < 3 and gap.low is not None:
         why.append(ONE_SEED if len(seeds) == 1 else _TWO_SEEDS)
     return result, "; ".join(why)
@@ -138,7 +143,7 @@ def _rules(results: Sequence[stats.Paired]) -> tuple[str, ...]:
         "Better, worse: A's mean against B's by the metric, whatever the sign.",
         captions.ARROWS,
         "Interval and p: over cases and seeds as two crossed levels, so they speak of other cases and other "
-        "trainings; t quantiles of both levels, weighted by their shares of the variance (Cochran).",
+        "trainings; within the range of the metric, and none where it would say next to nothing.",
         f"Holm: p corrected for the {tested} comparisons of this table.",
         "Effect r: matched-pairs rank-biserial, 1 where A is larger in every case, −1 where in none; p "
         "(Wilcoxon): signed-rank, two-sided, not corrected. Both take one difference per case, its mean over "

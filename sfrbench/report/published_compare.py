@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sfrbench import stats
+from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.published_file import Column
 from sfrbench.report.published_rows import Side
 from sfrbench.report.published_tables import Published, Value
@@ -27,7 +28,11 @@ class Head:
 
 @dataclass(frozen=True)
 class Compared:
-    """What stands in one column for one row; ``reason`` says why ours or the difference is missing."""
+    """What stands in one column for one row.
+
+    ``reason`` says why ours or the difference is missing, ``why`` why our interval is; ``flattery`` which
+    empty predictions make ours look better than it is.
+    """
 
     value: Value | None
     ours: Stat = _NONE
@@ -35,6 +40,8 @@ class Compared:
     high: float | None = None
     unit: str = ""
     reason: str = ""
+    why: str = ""
+    flattery: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -90,17 +97,18 @@ def compare(table: Published, head: Head, side: Side) -> Compared:
     if organ is not None:
         index = line.classes.index(organ)
         cube = cube[:, :, index : index + 1]
-    interval = stats.mean_interval(cube)
+    interval = stats.mean_interval(cube, bounds_of(metric))
     unit = "/".join(sorted(line.frame.loc[line.frame["metric"] == metric, "unit"].unique()))
-    why = _not_comparable(table, head, side, line, unit)
-    return Compared(value, line.stat(metric, organ), interval.low, interval.high, unit, why)
+    reason = _not_comparable(table, head, side, line, unit)
+    flat, gone = flattery(line, metric, organ), f"no interval: {interval.why}" if interval.why else ""
+    return Compared(value, line.stat(metric, organ), interval.low, interval.high, unit, reason, gone, flat)
 
 
 def _not_comparable(table: Published, head: Head, side: Side, line: Line, unit: str) -> str:
     if unit != head.column.unit:
         return f"ours in {unit}, the paper's in {head.column.unit}: no difference"
-    if unit == "voxel" and side.setup and side.setup.grid:
-        return f"ours in voxels of {side.setup.grid}: no difference"
+    if side.setup and side.setup.grid:
+        return f"ours on other volumes, {side.setup.grid}: no difference"
     organs = {column.organ for column in table.columns.values() if column.organ}
     if head.column.average and organs and organs != set(line.classes):
         return f"the paper's mean is over {len(organs)} organs, ours over other classes: no difference"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from sfrbench.report import captions, style
 from sfrbench.report.curves import Figure
-from sfrbench.report.ranks import Ranking, caption, rules
+from sfrbench.report.rank_table import caption, rules
+from sfrbench.report.ranks import Ranking
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Ranks of methods over datasets or cases: a table, and the diagram of what cannot be told apart.
+"""Ranks of methods over datasets or cases, and which of them cannot be told apart.
 
 Demšar 2006 (JMLR 7) draws mean ranks on a line and joins methods that no test tells apart. Of the tests that
 may stand behind the joins we take pairwise ones with Holm's correction, as Benavoli, Corani and Mangili 2016
@@ -6,13 +6,16 @@ may stand behind the joins we take pairwise ones with Holm's correction, as Bena
 
 Over datasets the test of two methods is Wilcoxon's signed-rank test on their means. Over the cases of one
 dataset all cases share the trainings, which a test over cases would take for given; there it is the test of
-the paired differences (``stats.paired``), over cases and seeds.
+the paired differences (``stats.difference``), over cases and seeds.
+
+Where empty predictions count as distance 0 or are left out, the case (or dataset) that has most of them ranks
+last, whatever its score: an empty prediction is never best. Such a method is not tested, nor set in bold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +23,16 @@ import numpy as np
 import pandas as pd
 
 from sfrbench import stats
-from sfrbench.report import captions, rows
-from sfrbench.report.results import METRICS, Line, header, lines, subset_of
-from sfrbench.report.style import DASH, axis_text, number, p_value, point_texts
-from sfrbench.report.tables import Entry, Notes, Table, rank_entries
+from sfrbench.intervals import LEVEL
+from sfrbench.report.measures import bounds_of, flattered, flattery
+from sfrbench.report.results import METRICS, Line, lines, subset_of
+from sfrbench.report.style import axis_text, point_texts
 from sfrbench.stats import Array
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
 
 DATASET = "dataset"
-_NO_TEST = "no test: fewer than two seeds in common, or the same difference everywhere"
 _LEAST_CASES = 6  # below it no signed-rank test reaches 0.05, and ranks are too coarse to join
 
 
@@ -63,6 +65,7 @@ class Ranking:
     p: Mapping[tuple[int, int], float | None] | None
     why: str = ""
     gaps: tuple[str, ...] = ()  # methods and blocks that are left out, with the reason
+    flattery: Mapping[int, str] = field(default_factory=dict)  # place -> which empty predictions, where any
 
     @property
     def mean_ranks(self) -> list[float]:
@@ -75,7 +78,7 @@ class Ranking:
     def apart(self, one: int, other: int) -> bool:
         """Whether two places are told apart at 0.05."""
         found = (self.p or {}).get((min(one, other), max(one, other)))
-        return found is not None and found < stats.LEVEL
+        return found is not None and found < LEVEL
 
     def cliques(self) -> list[tuple[int, int]]:
         """First and last place of every longest run in which no two methods are told apart."""
@@ -102,11 +105,14 @@ class Ranking:
 
 @dataclass(frozen=True)
 class _Method:
-    """A method's lines (one for each dataset, else one) and its score in each block."""
+    """A method's lines (one for each dataset, else one), and its score in each block; NaN where all of it was
+    left out for an empty prediction. ``empty`` counts such in each block, ``flattery`` says it."""
 
     name: str
     lines: tuple[Line, ...]
     scores: Mapping[str, float]
+    empty: Mapping[str, float] = field(default_factory=dict)
+    flattery: str = ""
 
 
 def ranking(frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any]) -> Ranking | str:
@@ -125,7 +131,8 @@ def ranking(frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any]) -> R
         what = "fewer than two methods have a result" if len(methods) < 2 else f"no {over} in common"
         return f"No ranks: {what}. {' '.join(f'{gap}.' for gap in gaps)}".strip()
     scores = np.array([[one.scores[block] for block in blocks] for one in methods])
-    ranks = _ranks(scores, METRICS[metric][1])
+    empty = np.array([[one.empty.get(block, 0.0) for block in blocks] for one in methods])
+    ranks = _ranks(scores, METRICS[metric][1], empty)
     order = [int(place) for place in np.argsort(ranks.mean(axis=1), kind="stable")]
     methods, scores, ranks = [methods[place] for place in order], scores[order], ranks[order]
     why = _too_small(over, len(methods), len(blocks))
@@ -136,10 +143,11 @@ def ranking(frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any]) -> R
         tuple(blocks),
         scores,
         ranks,
-        None if why else _friedman(scores),
+        None if why else _friedman(ranks),
         None if why else _tests(over, methods, scores, metric),
         why,
         tuple(gaps),
+        {place: one.flattery for place, one in enumerate(methods) if one.flattery},
     )
 
 
@@ -151,8 +159,16 @@ def _over_datasets(every: Sequence[Line], metric: str) -> list[_Method]:
         groups.setdefault((line.arm, ", ".join([line.label, *rest])), []).append(line)
     made = []
     for (_, name), own in groups.items():
-        means = {axis_text(line.axes.get(DATASET)): line.stat(metric).mean for line in own}
-        made.append(_Method(name, tuple(own), {key: mean for key, mean in means.items() if mean is not None}))
+        sets = {axis_text(line.axes.get(DATASET)): line for line in own}
+        means = {key: line.stat(metric).mean for key, line in sets.items()}
+        known = {key: mean for key, mean in means.items() if mean is not None}
+        empty = {
+            key: len(flat) / (len(line.cases) * len(line.seeds) * len(line.classes))
+            for key, line in sets.items()
+            if len(flat := flattered(line, metric))
+        }
+        told = "; ".join(f"{key}: {flattery(line, metric)}" for key, line in sets.items() if key in empty)
+        made.append(_Method(name, tuple(own), {**dict.fromkeys(empty, np.nan), **known}, empty, told))
     return made
 
 
@@ -164,7 +180,11 @@ def _over_cases(every: Sequence[Line], metric: str) -> list[_Method]:
         known = {
             case: float(mean) for case, mean in zip(line.cases, means, strict=True) if not np.isnan(mean)
         }
-        made.append(_Method(line.short(every), (line,), known))
+        flat = flattered(line, metric)["case"].value_counts()
+        empty = {str(case): count / len(line.seeds) for case, count in flat.items()}
+        known = {**dict.fromkeys(empty, np.nan), **known}
+        known = {case: known[case] for case in line.cases if case in known}
+        made.append(_Method(line.short(every), (line,), known, empty, flattery(line, metric)))
     return made
 
 
@@ -173,11 +193,16 @@ def _reason(method: _Method) -> str:
     return "; ".join(reasons) or "not scored"
 
 
-def _ranks(scores: Array, larger: bool) -> Array:
-    """Ranks (methods, blocks), 1 the best; equals share the mean of their ranks."""
+def _ranks(scores: Array, larger: bool, empty: Array) -> Array:
+    """Ranks (methods, blocks), 1 the best: fewest flattering empty predictions first, then by score; equals
+    share the mean of their ranks."""
     from scipy.stats import rankdata
 
-    return np.asarray(rankdata(-scores if larger else scores, axis=0))
+    keys = np.where(np.isnan(scores), np.inf, -scores if larger else scores)
+    keys = rankdata(empty, axis=0, method="dense") * (len(scores) + 1) + rankdata(
+        keys, axis=0, method="dense"
+    )
+    return np.asarray(rankdata(keys, axis=0))
 
 
 def _too_small(over: str, methods: int, blocks: int) -> str:
@@ -187,7 +212,7 @@ def _too_small(over: str, methods: int, blocks: int) -> str:
         return "with two methods the paired difference says it all"
     if over == "cases" and blocks < _LEAST_CASES:
         return f"{blocks} cases are too few, at least {_LEAST_CASES} are needed"
-    least = next(n for n in range(1, 64) if pairs * 2.0 / 2**n <= stats.LEVEL)
+    least = next(n for n in range(1, 64) if pairs * 2.0 / 2**n <= LEVEL)
     if over == "datasets" and blocks < least:
         return (
             f"{blocks} datasets are too few: Holm's correction for {pairs} pairs leaves nothing below 0.05 "
@@ -196,25 +221,29 @@ def _too_small(over: str, methods: int, blocks: int) -> str:
     return ""
 
 
-def _friedman(scores: Array) -> float | None:
+def _friedman(ranks: Array) -> float | None:
     """p of Friedman's test that all methods rank alike; none where every block ties all of them."""
-    if not np.ptp(scores, axis=0).any():
+    if not np.ptp(ranks, axis=0).any():
         return None
     from scipy.stats import friedmanchisquare
 
-    return float(friedmanchisquare(*scores).pvalue)
+    return float(friedmanchisquare(*ranks).pvalue)
 
 
 def _tests(
     over: str, methods: Sequence[_Method], scores: Array, metric: str
 ) -> dict[tuple[int, int], float | None]:
     pairs = list(combinations(range(len(methods)), 2))
-    if over == "datasets":
-        found = [stats.wilcoxon(scores[one] - scores[other]) for one, other in pairs]
-    else:
-        own = [method.lines[0] for method in methods]
-        least = min(2, max(len(line.seeds) for line in own))
-        found = [_paired(own[one], own[other], metric, least) for one, other in pairs]
+    own = [method.lines[0] for method in methods]
+    least = min(2, max(len(line.seeds) for line in own))
+    found: list[float | None] = []
+    for one, other in pairs:
+        if methods[one].flattery or methods[other].flattery:
+            found.append(None)
+        elif over == "datasets":
+            found.append(stats.wilcoxon(scores[one] - scores[other]))
+        else:
+            found.append(_paired(own[one], own[other], metric, least))
     return dict(zip(pairs, stats.holm(found), strict=True))
 
 
@@ -223,77 +252,5 @@ def _paired(one: Line, other: Line, metric: str, least: int) -> float | None:
     seeds, cases = one.common(other)
     if len(seeds) < least or not cases:
         return None
-    return stats.mean_p(one.cube(metric, cases, seeds) - other.cube(metric, cases, seeds))
-
-
-def ranks_table(
-    frame: pd.DataFrame, info: ReportInfo, item: Mapping[str, Any], found: Ranking, name: str
-) -> Table:
-    """Methods from best to worst: mean rank, mean score, and the test against the best."""
-    metric, subset = str(item["ranks"]), subset_of(frame, item)
-    notes = Notes()
-    datasets = found.blocks if found.over == "datasets" else ()
-    best = rank_entries(found.mean_ranks, larger=False, shown=number)
-    made, data = [], []
-    for place, label in enumerate(found.names):
-        p = (found.p or {}).get((0, place))
-        against = DASH if place == 0 or p is None else p_value(p)
-        mark = notes.mark(found.why or _NO_TEST) if place and p is None else ""
-        ranks = [number(rank) for rank in found.ranks[place]] if datasets else []
-        marks = "".join(dict.fromkeys(rows.marks_of(line, notes, info) for line in found.lines[place]))
-        row = [
-            Entry(label, marks=marks),
-            Entry(number(found.mean_ranks[place]), best[place]),
-            *map(Entry, ranks),
-        ]
-        row += [Entry(number(float(found.scores[place].mean()))), Entry(against, marks=mark)]
-        made.append(tuple(row))
-        texts = {"method": label, "arm": found.lines[place][0].arm, "mean_rank": row[1].text}
-        texts |= {f"rank_{block}": text for block, text in zip(datasets, ranks, strict=True)}
-        texts |= {f"{metric}_mean": number(float(found.scores[place].mean()))}
-        texts |= {"p_holm_to_best": "" if against == DASH else against, "over": found.over}
-        texts |= {"n": str(len(found.blocks)), "subset": subset}
-        data.append(texts | {"profile": info.profile, "protocol": info.protocol, "note": found.why})
-    head = header(frame[frame["subset"] == subset], metric)
-    return Table(
-        name,
-        f"Ranks by {METRICS[metric][0]}.",
-        caption(found, subset),
-        ("Method", "mean rank ↓", *datasets, head, "p to the best (Holm)"),
-        tuple(made),
-        notes.listed,
-        tuple(data),
-        captions.tail(info),
-        rules=(captions.ARROWS, *rules(found)),
-    )
-
-
-def caption(found: Ranking, subset: str) -> str:
-    """What the ranks are over."""
-    cases = f"the {len(found.blocks)} {captions.subset_text(subset)}"
-    blocks = f"{len(found.blocks)} datasets" if found.over == "datasets" else cases
-    return f"Mean ranks of {len(found.names)} methods over {blocks}; 1 is best."
-
-
-def rules(found: Ranking) -> tuple[str, ...]:
-    """How ranks are made, what tells two methods apart, and what is left out."""
-    seeds = {seed for own in found.lines for line in own for seed in line.seeds}
-    of_cases = "; a case counts with its mean over classes and seeds" if found.over == "cases" else ""
-    said = [f"Equals share a rank{of_cases}."]
-    if found.p is not None and found.over == "datasets":
-        said.append("p: Wilcoxon signed-rank over datasets, two-sided, Holm over all pairs.")
-    if found.p is not None and found.over == "cases":
-        said.append(
-            "p: paired difference over cases and seeds, Holm over all pairs."
-            if len(seeds) > 1
-            else "p: paired difference over cases, Holm over all pairs; one seed, so these trainings only."
-        )
-    if found.friedman is not None:
-        these = "; it speaks of these trainings only" if found.over == "cases" else ""
-        said.append(f"Friedman's test that all rank alike: p {_equals(p_value(found.friedman))}{these}.")
-    said += [f"Not tested: {found.why}."] if found.why else []
-    return (*said, *(f"Left out: {gap}." for gap in found.gaps))
-
-
-def _equals(text: str) -> str:
-    return text if text.startswith("<") else f"= {text}"
+    a, b = (line.cube(metric, cases, seeds) for line in (one, other))
+    return stats.difference(a, b, bounds_of(metric))[1]

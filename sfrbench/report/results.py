@@ -18,21 +18,16 @@ from numpy.typing import NDArray
 
 from sfrbench.errors import InputError
 from sfrbench.report.style import axis_text, axis_texts, point_texts
+from sfrbench.spec import LARGER
 from sfrbench.stats import Array, case_means, grand_mean
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo
 
+_NAMES = {"dice": "Dice", "jaccard": "Jaccard", "nsd": "NSD"}
+_NAMES |= {"asd": "ASD", "asd_rev": "ASD reverse", "assd": "ASSD", "hd95": "95HD"}
 #: Metric -> name in tables, and whether larger is better.
-METRICS: Mapping[str, tuple[str, bool]] = {
-    "dice": ("Dice", True),
-    "jaccard": ("Jaccard", True),
-    "nsd": ("NSD", True),
-    "asd": ("ASD", False),
-    "asd_rev": ("ASD reverse", False),
-    "assd": ("ASSD", False),
-    "hd95": ("95HD", False),
-}
+METRICS: Mapping[str, tuple[str, bool]] = {key: (name, key in LARGER) for key, name in _NAMES.items()}
 Point = tuple[str, ...]
 Over = Literal["seeds", "cases"]
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sfrbench.report.results import Line, Over
+from sfrbench.report.measures import flattery
+from sfrbench.report.results import METRICS, Line, Over
 from sfrbench.report.style import DASH, axis_text
 from sfrbench.report.tables import Notes
 
@@ -97,8 +98,9 @@ def marks_of(line: Line, notes: Notes, info: ReportInfo) -> str:
         all_gone = len(seeds) == len(info.seeds)
         which = "no seed has a result" if all_gone else f"without seed {', '.join(map(str, seeds))}"
         found += notes.mark(f"{which}: {reason}")
-    if line.seeds and line.empty() and info.protocol_fields.get("empty") == "paper_zero":
-        found += notes.mark("empty predictions count as distance 0, the best possible, under this protocol")
+    reasons = [reason for metric in METRICS if (reason := flattery(line, metric))]
+    for reason in dict.fromkeys(reasons):
+        found += notes.mark(f"{reason}, under this protocol: never called best for that")
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sfrbench.report import captions
+from sfrbench.report.measures import flattery
 from sfrbench.report.results import METRICS, Line, Stat, unit_of
 from sfrbench.report.rows import View
 from sfrbench.report.style import DASH, axis_text, judged, number
@@ -34,13 +35,15 @@ class Column:
 def metric_column(view: View, metric: str, cls: str | None = None) -> Column:
     """``mean ± std`` of each line, and for the mean over classes its gain.
 
-    Only lines with all their seeds, in one unit, are ranked, those of each dataset among themselves."""
+    Only lines with all their seeds, in one unit, whose empty predictions do not flatter them, are ranked,
+    those
+    of each dataset among themselves."""
     stats = [line.stat(metric, cls, view.over) for line in view.lines]
     lost = [cls is not None and line.never_found(cls) for line in view.lines]
     gains = [gain(view, line, metric) if cls is None else None for line in view.lines]
     comparable = len(view.lines) > 1 and "/" not in unit_of(view.frame, metric)
     whole = [
-        stat.mean if comparable and not line.missing else None
+        stat.mean if comparable and not line.missing and not flattery(line, metric, cls) else None
         for stat, line in zip(stats, view.lines, strict=True)
     ]
     larger = METRICS[metric][1]
@@ -80,7 +83,7 @@ def reference(view: View, line: Line) -> Line | None:
 def gain(view: View, line: Line, metric: str) -> float | None:
     """The mean paired difference to the reference, over the seeds and cases of both, where there is one."""
     other = reference(view, line)
-    if other is None:
+    if other is None or flattery(line, metric) or flattery(other, metric):
         return None
     seeds, cases = line.common(other)
     if not seeds or not cases:
@@ -98,12 +101,17 @@ def gain_marks(view: View, line: Line, notes: Notes) -> str:
     name = dict(view.info.arms).get(arm, arm)
     if other is None or not other.seeds:
         return notes.mark(f"no gain: {name} has no result here")
+    metrics = [str(metric) for metric in view.item.get("metrics") or METRICS]
+    flat = [METRICS[metric][0] for metric in metrics if flattery(line, metric) or flattery(other, metric)]
+    found = notes.mark(f"no gain in {', '.join(flat)}: empty predictions, here or of {name}") if flat else ""
     if other.seeds == line.seeds and other.cases == line.cases:
-        return ""
+        return found
     seeds, cases = line.common(other)
     if not seeds or not cases:
         return notes.mark(f"no gain: no seed or case in common with {name}")
-    return notes.mark(f"gain over what {name} has too: {captions.seeds_text(len(seeds))}, {len(cases)} cases")
+    return found + notes.mark(
+        f"gain over what {name} has too: {captions.seeds_text(len(seeds))}, {len(cases)} cases"
+    )
 
 
 def gains_text(view: View) -> str:

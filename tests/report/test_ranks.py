@@ -15,8 +15,10 @@ import pytest
 from scipy import stats as scipy_stats
 
 from sfrbench import stats
+from sfrbench.intervals import Bounds
 from sfrbench.report.build import build_report
-from sfrbench.report.ranks import Ranking, ranking, ranks_table
+from sfrbench.report.rank_table import ranks_table
+from sfrbench.report.ranks import Ranking, ranking
 from sfrbench.report.results import lines
 from tests.report.conftest import Demo, rows_of
 
@@ -93,8 +95,8 @@ def test_over_cases_the_pairs_are_those_of_the_pairs_table(small: Any) -> None:
     by_label = {line.label: line for line in lines(small.frame, small.info, "test")}
     pairs = [(0, 1), (0, 3), (1, 3)]
     raw = [
-        stats.paired(by_label[result.names[one]].cube("dice"), by_label[result.names[other]].cube("dice")).p
-        for one, other in pairs
+        stats.paired(*(by_label[result.names[place]].cube("dice") for place in pair), Bounds(100)).p
+        for pair in pairs
     ]
     assert result.p is not None
     assert [result.p[pair] for pair in pairs] == pytest.approx(stats.holm(raw))
@@ -132,6 +134,27 @@ def test_two_methods_or_few_cases_have_no_diagram(small: Any) -> None:
     assert found(replace(small, frame=two)).why == "with two methods the paired difference says it all"
     few = small.frame[small.frame["case"] < "case_005"]
     assert found(replace(small, frame=few)).why == "5 cases are too few, at least 6 are needed"
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_an_empty_prediction_ranks_last_in_its_case(small: Any, value: float) -> None:
+    """Scored 0 in a distance, or left out: the case counts against the method, which is not tested."""
+    frame = small.frame.copy()
+    lost = (frame["arm"] == "sfr_mt") & (frame["case"] == "case_001") & (frame["subset"] == "test")
+    frame.loc[lost, "empty_pred"] = True
+    frame.loc[lost, "value"] = value
+    demo = replace(small, frame=frame)
+    plain, result = found(small, "hd95"), found(demo, "hd95")
+    place, case = result.names.index("SFR_MT"), result.blocks.index("case_001")
+    assert plain.ranks[plain.names.index("SFR_MT"), case] < 4
+    assert result.ranks[place, case] == 4
+    assert (result.ranks[:, [index for index in range(12) if index != case]].sum(axis=0) == 10).all()
+    assert result.p is not None
+    assert {p for pair, p in result.p.items() if place in pair} == {None}
+    table = ranks_table(frame, small.info, {"ranks": "hd95"}, result, "ranks")
+    assert table.rows[place][1].rank == 0
+    assert "methods with such are not tested" in table.rules[-1]
+    assert np.isfinite(float(table.data[place]["hd95_mean"]))
 
 
 def test_equal_scores_share_their_rank(small: Any) -> None:

@@ -139,7 +139,7 @@ def test_a_rule_stands_once_on_the_page_and_in_every_file_that_needs_it(built):
     head, _, main = text.partition("<main>")
     arrows, protocol = "↑ larger is better", "a class absent from the truth is left out"
     bold, brackets = "Best in bold, second underlined", "In brackets: mean paired difference"
-    paired, costs = "weighted by their shares of the variance", "what else the machine did then"
+    paired, costs = "within the range of the metric, and none where it would", "what else the machine did then"
     for rule in (arrows, protocol):
         assert (head.count(rule), main.count(rule)) == (1, 0), rule
     sections = re.findall(r"<section id=s\d+>.*?</section>", main, re.DOTALL)
@@ -237,7 +237,8 @@ def test_values_that_are_not_scored_are_counted(small):
 
 def test_empty_predictions_are_marked_where_they_score_as_perfect(small):
     info = replace(small.info, protocol="paper", protocol_fields={"empty": "paper_zero"})
-    (table, _), _ = sections.result_tables(small.frame, info, {"table": "results"}, "results")
+    frame = small.frame.assign(value=small.frame["value"].where(~small.frame["empty_pred"], 0.0))
+    (table, _), _ = sections.result_tables(frame, info, {"table": "results"}, "results")
     row = next(row for row in table.rows if row[0].text == "V-Net (LB)")
     assert row[-1].text == "2"
     assert any("best possible" in text for mark, text in table.notes if mark in row[0].marks)

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sfrbench.report.curves import curve_figure
+from sfrbench.report.pairs import pairs_table
 from sfrbench.report.sections import result_tables
 from sfrbench.report.style import judged
 from sfrbench.report.tables import MARKS, Entry, Table, to_csv, to_html, to_latex, to_markdown, unmarked
@@ -180,3 +182,59 @@ def test_a_mark_of_every_row_is_said_once_without_a_mark(small: Any) -> None:
     assert unmarked(alone) is alone
     one = replace(small, frame=small.frame[small.frame["arm"] != "sfr_ft"])
     assert unmarked(made(one)).notes == made(one).notes
+
+
+def emptied(demo: Any, value: float, metrics: tuple[str, ...] = ("asd", "hd95")) -> Any:
+    """Both classes of one case of SFR_MT predicted empty: ``value`` in some metrics, 0 in the others."""
+    frame = demo.frame.copy()
+    lost = (frame["arm"] == "sfr_mt") & (frame["case"] == "case_003") & (frame["subset"] == "test")
+    lost &= frame["seed"] == 0
+    frame.loc[lost, "empty_pred"] = True
+    frame.loc[lost, "value"] = 0.0
+    frame.loc[lost & frame["metric"].isin(metrics), "value"] = value
+    return replace(demo, frame=frame)
+
+
+def test_an_empty_prediction_is_never_best_in_a_distance(small: Any) -> None:
+    """Scored 0, SFR_MT has the least distance; it still takes no part, and the two others do."""
+    plain = made(small, metrics=["dice", "hd95"])
+    assert [row[2].rank for row in plain.rows] == [0, 2, 0, 1]
+    table = made(emptied(small, 0.0), metrics=["dice", "hd95"], gains={"sfr_mt": "mt", "mt": "supervised"})
+    assert float(data(table)["sfr_mt"]["hd95_mean"]) < float(data(table)["mt"]["hd95_mean"])
+    assert [row[2].rank for row in table.rows] == [2, 1, 0, 0]
+    assert table.rows[3][1].rank == 1  # in Dice it counts 0, and no harm is done
+    notes = dict(table.notes)
+    said = "2 empty predictions count as distance 0, the best possible, under this protocol: never"
+    assert any(notes[mark].startswith(said) for mark in table.rows[3][0].marks)
+    assert (table.rows[3][1].gain != "", table.rows[3][2].gain) == (True, "")
+    assert any(notes[mark].startswith("no gain in 95HD: empty") for mark in table.rows[3][0].marks)
+    one = made(emptied(small, 0.0), per_class=True, metrics=["hd95"])
+    assert [entry.rank for entry in one.rows[3][1:4]] == [0, 0, 0]
+
+
+def test_left_out_it_is_best_in_no_metric_and_at_its_worst_it_may_be(small: Any) -> None:
+    left_out = made(emptied(small, np.nan, ("dice", "asd", "hd95")), metrics=["dice", "hd95"])
+    assert [row[1].rank for row in left_out.rows] == [2, 1, 0, 0]
+    assert any("2 empty predictions are left out" in text for _, text in left_out.notes)
+    worst = made(emptied(small, 20.0), metrics=["dice", "hd95"])
+    assert worst.rows[3][2].rank == 1
+    assert not any("empty prediction" in text for _, text in worst.notes)
+
+
+def test_pairs_say_which_side_empty_predictions_flatter(small: Any) -> None:
+    item = {"pairs": [["sfr_mt", "mt"]], "metrics": ["dice", "hd95"]}
+    (table,), _ = pairs_table(emptied(small, 0.0).frame, small.info, item, "pairs")
+    told = ["95HD of SFR_MT: 2 empty predictions" in row["note"] for row in table.data]
+    assert told == [False, True]
+
+
+def test_the_best_point_of_a_curve_has_no_empty_prediction(scales: Any, tmp_path: Any) -> None:
+    item = {"curve": {"x": "stitch.scale", "y": "hd95"}}
+    assert "Best: 4 (" in curve_figure(scales.frame, scales.info, item, "plain", tmp_path).notes[-2]
+    frame = scales.frame.copy()
+    lost = (frame["stitch.scale"] == 8) & frame["case"].isin([f"case_{index:03d}" for index in range(9)])
+    frame.loc[lost, "empty_pred"] = True
+    frame.loc[lost & (frame["metric"] != "dice"), "value"] = 0.0
+    notes = " ".join(curve_figure(frame, scales.info, item, "empty", tmp_path).notes)
+    assert "Best: 4 (" in notes
+    assert "Not compared for best, flattered by empty predictions: 8." in notes
