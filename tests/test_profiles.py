@@ -34,7 +34,7 @@ def test_every_profile_is_a_file_that_says_what_it_is() -> None:
     assert {name for name in PROFILES if scaled(name)} == {"cpu", "smoke"}
     assert {name for name in PROFILES if "full size" in stamp(name)} == {"paper", "released"}
     assert "by the authors' released code" in stamp("released")
-    assert "by the paper's text" in stamp("paper")
+    assert "by the paper's text, ours where it is silent" in stamp("paper")
 
 
 def test_released_has_the_four_choices_of_the_authors_code() -> None:
@@ -129,6 +129,29 @@ def test_experiments_on_pseudo_labels_themselves_keep_them_in_released() -> None
         "online_soft": "online",
     }  # fmt: skip
     assert plan.no_ops() == []
+
+
+def test_the_ablation_of_the_four_is_the_same_in_released() -> None:
+    plans = [
+        build_plan(read_spec(locate("text_against_code"), name), Catalog.read(), lambda dataset: "none")
+        for name in ("paper", "released")
+    ]
+    arms = [arm.name for arm in plans[0].spec.arms]
+    assert [recipe(plans[0], arm) for arm in arms] == [recipe(plans[1], arm) for arm in arms]
+    assert recipe(plans[0], "text") == (0.0, False, True, "offline")
+    assert recipe(plans[0], "code") == (0.5, True, False, "online")
+    for arm, place in (("bezier", 0), ("turned", 1), ("padding", 2), ("online", 3)):  # one at a time
+        own, text, code = (recipe(plans[0], name) for name in (arm, "text", "code"))
+        assert own == (*text[:place], code[place], *text[place + 1 :])
+
+
+@pytest.mark.parametrize("path", sorted(shipped("experiments").glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_arm_loses_its_meaning_in_released(path: Path) -> None:
+    """What a profile replaces never makes two arms of an experiment one."""
+    plans = [
+        build_plan(read_spec(path, name), Catalog.read(), lambda dataset: "none") for name in PROFILES[:2]
+    ]
+    assert plans[1].no_ops() == plans[0].no_ops()
 
 
 def test_natural_images_are_those_of_the_paper_unless_the_profile_scales() -> None:

@@ -161,6 +161,10 @@ class Stitch(Component):
         """
         return self
 
+    def placed(self, patch: tuple[int, int, int], canvas: int) -> str:
+        """Where the slices of a patch lie on a canvas, in words for a report; empty: not said."""
+        return ""
+
     def to_canvases(self, volume: torch.Tensor, canvas: int, fill: float) -> torch.Tensor:
         """(C, X, Y, Z) to (N, C, I, I), every slice present at least once. A floating image (C = 1) may also
         become three channels, which the foundation then takes as they are."""

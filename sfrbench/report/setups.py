@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from sfrbench.catalog import Catalog
-from sfrbench.components.base import Dataset, Finetune, Foundation, Optim, Protocol, Selector, Ssl
-from sfrbench.components.stitch.grid import TiledStitch
+from sfrbench.components.base import Dataset, Finetune, Foundation, Optim, Protocol, Selector, Ssl, Stitch
 from sfrbench.plan import Cell, Plan
 from sfrbench.reasons import flatten
 from sfrbench.report.info import Setup
@@ -113,7 +112,7 @@ def _finetune_facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[
     padding = "left out" if tune.dice_ignores_padding else "counted"
     ce = tune.ce_weight
     yield "Dice of fine-tuning", f"{1 - ce:g} Dice, {ce:g} cross-entropy; padding pixels {padding} in Dice"
-    yield "batch of fine-tuning", _count(tune.batch, "patch" if tune.volumetric else "canvas", "es")
+    yield "batch of fine-tuning", _count(tune.batch, "patch" if tune.volumetric else "canvas")
     yield "fine-tuning", f"{own['finetune'].card.label}, {tune.steps} steps, {_optim(tune.optim)}"
 
 
@@ -131,28 +130,20 @@ def _retrain_facts(cell: Cell) -> Iterator[tuple[str, str]]:
     if ssl.uses_unlabelled or cell.pseudo != "none":
         yield "batch", f"{labelled} labelled + {unlabelled} unlabelled patches"
     else:
-        yield "batch", _count(labelled, "labelled patch", "es")
+        yield "batch", _count(labelled, "labelled patch")
 
 
 def _stitching(own: Resolved, catalog: Catalog, dataset: Dataset, foundation: Foundation) -> str:
     """The variant, where it is not the plain grid, and where slices lie on a canvas."""
-    stitch = own.component
+    stitch = cast(Stitch, own.component)
     fields = changed(own, catalog, _AUGMENTING)
     said = [] if own.card.name == "grid" and not fields else [_named(own, fields)]
-    if isinstance(stitch, TiledStitch):
-        layout = stitch.geometry(dataset.patch[:2], foundation.canvas)
-        rows, columns = layout.rows, layout.columns
-        size = f"resized to {columns.content} × {rows.content}" if layout.resized else "as they are"
-        said.append(f"{columns.n} × {rows.n} slices {size}, cells of {columns.cell} × {rows.cell} pixels")
-        if columns.outer < 0:
-            said.append(f"{_count(-columns.outer, 'pixel')} cropped at each border")
-        lead = layout.lead_empty(dataset.patch[2])
-        said += [f"{lead} empty before the first slice"] if lead else []
-    return ", ".join(said)
+    placed = stitch.placed(dataset.patch, foundation.canvas)
+    return ", ".join([*said, placed] if placed else said)
 
 
-def _count(count: int, noun: str, plural: str = "s") -> str:
-    return f"{count} {noun}{'' if count == 1 else plural}"
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 'es'}"
 
 
 def _patches(cell: Cell, dataset: Dataset) -> str:

@@ -110,7 +110,9 @@ def stamp(profile: str) -> str:
     """What every output says about its profile."""
     if scaled(profile):
         return f"Profile {profile}: scaled down, not comparable with the paper's numbers."
-    by = "the authors' released code" if profile == "released" else "the paper's text"
+    by = (
+        "the authors' released code" if profile == "released" else "the paper's text, ours where it is silent"
+    )
     return f"Profile {profile}: full size, by {by}."
 
 

@@ -50,6 +50,16 @@ class Geometry:
         """Empty cells before the first of ``depth`` slices; the other empty cells follow the last one."""
         return max((self.cells - depth) // 2, 0)
 
+    def described(self, depth: int) -> str:
+        """In words, such as ``9 × 9 slices as they are, cells of 114 × 114 pixels``."""
+        rows, columns = self.rows, self.columns
+        size = f"resized to {columns.content} × {rows.content}" if self.resized else "as they are"
+        said = [f"{columns.n} × {rows.n} slices {size}", f"cells of {columns.cell} × {rows.cell} pixels"]
+        if columns.outer < 0:
+            said.append(f"{-columns.outer} pixel{'' if columns.outer == -1 else 's'} cropped at each border")
+        lead = self.lead_empty(depth)
+        return ", ".join([*said, f"{lead} empty before the first slice"] if lead else said)
+
     def blocks(self, depth: int) -> list[tuple[int, int]]:
         """(first, stop) slices of each canvas: consecutive full canvases, the last one holds the last slices.
 

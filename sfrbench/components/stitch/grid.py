@@ -36,6 +36,9 @@ class TiledStitch(Stitch):
                 return [f"{problem.what}; {problem.hint}" for problem in error.problems]
         return []
 
+    def placed(self, patch: tuple[int, int, int], canvas: int) -> str:
+        return self.geometry(patch[:2], canvas).described(patch[2])
+
     def channels(self, volume: torch.Tensor) -> torch.Tensor:
         """What canvases show of a volume (C, X, Y, Z): the volume, or more channels made of it."""
         return volume
