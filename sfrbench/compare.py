@@ -13,6 +13,7 @@ from sfrbench import stats
 from sfrbench.compare_sides import Point, Side, title
 from sfrbench.compare_work import work_of
 from sfrbench.errors import InputError, did_you_mean
+from sfrbench.report import dead
 from sfrbench.report.results import METRICS, Line
 
 
@@ -90,7 +91,9 @@ def _row(point: Point, metric: str, parts: Sequence[pd.DataFrame]) -> Row:
         why = f"A in {units[0]}, B in {units[1]}: no difference"
         return Row(point[0], text, metric, "/".join(units), means[0], means[1], note=why)
     paired = stats.paired(cubes[0], cubes[1])
-    note = _left(parts, shared)
+    lost = [dead.find(line.frame, seeds, cases) for line in lines]
+    never = [dead.note(found, side) for side, found in zip("AB", lost, strict=True)]
+    note = ", ".join(text for text in (_left(parts, shared), *never) if text)
     return Row(point[0], text, metric, units[0], means[0], means[1], paired.difference, paired.p, note)
 
 

@@ -25,6 +25,7 @@ from sfrbench.report import (
     published_item,
     rank_diagram,
     ranks,
+    round_tables,
     rounds,
     sections,
     study,
@@ -209,12 +210,23 @@ def _table_part(
     elif kind == "parameters":
         made, shown = parameters.parameters_table(info, names.new("parameters"))
     elif kind == "rounds":
-        made, shown = rounds.rounds_table(frame, info, names.new("rounds"))
+        return _rounds_part(frame, info, names.new("rounds"))
     else:
         made, shown = sections.pseudo_table(frame, info, item, names.new("pseudo_labels"))
-    nothing = {"rounds": "No round of SFR+ has run."}.get(kind, "No arm has scored pseudo-labels.")
-    remark = "" if made else nothing
+    remark = "" if made else "No arm has scored pseudo-labels."
     return Part(heading_of(item), tables=made, remark=remark), {table.name: shown for table in made}
+
+
+def _rounds_part(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[Part, Behind]:
+    """What the rounds chose from, and the pseudo-labels before and after them."""
+    made, shown = rounds.rounds_table(frame, info, name)
+    labels = round_tables.label_tables(frame, info, name)
+    behind: Behind = {table.name: rows for table, rows in labels}
+    behind |= {table.name: shown for table in made}
+    tables_ = [*made, *(table for table, _ in labels)]
+    return Part(
+        HEADINGS["rounds"], tables=tables_, remark="" if tables_ else "No round of SFR+ has run."
+    ), behind
 
 
 def _provenance(info: ReportInfo, behind: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

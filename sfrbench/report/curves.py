@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sfrbench.report import captions, style
+from sfrbench.report import captions, dead, style
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.stats import Interval, mean_interval
 
@@ -62,7 +62,9 @@ def curve_figure(
             axes.legend(loc="best", fontsize=8.5)
         files = style.save(figure, folder, name)
     title = f"{METRICS[y][0]} against {x}."
-    return Figure(name, title, _caption(curves, lost, subset, best), tuple(files), tuple(shown))
+    never = dead.sentence((line.name, line.dead) for line in shown)
+    caption = " ".join(text for text in (_caption(curves, lost, subset, best), never) if text)
+    return Figure(name, title, caption, tuple(files), tuple(shown))
 
 
 def _places(values: Sequence[Any]) -> list[float]:

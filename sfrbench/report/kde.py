@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sfrbench.report import captions, style
+from sfrbench.report import captions, dead, style
 from sfrbench.report.curves import Figure
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.stats import Array, class_means
@@ -51,7 +51,8 @@ def kde_figure(
         "once for each seed; Gaussian kernel, Scott's bandwidth, cut at 0 and 100). Ticks: the cases; "
         f"without spread they stand alone."
     )
-    return Figure(name, f"{head} per case.", said, tuple(files), tuple(shown))
+    never = dead.sentence((line.short(shown), line.dead) for line in shown)
+    return Figure(name, f"{head} per case.", f"{said} {never}".strip(), tuple(files), tuple(shown))
 
 
 def _sample(line: Line, metric: str) -> Array:

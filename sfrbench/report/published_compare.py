@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sfrbench import stats
+from sfrbench.report import dead
 from sfrbench.report.published_file import Column
 from sfrbench.report.published_rows import Side
 from sfrbench.report.published_tables import Published, Value
@@ -35,6 +36,7 @@ class Compared:
     high: float | None = None
     unit: str = ""
     reason: str = ""
+    never: str = ""  # which organs ours never finds
 
     @property
     def difference(self) -> float | None:
@@ -93,7 +95,8 @@ def compare(table: Published, head: Head, side: Side) -> Compared:
     interval = stats.mean_interval(cube)
     unit = "/".join(sorted(line.frame.loc[line.frame["metric"] == metric, "unit"].unique()))
     why = _not_comparable(table, head, side, line, unit)
-    return Compared(value, line.stat(metric, organ), interval.low, interval.high, unit, why)
+    never = dead.note([one for one in line.dead if organ in (None, one.cls)])
+    return Compared(value, line.stat(metric, organ), interval.low, interval.high, unit, why, never)
 
 
 def _not_comparable(table: Published, head: Head, side: Side, line: Line, unit: str) -> str:

@@ -112,7 +112,7 @@ def _whole(own: _Item, head: Head, name: str, *, first: bool) -> Table:
         spread = f"{texts['mean']} ± {texts['std']}" if one.ours.mean is not None else DASH
         counts = counts_of(side.line, own.info)[:2] if side.line else [DASH, DASH]
         values = (
-            Entry(spread),
+            Entry(spread, marks=_joined(body.notes, [one.never])),
             Entry(texts["interval"]),
             Entry(texts["paper"], marks=_joined(body.notes, one.told)),
             Entry(texts["difference"], marks=_joined(body.notes, [one.reason])),
@@ -154,7 +154,7 @@ def _organs(own: _Item, organs: Sequence[Head], name: str, *, first: bool) -> Ta
 
 
 def _told(what: str, one: Compared) -> Sequence[str]:
-    return {"paper": one.told, "ours − paper": [one.reason]}.get(what, [])
+    return {"ours": [one.never], "paper": one.told, "ours − paper": [one.reason]}.get(what, [])
 
 
 def _names(own: _Item, side: Side, dataset: str, marks: str) -> tuple[Entry, ...]:
@@ -194,7 +194,7 @@ def _data(own: _Item, head: Head, side: Side, one: Compared, said: Sequence[str]
     found["labeled"] = str(side.setup.labeled) if side.setup else ""
     found |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds))} if line else {"n": "", "seeds": ""}
     found |= {"subset": own.subset, "profile": own.info.profile, "protocol": own.info.protocol}
-    return found | {"reason": "; ".join(text for text in (*said, one.reason, *one.told) if text)}
+    return found | {"reason": "; ".join(text for text in (*said, one.reason, one.never, *one.told) if text)}
 
 
 def _caption(own: _Item, first: bool) -> str:

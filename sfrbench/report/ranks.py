@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from sfrbench import stats
-from sfrbench.report import captions, rows
+from sfrbench.report import captions, dead, rows
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.report.style import DASH, axis_text, number, p_value, point_texts
 from sfrbench.report.tables import Entry, Notes, Table, rank_entries
@@ -246,7 +246,10 @@ def ranks_table(
             Entry(number(found.mean_ranks[place]), best[place]),
             *map(Entry, ranks),
         ]
-        row += [Entry(number(float(found.scores[place].mean()))), Entry(against, marks=mark)]
+        mean = Entry(number(float(found.scores[place].mean())))
+        for line in found.lines[place]:
+            mean = dead.marked(mean, line.dead, notes, line.name if len(found.lines[place]) > 1 else "")
+        row += [mean, Entry(against, marks=mark)]
         made.append(tuple(row))
         texts = {"method": label, "arm": found.lines[place][0].arm, "mean_rank": row[1].text}
         texts |= {f"rank_{block}": text for block, text in zip(datasets, ranks, strict=True)}
