@@ -48,7 +48,7 @@ HEADINGS: Mapping[str, str] = {
     "pairs": "Paired differences",
     "pseudo_labels": "Pseudo-labels",
     "parameters": "Parameters",
-    "rounds": "Rounds of SFR+",
+    "rounds": "Rounds",
     "ranks": "Ranks",
     "features": "Features of labelled and unlabelled cases",
     "canvases": "Canvases",
@@ -224,9 +224,7 @@ def _rounds_part(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[Part
     behind: Behind = {table.name: rows for table, rows in labels}
     behind |= {table.name: shown for table in made}
     tables_ = [*made, *(table for table, _ in labels)]
-    return Part(
-        HEADINGS["rounds"], tables=tables_, remark="" if tables_ else "No round of SFR+ has run."
-    ), behind
+    return Part(HEADINGS["rounds"], tables=tables_, remark="" if tables_ else "No round has run."), behind
 
 
 def _provenance(info: ReportInfo, behind: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

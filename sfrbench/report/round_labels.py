@@ -15,7 +15,7 @@ from sfrbench.report.frame import labels_of_round
 from sfrbench.report.info import ReportInfo, Round
 from sfrbench.report.results import Line
 from sfrbench.report.rounds import Lines, rows_of
-from sfrbench.report.style import DASH, axis_texts, point_texts
+from sfrbench.report.style import DASH, axis_text, axis_texts, point_texts
 
 ONLINE = "pseudo: online: SAM labels each crop as re-training asks for it, and nothing is stored to score"
 
@@ -124,9 +124,16 @@ class Labels:
 def rows_of_group(frame: pd.DataFrame, info: ReportInfo, group: Group) -> list[Labels]:
     """Its rows in the order of arms, points and rounds."""
     known = Lines(frame, info)
-    arms = [arm for arm, _ in info.arms]
+    orders = [[arm for arm, _ in info.arms]]
+    orders += [[axis_text(value) for value in values] for values in info.axes.values()]
+
+    def place(row: Labels) -> tuple[int, ...]:
+        texts = [row.arm, *(axis_text(row.axes.get(path)) for path in info.axes)]
+        found = (o.index(text) if text in o else len(o) for o, text in zip(orders, texts, strict=True))
+        return (*found, row.number)
+
     rows = [*_of_sfr_plus(known, info, group), *_of_self_training(known, frame, info, group)]
-    return sorted(rows, key=lambda row: arms.index(row.arm))  # stable: points and rounds stay in order
+    return sorted(rows, key=place)
 
 
 def _of_sfr_plus(known: Lines, info: ReportInfo, group: Group) -> Iterator[Labels]:

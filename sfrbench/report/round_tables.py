@@ -80,6 +80,8 @@ def _reasons(row: Labels, found: Found) -> list[str]:
         said.append("no case was confident: SAM and its labels stay as they were")
     elif not found.seeds and not found.without:
         said.append(row.group.none)
+    if not rounds:
+        said.append("self-training: the labels are the segmenter's")
     if found.seeds and found.gap is None:
         said.append("no labels before: the first training reads those of labelled cases alone")
     if found.gap and found.gap.low is None:

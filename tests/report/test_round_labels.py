@@ -173,7 +173,19 @@ def test_self_training_stands_among_all_cases() -> None:
     first, second = (texts(made["rounds_labels_all"], row) for row in (0, 1))
     assert (first["Before"], first["After"], first["After − before"]) == ("—", "45.60", "—")
     assert any("no labels before" in text for text in notes(made["rounds_labels_all"], 0))
+    assert any("the labels are the segmenter's" in text for text in notes(made["rounds_labels_all"], 1))
     assert (second["Before"], second["After"], second["After − before"]) == ("45.60", "47.80", "+2.20")
+
+
+def test_rows_stand_in_the_order_of_arms_points_and_rounds() -> None:
+    frame = [
+        {**row, "cell": f"{row['cell']}-{value}", "dataset.labeled": value}
+        for value in (4, 1)
+        for row in scores("st", 0, ("unlabelled round 1", "unlabelled round 2"))
+    ]
+    given = info([], "st", axes={"dataset.labeled": [1, 4]})
+    rows = tables(frame, given)["rounds_labels_all"].rows
+    assert [(row[1].text, row[2].text) for row in rows] == [("1", "1"), ("1", "2"), ("4", "1"), ("4", "2")]
 
 
 def test_a_dead_class_is_told_of_the_cases_of_the_row() -> None:
