@@ -1,4 +1,7 @@
-"""The shipped comparison of methods takes in all of them, and profile cpu leaves none of their terms off."""
+"""The shipped comparison of methods takes in all of them, and profile cpu leaves none of their terms off.
+
+Cards of sources (``bcp_source``) differ in recipe, which the comparison has the same for all.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ def test_every_method_is_in_the_comparison_and_none_is_off_in_profile_cpu() -> N
     """What a source counts in steps lies within the shortened training."""
     spec = read_spec(locate("all_methods_smoke"), "cpu")
     cells = build_plan(spec, Catalog.read(), lambda resolved: "").cells
-    assert {cell.components["ssl"].card.name for cell in cells} == set(Catalog.read().names("ssl"))
+    plain = {name for name in Catalog.read().names("ssl") if not name.endswith("_source")}
+    assert {cell.components["ssl"].card.name for cell in cells} == plain
     for cell in cells:
         fields = cell.components["ssl"].component.model_dump()
         steps = fields["steps"]
