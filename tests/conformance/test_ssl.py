@@ -1,6 +1,6 @@
 """Every semi-supervised method, through the stage that re-trains: what a user may count on.
 
-``SFRBENCH_TEST_REGISTRY=my_registry pytest tests/conformance/test_ssl.py`` takes in another folder's cards.
+``SFRBENCH_TEST_REGISTRY=my_registry pytest tests/conformance/test_ssl*.py`` takes in another folder's cards.
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ from safetensors.torch import load_file
 
 from sfrbench.catalog import Card, Catalog, field_exists, nested
 from sfrbench.components.backbone.vnet import VNet
-from sfrbench.components.base import Component, Settings, Ssl
+from sfrbench.components.base import Settings, Ssl
 from sfrbench.components.dataset.phantom import Phantom
-from sfrbench.errors import InputError
-from sfrbench.plan import build_plan
 from sfrbench.resolve import unflatten
-from sfrbench.spec_reader import read_profile, read_spec
+from sfrbench.spec_reader import read_profile
 from sfrbench.stages import prepare, retrain
 from sfrbench.stages.context import StageContext, no_progress
 from sfrbench.store import Artefact
@@ -55,8 +53,6 @@ SUPERVISED_TERM = {
 PLATEAU = {"steps": 80, "ramp_length": 2, "ramp_unit": 40, "optim": {**FAST, "lr": 2e-2}}
 #: Fields of a training that is to learn: bcp's loss must be the same sum of terms from first to last.
 LEARNING: dict[str, dict[str, Any]] = {"bcp": {"pretrain": 0.0}, "dtc": PLATEAU, "ss_net": PLATEAU}
-#: Methods that refuse 32 x 32 x 32 voxels, which the backbone takes: 3 x 3 x 3 cubes are too small for it.
-TOO_SMALL = {"magicnet", "magicnet_mact", "magicnet_source", "magicnet_mact_source"}
 
 
 def component(card: Card, **fields: Any) -> Ssl:
@@ -285,28 +281,3 @@ def test_soft_pseudo_labels_on_a_bf16_backbone(card: Card, data: dict[int, Data]
     assert all(row["pseudo"] > 0 for row in rows)
     stored = load_file(ctx.out / "model.safetensors")
     assert all(part.dtype == torch.float32 for part in stored.values() if part.is_floating_point())
-
-
-SPEC = """
-title: One method
-dataset: {{name: phantom, labeled: 1, patch: [{patch}]}}
-base: {{backbone: vnet, ssl: {name}}}
-"""
-
-
-def plan(card: Card, patch: str, folder: Path) -> dict[str, Component]:
-    path = folder / "one.yaml"
-    path.write_text(SPEC.format(name=card.name, patch=patch))
-    spec = read_spec(path, "paper")
-    (cell,) = build_plan(spec, Catalog.read(EXTRA), lambda resolved: "").cells
-    return {kind: resolved.component for kind, resolved in cell.components.items()}
-
-
-@every_card
-def test_patches_that_do_not_fit_are_refused_by_the_plan(card: Card, tmp_path: Path) -> None:
-    assert plan(card, "96, 96, 96", tmp_path)["ssl"] == card.component({})
-    with pytest.raises(InputError, match=r"\[96, 96, 40\][\s\S]*no multiple of 16"):
-        plan(card, "96, 96, 40", tmp_path)
-    if card.name in TOO_SMALL:
-        with pytest.raises(InputError, match=rf"ssl {card.name}: [\s\S]*\[32, 32, 32\]"):
-            plan(card, "32, 32, 32", tmp_path)
