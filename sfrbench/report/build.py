@@ -214,15 +214,8 @@ def _table_part(
         return _rounds_part(frame, info, names.new("rounds"))
     else:
         made, shown = sections.pseudo_table(frame, info, item, names.new("pseudo_labels"))
-    remark = "" if made else _unscored(info)
+    remark = "" if made else "No arm has scored pseudo-labels."
     return Part(heading_of(item), tables=made, remark=remark), {table.name: shown for table in made}
-
-
-def _unscored(info: ReportInfo) -> str:
-    """Why there is no table of pseudo-labels."""
-    if not info.pseudo_arms and any("pseudo-labels" in setup.facts for setup in info.setups):
-        return "Pseudo-labels are made online, of each training crop, and never stored, so none is scored."
-    return "No arm has scored pseudo-labels."
 
 
 def _rounds_part(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[Part, Behind]:

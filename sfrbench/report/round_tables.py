@@ -11,12 +11,12 @@ from sfrbench.report.info import ReportInfo
 from sfrbench.report.pairs import ONE_SEED
 from sfrbench.report.round_labels import GROUPS, ONLINE, Found, Group, Labels, compare, rows_of_group
 from sfrbench.report.style import DASH, axis_text, judged, number, signed
-from sfrbench.report.tables import Entry, Notes, Table
+from sfrbench.report.tables import Entry, Notes, Table, unmarked
 
 _COLUMNS = ("Round", "n", "Before", "After", "After − before", "95 % interval", "Segmenter", "seeds")
 _RULES = (
-    "Dice (%), mean over cases, classes and seeds. Before: labels that the training before the round reads; "
-    "after: those that the round makes; paired, with the interval over cases and seeds.",
+    "Before: labels that the training before the round reads; after: those that the round makes.",
+    "Interval: of the paired difference, over cases and seeds; none where it would say next to nothing.",
     "Segmenter: its own labels of the same cases, from which the round chooses. n: cases of a seed.",
 )
 
@@ -51,18 +51,19 @@ def _table(rows: Sequence[Labels], info: ReportInfo, name: str, group: Group) ->
         change = (Entry(judged(gap.mean if gap else None, larger=True)), Entry(interval))
         made.append((*named, *which, before, after, *change, segmenter, Entry(str(found.seeds))))
         data.append(_data(row, found, "; ".join(why), info, paths))
-    return Table(
+    table = Table(
         name,
         f"Pseudo-labels before and after each round: {group.title}.",
-        group.said,
+        "Dice (%), mean over cases, classes and seeds.",
         ("Method", *paths, *_COLUMNS),
         tuple(made),
         notes.listed,
         tuple(data),
         captions.tail(info),
         1 + len(paths),
-        rules=_RULES,
+        rules=(group.said, *_RULES),
     )
+    return unmarked(table)
 
 
 def _reasons(row: Labels, found: Found) -> list[str]:
@@ -84,7 +85,7 @@ def _reasons(row: Labels, found: Found) -> list[str]:
         said.append("self-training: the labels are the segmenter's")
     if found.seeds and found.gap is None:
         said.append("no labels before: the first training reads those of labelled cases alone")
-    if found.gap and found.gap.low is None:
+    if found.gap and found.gap.why:
         said.append(f"no interval: {found.gap.why}")
     if found.gap and found.gap.low is not None and found.seeds == 1:
         said.append(ONE_SEED)

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sfrbench.intervals import Bounds
+from sfrbench import stats
 from sfrbench.report.build import build_report
 from sfrbench.report.info import ReportInfo, Round
+from sfrbench.report.measures import bounds_of
 from sfrbench.report.round_labels import ONLINE
 from sfrbench.report.round_tables import label_tables
 from sfrbench.report.sections import pseudo_table
 from sfrbench.report.tables import Table, to_csv, to_html, to_latex, to_markdown
-from sfrbench.stats import difference
 from sfrbench.trace import find, open_report
 
 CASES = ("a", "b", "c", "d", "e")
@@ -72,10 +72,11 @@ def notes(table: Table, row: int) -> list[str]:
     return [text for mark, text in table.notes if mark in table.rows[row][0].marks]
 
 
-def interval(after: list[float], before: list[float]) -> str:
-    """The 95 % interval of the paired difference of one seed's cases, as printed."""
-    a, b = (np.array(values).reshape(1, -1, 1) for values in (after, before))
-    gap, _ = difference(a, b, Bounds(100.0))
+def interval(before: list[float], after: list[float]) -> str:
+    """That of the paired difference over cases of both classes, as printed."""
+    cubes = [np.array([[[value + 2, value - 2] for value in values]]) for values in (after, before)]
+    gap = stats.difference(cubes[0], cubes[1], bounds_of("dice"))[0]
+    assert gap.low is not None
     return f"{gap.low:+.2f} to {gap.high:+.2f}".replace("-", "−")
 
 
@@ -85,7 +86,7 @@ def test_rounds_are_compared_on_the_cases_that_both_label() -> None:
     first, second = (texts(made["rounds_labels"], row) for row in (0, 1))
     assert (first["n"], first["Before"], first["After"]) == ("4", "35.00", "39.50")  # b, c, d, e
     assert (first["After − before"], first["Segmenter"]) == ("+4.50 better", "65.00")
-    assert first["95 % interval"] == interval([53, 44, 35, 26], [50, 40, 30, 20])
+    assert first["95 % interval"] == interval([50, 40, 30, 20], [53, 44, 35, 26])
     assert (second["n"], second["Before"], second["After"]) == ("2", "30.50", "32.50")  # d, e
     confident = texts(made["rounds_labels_confident"], 1)
     assert (confident["n"], confident["Before"], confident["After"]) == ("3", "55.67", "58.00")
@@ -97,7 +98,7 @@ def test_rounds_are_compared_on_the_cases_that_both_label() -> None:
         "45.60",
         "70.00",
     )
-    assert every["95 % interval"] == interval([70, 53, 44, 35, 26], [60, 50, 40, 30, 20])
+    assert every["95 % interval"] == interval([60, 50, 40, 30, 20], [70, 53, 44, 35, 26])
     assert "one seed" in notes(made["rounds_labels"], 0)[0]
 
 
@@ -120,7 +121,9 @@ def test_each_seed_has_its_own_cases_and_counts_once() -> None:
 def test_all_ways_to_label_no_case_or_every_case_are_said() -> None:
     made = tables(scores("plus", 0), info([a_round(1, "abcde"), a_round(2, "abcde")]))
     assert texts(made["rounds_labels"], 0)["Before"] == "—"
-    assert notes(made["rounds_labels"], 0) == ["SAM labels no case both before and after the round"]
+    assert notes(made["rounds_labels"], 0) == [
+        "Every row: SAM labels no case both before and after the round."
+    ]
     assert texts(made["rounds_labels_all"], 0)["n"] == "5"
     both = tables(scores("plus", 0), info([a_round(1, "abcde", both=True)]))
     assert texts(both["rounds_labels"], 0) == texts(both["rounds_labels_all"], 0)
@@ -139,7 +142,7 @@ def test_labels_made_online_are_a_dash_with_its_reason() -> None:
     for table in tables(frame, given).values():
         assert {text for head, text in texts(table, 0).items() if head in ("n", "Before", "After")} == {"—"}
         assert notes(table, 0) == [ONLINE]
-        for render in (to_markdown, to_latex, to_csv, lambda table: to_html(table, "")):
+        for render in (to_markdown, to_latex, to_csv, lambda table: to_html(table, ())):
             assert "nothing is stored to score" in render(table)
 
 
