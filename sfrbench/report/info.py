@@ -164,6 +164,7 @@ class ReportInfo:
     metrics: Sequence[str] = ("dice", "jaccard", "asd", "hd95")
     pseudo_arms: Sequence[str] = ()
     missing: Sequence[Missing] = ()
+    unscored: Sequence[Missing] = ()  # cells whose pseudo-labels cannot be scored, and why
     counted: Sequence[Counted] = ()
     rounds: Sequence[Round] = ()  # of SFR+
     setups: Sequence[Setup] = ()
@@ -186,7 +187,7 @@ class ReportInfo:
 
     def only(self, arms: Collection[str]) -> ReportInfo:
         """The same for some arms."""
-        names = ("missing", "counted", "rounds", "excluded", "setups")
+        names = ("missing", "unscored", "counted", "rounds", "excluded", "setups")
         own: dict[str, Any] = {
             name: [entry for entry in getattr(self, name) if entry.arm in arms] for name in names
         }

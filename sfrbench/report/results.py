@@ -21,7 +21,7 @@ from sfrbench.report.style import axis_text, axis_texts, point_texts
 from sfrbench.stats import Array, case_means, grand_mean
 
 if TYPE_CHECKING:
-    from sfrbench.report.info import ReportInfo
+    from sfrbench.report.info import Missing, ReportInfo
 
 #: Metric -> name in tables, and whether larger is better.
 METRICS: Mapping[str, tuple[str, bool]] = {
@@ -192,7 +192,8 @@ def lines(frame: pd.DataFrame, info: ReportInfo, subset: str) -> list[Line]:
     values: dict[tuple[str, Point], Mapping[str, Any]] = {
         key: {path: group[path].iloc[0] for path in paths} for key, group in rows.items()
     }
-    lost = _missing(info, paths)
+    lost = _missing(info.missing, paths)
+    unscored = _missing(info.unscored if subset == "unlabelled" else (), paths).reasons
     for arm, point, axes in lost.points:
         values.setdefault((arm, point), axes)
     for arm, _ in info.arms:
@@ -205,8 +206,9 @@ def lines(frame: pd.DataFrame, info: ReportInfo, subset: str) -> list[Line]:
         own = rows.get((arm, point), part.iloc[:0])
         have = {int(seed) for seed in own["seed"].unique()}
         unknown = ("" if point else info.left_out(arm)) or "not run"
+        reasons = {**unscored, **lost.reasons}
         gone = tuple(
-            (seed, lost.reasons.get((arm, point, seed), unknown)) for seed in info.seeds if seed not in have
+            (seed, reasons.get((arm, point, seed), unknown)) for seed in info.seeds if seed not in have
         )
         label = dict(info.arms).get(arm, arm)
         known = set(own["class"].unique())
@@ -221,10 +223,10 @@ class _Missing:
     reasons: Mapping[tuple[str, Point, int], str]
 
 
-def _missing(info: ReportInfo, paths: Sequence[str]) -> _Missing:
+def _missing(entries: Sequence[Missing], paths: Sequence[str]) -> _Missing:
     points: list[tuple[str, Point, Mapping[str, Any]]] = []
     reasons = {}
-    for entry in info.missing:
+    for entry in entries:
         point = tuple(axis_text(entry.axes.get(path)) for path in paths)
         points.append((entry.arm, point, {path: entry.axes.get(path) for path in paths}))
         reasons[entry.arm, point, entry.seed] = entry.reason
