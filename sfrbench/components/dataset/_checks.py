@@ -19,6 +19,7 @@ from sfrbench.errors import DataError, Problem
 _CASE_ID = re.compile(r"\w[\w .+-]*")
 #: How far stored class numbers may lie from integers: what a file's scaling leaves, such as 255 * (1 / 255).
 _ROUNDED = 0.01
+_LARGE = 1e15  # of an image; beyond, its variance overflows
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,13 @@ def checked_image(array: NDArray[Any], place: Place) -> NDArray[np.float32]:
         at = tuple(int(i[0]) for i in np.nonzero(bad))
         hint = "replace NaN and infinite values (by the background value) and save the volume again"
         raise place.error(f"the image has {int(bad.sum())} NaN or infinite voxels, the first at {at}", hint)
-    if image.min() == image.max():
+    low, high = float(image.min()), float(image.max())
+    if low == high:
         hint = "export the case again, or take it off the list"
-        raise place.error(f"the image is constant, every voxel is {float(image.flat[0]):g}", hint)
+        raise place.error(f"the image is constant, every voxel is {low:g}", hint)
+    if max(-low, high) > _LARGE or high - low < 1 / _LARGE:
+        hint = "their squares do not fit into 32-bit numbers; is the scaling in the header (scl_slope) right?"
+        raise place.error(f"the image has values from {low:g} to {high:g}", hint)
     return image
 
 

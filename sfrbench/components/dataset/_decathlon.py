@@ -16,7 +16,7 @@ from sfrbench.components.dataset._nifti import both_notes, geometry_of, read_nif
 
 def read(root: Path, folder: Folder, case: str, channel: int, downsample: int) -> Case:
     """Read one case; without a label file its label is none. Raises ``DataError``."""
-    manifest, paths = folder.manifest, folder.files(case)
+    manifest, paths = folder.reader.manifest, folder.files(case)
     place = Place(case, paths.image)
     array, affine, notes = read_nifti(place, as_stored=False)
     array = _flat(array)

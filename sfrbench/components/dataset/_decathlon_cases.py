@@ -30,12 +30,11 @@ class Files:
 class Folder:
     """The cases of a data folder. Ids are in the order of the list, or sorted where the folders count."""
 
-    manifest: Manifest
-    labelled: dict[str, Files]  # the training list
-    bare: dict[str, Files]  # training cases without a label
-    apart: dict[str, Files]  # test cases that the folder sets apart, all with a label
+    reader: Reader
+    labelled: dict[str, Entry]  # the training list
+    bare: dict[str, Entry]  # training cases without a label
+    apart: dict[str, Entry]  # test cases that the folder sets apart, all with a label
     lists: dict[str, tuple[Path, list[str]]]  # for ``check_lists``
-    folds: dict[str, int]  # MONAI's, of the training list
     remarks: tuple[str, ...] = ()  # what users should know of the lists
 
     def files(self, case: str) -> Files:
@@ -43,7 +42,7 @@ class Folder:
         found = self.labelled.get(case) or self.apart.get(case) or self.bare.get(case)
         if found is None:
             raise DataError("the folder has no such case", where=f"case {case}", hint="look at dataset.json")
-        return found
+        return self.reader.files(found)
 
 
 def look(root: Path, channel: int, *, apart: bool) -> Folder:
@@ -51,32 +50,28 @@ def look(root: Path, channel: int, *, apart: bool) -> Folder:
     ``dataset.json``, or by ``labelsTs``; else validation cases are training cases like the others, and
     ``labelsTs`` is not looked at. Raises ``DataError``."""
     manifest = read_manifest(root)
-    reader = _Reader(root, manifest, channel)
+    reader = Reader(root, manifest, channel)
     where = root / ("labelsTr" if manifest.training is None else "dataset.json")
     listed = list(reader.pairs() if manifest.training is None else manifest.training)
     if not apart:
         listed += [entry for entry in manifest.validation if entry.label is not None]
-    known = {entry.case: reader.files(entry) for entry in listed}
-    labelled = {case: files for case, files in known.items() if files.label is not None}
-    other, unlisted = reader.unlisted(listed, known)
+    other, unlisted = reader.unlisted(listed)
     test, source = reader.set_apart() if apart else ([], where)
     found = Folder(
-        manifest,
-        labelled,
-        {case: files for case, files in known.items() if files.label is None}
-        | {entry.case: reader.files(entry) for entry in other},
-        {entry.case: reader.files(entry) for entry in test},
+        reader,
+        {entry.case: entry for entry in listed if entry.label is not None},
+        {entry.case: entry for entry in (*listed, *other) if entry.label is None},
+        {entry.case: entry for entry in test},
         {"train": (where, [entry.case for entry in (*listed, *other)])}
         | ({"test": (source, [entry.case for entry in test])} if test else {}),
-        {entry.case: entry.fold for entry in listed if entry.fold is not None},
     )
-    if not labelled and (other or known or manifest.training is None):
+    if not found.labelled and (found.bare or manifest.training is None):
         raise reader.without_labels(len(found.bare))
-    return replace(found, remarks=tuple(_remarks(found, unlisted, source, reader)))
+    return replace(found, remarks=tuple(_remarks(found, unlisted, source)))
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
     """Looks into the folders."""
 
     root: Path
@@ -98,27 +93,26 @@ class _Reader:
         found = [self._named(case, "Ts", images, label) for case, label in sorted(labels.items())]
         return (found if (self.root / "imagesTs").is_dir() else []), self.root / "labelsTs"
 
-    def unlisted(self, listed: Sequence[Entry], known: dict[str, Files]) -> tuple[list[Entry], list[str]]:
+    def unlisted(self, listed: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
         """Cases of ``imagesTr`` that no list names: those without a label in ``labelsTr``, and ids of those
         with one. Names end with nnU-Net's channel where those of the listed cases do."""
-        manifest = self.manifest
-        numbered = [
-            re.fullmatch(re.escape(case) + r"_\d{4}", stem(own.image.name)) for case, own in known.items()
-        ]
-        by_channel = any(numbered) if known else manifest.nnunet
+        manifest, images, labels = self.manifest, self.names("imagesTr"), self.names("labelsTr")
+        known = {entry.case for entry in listed}
+        by_channel = any(f"{case}_0000" in images and case not in images for case in known)
+        by_channel = by_channel or (manifest.nnunet and not known)
         named = {path for entry in (*listed, *manifest.validation, *manifest.test) for path in entry.images}
         taken: set[str] = set(known)
         free: dict[str, str] = {}
-        for name, path in self.names("imagesTr").items():
+        for name, path in images.items():
             case = re.sub(r"_\d{4}$", "", name) if by_channel else name
             free.setdefault(case, path)
             if path in named:
                 taken.add(case)
-        labels = self.names("labelsTr")
+        with_label = free.keys() & labels.keys()
         bare = [
-            Entry(case, (path,), None) for case, path in free.items() if case not in taken | labels.keys()
+            Entry(case, (free[case],), None) for case in free if case not in taken and case not in with_label
         ]
-        return bare, sorted((free.keys() & labels.keys()) - taken)
+        return bare, sorted(with_label - taken)
 
     def _named(self, case: str, part: str, images: dict[str, str], label: str) -> Entry:
         """A case by the name of its label; where it has no image, the plain name is looked for and missed."""
@@ -184,9 +178,9 @@ class _Reader:
         return DataError(f"the folder holds no label that ends with {endings}", where=str(folder), hint=hint)
 
 
-def _remarks(found: Folder, unlisted: Sequence[str], source: Path, reader: _Reader) -> Iterable[str]:
+def _remarks(found: Folder, unlisted: Sequence[str], source: Path) -> Iterable[str]:
     """What users should know of the lists."""
-    said, bare, labelled = found.manifest.said, len(found.bare), len(found.labelled)
+    said, bare, labelled = found.reader.manifest.said, len(found.bare), len(found.labelled)
     if bare:
         named = f"{bare} of {labelled + bare} cases"
         yield f"{named} have no label and train unlabelled, never test or validate: {some(found.bare)}"
@@ -199,17 +193,12 @@ def _remarks(found: Folder, unlisted: Sequence[str], source: Path, reader: _Read
         )
     if found.apart:
         yield f"the test cases are those of {source}"
-    crossed = [
-        case
-        for case, files in found.labelled.items()
-        if files.label is not None
-        and stem(files.label.name) != case
-        and stem(files.label.name) in found.labelled
-    ]
+    owners = {case: stem(entry.label or "") for case, entry in found.labelled.items()}
+    crossed = [case for case, label in owners.items() if label != case and label in owners]
     if crossed:
         yield f"dataset.json gives {len(crossed)} cases the label of another case's name: {some(crossed)}"
-    images = {re.sub(r"_\d{4}$", "", name) for name in reader.names("imagesTs")}
-    unused = images - {re.sub(r"_\d{4}$", "", stem(files.image.name)) for files in found.apart.values()}
+    images = {re.sub(r"_\d{4}$", "", name) for name in found.reader.names("imagesTs")}
+    unused = images - {re.sub(r"_\d{4}$", "", stem(entry.images[0])) for entry in found.apart.values()}
     if unused:
         yield f"{len(unused)} images of imagesTs are not used"
 
@@ -226,12 +215,13 @@ def read_fold(root: Path, fold: int, folder: Folder) -> tuple[list[str], list[st
     Raises ``DataError``.
     """
     path = root / SPLITS
-    if not path.is_file() and folder.folds:
-        test = [case for case, own in folder.folds.items() if own == fold and case in folder.labelled]
+    own = {case: entry.fold for case, entry in folder.labelled.items() if entry.fold is not None}
+    if not path.is_file() and own:
+        test = [case for case, number in own.items() if number == fold]
         if not test:
             what = f"no labelled case of dataset.json has fold {fold}"
             raise DataError(what, where=str(root / "dataset.json"), hint="see the folds of its entries")
-        return [case for case in folder.labelled if folder.folds.get(case) != fold], test
+        return [case for case in folder.labelled if own.get(case) != fold], test
     if not path.is_file():
         hint = "copy it from nnUNet_preprocessed into the data folder, or leave dataset.fold out"
         raise DataError(f"{SPLITS} is missing", where=str(path), hint=hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,12 @@ def read_series(place: Place) -> tuple[NDArray[np.float32], NDArray[np.float64],
     if not place.file.is_dir():
         raise place.error("the folder of the series is missing", "restore it, or take the case off its list")
     pydicom = _library(place)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's on values that no part of this reads, slice by slice
+        return _series(pydicom, place)
+
+
+def _series(pydicom: Any, place: Place) -> tuple[NDArray[np.float32], NDArray[np.float64], tuple[str, ...]]:
     files = sorted(path for path in place.file.rglob("*") if path.is_file() and path.name[0] != ".")
     found = [_header(pydicom, Place(place.case, file)) for file in files]
     slices = sorted((each for each in found if each is not None), key=lambda each: each.along)

@@ -239,15 +239,15 @@ def _short(value: Any) -> str:
 
 def stem(name: str) -> str:
     """A file's name without folder and ending."""
-    base = PurePosixPath(name).name
+    base = name.rpartition("/")[2]
     return next((base.removesuffix(ending) for ending in ENDINGS if base.endswith(ending)), base)
 
 
 def _name_of(image: str, label: str | None) -> str:
     """The id: the name that both files share, without nnU-Net's channel; else the image's."""
-    if label is not None and re.fullmatch(re.escape(stem(label)) + r"(_\d{4})?", stem(image)):
-        return stem(label)
-    return stem(image)
+    name, own = stem(image), stem(label or "")
+    shared = own and name.startswith(own) and re.fullmatch(r"(_\d{4})?", name.removeprefix(own))
+    return own if shared else name
 
 
 def _told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
 import nibabel as nib
 import numpy as np
+from nibabel import imageglobals
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -38,21 +40,39 @@ def read_nifti(place: Place, *, as_stored: bool) -> tuple[NDArray[Any], NDArray[
     if not place.file.is_file():
         raise place.error("the file is missing", "restore the file, or take the case off the list")
     try:
-        with _opened(place) as stream:
+        with _opened(place) as stream, _quiet(), np.errstate(all="ignore"):
             size, packed = place.file.stat().st_size, isinstance(stream, gzip.GzipFile)
             header = checked_header(stream, size, place, packed=packed)
             image: Any = header.reads.from_stream(stream)
             values = np.asarray(image.dataobj) if as_stored else image.get_fdata(dtype=np.float32)
             affine = np.asarray(image.affine, dtype=np.float64)
-            while stream.read(1 << 22):
-                pass
+            notes = (*header.notes, *_rest(stream))
     except _READ_ERRORS as error:
         raise place.error(f"the file cannot be read as NIfTI: {_said(error)}", _AGAIN) from error
     affine[:3] *= header.unit
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * float(np.prod(sizes)):
         raise place.error("the affine in the header is singular or not finite", "set qform or sform anew")
-    return np.asarray(values), affine, header.notes
+    return np.asarray(values), affine, notes
+
+
+def _rest(stream: IO[bytes]) -> tuple[str, ...]:
+    """Reads to the end, which compares a checksum; a note where more bytes lie there than voxels."""
+    count = 0
+    while part := stream.read(1 << 22):
+        count += len(part)
+    return (f"{count} bytes follow the voxels: are sizes and type in the header right?",) if count else ()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the lines that nibabel prints when it mends a header: what matters of it is in our notes."""
+    logger = imageglobals.logger
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _opened(place: Place) -> IO[bytes]:

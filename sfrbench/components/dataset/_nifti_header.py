@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.nifti1 import xform_codes
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -47,6 +48,8 @@ def checked_header(stream: IO[bytes], size: int, place: Place, *, packed: bool) 
     if not (np.isfinite(spacing).all() and min(spacing) > 0):
         shown = ", ".join(f"{step:g}" for step in spacing)
         raise place.error(f"the spacing in the header is ({shown}) mm", "set pixdim to the true voxel size")
+    if np.isinf(raw["scl_slope"]):
+        notes = (*notes, "scl_slope in the header is infinite; the values are taken as they are stored")
     return Header(reads, unit, (*notes, *_forms(raw, np.asarray(spacing), unit, place)))
 
 
@@ -54,15 +57,18 @@ def _raw(stream: IO[bytes], place: Place) -> tuple[Any, Any]:
     """The header as it stands, and nibabel's class for files with it."""
     start = stream.read(4)
     stream.seek(0)
-    sizes = {struct.unpack(f"{order}i", start)[0] for order in "<>"} if len(start) == 4 else set()
-    kinds = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
-    reads = next((kind for number, kind in kinds.items() if number in sizes), None)
+    kinds = {
+        struct.pack(f"{order}i", size): (order, kind)
+        for size, kind in ((348, nib.Nifti1Image), (540, nib.Nifti2Image))
+        for order in "<>"
+    }
+    order, reads = kinds.get(start, ("", None))
     if reads is None:
         raise place.error(
             "the file cannot be read as NIfTI: it does not begin with a header of NIfTI", _AGAIN
         )
     read: Any = reads.header_class.from_fileobj
-    raw = read(stream, check=False)
+    raw = read(stream, endianness=order, check=False)
     stream.seek(0)
     if bytes(raw["magic"].tobytes())[:3] not in (b"n+1", b"n+2"):
         hint = "convert the file to NIfTI in one piece (.nii or .nii.gz), header and voxels together"
@@ -77,7 +83,7 @@ def _check_values(raw: Any, place: Place) -> None:
         raise place.error("this is a CIFTI file (values on a brain's surface), not a volume", hint)
     try:
         kind = raw.get_data_dtype()
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:
         what = f"the file cannot be read as NIfTI: its type of values, {int(raw['datatype'])}, is not known"
         raise place.error(what, _AGAIN) from error
     if kind.kind == "c":
@@ -116,6 +122,17 @@ def _unit(raw: Any, spacing: list[float], place: Place) -> tuple[float, tuple[st
 
 def _forms(raw: Any, spacing: NDArray[np.float64], unit: float, place: Place) -> tuple[str, ...]:
     """Where pixdim, qform and sform do not say the same. nibabel takes the sform, else the qform."""
+    odd = [
+        f"{name} {int(raw[name])} is not known; its affine is not looked at"
+        for name in ("sform_code", "qform_code")
+        if int(raw[name]) not in xform_codes.value_set("code")
+    ]
+    for note in odd:
+        raw[note.partition(" ")[0]] = 0  # as nibabel does
+    return (*odd, *_compared(raw, spacing, unit, place))
+
+
+def _compared(raw: Any, spacing: NDArray[np.float64], unit: float, place: Place) -> tuple[str, ...]:
     sform, s_code = raw.get_sform(coded=True)
     try:
         qform, q_code = raw.get_qform(coded=True)
