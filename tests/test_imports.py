@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 LAYERS: dict[str, tuple[str, str]] = {
     "errors": ("errors", ""),
     "files": ("yamlio roots", "errors"),
-    "base": ("components.base components.base_data components.core", "errors"),
+    "base": ("components.base components.base_data components.core components.split", "errors"),
     "places": ("locations weights", "errors files"),
     "specs": (
         # a specification may name rows of the paper's tables
