@@ -141,8 +141,9 @@ def load_results(
     """The tidy frame of an experiment: one row per cell, case, class and metric.
 
     Columns: experiment, profile, arm, label, seed, cell, subset ('test', 'val', 'unlabelled' for scored
-    pseudo-labels, 'round N'), case, class, metric, value (Dice, Jaccard, NSD in percent, distances in
-    ``unit``; NaN where the protocol does not score), unit, empty_pred, empty_gt, key, and one for each axis.
+    pseudo-labels, 'unlabelled round N' for those of a round, 'round N' for the segmenter's labels that a
+    round chooses from), case, class, metric, value (Dice, Jaccard, NSD in percent, distances in ``unit``;
+    NaN where the protocol does not score), unit, empty_pred, empty_gt, key, and one for each axis.
     Cells that have not run have no rows. Arguments as in ``load_report``.
     """
     from sfrbench.report.frame import load_frame

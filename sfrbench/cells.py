@@ -48,7 +48,7 @@ def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -
             nodes["evaluate"] = evaluate_node(graph, point, nodes, "predict")
         if "pseudolabel" in nodes:
             nodes["evaluate_pseudo"] = evaluate_node(graph, point, nodes, "pseudolabel")
-        for role in [role for role in nodes if role.startswith("select_")]:
+        for role in [role for role in nodes if role.startswith(("select_", "pseudolabel_"))]:
             nodes[f"evaluate_{role}"] = evaluate_node(graph, point, nodes, role)
     return nodes
 

@@ -13,6 +13,7 @@ from sfrbench import stats
 from sfrbench.compare_sides import Point, Side, title
 from sfrbench.compare_work import work_of
 from sfrbench.errors import InputError, did_you_mean
+from sfrbench.report import dead
 from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.results import METRICS, Line
 from sfrbench.report.style import verdict
@@ -100,6 +101,8 @@ def _row(point: Point, metric: str, parts: Sequence[pd.DataFrame]) -> Row:
     said += [
         f"{side}: {flat}" for side, line in zip("AB", lines, strict=True) if (flat := flattery(line, metric))
     ]
+    lost = [dead.find(line.frame, seeds, cases) for line in lines]
+    said += [dead.note(found, side) for side, found in zip("AB", lost, strict=True)]
     note = ", ".join(text for text in said if text)
     return Row(point[0], text, metric, units[0], means[0], means[1], gap, p, note)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
@@ -12,17 +13,32 @@ IGNORE = 255
 EPS = 1e-5
 
 
+class DiceForm(NamedTuple):
+    """What tells the Dice losses of the sources apart; by default that of SAMed and SSL4MIS."""
+
+    foreground: bool = False  # the mean is over the foreground classes, or over all
+    square: bool = True  # sizes are sums of squares, or plain sums
+    eps: float = EPS
+
+
+ALL_CLASSES = DiceForm()
+
+
 def segmentation_loss(
-    logits: torch.Tensor, target: torch.Tensor, ce_weight: float = 0.5, mask_ignore: bool = True
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    ce_weight: float = 0.5,
+    mask_ignore: bool = True,
+    form: DiceForm = ALL_CLASSES,
 ) -> torch.Tensor:
     """``ce_weight`` times cross-entropy plus the rest times Dice (SFR eq. 5 at 0.5); a scalar.
 
     ``logits`` (B, K, ...) float. ``target`` (B, ...) int64 with values in [0, K) or 255 (not looked at), or
-    (B, K, ...) float probabilities. ``mask_ignore``: see ``dice``.
+    (B, K, ...) float probabilities. ``mask_ignore`` and ``form``: see ``dice``.
     """
     log_probs = functional.log_softmax(logits, 1)
     ce = _mean_nll(log_probs, target)
-    return ce_weight * ce + (1 - ce_weight) * dice(log_probs.exp(), target, mask_ignore=mask_ignore)
+    return ce_weight * ce + (1 - ce_weight) * dice(log_probs.exp(), target, form, mask_ignore)
 
 
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -41,12 +57,16 @@ def _mean_nll(log_probs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def dice(
-    probs: torch.Tensor, target: torch.Tensor, eps: float = EPS, mask_ignore: bool = True
+    probs: torch.Tensor,
+    target: torch.Tensor,
+    form: DiceForm = ALL_CLASSES,
+    mask_ignore: bool = True,
 ) -> torch.Tensor:
-    """1/K sum_c [1 - (2 sum p y + eps) / (sum p^2 + sum y^2 + eps)], background included.
+    """The mean over classes of 1 - (2 sum p y + eps) / (sum p^2 + sum y^2 + eps), a scalar in [0, 1].
 
-    Sums run over batch and space together (the form of SFR, SAMed and SSL4MIS; ``eps`` is the 1e-5 of the
-    latter two, SFR has 1e-10). ``probs`` (B, K, ...); ``target`` as in ``segmentation_loss``. With
+    Sums run over batch and space together. Of all K classes (SFR, SAMed, SSL4MIS) or of the K - 1 of the
+    foreground (UA-MT, DTC), with squares below the line or without (SS-Net), and with the eps that ``form``
+    says (SFR's code has 1e-10). ``probs`` (B, K, ...); ``target`` as in ``segmentation_loss``. With
     ``mask_ignore`` pixels labelled 255 count nowhere; without, their p^2 counts, as in the authors' code.
     """
     if target.dtype.is_floating_point:
@@ -59,8 +79,11 @@ def dice(
             probs = probs * (target != IGNORE).unsqueeze(1)
     axes = [axis for axis in range(probs.ndim) if axis != 1]
     both = (probs * truth).sum(axes)
-    sizes = probs.square().sum(axes) + truth.square().sum(axes)
-    return (1 - (2 * both + eps) / (sizes + eps)).mean()
+    if form.square:
+        probs, truth = probs.square(), truth.square()
+    sizes = probs.sum(axes) + truth.sum(axes)
+    losses = 1 - (2 * both + form.eps) / (sizes + form.eps)
+    return losses[1 if form.foreground else 0 :].mean()
 
 
 def ramp(iteration: int, length: float, unit: int) -> float:

@@ -26,7 +26,7 @@ class Cell:
     label: str
     axes: Mapping[str, Any]
     seed: int
-    nodes: Mapping[str, Link]  # role -> node; roles are stage names and "evaluate_pseudo"
+    nodes: Mapping[str, Link]  # role -> node; a role is a stage's name, "evaluate_pseudo" or of a round
     components: Mapping[str, Resolved]
     score: str = "test"
     pseudo: str = "none"

@@ -263,7 +263,8 @@ def _metrics(store: Store, cell: Cell) -> Iterator[Metric]:
                     if name != "step" and value not in ("", "nan", None):
                         yield Metric(f"{role}/{name}", float(value), now, int(row["step"]))
         if "scores.csv" in artefact.record["files"]:
-            subset = {"evaluate": "result", "evaluate_pseudo": "pseudo_labels"}.get(role, role)
+            named = {"evaluate": "result", "evaluate_pseudo": "pseudo_labels"}
+            subset = named.get(role) or role.replace("evaluate_pseudolabel_", "pseudo_labels_round_")
             for name, value in mean_scores(artefact.path("scores.csv")).items():
                 yield Metric(f"{subset}/{name}", value, now, 0)
 

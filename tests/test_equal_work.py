@@ -63,6 +63,9 @@ def test_labels_of_a_sam_that_nobody_updated_are_not_made_again(folder: Path) ->
     assert again["files"] == first["files"]
     assert again["seconds"] == first["seconds"]
     assert "equal_to" not in record(experiment, "plus", "retrain")  # goes on from the first training
+    scored = record(experiment, "plus", "evaluate_pseudolabel_1")
+    assert scored["equal_to"] == record(experiment, "sfr", "evaluate_pseudo")["key"]
+    assert "equal_to" not in record(experiment, "plus", "evaluate")
 
 
 def test_two_thresholds_that_select_the_same_cases_train_once(folder: Path) -> None:

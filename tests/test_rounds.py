@@ -47,7 +47,7 @@ def test_a_round_is_select_finetune_pseudolabel_retrain(tmp_path: Path) -> None:
             "retrain": 5,
             "select": 2,
             "predict": 4,
-            "evaluate": 7,
+            "evaluate": 9,
         }
     )
     assert cell.nodes["retrain_0"] == sfr.nodes["retrain"]
@@ -59,6 +59,9 @@ def test_a_round_is_select_finetune_pseudolabel_retrain(tmp_path: Path) -> None:
     assert made.nodes[cell.nodes["finetune_2"]].inputs["before"] == cell.nodes["finetune_1"]
     assert made.nodes[cell.nodes["predict"]].inputs["model"] == cell.nodes["retrain"]
     assert made.nodes[cell.nodes["evaluate_select_2"]].inputs["prediction"] == cell.nodes["select_2"]
+    assert (
+        made.nodes[cell.nodes["evaluate_pseudolabel_2"]].inputs["prediction"] == cell.nodes["pseudolabel_2"]
+    )
     assert last.settings["first_iteration"] == 4  # two trainings of two steps before
 
 
@@ -101,6 +104,8 @@ def test_self_training_labels_for_the_next_training(tmp_path: Path) -> None:
         "retrain",
         "predict",
         "evaluate",
+        "evaluate_pseudolabel_1",
+        "evaluate_pseudolabel_2",
     }
     assert made.nodes[st["pseudolabel_2"]].inputs["retrain"] == st["retrain_1"]
     assert made.nodes[st["retrain"]].inputs["pseudolabel"] == st["pseudolabel_2"]

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.option(
     "--metric", "metrics", multiple=True, default=("dice", "jaccard", "asd", "hd95"), show_default=True
 )
-@click.option("--subset", default=None, help="test, val, unlabelled, 'round 1'; default: test")
+@click.option(
+    "--subset", default=None, help="test, val, unlabelled, 'unlabelled round 1', 'round 1'; default: test"
+)
 @click.option("--csv", "file", type=click.Path(path_type=Path), help="write the numbers here as well")
 def compare(
     a: Path,

@@ -50,9 +50,10 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     for run in told["runs"]:
         seed = f", seed {run['seed']}" if run["seed"] else ""
         yield f"run {run['cell']}: {run['arm']}{seed}"
+        width = max((len(node["role"]) for node in run["nodes"]), default=0)
         for node in run["nodes"]:
             mark = "→" if node["gave_the_number"] else " "
-            yield f"  {mark} {node['role']:<16} {_node(node)}"
+            yield f"  {mark} {node['role']:<{width}} {_node(node)}"
         for place in run["mlflow"]:
             yield f"    MLflow: {place['uri']}, experiment {place['experiment']}, {place['filter']}"
     for what, reason in told["missing"].items():

@@ -148,13 +148,21 @@ class Ssl(Component):
     """A semi-supervised method. It owns its unsupervised loss and extra networks, nothing else.
 
     The loop takes L_sup and, with SFR, L_pl on each of ``outputs`` and adds ``loss``; it owns schedule, EMA,
-    checkpoints and logging.
+    checkpoints and logging. L_sup is the method's own, as its source has it. L_pl is SFR's, the same for
+    every method: half cross-entropy, half Dice over all classes (eq. 7), with an eps of 1e-5 (SFR's code:
+    1e-10). Losses, weights and ramps of a class are its source's; length, batch, optimiser and schedule are
+    the same for all, and those of the source stand in a card ``<name>_source``, where they differ.
     """
 
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
-    later_fields: ClassVar[Mapping[str, Any]] = {"sup_ce": 0.5}
+    later_fields: ClassVar[Mapping[str, Any]] = {
+        "sup_ce": 0.5,
+        "sup_dice": "all",
+        "sup_dice_square": True,
+        "sup_dice_eps": 1e-5,
+    }
     #: Fields that matter only with SFR's pseudo-labels.
-    pseudo_fields: ClassVar[frozenset[str]] = frozenset({"w_pl", "pseudo_labels"})
+    pseudo_fields: ClassVar[frozenset[str]] = frozenset({"w_pl", "pl_ce", "pseudo_labels"})
     needs_teacher: ClassVar[bool] = False
     uses_unlabelled: ClassVar[bool] = True
     #: Patches in the loop's own forward pass of the student. A method that trains on mixed patches leaves out
@@ -168,12 +176,23 @@ class Ssl(Component):
     batch_labeled: int = Field(2, ge=1, description="labelled patches per step")
     batch_unlabeled: int = Field(2, ge=1, description="unlabelled patches per step")
     ema: float = Field(0.99, ge=0, lt=1, description="teacher decay; min(1 - 1/(t+1), ema) at step t")
-    sup_ce: float = Field(0.5, ge=0, le=1, description="share of cross-entropy in L_sup and L_pl; Dice: rest")
+    sup_ce: float = Field(0.5, ge=0, le=1, description="share of cross-entropy in L_sup; Dice: rest")
+    sup_dice: Literal["all", "foreground"] = Field("all", description="classes that L_sup's Dice averages")
+    sup_dice_square: bool = Field(True, description="squares below the line of L_sup's Dice")
+    sup_dice_eps: float = Field(1e-5, gt=0, le=1, description="eps of L_sup's Dice")
+    pl_ce: float = Field(0.5, ge=0, le=1, description="share of cross-entropy in L_pl, SFR only; Dice: rest")
     w_pl: float = Field(1.0, ge=0, le=10, description="weight of the pseudo-label loss (eq. 7), SFR only")
     pseudo_labels: Literal["hard", "soft"] = Field("hard", description="argmax or probabilities, SFR only")
     intensity_augment: bool = Field(False, description="random gain, offset and gamma of each patch (ours)")
     val_every: int = Field(200, ge=1, description="steps between validations, where there are cases for it")
     checkpoint_every: int = Field(500, ge=1, description="steps between resumable checkpoints")
+
+    def key_settings(self) -> dict[str, Any]:
+        """As everywhere; ``pl_ce`` stands there where it is not ``sup_ce``, which once meant both."""
+        settings = super().key_settings()
+        if self.pl_ce == self.sup_ce:
+            del settings["pl_ce"]
+        return settings
 
     @property
     def relabels(self) -> int:

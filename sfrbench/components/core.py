@@ -15,23 +15,30 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    #: Fields added later, each with the value that means the old behaviour; left out of keys at that value.
+    later_fields: ClassVar[Mapping[str, Any]] = {}
+
+    def without_later(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """``fields`` (this group's, JSON types) less those that mean the old behaviour, nested ones too."""
+        kept = {name: value for name, value in fields.items() if not self._means_old(name, value)}
+        inner = {name: value for name, value in self if name in kept and isinstance(value, Settings)}
+        return {**kept, **{name: group.without_later(kept[name]) for name, group in inner.items()}}
+
+    def _means_old(self, name: str, value: Any) -> bool:
+        return name in self.later_fields and value == self.later_fields[name]
+
 
 class Component(Settings):
     """Settings plus behaviour. ``version`` is raised when the behaviour changes."""
 
     version: ClassVar[int] = 1
-    #: Fields added later, each with the value that means the old behaviour; left out of keys at that value.
-    later_fields: ClassVar[Mapping[str, Any]] = {}
     #: Fields that cannot change a result, such as the time between checkpoints; never part of a key.
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset()
 
     def key_settings(self) -> dict[str, Any]:
         """What a node's key holds of this component: class, version and every field (JSON types)."""
         cls = type(self)
-        fields = self.model_dump(mode="json", exclude=set(cls.unkeyed_fields))
-        for name, old in cls.later_fields.items():
-            if fields.get(name) == old:
-                del fields[name]
+        fields = self.without_later(self.model_dump(mode="json", exclude=set(cls.unkeyed_fields)))
         return {"class": f"{cls.__module__}:{cls.__qualname__}", "version": cls.version, **fields}
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
@@ -42,6 +49,8 @@ class Component(Settings):
 class Optim(Settings):
     """Optimiser and learning-rate schedule, shared by fine-tuning and re-training."""
 
+    later_fields: ClassVar[Mapping[str, Any]] = {"step_from": 0}
+
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(0.01, gt=0, le=1, description="initial learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD only")
@@ -49,6 +58,7 @@ class Optim(Settings):
     weight_decay: float = Field(1e-4, ge=0, le=1)
     schedule: Literal["constant", "step", "poly", "cosine"] = "step"
     step_every: int = Field(2500, ge=1, description="'step': steps between decays")
+    step_from: int = Field(0, ge=0, description="'step': the step from which decays are counted")
     gamma: float = Field(0.1, gt=0, le=1, description="'step': factor of each decay")
     power: float = Field(0.9, gt=0, description="'poly': exponent of (1 - t/T)")
     warmup: int = Field(0, ge=0, description="linear warm-up, in steps")
@@ -61,7 +71,7 @@ class Optim(Settings):
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         if self.schedule == "step":
-            return float(self.lr * self.gamma ** (step // self.step_every))
+            return float(self.lr * self.gamma ** (max(step - self.step_from, 0) // self.step_every))
         done = (step - self.warmup) / max(total - self.warmup, 1)
         if self.schedule == "poly":
             return float(self.lr * (1 - done) ** self.power)

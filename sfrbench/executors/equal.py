@@ -22,13 +22,9 @@ from sfrbench.store import Artefact
 _UNREAD = frozenset({"history.csv"})
 
 
-#: Stages that are not looked up: one comes before all others, one takes no time.
-_QUICK = frozenset({"prepare", "evaluate"})
-
-
 def work_of(node: Node, context: StageContext, profile: str) -> str | None:
     """The digest of everything that decides what the node writes; none where that is not looked up."""
-    if node.stage in _QUICK:
+    if not _looked_up(node):
         return None
     parts = {kind: resolved.digest for kind, resolved in node.components.items()}
     inputs = dict(context.inputs)
@@ -52,6 +48,14 @@ def work_of(node: Node, context: StageContext, profile: str) -> str | None:
             "seed": node.seed,
         }
     )
+
+
+def _looked_up(node: Node) -> bool:
+    """Not what comes before all others, nor scores of test cases, which take no time. Pseudo-labels are of
+    many cases, and of the same ones in every round that leaves SAM as it is."""
+    if node.stage == "evaluate":
+        return node.inputs["prediction"][0] == "pseudolabel"
+    return node.stage != "prepare"
 
 
 def content_of(artefact: Artefact) -> str:

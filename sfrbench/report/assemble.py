@@ -17,6 +17,7 @@ from sfrbench.report.features import collect as collect_features
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
 from sfrbench.report.published import size_of
+from sfrbench.report.round_labels import ONLINE
 from sfrbench.report.rounds import collect
 from sfrbench.report.setups import setups_of
 from sfrbench.run import Experiment
@@ -63,6 +64,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         axes=spec.told,
         pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
         missing=_missing(experiment),
+        online=_online(experiment),
         rounds=collect(experiment),
         setups=setups_of(plan, experiment.catalog),
         features=collect_features(experiment),
@@ -98,6 +100,14 @@ def _missing(experiment: Experiment) -> list[Missing]:
             failed = [reason for link in absent if (reason := store.failure(*link)) is not None]
             reason = f"failed: {failed[0].splitlines()[0]}" if failed else "not run yet"
             found.append(Missing(cell.arm, cell.axes, cell.seed, reason))
+    return found
+
+
+def _online(experiment: Experiment) -> list[Missing]:
+    plan, found = experiment.plan, []
+    for cell in plan.cells:
+        if "retrain" in cell.nodes and plan.nodes[cell.nodes["retrain"]].settings["pseudo"] == "online":
+            found.append(Missing(cell.arm, cell.axes, cell.seed, ONLINE))
     return found
 
 
@@ -239,8 +249,10 @@ def _montage(experiment: Experiment) -> Callable[[str, str, str], MontageCase | 
             opened[link] = Volumes(store.get(*link))
         volumes = opened[link]
         labels = volumes.labels([case], f"{EVALUATE}: picture")
-        predicted = _artefact(experiment, cell, "predict") if subset != "unlabelled" else None
-        pseudo = _artefact(experiment, cell, "pseudolabel") if case in _unlabelled(cell, volumes) else None
+        predicted = None if subset.startswith("unlabelled") else _artefact(experiment, cell, "predict")
+        _, in_round, number = subset.partition("unlabelled round ")
+        role = f"pseudolabel_{number}" if in_round else "pseudolabel"
+        pseudo = _artefact(experiment, cell, role) if case in _unlabelled(cell, volumes) else None
         return MontageCase(
             image=lambda: volumes.image(case),
             truth=lambda: labels[case],

@@ -26,6 +26,7 @@ from sfrbench.report import (
     rank_diagram,
     rank_table,
     ranks,
+    round_tables,
     rounds,
     sections,
     study,
@@ -48,7 +49,7 @@ HEADINGS: Mapping[str, str] = {
     "pairs": "Paired differences",
     "pseudo_labels": "Pseudo-labels",
     "parameters": "Parameters",
-    "rounds": "Rounds of SFR+",
+    "rounds": "Rounds",
     "ranks": "Ranks",
     "features": "Features of labelled and unlabelled cases",
     "canvases": "Canvases",
@@ -210,20 +211,21 @@ def _table_part(
     elif kind == "parameters":
         made, shown = parameters.parameters_table(info, names.new("parameters"))
     elif kind == "rounds":
-        made, shown = rounds.rounds_table(frame, info, names.new("rounds"))
+        return _rounds_part(frame, info, names.new("rounds"))
     else:
         made, shown = sections.pseudo_table(frame, info, item, names.new("pseudo_labels"))
-    remark = "" if made else _nothing(kind, info)
+    remark = "" if made else "No arm has scored pseudo-labels."
     return Part(heading_of(item), tables=made, remark=remark), {table.name: shown for table in made}
 
 
-def _nothing(kind: str, info: ReportInfo) -> str:
-    """Why an item about SFR has no table."""
-    if kind == "rounds":
-        return "No round of SFR+ has run."
-    if not info.pseudo_arms and any("pseudo-labels" in setup.facts for setup in info.setups):
-        return "Pseudo-labels are made online, of each training crop, and never stored, so none is scored."
-    return "No arm has scored pseudo-labels."
+def _rounds_part(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[Part, Behind]:
+    """What the rounds chose from, and the pseudo-labels before and after them."""
+    made, shown = rounds.rounds_table(frame, info, name)
+    labels = round_tables.label_tables(frame, info, name)
+    behind: Behind = {table.name: rows for table, rows in labels}
+    behind |= {table.name: shown for table in made}
+    tables_ = [*made, *(table for table, _ in labels)]
+    return Part(HEADINGS["rounds"], tables=tables_, remark="" if tables_ else "No round has run."), behind
 
 
 def _provenance(info: ReportInfo, behind: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

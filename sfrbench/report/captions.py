@@ -84,6 +84,8 @@ def seeds_text(count: int) -> str:
 
 def subset_text(subset: str) -> str:
     names = {"test": "test cases", "val": "validation cases", "unlabelled": "unlabelled training cases"}
+    if subset.startswith("unlabelled round "):
+        return f"{names['unlabelled']} in {subset.removeprefix('unlabelled ')}"
     return names.get(subset, f"cases of subset '{subset}'")
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sfrbench.report import captions, style
+from sfrbench.report import captions, dead, style
 from sfrbench.report.curves import Figure
 from sfrbench.report.kde import density
-from sfrbench.report.rounds import Quality, Row, known_dice, quality_of, rows_of, spearman
+from sfrbench.report.rounds import Lines, Quality, Row, known_dice, quality_of, rows_of, spearman
 from sfrbench.report.style import point_texts
 from sfrbench.stats import Array
 
@@ -75,7 +75,10 @@ def confidence_figure(
             top.set_title(cloud.name, fontsize=9)
         _legend(figure)
         files = style.save(figure, folder, name)
-    title, notes = "Confidence against true quality.", _notes(clouds)
+    known = Lines(frame, info)
+    own = [(cloud.name, known.at(f"round {row.number}", row.arm, row.axes)) for row, cloud in pairs]
+    never = dead.sentence((told, line.dead) for told, line in own if line is not None)
+    title, notes = "Confidence against true quality.", (*_notes(clouds), *never)
     return Figure(name, title, _CAPTION, tuple(files), (), notes=notes), rows
 
 

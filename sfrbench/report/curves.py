@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sfrbench.report import captions, style
+from sfrbench.report import captions, dead, style
 from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.stats import Interval, mean_interval
@@ -67,7 +67,8 @@ def curve_figure(
         if len(curves) > 1:
             axes.legend(loc="best", fontsize=8.5)
         files = style.save(figure, folder, name)
-    title, notes = f"{METRICS[y][0]} against {x}.", _notes(curves, lost, best)
+    never = dead.sentence((line.name, line.dead) for line in shown)
+    title, notes = f"{METRICS[y][0]} against {x}.", (*_notes(curves, lost, best), *never)
     return Figure(name, title, _caption(curves, subset), tuple(files), tuple(shown), notes=notes)
 
 

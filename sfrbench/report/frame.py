@@ -26,8 +26,9 @@ def load_frame(experiment: Experiment) -> pd.DataFrame:
     """Every score of the experiment that is in the store.
 
     Dice, Jaccard and NSD are in percent, distances in the protocol's ``unit``; a value that the protocol
-    does not score is missing (NaN). ``subset`` is 'test', 'val', or 'unlabelled' for scored pseudo-labels, or
-    'round N' for the segmenter's labels of unlabelled cases that round N of SFR+ chooses from.
+    does not score is missing (NaN). ``subset`` is 'test', 'val', or 'unlabelled' for scored pseudo-labels:
+    SAM's first ones, 'unlabelled round N' for those of round N of SFR+ or self-training. 'round N' are the
+    segmenter's labels of unlabelled cases that round N of SFR+ chooses from.
     Each axis with several values has a column named by its path.
     """
 
@@ -71,8 +72,15 @@ def scores(path: Path, spacing: str) -> pd.DataFrame:
 
 def subset_of_role(role: str, score: str) -> str:
     """What an evaluate node of a cell scores; ``score`` is the cell's own choice, 'test' or 'val'."""
-    named = {"evaluate": score, "evaluate_pseudo": "unlabelled"}
-    return named.get(role) or role.removeprefix("evaluate_").replace("select_", "round ")
+    kind, _, number = role.removeprefix("evaluate_").rpartition("_")
+    if kind == "pseudolabel":
+        return labels_of_round(int(number))
+    return {"evaluate": score, "evaluate_pseudo": "unlabelled"}.get(role) or f"round {number}"
+
+
+def labels_of_round(number: int) -> str:
+    """The subset of the pseudo-labels that round ``number`` made; 0: the first ones."""
+    return f"unlabelled round {number}" if number else "unlabelled"
 
 
 def _facts(experiment: Experiment, cell: Cell, role: str, link: Link) -> dict[str, Any]:

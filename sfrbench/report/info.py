@@ -74,6 +74,9 @@ class Round:
     confidence: Mapping[str, float]
     confident: frozenset[str]
     select: str  # the key of the select node
+    both: bool = False  # confident cases are pseudo-labelled as well
+    by_crop: bool = False  # crops are judged one by one
+    online: bool = False  # pseudo-labels are made as re-training asks for them; none is stored
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ class ReportInfo:
     metrics: Sequence[str] = ("dice", "jaccard", "asd", "hd95")
     pseudo_arms: Sequence[str] = ()
     missing: Sequence[Missing] = ()
+    online: Sequence[Missing] = ()  # cells whose pseudo-labels are made in training, so that none is scored
     counted: Sequence[Counted] = ()
     rounds: Sequence[Round] = ()  # of SFR+
     setups: Sequence[Setup] = ()
@@ -187,7 +191,7 @@ class ReportInfo:
 
     def only(self, arms: Collection[str]) -> ReportInfo:
         """The same for some arms."""
-        names = ("missing", "counted", "rounds", "excluded", "setups")
+        names = ("missing", "online", "counted", "rounds", "excluded", "setups")
         own: dict[str, Any] = {
             name: [entry for entry in getattr(self, name) if entry.arm in arms] for name in names
         }

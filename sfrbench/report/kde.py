@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sfrbench.report import captions, style
+from sfrbench.report import captions, dead, style
 from sfrbench.report.curves import Figure
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.stats import Array, class_means
@@ -51,7 +51,9 @@ def kde_figure(
         files = style.save(figure, folder, name)
     head = METRICS[metric][0]
     said = f"Density of the {head} of single {captions.subset_text(subset)}, each case a tick below."
-    return Figure(name, f"{head} per case.", said, tuple(files), tuple(shown), notes=_NOTES)
+    never = dead.sentence((line.short(shown), line.dead) for line in shown)
+    notes = (*_NOTES, *never)
+    return Figure(name, f"{head} per case.", said, tuple(files), tuple(shown), notes=notes)
 
 
 def _sample(line: Line, metric: str) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sfrbench import stats
-from sfrbench.report import captions
+from sfrbench.report import captions, dead
 from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.report.style import DASH, axis_texts, judged, number, p_value, point_texts, signed, verdict
@@ -114,6 +114,8 @@ def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, 
     why = list(dict.fromkeys(f"{line.label}, seed {seed}: {reason}" for line, seed, reason in lost))
     if not seeds or not cases or one.point != other.point:
         return None, "; ".join(why) or "no case, seed or point in common"
+    why += [dead.note(dead.find(line.frame, seeds, cases), line.label) for line in (one, other)]
+    why = [text for text in why if text]
     a, b = (line.cube(metric, cases, seeds) for line in (one, other))
     result = stats.paired(a, b, bounds_of(metric))
     gap = result.difference

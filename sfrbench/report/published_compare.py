@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sfrbench import stats
+from sfrbench.report import dead
 from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.published_file import Column
 from sfrbench.report.published_rows import Side
@@ -42,6 +43,7 @@ class Compared:
     reason: str = ""
     why: str = ""
     flattery: str = ""
+    never: str = ""  # which organs ours never finds
 
     @property
     def difference(self) -> float | None:
@@ -101,7 +103,9 @@ def compare(table: Published, head: Head, side: Side) -> Compared:
     unit = "/".join(sorted(line.frame.loc[line.frame["metric"] == metric, "unit"].unique()))
     reason = _not_comparable(table, head, side, line, unit)
     flat, gone = flattery(line, metric, organ), f"no interval: {interval.why}" if interval.why else ""
-    return Compared(value, line.stat(metric, organ), interval.low, interval.high, unit, reason, gone, flat)
+    never = dead.note([one for one in line.dead if organ in (None, one.cls)])
+    stat = line.stat(metric, organ)
+    return Compared(value, stat, interval.low, interval.high, unit, reason, gone, flat, never)
 
 
 def _not_comparable(table: Published, head: Head, side: Side, line: Line, unit: str) -> str:

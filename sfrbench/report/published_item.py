@@ -114,7 +114,7 @@ def _whole(own: _Item, head: Head, name: str) -> Table:
         spread = texts["mean"] if one.ours.std is None else f"{texts['mean']} ± {texts['std']}"
         counts = counts_of(side.line, own.info)[:2] if side.line else [DASH, DASH]
         values = (
-            Entry(spread),
+            Entry(spread, marks=_joined(body.notes, [one.never])),
             Entry(texts["interval"], marks=_joined(body.notes, [one.why])),
             Entry(texts["paper"], marks=_joined(body.notes, one.told)),
             Entry(judged(one.difference, larger), marks=_joined(body.notes, [one.reason or one.flattery])),
@@ -155,7 +155,8 @@ def _organs(own: _Item, organs: Sequence[Head], name: str) -> Table:
 
 
 def _told(what: str, one: Compared) -> Sequence[str]:
-    return {"paper": one.told, "ours − paper": [one.reason or one.flattery]}.get(what, [])
+    gap = [one.reason or one.flattery]
+    return {"ours": [one.never], "paper": one.told, "ours − paper": gap}.get(what, [])
 
 
 def _names(own: _Item, side: Side, dataset: str, marks: str) -> tuple[Entry, ...]:
@@ -196,9 +197,8 @@ def _data(own: _Item, head: Head, side: Side, one: Compared, said: Sequence[str]
     found["labeled"] = str(side.setup.labeled) if side.setup else ""
     found |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds))} if line else {"n": "", "seeds": ""}
     found |= {"subset": own.subset, "profile": own.info.profile, "protocol": own.info.protocol}
-    return found | {
-        "reason": "; ".join(text for text in (*said, one.reason, one.why, one.flattery, *one.told) if text)
-    }
+    reasons = (*said, one.reason, one.why, one.flattery, one.never, *one.told)
+    return found | {"reason": "; ".join(text for text in reasons if text)}
 
 
 def _rules(own: _Item) -> list[str]:

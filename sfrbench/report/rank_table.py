@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sfrbench.report import captions, rows
+from sfrbench.report import captions, dead, rows
 from sfrbench.report.ranks import Ranking
 from sfrbench.report.results import METRICS, header, subset_of
 from sfrbench.report.style import DASH, number, p_value
@@ -44,7 +44,10 @@ def ranks_table(
             *map(Entry, ranks),
         ]
         mean = number(float(nanmean(found.scores[place], axis=0)))
-        row += [Entry(mean), Entry(against, marks=mark)]
+        shown = Entry(mean)
+        for line in found.lines[place]:
+            shown = dead.marked(shown, line.dead, notes, line.name if len(found.lines[place]) > 1 else "")
+        row += [shown, Entry(against, marks=mark)]
         made.append(tuple(row))
         texts = {"method": label, "arm": found.lines[place][0].arm, "mean_rank": row[1].text}
         texts |= {f"rank_{block}": text for block, text in zip(datasets, ranks, strict=True)}

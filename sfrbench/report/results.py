@@ -17,12 +17,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sfrbench.errors import InputError
+from sfrbench.report.dead import Dead, find
 from sfrbench.report.style import axis_text, axis_texts, point_texts
 from sfrbench.spec import LARGER
 from sfrbench.stats import Array, case_means, grand_mean
 
 if TYPE_CHECKING:
-    from sfrbench.report.info import ReportInfo
+    from sfrbench.report.info import Missing, ReportInfo
 
 _NAMES = {"dice": "Dice", "jaccard": "Jaccard", "nsd": "NSD"}
 _NAMES |= {"asd": "ASD", "asd_rev": "ASD reverse", "assd": "ASSD", "hd95": "95HD"}
@@ -154,10 +155,10 @@ class Line:
         std = float(np.std(spread, ddof=1)) if spread.size > 1 else None
         return Stat(float(np.mean(known)), std, int(spread.size))
 
-    def never_found(self, cls: str) -> bool:
-        """Whether a class that is there was predicted empty in every case of every seed."""
-        own = self.frame[self.frame["class"] == cls]
-        return bool(len(own) and own["empty_pred"].all() and not own["empty_gt"].all())
+    @cached_property
+    def dead(self) -> tuple[Dead, ...]:
+        """Its classes that are never found in a seed."""
+        return find(self.frame)
 
     def empty(self) -> int:
         """Predicted classes that are empty although the truth is not, over cases, classes and seeds."""
@@ -187,15 +188,17 @@ def lines(frame: pd.DataFrame, info: ReportInfo, subset: str) -> list[Line]:
     values: dict[tuple[str, Point], Mapping[str, Any]] = {
         key: {path: group[path].iloc[0] for path in paths} for key, group in rows.items()
     }
-    lost = _missing(info, paths)
+    online = info.online if subset == "unlabelled" else ()
+    lost = _missing([*info.missing, *online], paths)
     for arm, point, axes in lost.points:
         values.setdefault((arm, point), axes)
     for arm, _ in info.arms:
         if not any(known == arm for known, _ in values):
             values[arm, ()] = {}
+    labelling = {*info.pseudo_arms, *(entry.arm for entry in info.online)}
     found = []
     for (arm, point), axes in values.items():
-        if subset == "unlabelled" and (arm, point) not in rows and arm not in info.pseudo_arms:
+        if subset == "unlabelled" and (arm, point) not in rows and arm not in labelling:
             continue
         own = rows.get((arm, point), part.iloc[:0])
         have = {int(seed) for seed in own["seed"].unique()}
@@ -216,10 +219,10 @@ class _Missing:
     reasons: Mapping[tuple[str, Point, int], str]
 
 
-def _missing(info: ReportInfo, paths: Sequence[str]) -> _Missing:
+def _missing(entries: Sequence[Missing], paths: Sequence[str]) -> _Missing:
     points: list[tuple[str, Point, Mapping[str, Any]]] = []
     reasons = {}
-    for entry in info.missing:
+    for entry in entries:
         point = tuple(axis_text(entry.axes.get(path)) for path in paths)
         points.append((entry.arm, point, {path: entry.axes.get(path) for path in paths}))
         reasons[entry.arm, point, entry.seed] = entry.reason

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from sfrbench.components.base import Selector
-from sfrbench.report import captions
+from sfrbench.report import captions, dead
 from sfrbench.report.info import ReportInfo, Round
+from sfrbench.report.results import Line, lines
 from sfrbench.report.style import DASH, axis_text, axis_texts, number
-from sfrbench.report.tables import Entry, Table
+from sfrbench.report.tables import Entry, Notes, Table
 from sfrbench.run import Experiment
 
 _COLUMNS = (
@@ -87,9 +88,30 @@ def collect(experiment: Experiment) -> list[Round]:
                     confidence,
                     frozenset(chosen["confident"]),
                     select[1],
+                    selector.both,
+                    selector.unit == "crop" and bool(np.isfinite(float(chosen["threshold"]))),
+                    f"pseudolabel_{number_}" not in cell.nodes,
                 )
             )
     return found
+
+
+class Lines:
+    """The lines of each subset that have scores, by arm and point."""
+
+    def __init__(self, frame: pd.DataFrame, info: ReportInfo) -> None:
+        self._frame, self._info = frame, info
+        self._known: dict[str, list[Line]] = {}
+
+    def of(self, subset: str) -> Sequence[Line]:
+        if subset not in self._known:
+            found = lines(self._frame, self._info, subset)
+            self._known[subset] = [line for line in found if line.seeds]
+        return self._known[subset]
+
+    def at(self, subset: str, arm: str, axes: Mapping[str, Any]) -> Line | None:
+        here = (arm, axis_texts(axes))
+        return next((line for line in self.of(subset) if (line.arm, axis_texts(line.axes)) == here), None)
 
 
 def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list[Table], list[Row]]:
@@ -98,12 +120,14 @@ def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list
     if not rows:
         return [], []
     paths = [path for path in info.axes if any(path in row.axes for row in rows)]
-    quality = quality_of(frame)
+    quality, known, notes = quality_of(frame), Lines(frame, info), Notes()
     entries, data = [], []
     for row in rows:
         names = [row.label, *(axis_text(row.axes[path]) for path in paths)]
         values = _values(row, quality)
-        entries.append(tuple(Entry(text) for text in (*names, str(row.number), *values)))
+        line = known.at(f"round {row.number}", row.arm, row.axes)
+        first = dead.marked(Entry(names[0]), line.dead if line else (), notes)
+        entries.append((first, *(Entry(text) for text in (*names[1:], str(row.number), *values))))
         heads = ["label", *paths, *(head.lower() for head in _COLUMNS)]
         cells = ["" if text == DASH else text for text in (*names, str(row.number), *values)]
         data.append({"arm": row.arm, **dict(zip(heads, cells, strict=True)), "profile": info.profile})
@@ -113,7 +137,7 @@ def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list
         _CAPTION,
         ("Method", *paths, *_COLUMNS),
         tuple(entries),
-        (),
+        notes.listed,
         tuple(data),
         captions.tail(info),
         1 + len(paths),

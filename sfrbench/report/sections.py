@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sfrbench.report import captions, rows, values
+from sfrbench.report import captions, dead, rows, values
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
 from sfrbench.report.rows import View
 from sfrbench.report.style import DASH, axis_text, number, verdict
@@ -58,7 +58,8 @@ def _result(view: View, metrics: Sequence[str], name: str, title: str) -> Table:
     costs, of_costs = values.cost_columns(view, notes)
     made, data = [], []
     for index, line in enumerate(shown):
-        row = [*first[index], *(column.entries[index] for column in columns.values())]
+        means = (dead.marked(column.entries[index], line.dead, notes) for column in columns.values())
+        row = [*first[index], *means]
         row += [*(cost.entries[index] for cost in costs), *map(Entry, rows.counts_of(line, info))]
         if any(skipped):
             row.append(Entry(str(skipped[index]) if line.seeds else DASH))
@@ -87,8 +88,9 @@ def _per_class(view: View, metric: str, name: str) -> Table:
     names, first = _names(view, notes)
     made, data = [], []
     for index, line in enumerate(view.lines):
-        cells = (column.entries[index] for column in columns.values())
-        made.append((*first[index], *cells, *map(Entry, rows.counts_of(line, view.info)[:2])))
+        mean, *cells = (column.entries[index] for column in columns.values())
+        mean = dead.marked(mean, line.dead, notes)
+        made.append((*first[index], mean, *cells, *map(Entry, rows.counts_of(line, view.info)[:2])))
         lost = "; ".join(cls for cls in view.classes if columns[cls].lost[index])
         data.append(_data(view, index, columns, {"never_found": lost}, metric=metric))
     rules = [
@@ -96,7 +98,7 @@ def _per_class(view: View, metric: str, name: str) -> Table:
         f"{average}: unweighted mean over classes. n: cases.",
         captions.ARROWS,
         values.gains_text(view),
-        values.NEVER if any(any(column.lost) for column in columns.values()) else "",
+        dead.STAR if any(any(column.lost) for column in columns.values()) else "",
     ]
     title = f"{header(view.frame, metric)} of each class."
     heads = [*names, *columns, "n", "seeds"]
@@ -175,5 +177,6 @@ def _data(
     row |= {"difference_against": gains.get(line.arm, "")} if gains else {}
     row |= {cost.name: cost.texts[index] for cost in costs}
     row |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds)), "subset": view.subset, **own}
-    note = "; ".join(f"seed {seed}: {reason}" for seed, reason in line.missing)
+    said = [*(f"seed {seed}: {reason}" for seed, reason in line.missing), dead.note(line.dead)]
+    note = "; ".join(text for text in said if text)
     return row | {"profile": info.profile, "protocol": info.protocol, "note": note}

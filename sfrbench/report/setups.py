@@ -112,7 +112,9 @@ def _finetune_facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[
     padding = "left out" if tune.dice_ignores_padding else "counted"
     ce = tune.ce_weight
     yield "Dice of fine-tuning", f"{1 - ce:g} Dice, {ce:g} cross-entropy; padding pixels {padding} in Dice"
-    yield "batch of fine-tuning", _count(tune.batch, "patch" if tune.volumetric else "canvas")
+    batch = _count(tune.batch, "patch" if tune.volumetric else "canvas")
+    shrinks = tune.short_batch == "shrink" and tune.batch > 1
+    yield "batch of fine-tuning", f"{batch}, fewer where no more cases are left" if shrinks else batch
     yield "fine-tuning", f"{own['finetune'].card.label}, {tune.steps} steps, {_optim(tune.optim)}"
 
 
@@ -147,7 +149,8 @@ def _count(count: int, noun: str) -> str:
 
 
 def _patches(cell: Cell, dataset: Dataset) -> str:
-    said = "random crops" + (", quarter turns and flips in the plane of slices" if dataset.rot_flip else "")
+    said = "random crops" + (" (never at the last offset)" if dataset.crops == "released" else "")
+    said += ", quarter turns and flips in the plane of slices" if dataset.rot_flip else ""
     trained = [cell.components[kind].component for kind in ("finetune", "ssl") if kind in cell.components]
     if any(getattr(part, "intensity_augment", False) for part in trained):
         said += "; gain, offset and gamma at random (ours)"

@@ -19,12 +19,10 @@ from sfrbench.stats import grand_mean
 if TYPE_CHECKING:
     from sfrbench.report.info import Counted
 
-NEVER = "*: never found, predicted empty in every case of every seed."
-
 
 @dataclass(frozen=True)
 class Column:
-    """One column as shown, and for each line its number, its gain and whether the class was never found."""
+    """One column as shown, and for each line its number, its gain and whether the class is dead in a seed."""
 
     entries: Sequence[Entry]
     stats: Sequence[Stat]
@@ -39,7 +37,7 @@ def metric_column(view: View, metric: str, cls: str | None = None) -> Column:
     those
     of each dataset among themselves."""
     stats = [line.stat(metric, cls, view.over) for line in view.lines]
-    lost = [cls is not None and line.never_found(cls) for line in view.lines]
+    lost = [any(one.cls == cls for one in line.dead) for line in view.lines]
     gains = [gain(view, line, metric) if cls is None else None for line in view.lines]
     comparable = len(view.lines) > 1 and "/" not in unit_of(view.frame, metric)
     whole = [

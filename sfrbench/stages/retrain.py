@@ -19,9 +19,10 @@ from torch import nn
 
 from sfrbench.components.backbone._interface import SCALES, in_parts, lacking
 from sfrbench.components.base import Backbone, Ssl
+from sfrbench.components.ssl._supervised import pseudo_label_loss, supervised_loss
 from sfrbench.components.ssl.step import Step
 from sfrbench.inference import backbone_forward, slide
-from sfrbench.losses import ema_alpha, segmentation_loss
+from sfrbench.losses import ema_alpha
 from sfrbench.sampling import mix
 from sfrbench.stages.context import Pruned, StageContext, seed_for
 from sfrbench.stages.retrain_data import Batch, Data, labeller
@@ -173,12 +174,12 @@ def training_step(ctx: StageContext, ssl: Ssl, models: Models, batch: Batch, ste
     share = 1 / len(outputs) if ssl.combine == "mean" else 1.0
     terms: dict[str, torch.Tensor] = {}
     if labelled:
-        losses = [segmentation_loss(output[:labelled], batch.labels, ssl.sup_ce) for output in outputs]
+        losses = [supervised_loss(ssl, output[:labelled], batch.labels) for output in outputs]
         terms["supervised"] = share * torch.stack(losses).sum()
     if batch.pseudo is not None and ssl.w_pl > 0 and (batch.by_sam is None or batch.by_sam.any()):
         chosen = slice(None) if batch.by_sam is None else batch.by_sam
         target = batch.pseudo[chosen]
-        losses = [segmentation_loss(output[labelled:][chosen], target, ssl.sup_ce) for output in outputs]
+        losses = [pseudo_label_loss(ssl, output[labelled:][chosen], target) for output in outputs]
         terms["pseudo"] = share * torch.stack(losses).sum()
     terms["method"] = ssl.loss(seen)
     weights = {"supervised": ssl.supervised_weight(seen), "pseudo": ssl.w_pl}

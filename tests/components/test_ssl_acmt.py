@@ -215,5 +215,3 @@ def test_cards_hold_the_numbers_of_the_source(card: str, fields: tuple[Any, ...]
     assert isinstance(made, Acmt)
     assert (made.selector, made.threshold, made.threshold_rise, made.passes) == fields
     assert (made.lambda_cons, made.ramp_length, made.ramp_unit, made.certain) == (0.1, 40, 150, 0.1)
-    assert (made.steps, made.batch_labeled, made.batch_unlabeled) == (8000, 2, 2)
-    assert (made.optim.schedule, made.optim.lr) == ("poly", 0.01)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from sfrbench.catalog import Catalog
 from sfrbench.components.ssl.bcp import Bcp, halves
 from tests.components.ssl_steps import models_of, numbers, softmax, step_of, trained
 
@@ -118,11 +119,22 @@ def test_self_training_starts_from_the_student_once() -> None:
 
 
 def test_the_phases_of_the_source() -> None:
-    method = Bcp()
+    method = Catalog.read().card("ssl", "bcp_source").component({})
+    assert isinstance(method, Bcp)
     assert round(method.pretrain * method.steps) == 2000
     assert (method.steps, method.batch_labeled, method.batch_unlabeled) == (17000, 4, 4)
-    assert method.optim.lr_at(4499, 17000) == 0.01
-    assert method.optim.lr_at(4500, 17000) == pytest.approx(0.001)  # step 2500 of the second phase
+    second = [method.optim.lr_at(2000 + step, 17000) for step in (0, 2499, 2500, 4999, 5000, 14999)]
+    assert second == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-7])
+    assert method.optim.lr_at(1999, 17000) == 0.01
+
+
+def test_a_region_gives_the_number_of_the_released_code() -> None:
+    """Half of F.cross_entropy and mask_DiceLoss of DeepMed-Lab-ECNU/BCP, on patches of 6 x 5 x 4."""
+    logits = 2 * torch.sin(1 + 0.7 * torch.arange(480, dtype=torch.float64)).reshape(2, 2, 6, 5, 4)
+    labels = torch.arange(240) * 7 % 11 % 2
+    labels[torch.arange(240) % 5 == 0] = 0
+    found = Bcp().region(logits, labels.reshape(2, 6, 5, 4), torch.ones(6, 5, 4, dtype=torch.bool))
+    assert found.item() == pytest.approx(0.9180859838966063, rel=1e-12)
 
 
 def test_the_cuboid_stays_inside_and_comes_from_the_step() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -155,20 +156,73 @@ def test_trains_every_network_and_no_matrix_and_falls(method: Ssl) -> None:
     assert not list(models.networks["independence"].parameters())
 
 
-@pytest.mark.parametrize(("into", "reached"), [("own", [True, True, True]), ("first", [True, False, False])])
-def test_where_gradients_of_the_term_go(into: str, reached: list[bool]) -> None:
-    models = models_of(Causal(), 2)
-    kernels = shared_kernels(players_of(models))
-    game: Any = models.networks["independence"]
-    game(kernels, into).backward()
-    got = [all(part.grad is not None for part in parts) for parts in kernels]
-    assert got == reached
-    # each network descends its own term alone: the value of the others' terms does not enter
-    if into == "own":
-        fixed = [[part.detach().clone() for part in parts] for parts in kernels]
-        fixed[1] = [part.requires_grad_() for part in fixed[1]]
-        game(fixed).backward()
-        assert torch.equal(kernels[1][0].grad, fixed[1][0].grad)
+SHAPES = [(4, 3, 2, 1, 1), (2, 4, 1, 1, 1)]
+
+
+def wave(shape: tuple[int, ...], start: int) -> torch.Tensor:
+    return torch.sin(1 + 0.7 * (start + torch.arange(prod(shape), dtype=torch.float64))).reshape(shape)
+
+
+def three_decoders() -> tuple[Any, list[list[torch.Tensor]], list[torch.Tensor]]:
+    """A game over two layers of numbers from a formula: the module, kernels, and matrices by layer."""
+    kernels = [[wave(shape, 100 * p + 40 * n) for n, shape in enumerate(SHAPES)] for p in range(3)]
+    matrices = [
+        torch.stack([wave((shape[0], 2 * shape[0]), 500 + 100 * p + 50 * n) for p in range(3)])
+        for n, shape in enumerate(SHAPES)
+    ]
+    game: Any = Independence(kernels).double()
+    game.mixing = torch.cat([part.flatten() for part in matrices])
+    for part in (part for parts in kernels for part in parts):
+        part.requires_grad_()
+    return game, kernels, matrices
+
+
+def slopes(own: Any, others: Any, mixing: Any, layers: int) -> Any:
+    """The derivative of the mean over rows of cos^2 w.r.t. ``own``, all others constant, over ``layers``."""
+    rebuilt, out = mixing @ others, np.zeros_like(own)
+    for n, row in enumerate(own):
+        length = np.sqrt(row @ row)
+        toward, along = rebuilt[n] / np.sqrt(rebuilt[n] @ rebuilt[n]), row / length
+        cosine = toward @ along
+        out[n] = 2 * cosine * (toward - cosine * along) / length / len(own) / layers
+    return out
+
+
+@pytest.mark.parametrize(("into", "descend"), [("own", [0, 1, 2]), ("first", [0])])
+def test_gradients_of_the_term_match_the_formula_and_the_released_code(into: str, descend: list[int]) -> None:
+    """A decoder descends its own part, in which the others are constants; of "first" decoder 1 alone."""
+    game, kernels, matrices = three_decoders()
+    value = game(kernels, into)
+    value.backward()
+    for p in range(3):
+        for n, kernel in enumerate(kernels[p]):
+            if p not in descend:
+                assert kernel.grad is None
+                continue
+            rows = [numbers(parts[n]).reshape(SHAPES[n][0], -1) for parts in kernels]
+            others = np.concatenate(rows[:p] + rows[p + 1 :])
+            expected = slopes(rows[p], others, numbers(matrices[n][p]), len(SHAPES))
+            assert numbers(kernel.grad).reshape(expected.shape) == pytest.approx(
+                expected, rel=1e-9, abs=1e-12
+            )
+    # JuzhengMiao/CauSSL, l_correlation_cos_mean_mct1 + 2 + 3 on these numbers: the value, and the norm of the
+    # gradient on decoder 1; decoders 2 and 3 get none
+    assert value.item() == pytest.approx(1.5507067910123644, rel=1e-12)
+    norms = [part.grad.norm().item() for part in kernels[0] if part.grad is not None]
+    assert norms == pytest.approx([0.11402334981664775, 0.1923166741884607], rel=1e-9)
+
+
+def test_the_two_targets_of_the_term_differ_in_the_other_networks_alone() -> None:
+    found = {}
+    for into in ("own", "first"):
+        models = models_of(Causal(), 2)
+        kernels = shared_kernels(players_of(models))
+        game: Any = models.networks["independence"]
+        game(kernels, into).backward()
+        found[into] = [[part.grad for part in parts] for parts in kernels]
+    assert all(torch.equal(a, b) for a, b in zip(found["own"][0], found["first"][0], strict=True))
+    assert all(part.abs().sum() > 0 for parts in found["own"] for part in parts)
+    assert all(part is None for parts in found["first"][1:] for part in parts)
 
 
 def test_a_game_goes_on_from_its_state_to_the_bit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from sfrbench.components.backbone._interface import in_parts
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl._sdf import signed_distances
 from sfrbench.components.ssl.dtc import Dtc
-from tests.components.ssl_steps import after_reload, gradients, models_of, numbers, softmax, step_of
+from sfrbench.stages.context import StageContext
+from sfrbench.stages.retrain import training_step
+from sfrbench.stages.retrain_data import Batch
+from tests.components.ssl_steps import SIDES, after_reload, gradients, models_of, numbers, softmax, step_of
 
 
 def distances_by_hand(mask: Any) -> Any:
@@ -43,23 +47,28 @@ def test_signed_distances_match_brute_force() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_step_matches_the_formula(classes: int) -> None:
-    dtc = Dtc.model_validate({"lambda_cons": 1.0, "ramp_length": 10, "ramp_unit": 5, "steepness": 3.0})
+def test_the_whole_loss_of_a_step_matches_the_formula(classes: int, tmp_path: Path) -> None:
+    """L of the loop: Dice of the foreground, the distances, and lambda times the consistency, once."""
+    dtc = Dtc.model_validate({"ramp_length": 10, "ramp_unit": 5, "steepness": 3.0})
     made = models_of(dtc, classes)
-    step = step_of(dtc, made, 27)
-    step.labels[:] = 0
-    step.labels[0, 4:20, 3:12, 2:9] = 1
-    step.labels[1, 9:13, 5:6, 4:14] = classes - 1
-    loss = dtc.loss(step)
+    images, labels = step_of(dtc, made).images, torch.zeros((2, *SIDES), dtype=torch.int64)
+    labels[0, 4:20, 3:12, 2:9] = 1
+    labels[1, 9:13, 5:6, 4:14] = classes - 1
+    ctx = StageContext({}, {}, {}, 1, tmp_path, tmp_path)
+    loss = training_step(ctx, dtc, made, Batch(images, labels, None), 27).loss
 
     head: Any = made.networks["sdf"]
-    maps = numbers(in_parts(made.student).features(step.images))
+    maps = numbers(in_parts(made.student).features(images))
     kernel = numbers(head.weight)[:, :, 0, 0, 0]
     d = np.tanh(np.einsum("fc,bcxyz->bfxyz", kernel, maps) + numbers(head.bias)[:, None, None, None])
-    true = signed_distances(step.labels.numpy(), classes, 0.0)
-    p = softmax(numbers(step.logits))[:, 1:]
+    true = signed_distances(labels.numpy(), classes, 0.0)
+    p = softmax(numbers(made.student(images)))[:, 1:]
+    y = np.stack([labels.numpy() == k for k in range(1, classes)], 1)
+    axes = (0, 2, 3, 4)
+    both, sizes = (p[:2] * y).sum(axes), (p[:2] ** 2).sum(axes) + y.sum(axes)
+    expected = np.mean(1 - (2 * both + 1e-5) / (sizes + 1e-5))
     weight = np.exp(-5 * (1 - 5 / 10) ** 2)
-    expected = 0.3 * ((d[:2] - true) ** 2).mean() + weight * ((1 / (1 + np.exp(3 * d)) - p) ** 2).mean()
+    expected += 0.3 * ((d[:2] - true) ** 2).mean() + weight * ((1 / (1 + np.exp(3 * d)) - p) ** 2).mean()
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -83,6 +92,7 @@ def test_card_holds_the_numbers_of_the_source() -> None:
     assert isinstance(made, Dtc)
     assert (made.lambda_cons, made.ramp_length, made.ramp_unit, made.steps) == (1.0, 40, 150, 6000)
     assert (made.sdf_weight, made.steepness, made.sup_ce, made.absent) == (0.3, 1500, 0, 0)
+    assert (made.sup_dice, made.sup_dice_square, made.sup_dice_eps) == ("foreground", True, 1e-5)
     assert (made.optim.schedule, made.optim.step_every, made.batch_labeled) == ("step", 2500, 2)
     student = VNet().build(2)
     head = made.networks(type("Maker", (), {"student": student, "classes": 2})())  # type: ignore[arg-type]

@@ -211,6 +211,14 @@ def test_cards_are_the_two_scripts() -> None:
     btcv, mact = (Catalog.read().card("ssl", name).component({}) for name in ("magicnet", "magicnet_mact"))
     assert isinstance(btcv, MagicNet)
     assert isinstance(mact, MagicNet)
-    assert (btcv.lambda_cons, btcv.ramp_length, btcv.ramp_unit, btcv.blend) == (0.1, 200, 350, True)
-    assert (mact.lambda_cons, mact.ramp_length, mact.ramp_unit, mact.blend) == (0.2, 40, 300, False)
-    assert (mact.optim.schedule, mact.optim.step_every, mact.steps) == ("step", 12000, 30000)
+    assert (btcv.lambda_cons, btcv.local_from, btcv.blend, btcv.w_location) == (0.1, "start", True, 0.1)
+    assert (mact.lambda_cons, mact.local_from, mact.blend, mact.w_location) == (
+        0.2,
+        "full_weight",
+        False,
+        0.1,
+    )
+    assert (btcv.blend_after, btcv.blend_every, btcv.blend_temperature) == (100, 20, 1)
+    # the share of the training after which the ramp has ended, and Dice of cubes begins
+    assert btcv.ramp_length * btcv.ramp_unit / btcv.steps == 200 * 350 / 70000
+    assert mact.ramp_length * mact.ramp_unit / mact.steps == 40 * 300 / 30000

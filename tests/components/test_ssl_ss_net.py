@@ -167,6 +167,11 @@ def test_memory_is_part_of_the_state() -> None:
 def test_card_holds_the_numbers_of_the_source() -> None:
     made = Catalog.read().card("ssl", "ss_net").component({})
     assert isinstance(made, SsNet)
-    assert (made.lambda_cons, made.ramp_length, made.ramp_unit, made.steps) == (1, 40, 150, 15000)
+    assert (made.lambda_cons, made.ramp_length, made.ramp_unit) == (1, 40, 150)
     assert (made.radius, made.probe, made.contrast_weight, made.width, made.memory) == (10, 10, 0.1, 32, 32)
-    assert (made.sup_ce, made.optim.schedule, made.optim.step_every) == (0, "step", 2500)
+    assert (made.sup_ce, made.sup_dice, made.sup_dice_square, made.sup_dice_eps) == (
+        0,
+        "foreground",
+        False,
+        1e-8,
+    )

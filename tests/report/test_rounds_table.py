@@ -29,14 +29,19 @@ def a_round(seed: int, confident: set[str], threshold: float = 0.95) -> Round:
 def frame(dice: dict[tuple[int, str], float]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = [
         {
+            "arm": "plus",
+            "seed": seed,
             "cell": f"cell{seed}",
             "subset": "round 1",
             "case": case,
+            "class": name,
             "metric": "dice",
             "value": value,
+            "empty_pred": False,
+            "empty_gt": False,
         }
         for (seed, case), value in dice.items()
-        for _ in ("one", "two")  # classes
+        for name in ("one", "two")
     ]
     return pd.DataFrame(rows)
 

@@ -163,6 +163,8 @@ def test_a_class_that_an_arm_never_finds_has_a_star(
     assert "never found" not in said(made(small, per_class=True))
     seen = frame.index[lost & (frame["case"] == "case_002")]
     frame.loc[seen, "empty_pred"] = False
+    assert ("never found" in said(made(demo, per_class=True, metrics=[metric]))) == (shown == "0*")
+    frame.loc[seen, "value"] = 40.0
     assert "never found" not in said(made(demo, per_class=True, metrics=[metric]))
 
 

@@ -71,17 +71,16 @@ class Independence(nn.Module):
     def forward(self, kernels: Kernels, into: str = "own") -> torch.Tensor:
         """The sum over networks of the mean over layers and rows of cos^2(kernel, its reconstruction).
 
-        ``into``: gradients go into the kernels that are rebuilt ("own"), or into those of the first network
-        wherever they appear ("first").
+        Gradients go into the kernels that are rebuilt, never into those that they are rebuilt from. ``into``:
+        of every network ("own"), or of the first alone ("first"), whose gradient is the same in both.
         """
         values = []
         for layer, mixing in zip(zip(*kernels, strict=True), self.matrices(self.mixing), strict=True):
             rows = [kernel.flatten(1) for kernel in layer]
-            if into == "first":
-                rows = [rows[0], *(row.detach() for row in rows[1:])]
-            for player, own in enumerate(rows):
-                others = torch.cat([row for other, row in enumerate(rows) if other != player])
-                rebuilt = mixing[player] @ (others if into == "first" else others.detach())
+            fixed = [row.detach() for row in rows]
+            for player, row in enumerate(rows):
+                own = row if into == "own" or player == 0 else fixed[player]
+                rebuilt = mixing[player] @ torch.cat(fixed[:player] + fixed[player + 1 :])
                 cosine = (functional.normalize(rebuilt, dim=1) * functional.normalize(own, dim=1)).sum(1)
                 values.append(cosine.square().mean())
         return torch.stack(values).sum() / len(self.shapes)

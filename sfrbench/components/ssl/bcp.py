@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.base import Optim, Ssl
+from sfrbench.components.base import Ssl
 
 if TYPE_CHECKING:
     import torch
@@ -27,24 +27,19 @@ class Bcp(Ssl):
 
     where R_out and R_in look outside and inside the cuboid only, and w is ``u_weight``. The cuboid has
     ``cut`` of each side. z is the teacher's argmax, of each class its largest 26-connected component. Dice
-    here has p + y below its line, and is the mean over patches and classes. Plain patches are not trained on,
-    but for L_pl.
+    here has p + y below its line, and is the mean over patches and classes, background included, with an eps
+    of 1e-5. Plain patches are not trained on, but for L_pl, so that the fields of L_sup's Dice say nothing.
 
-    Source: DeepMed-Lab-ECNU/BCP, ``LA_BCP_train.py``: 2000 steps on labelled patches, 15000 further ones. It
-    takes the best models on the test list from both phases, here each phase ends with its last step. Its
-    learning rate drops every 2500 steps of the second phase, here every 4500 of all: the first drop is at the
-    same step, the others come later. Ours: components of each class for K > 2, as the source's 2D script has
-    them; of an odd number of patches the middle one is in both halves, so that one labelled patch is
-    pre-trained on as it is.
+    Source: DeepMed-Lab-ECNU/BCP, ``LA_BCP_train.py``: 2000 steps on labelled patches, then 15000 with a new
+    optimiser, whose rate drops every 2500, and 4 + 4 patches a step (card ``bcp_source``). It takes the best
+    models on the test list from both phases, here each phase ends with its last step and the optimiser goes
+    on. Ours: components of each class for K > 2, as the source's 2D script has them; of an odd number of
+    patches the middle one is in both halves, so that one labelled patch is pre-trained on as it is.
     """
 
     needs_teacher: ClassVar[bool] = True
     plain: ClassVar[Literal["all", "labelled", "none"]] = "none"
 
-    optim: Optim = Optim(step_every=4500)
-    steps: int = Field(17000, ge=1, le=1_000_000)
-    batch_labeled: int = Field(4, ge=1, description="labelled patches per step")
-    batch_unlabeled: int = Field(4, ge=1, description="unlabelled patches per step")
     pretrain: float = Field(
         2 / 17, ge=0, le=1, description="share of the steps that see labelled patches only"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,15 +24,19 @@ class Independent(Consistency):
     kernel's weights of one output channel, w' are the rows of the other networks in the same layer, and A
     (``Independence``) is trained by Adam for the largest value: ``game_steps`` steps at every multiple of
     ``game_every`` after step ``game_after``. From the first game on, the networks descend the term.
+    Dice of L_sup is the foreground's, as in the source.
     """
 
+    sup_dice: Literal["all", "foreground"] = Field(
+        "foreground", description="classes that L_sup's Dice averages"
+    )
     w_independence: float = Field(3.0, ge=0, le=100, description="weight of the independence term")
     game_after: int = Field(40, ge=0, description="no game up to this step")
     game_every: int = Field(60, ge=1, description="a game at every multiple of this")
     game_steps: int = Field(60, ge=1, le=1000, description="Adam's steps in a game")
     game_lr: float = Field(0.02, gt=0, le=1, description="Adam's learning rate in a game")
     independence_into: Literal["own", "first"] = Field(
-        "own", description="gradients into the kernels that are rebuilt, or into the deployed network's alone"
+        "own", description="every network descends its own part of the term, or the deployed one alone"
     )
 
     def independence(self, step: Step, networks: Sequence[nn.Module]) -> torch.Tensor:
@@ -61,14 +65,16 @@ class Causal(Independent):
     is deployed; the others have 1x1x1 convolutions with trilinear and with nearest upsampling instead. The
     term compares the decoders' and the output convolutions, not those in the upsampling.
 
-    Source: JuzhengMiao/CauSSL, ``train_CT_MCCauSSL.py``, whose settings (Pancreas-CT) are the defaults; those
-    for LA and BraTS are unreleased. By ``independence_into``, each decoder's term descends into its own
-    kernels; the released loss functions send all three into those of decoder 1 ("first"). Ours: Dice of L_sup
-    over all classes; and on a backbone that learns nothing in its upsampling (3D U-Net), three decoders that
-    differ in their initialisation only.
+    Source: JuzhengMiao/CauSSL, ``train_CT_MCCauSSL.py`` (Pancreas-CT), whose losses, weights and ramp are the
+    defaults; those for LA and BraTS are unreleased. In the released loss functions the parts of decoders 2
+    and 3 take every kernel detached, so that they have a value and no gradient, and decoder 1 alone is driven
+    from the others ("first", in card ``causal_source``); "own" is the paper's game, and what the source does
+    on CPS. Ours: on a backbone that learns nothing in its upsampling (3D U-Net), three decoders that differ
+    in their initialisation only.
     """
 
-    steps: int = Field(5000, ge=1, le=1_000_000)
+    version: ClassVar[int] = 2
+
     temperature: float = Field(0.5, gt=0, le=10, description="T of the sharpened targets")
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:

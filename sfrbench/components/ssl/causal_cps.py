@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,7 +23,8 @@ class CausalCps(Independent, Cps):
     convolutions. Source: JuzhengMiao/CauSSL, ``train_CT_CPSCauSSL.py``. lambda_cons is its 0.1 times its 0.3.
     """
 
-    steps: int = Field(5000, ge=1, le=1_000_000)
+    version: ClassVar[int] = 2
+
     lambda_cons: float = Field(0.03, ge=0, le=100, description="consistency weight at the end of the ramp")
     cross_after: int = Field(400, ge=0, description="the networks train each other after this step")
     game_after: int = Field(500, ge=0, description="no game up to this step")

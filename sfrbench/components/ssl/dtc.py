@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,16 +19,25 @@ class Dtc(Consistency):
     """L_method = sdf_weight * mean (d - D)^2 + lambda_cons * ramp(t) * mean (sigmoid(-steepness d) - p)^2.
 
     d in (-1, 1) is tanh of a second output convolution, D the signed distance map of the label (labelled
-    patches only); the second mean runs over all patches. L_sup is Dice alone (``sup_ce`` 0 in the card).
-    Source: HiLab-git/DTC, ``train_la_dtc.py``.
+    patches only); the second mean runs over all patches. L_sup is Dice of the foreground alone: with the
+    background's averaged in, it would be half of that, and lambda_cons count double. Source: HiLab-git/DTC,
+    ``train_la_dtc.py``, whose length, batch, optimiser and schedule are those of all methods here.
 
-    The source is binary: one distance map and one sigmoid map s. Ours: one of each per foreground class,
-    p_c = softmax_c, which is the sigmoid of a class against the rest, sigmoid(z_c - ln sum_{j != c} e^{z_j}),
-    and so for K = 2 the source's map of one channel z_1 - z_0. Ours too: the distance head reads features to
-    which dropout is not yet applied, and a patch full of a class is treated as the mirror of one without it
-    (nan in the source). Its largest connected component after inference is the protocol's choice.
+    The source is binary: one distance map and one sigmoid map s. Ours: one of each per foreground class, and
+    Dice the mean over these. p_c = softmax_c is the sigmoid of a class against the rest,
+    sigmoid(z_c - ln sum_{j != c} e^{z_j}), and so for K = 2 the source's map of one channel z_1 - z_0. Ours
+    too: the distance head reads features to which dropout is not yet applied, and a patch full of a class is
+    treated as the mirror of one without it (nan in the source). Its largest connected component after
+    inference is the protocol's choice.
     """
 
+    version: ClassVar[int] = 2
+
+    lambda_cons: float = Field(1.0, ge=0, le=100, description="consistency weight at the end of the ramp")
+    sup_ce: float = Field(0.0, ge=0, le=1, description="share of cross-entropy in L_sup; Dice: rest")
+    sup_dice: Literal["all", "foreground"] = Field(
+        "foreground", description="classes that L_sup's Dice averages"
+    )
     sdf_weight: float = Field(0.3, ge=0, le=100, description="weight of the distance regression")
     steepness: float = Field(1500, gt=0, description="slope of the sigmoid that makes a distance a mask")
     absent: float = Field(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from sfrbench.components.base import Backbone, Component, Dataset, Optim
+from sfrbench.components.base import Backbone, Component, Dataset
 from sfrbench.components.ssl.consistency import NoisyConsistency
 
 if TYPE_CHECKING:
@@ -33,19 +33,20 @@ class MagicNet(NoisyConsistency):
       are the student's logits from cubes, o is the frequency of the class that the teacher predicts at a
       voxel, divided by that of the most frequent class, in the last ``blend_every`` steps' pseudo-labels.
 
-    Source: DeepMed-Lab-ECNU/MagicNet, ``train_main_btcv.py`` (the defaults) and ``train_main_mact.py``. Ours:
-    a Dice smoothing of 1e-5 as in L_sup (there 1e-10); the cubes of the batch in one forward pass (the same
-    without batch norm); and that every decoded cube returns to its own place: the released ``unmix_tensor``
-    reads cubes in another order than ``get_patch_list`` writes them, which swaps their x and z.
+    Source: DeepMed-Lab-ECNU/MagicNet, ``train_main_btcv.py`` (the defaults; its length and ramp are in card
+    ``magicnet_source``) and ``train_main_mact.py`` (``magicnet_mact``). Every Dice of it is over all classes,
+    with an eps of 1e-10; here they follow the fields of L_sup's. Ours: the cubes of the batch in one forward
+    pass (the same without batch norm); and that every decoded cube returns to its own place: the released
+    ``unmix_tensor`` reads cubes in another order than ``get_patch_list`` writes them, which swaps their x and
+    z.
     """
+
+    version: ClassVar[int] = 2
 
     needs_teacher: ClassVar[bool] = True
     plain: ClassVar[Literal["all", "labelled", "none"]] = "labelled"
 
-    optim: Optim = Optim(schedule="poly")
-    steps: int = Field(70000, ge=1, le=1_000_000)
-    ramp_length: float = Field(200, ge=0, description="ramp units until the full weight; 0: at once")
-    ramp_unit: int = Field(350, ge=1, description="steps per ramp unit; scale it with a shorter training")
+    sup_dice_eps: float = Field(1e-10, gt=0, le=1, description="eps of L_sup's Dice")
     cubes_per_side: tuple[int, int, int] = Field(
         (3, 3, 3), description="cubes along x, y and z that a patch is cut into"
     )
@@ -112,18 +113,20 @@ class MagicNet(NoisyConsistency):
 
         from sfrbench.components.backbone._interface import in_parts
         from sfrbench.components.ssl._cubes import cut
+        from sfrbench.components.ssl._supervised import dice_form
         from sfrbench.losses import dice
 
         labelled = step.labels.shape[0]
         cross = self._cross_image(step).softmax(1)
         cubes = cut(step.images, self.cubes_per_side)
         maps = in_parts(step.student).encode(cubes.flatten(0, 1))
-        supervised = [dice(cross[:labelled], step.labels)]
+        form = dice_form(self)
+        supervised = [dice(cross[:labelled], step.labels, form)]
         if self.has_local(step):
             seen = tuple(part[: labelled * cubes.shape[1]] for part in maps)
-            supervised.append(dice(self._recovered(step, seen).softmax(1), step.labels))
+            supervised.append(dice(self._recovered(step, seen).softmax(1), step.labels, form))
         location = self._location(step, maps[-1])
-        consistency = dice(cross[labelled:], self._pseudo_labels(step, maps))
+        consistency = dice(cross[labelled:], self._pseudo_labels(step, maps), form)
         step.values.update(location=location, consistency=consistency)
         terms = torch.stack(supervised).sum() * self.supervised_weight(step) / 2
         return terms + self.w_location * location + self.weight(step) * consistency

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,15 +22,27 @@ class SsNet(Consistency):
     that changes it most (all patches; see ``virtual_adversarial``). C is a weighted mean of 1 - cos between
     features and up to ``memory`` prototypes of their class (see ``Contrast``): by the labels of labelled
     patches, by the student's own classes of unlabelled ones. The memory holds features of labelled voxels
-    that the student gets right, foreground only, anew at each step. L_sup is Dice alone (``sup_ce`` 0 in the
-    card). Source: ycwu1997/SS-Net, ``train_ss_3d.py``, and Shathe/SemiSeg-Contrastive for the contrast.
+    that the student gets right, foreground only, anew at each step. L_sup is Dice of the foreground alone,
+    with plain sums below its line. Source: ycwu1997/SS-Net, ``train_ss_3d.py``, and
+    Shathe/SemiSeg-Contrastive for the contrast.
 
     As in the source, the memory keeps what the selector scores lowest where there is more than it holds.
     Left out, without effect: the source's selectors of the memory (its rescaling divides each weight by
     itself) and of the background (never in the memory). Ours: the loop's prediction is taken in place of a
-    further pass without noise; features to which dropout is not yet applied; K > 2 in one Dice sum.
+    further pass without noise; features to which dropout is not yet applied; for K > 2 L_vat in one Dice sum
+    and L_sup the mean over the foreground classes (the source's 2D script, for four classes, has settings of
+    its own: all classes, squares, eps 1e-10 in both, lambda 0.1, radius 6).
     """
 
+    version: ClassVar[int] = 2
+
+    lambda_cons: float = Field(1.0, ge=0, le=100, description="consistency weight at the end of the ramp")
+    sup_ce: float = Field(0.0, ge=0, le=1, description="share of cross-entropy in L_sup; Dice: rest")
+    sup_dice: Literal["all", "foreground"] = Field(
+        "foreground", description="classes that L_sup's Dice averages"
+    )
+    sup_dice_square: bool = Field(False, description="squares below the line of L_sup's Dice")
+    sup_dice_eps: float = Field(1e-8, gt=0, le=1, description="eps of L_sup's Dice")
     radius: float = Field(10, ge=0, description="length of the adversarial noise, per patch")
     probe: float = Field(10, gt=0, description="length of the random noise that it is looked for with")
     contrast_weight: float = Field(0.1, ge=0, le=100, description="weight of each contrast")

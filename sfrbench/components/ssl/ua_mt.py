@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,10 +22,16 @@ class UaMt(MeanTeacher):
     M = [U < (certain_from + (certain_to - certain_from) * r) * ln K] and r = exp(-5 (1 - t/T)^2) over all T
     steps. p_t is one noisy pass of the teacher; U is the entropy of the mean over ``passes`` further ones,
     each with noise and dropout of its own. Source: yulequan/UA-MT,
-    ``train_LA_meanteacher_certainty_unlabel.py``, where K = 2; ln K and K for more classes are ours. Ours
-    too: Dice in L_sup over all classes, as for every method here, where the source has the foreground's.
+    ``train_LA_meanteacher_certainty_unlabel.py``, where K = 2; ln K and K for more classes are ours. Dice of
+    L_sup is the foreground's. The source's length, batch, optimiser and schedule are those of all methods
+    here.
     """
 
+    version: ClassVar[int] = 2
+
+    sup_dice: Literal["all", "foreground"] = Field(
+        "foreground", description="classes that L_sup's Dice averages"
+    )
     consistency_on: Literal["all", "unlabelled"] = Field(
         "unlabelled", description="patches that the term compares; 'all' is the source's second script"
     )
