@@ -49,7 +49,7 @@ LAYERS: dict[str, tuple[str, str]] = {
     "compare": ("compare compare_sides compare_work", "errors specs store numerics plan report trace"),
     "deploy": (
         "deploy",
-        "errors files base places specs store numerics components context stages plan run report",
+        "errors files base places specs store numerics components context stages plan executors run report",
     ),
     "api": ("api", "plan run report"),
     "cli": (
