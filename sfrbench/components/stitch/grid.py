@@ -148,8 +148,8 @@ class GridStitch(TiledStitch):
 
     The other fields change training canvases only, image and label alike, unless ``shuffle_test`` is set.
     They are drawn anew for every canvas, from the generator of its step; no slice is lost. ``order: random``
-    keeps the run of slices that a canvas shows and permutes them on it (Fig. 4; the released code permutes the
-    first 64 slices and drops the others). ``rotate_slices``, ``turns`` (Fig. 4): see ``stitch._augment``.
+    keeps the run of slices that a canvas shows and permutes them on it (Fig. 4; the released code permutes
+    the first 64 slices and drops the others). ``rotate_slices``, ``turns`` (Fig. 4): see ``stitch._augment``.
     """
 
     later_fields: ClassVar[Mapping[str, Any]] = {
