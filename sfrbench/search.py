@@ -104,9 +104,8 @@ def work(
     missing = experiment.machine.lacks(experiment.plan)
     if missing:
         raise NotReadyError.of(missing)
-    path = store.root / "locks" / f"search-{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    store.open()
+    lock = FileLock(store.root / "locks" / f"search-{name}.lock")
     with lock:
         study = _open(experiment, name, options)
     uri = options.tracking_uri or default_tracking_uri(experiment.machine.workspace)

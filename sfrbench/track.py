@@ -17,11 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfrbench.files import read_state, write_atomic
 from sfrbench.graph import Link
 from sfrbench.plan import Cell, Plan
 from sfrbench.resolve import digest
 from sfrbench.search_view import Study, Trial
-from sfrbench.store import Store, write_atomic
+from sfrbench.store import Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,12 +53,7 @@ def _mark(spec: str, links: Iterable[Link]) -> str:
 
 
 def _state(path: Path) -> dict[str, dict[str, str]]:
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError:  # only a memory of what was logged: cells are logged again
-        return {}
+    return read_state(path, dict[str, dict[str, str]]) or {}
 
 
 class Tracker:

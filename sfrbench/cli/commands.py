@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,20 +30,40 @@ from sfrbench.cli.common import (
 )
 from sfrbench.cli.plan import print_plan, print_warnings
 
+if TYPE_CHECKING:
+    from sfrbench.executors.inline import Outcomes
+    from sfrbench.run import Experiment
+
 
 class _Commands(click.Group):
     """Turns the errors that a user can cause into one message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from sfrbench.errors import SfrbenchError
+        from sfrbench.errors import InputError, SfrbenchError, problem_of, told
 
         try:
             return super().invoke(ctx)
         except SfrbenchError as error:
             fail(error)
         except BrokenPipeError:  # the reader of a pipe went away
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             sys.exit(FAILED)
+        except OSError as error:
+            _drop_output()
+            fail(InputError.of([problem_of(error)]))
+        except MemoryError as error:
+            fail(InputError(told(error)))
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
+
+
+def _drop_output() -> None:
+    """What could not be written to the terminal, a pipe or a file is not tried again when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,7 +87,6 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     Exit status: 0 all cells done, 1 some failed, 2 the input is wrong, 130 interrupted.
     """
     from sfrbench import console
-    from sfrbench.errors import InputError
     from sfrbench.report.assemble import write_report
     from sfrbench.run import execute, summary
 
@@ -80,26 +99,29 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     try:
         with console.listener(experiment.plan) as listener:
             outcomes = execute(experiment, listener, tracking_uri)
-        faults = {cell.id: outcomes.cell_fault(cell) for cell in experiment.plan.cells}
-        try:
-            page = write_report(experiment, experiment.report_folder)
-        except InputError as error:
-            fail(error)
+        bad = _say_outcomes(experiment, outcomes)
+        page = write_report(experiment, experiment.report_folder)
     except KeyboardInterrupt:
         click.echo("interrupted; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
+    click.echo(f"report: {page}")
+    sys.exit(FAILED if bad else 0)
+
+
+def _say_outcomes(experiment: Experiment, outcomes: Outcomes) -> bool:
+    """Say how many nodes ran, and each cell that failed; returns whether one did."""
     counts = ", ".join(
         f"{outcomes.count(status)} {status}" for status in ("ran", "reused", "failed", "blocked")
     )
     click.echo(f"nodes: {counts}")
-    bad = [(cell, faults[cell.id]) for cell in experiment.plan.cells if faults[cell.id] is not None]
-    for cell, fault in bad:
-        assert fault is not None
+    faults = [(cell, outcomes.cell_fault(cell)) for cell in experiment.plan.cells]
+    for cell, fault in faults:
+        if fault is None:
+            continue
         click.echo(f"FAILED {cell.title}: {fault.node.stage}: {fault.reason}", err=True)
         if fault.log:
             click.echo(f"    log: {fault.log}", err=True)
-    click.echo(f"report: {page}")
-    sys.exit(FAILED if bad else 0)
+    return any(fault is not None for _, fault in faults)
 
 
 @main.command("list")
@@ -159,8 +181,11 @@ def show(name: str, registry: Sequence[Path]) -> None:
 def results(spec: str, format_: str, out: Path | None, labels: Path | None, **options: Any) -> None:
     """Write the tidy frame of SPEC: one row per cell, case, class and metric."""
     from sfrbench.errors import InputError
+    from sfrbench.files import atomic_file
     from sfrbench.report.assemble import load_frame
 
+    if format_ == "parquet" and out is None and labels is None:
+        raise InputError("parquet needs a file", hint="give --out FILE.parquet")
     experiment = open_spec(spec, options)
     if labels is not None:
         from sfrbench.report.labels import write_labels
@@ -168,14 +193,12 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
         click.echo(f"{write_labels(experiment, labels)} label maps: {labels}")
         return
     frame = load_frame(experiment)
-    if format_ == "parquet":
-        if out is None:
-            raise InputError("parquet needs a file", hint="give --out FILE.parquet")
-        frame.to_parquet(out, index=False)
-    else:
-        frame.to_csv(out or sys.stdout, index=False)
-    if out:
-        click.echo(f"{len(frame)} rows: {out}")
+    if out is None:
+        frame.to_csv(sys.stdout, index=False)
+        return
+    with atomic_file(out) as file:
+        frame.to_parquet(file, index=False) if format_ == "parquet" else frame.to_csv(file, index=False)
+    click.echo(f"{len(frame)} rows: {out}")
 
 
 @main.command()
