@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 LAYERS: dict[str, tuple[str, str]] = {
     "errors": ("errors", ""),
     "files": ("files yamlio roots", "errors"),
-    "base": ("components.base components.base_data components.core", "errors"),
+    "base": ("components.base components.base_data components.core components.split", "errors"),
     "places": ("locations weights", "errors files"),
     "specs": (
         # a specification may name rows of the paper's tables
@@ -29,6 +29,7 @@ LAYERS: dict[str, tuple[str, str]] = {
         "errors files base",
     ),
     "store": ("store fingerprints", "errors files"),
+    "selfcheck": ("selfcheck selfcheck_ops", "errors files store"),
     "numerics": ("gaps intervals losses metrics sampling stats volumes", "errors base"),
     "components": ("components", "errors base numerics"),
     "context": ("stages.context", "errors base store"),
@@ -37,7 +38,7 @@ LAYERS: dict[str, tuple[str, str]] = {
         "plan graph cells cell_names resolve reasons machine datacheck search_space search_view",
         "errors files base places specs store",
     ),
-    "executors": ("executors", "errors files base places store plan context stages"),
+    "executors": ("executors", "errors files base places store selfcheck plan context stages"),
     "track": ("track", "errors files base specs store plan"),
     "run": (
         "run search search_best search_optuna search_score",
@@ -53,7 +54,7 @@ LAYERS: dict[str, tuple[str, str]] = {
     "api": ("api", "files plan run report"),
     "cli": (
         "cli console text __main__",
-        "errors files base places specs store plan executors track run report trace compare deploy",
+        "errors files base places specs store selfcheck plan executors track run report trace compare deploy",
     ),
 }
 GROUP = {module: group for group, (modules, _) in LAYERS.items() for module in modules.split()}
@@ -189,6 +190,7 @@ def test_planning_is_light() -> None:
         if group_of(name) in LIGHT_GROUPS
         or (group_of(name) == "components" and not name.rpartition(".")[2].startswith("_"))
     ]
+    names.append("sfrbench.selfcheck")
     names.remove("sfrbench.components.foundation.segmenter")  # a network with a public name
     assert {"sfrbench.cli.commands", "sfrbench.plan", "sfrbench.components.stitch.grid"} <= set(names)
     assert heavy_after(names, HEAVY) == {}

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from sfrbench import weights
 from sfrbench.components.base import Dataset
+from sfrbench.components.split import Split
 from sfrbench.errors import InputError
 from sfrbench.graph import Link, Node
 from sfrbench.machine import ABSENT
@@ -18,7 +19,7 @@ from sfrbench.plan import Cell
 from sfrbench.run import Experiment
 from sfrbench.stages.context import StageContext
 from sfrbench.store import Artefact
-from sfrbench.volumes import Split, Volumes, split_of
+from sfrbench.volumes import Volumes, split_of
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from sfrbench import weights
 from sfrbench.components.base import Component, Stitch
 from sfrbench.errors import CheckpointError
 from sfrbench.executors.equal import copy_files, work_of
+from sfrbench.executors.precision import Precision
 from sfrbench.graph import Node
 from sfrbench.machine import Machine, environment, git_state
 from sfrbench.stages.context import Progress, StageContext, no_progress, watch_nothing
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 
 #: What a record says about the work itself, whoever did it.
 _MEASURED = ("started", "seconds", "cpu_seconds", "peak_memory_mb", "device")
+_PRECISION = ("precision", "precision_asked", "self_check_faults")
 #: The stages that draw training canvases, for which a stitch may need data of its own.
 _TRAINING_CANVASES = ("finetune", "canvases")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -49,6 +52,10 @@ class Worker:
         facts = {"environment": environment(), "git": git_state()}
         _keep_freed_memory()
         return cls(store, machine, profile, machine.torch_device(), facts)
+
+    @cached_property
+    def precision(self) -> Precision:
+        return Precision(self.device)
 
     def run(self, node: Node, progress: Progress = no_progress) -> Artefact:
         """Make the artefact of ``node``, or take the one that another process has just published."""
@@ -98,6 +105,7 @@ class Worker:
         """The record of a node whose work another node has done; what it took stands for both."""
         copy_files(twin, context.out)
         taken = {name: twin.record[name] for name in _MEASURED}
+        taken |= {name: twin.record[name] for name in _PRECISION if name in twin.record}
         return {
             **self._described(node),
             **taken,
@@ -107,8 +115,10 @@ class Worker:
 
     def _run(self, node: Node, context: StageContext) -> dict[str, Any]:
         stage: Callable[[StageContext], None] = importlib.import_module(f"sfrbench.stages.{node.stage}").run
+        components, precision = self.precision.settle(node.stage, context.components)
         _reset_peak()
         started, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
+        context = replace(context, components=components)
         try:
             stage(context)
         except CheckpointError as error:
@@ -121,6 +131,7 @@ class Worker:
             "cpu_seconds": round(time.process_time() - cpu, 3),
             "peak_memory_mb": _peak_mb(),
             "device": _device_name(self.device),
+            **precision,
             "notes": context.notes,
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -51,6 +51,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
     journal = {(entry.stage, entry.key): entry for entry in experiment.journal()}
     protocols = {cell.components["protocol"].card.name: cell.components["protocol"] for cell in plan.cells}
     first = plan.cells[0].components["protocol"].component
+    pseudo = _pseudo_scores(experiment)
     return ReportInfo(
         experiment=spec.name,
         title=spec.title,
@@ -65,7 +66,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         axes=spec.told,
         pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
         missing=_missing(experiment),
-        online=_online(experiment),
+        unscored=[*_online(experiment), *_unscored(pseudo)],
         rounds=collect(experiment),
         setups=setups_of(plan, experiment.catalog),
         features=collect_features(experiment),
@@ -73,7 +74,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         excluded=plan.excluded,
         swaps=plan.swaps(),
         failures=_failures(experiment),
-        flags=[*_mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment)],
+        flags=[*_mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment), *_without_label(pseudo)],
         reuse=_reuse(experiment, journal),
         montage=_montage(experiment),
         canvases=collect_canvases(experiment),
@@ -110,6 +111,31 @@ def _online(experiment: Experiment) -> list[Missing]:
         if "retrain" in cell.nodes and plan.nodes[cell.nodes["retrain"]].settings["pseudo"] == "online":
             found.append(Missing(cell.arm, cell.axes, cell.seed, ONLINE))
     return found
+
+
+def _pseudo_scores(experiment: Experiment) -> list[tuple[Cell, int, int]]:
+    """Cells with scored pseudo-labels, and how many unlabelled cases have no label and have one."""
+    found = []
+    for cell in experiment.plan.cells:
+        scored = _artefact(experiment, cell, "evaluate_pseudo")
+        if scored is not None:
+            ledger = scored.read_json("ledger.json")
+            found.append((cell, len(ledger.get("without_label", ())), len(ledger["labels_opened"])))
+    return found
+
+
+def _unscored(told: Sequence[tuple[Cell, int, int]]) -> list[Missing]:
+    reason = "no unlabelled case has a label"
+    return [
+        Missing(cell.arm, cell.axes, cell.seed, reason) for cell, bare, scored in told if bare and not scored
+    ]
+
+
+def _without_label(told: Sequence[tuple[Cell, int, int]]) -> list[str]:
+    """A sentence for each number of unlabelled cases that no label is there for."""
+    counts = dict.fromkeys((bare, bare + scored) for _, bare, scored in told if bare)
+    said = "unlabelled cases have no label: their pseudo-labels are trained on, and cannot be scored"
+    return [f"{bare} of {total} {said}" for bare, total in counts]
 
 
 def _counted(experiment: Experiment, cell: Cell) -> Counted:

@@ -148,7 +148,8 @@ def item_part(
     if kind == "kde" and item["kde"] == "confidence":
         figure, rows = confidence.confidence_figure(frame, info, names.new("confidence"), folder)
         if figure is None:
-            return Part(heading, remark="No round of SFR+ has run."), {}
+            known = "No unlabelled case has a label to compare with." if info.rounds and info.unscored else ""
+            return Part(heading, remark=known or "No round of SFR+ has run."), {}
         return Part(heading, figures=[figure]), {figure.name: rows}
     if kind == "kde":
         name = names.new(f"kde_{item['kde']}")

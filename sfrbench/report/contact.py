@@ -108,7 +108,9 @@ def _tile(report: CaseReport, case: Case | None) -> _Tile:
     if case is None:
         return _Tile(title, "BROKEN")
     said = f"SAME IMAGE AS {_short(report.duplicate_of)}" if report.duplicate_of else ""
-    if not report.volumes:
+    if not report.labelled:
+        said = said or "no label"
+    elif not report.volumes:
         said = said or "no foreground"
     elif report.notes:
         said = said or "see its note"
