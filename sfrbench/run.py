@@ -14,13 +14,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from sfrbench.catalog import Catalog
-from sfrbench.errors import NotReadyError, problem_of
+from sfrbench.errors import InputError, NotReadyError, problem_of
 from sfrbench.executors.inline import Listener, Outcomes, run_inline
-from sfrbench.files import read_state, write_atomic
+from sfrbench.files import read_state, sha256_of, write_atomic
 from sfrbench.machine import Machine
 from sfrbench.plan import Cell, Plan, build_plan
 from sfrbench.spec_reader import locate, read_spec
 from sfrbench.store import Store
+from sfrbench.urls import sqlite_url
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,32 @@ def open_experiment(
     catalog = Catalog.read(registry)
     plan = build_plan(read_spec(locate(spec), profile, sets), catalog, machine.fingerprint)
     return Experiment(plan, catalog, machine, Store(machine.workspace / "store"))
+
+
+class _Claim(BaseModel):
+    """Which specification the report, the journal and the tracking of a name are of."""
+
+    path: str
+    sha256: str
+
+
+def claim(experiment: Experiment) -> None:
+    """Raises ``InputError`` where another specification of this name uses the workspace: one would replace
+    the other's report. A file that was moved, or a copy of the same content, is not another."""
+    path = experiment.plan.spec.document.path.resolve()
+    place = experiment.journal_path.with_suffix(".spec")
+    mine, known = _Claim(path=str(path), sha256=sha256_of(path)), read_state(place, _Claim)
+    if known == mine:
+        return
+    if known is not None and known.path != mine.path:
+        other = Path(known.path)
+        if other.is_file() and sha256_of(other) != mine.sha256:
+            raise InputError(
+                f"another specification called '{experiment.name}' has its report here: {other}",
+                where=str(path),
+                hint="rename one of the two files, or give this one a --workspace of its own",
+            )
+    write_atomic(place, mine.model_dump_json())
 
 
 def summary(experiment: Experiment) -> dict[str, Any]:
@@ -151,6 +178,7 @@ def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None
     missing = experiment.machine.lacks(experiment.plan)
     if missing:
         raise NotReadyError.of(missing)
+    claim(experiment)
     plan, store = experiment.plan, experiment.store
     from sfrbench.track import Tracker
 
@@ -184,7 +212,7 @@ def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None
 
 
 def default_tracking_uri(workspace: Path) -> str:
-    return f"sqlite:///{(workspace / 'mlflow.db').resolve()}"
+    return sqlite_url(workspace / "mlflow.db")
 
 
 def _write_journal(

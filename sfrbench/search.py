@@ -19,7 +19,7 @@ from sfrbench.errors import NotReadyError
 from sfrbench.executors.inline import Listener, Outcomes, run_inline
 from sfrbench.graph import Node
 from sfrbench.plan import Cell, Plan
-from sfrbench.run import Experiment, default_tracking_uri
+from sfrbench.run import Experiment, claim, default_tracking_uri
 from sfrbench.search_optuna import (
     default_storage,
     make_pruner,
@@ -104,6 +104,7 @@ def work(
     missing = experiment.machine.lacks(experiment.plan)
     if missing:
         raise NotReadyError.of(missing)
+    claim(experiment)
     store.open()
     lock = FileLock(store.root / "locks" / f"search-{name}.lock")
     with lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from sfrbench.run import Experiment
 from sfrbench.search_space import grid_values, probes, scored_arm
 from sfrbench.search_view import State, Study, Trial
 from sfrbench.spec import Axis, Range, Search
+from sfrbench.urls import check_answers, masked, sqlite_url
 
 if TYPE_CHECKING:
     import optuna
@@ -71,12 +71,7 @@ def study_name(experiment: Experiment) -> str:
 
 
 def default_storage(workspace: Path) -> str:
-    return f"sqlite:///{(workspace / 'studies.db').resolve()}"
-
-
-def masked(url: str) -> str:
-    """A URL without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    return sqlite_url(workspace / "studies.db")
 
 
 def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBStorage:
@@ -98,7 +93,9 @@ def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBS
             "heartbeat_stale_trial_callback": retry(MAX_RETRY),
         }
     try:
-        return optuna.storages.RDBStorage(url, **extra)
+        check_answers(url)
+        # Optuna fills braces in
+        return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"), **extra)
     except Exception as error:  # of the database's driver, whichever it is
         what = f"cannot be opened: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
         hint = "a database by URL, such as sqlite:////data/studies.db or postgresql://user@host/studies"

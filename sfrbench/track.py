@@ -267,12 +267,17 @@ def _metrics(store: Store, cell: Cell) -> Iterator[Metric]:
 
 def mean_scores(path: Path) -> Mapping[str, float]:
     """Mean over cases of each metric and class of one scores.csv; unscored values are left out."""
-    values: dict[str, list[float]] = {}
+    values: dict[tuple[str, str], list[float]] = {}
     with path.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             if row["value"] not in ("", "nan"):
-                name = f"{row['metric']}/{row['class']}".replace(" ", "_")
-                values.setdefault("".join(c if c.isalnum() or c in "_-./" else "_" for c in name), []).append(
-                    float(row["value"])
-                )
-    return {name: sum(found) / len(found) for name, found in values.items()}
+                values.setdefault((row["metric"], row["class"]), []).append(float(row["value"]))
+    means: dict[str, float] = {}
+    for metric, found in values.items():
+        name = base = "".join(c if c.isalnum() or c in "_-./" else "_" for c in "/".join(metric))
+        number = 1
+        while name in means:  # classes such as 'left lobe' and 'left_lobe'
+            number += 1
+            name = f"{base}_{number}"
+        means[name] = sum(found) / len(found)
+    return means

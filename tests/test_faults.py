@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sfrbench.store import Store
+from sfrbench.track import mean_scores
 from tests.test_run import QUIET, SPEC, cli, environment
 
 SMALL = SPEC.split("arms:")[0].replace("mean_teacher", "supervised")
@@ -153,3 +154,35 @@ def test_a_damaged_checkpoint_is_set_aside(copy: Path) -> None:
     done = cli("run", "small.yaml", *SMOKE, *QUIET, cwd=copy)
     assert done.stderr.count("checkpoint.pt.damaged") == len(files) == 2
     assert {path: path.read_bytes() for path in files} == before
+
+
+def test_two_specifications_of_one_name_do_not_replace_each_other(copy: Path) -> None:
+    """The second is refused in one sentence; a file that was moved, changed or copied is not another."""
+    text = (copy / "small.yaml").read_text()
+    other = copy / "other" / "small.yaml"
+    other.parent.mkdir()
+    other.write_text(text.replace("title: Small", "title: Another"))
+    (copy / "runs" / "journal" / "small-smoke.spec").unlink()
+    cli("report", "small.yaml", *SMOKE, cwd=copy)
+    for name, *more in (["run", *QUIET], ["report"], ["track"]):
+        done = cli(name, "other/small.yaml", *SMOKE, *more, cwd=copy, check=2)
+        assert "another specification called 'small'" in done.stderr
+        assert str(copy / "small.yaml") in done.stderr
+        assert "Another" not in (copy / "runs/reports/small/smoke/index.html").read_text()
+    (copy / "small.yaml").unlink()
+    cli("report", "other/small.yaml", *SMOKE, cwd=copy)
+    assert "Another" in (copy / "runs/reports/small/smoke/index.html").read_text()
+
+
+def test_names_that_look_alike_have_label_maps_of_their_own(tmp_path: Path) -> None:
+    text = SMALL + 'arms: [{name: "a b"}, {name: a_b, ssl: mean_teacher}, {name: "a/b"}]\n'
+    (tmp_path / "small.yaml").write_text(text)
+    cli("run", "small.yaml", *SMOKE, *QUIET, cwd=tmp_path)
+    done = cli("results", "small.yaml", *SMOKE, "--labels", "out", cwd=tmp_path)
+    assert "6 label maps" in done.stdout
+    assert len(list((tmp_path / "out").rglob("*.nii.gz"))) == 6
+
+
+def test_classes_that_look_alike_have_means_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("metric,class,value\ndice,a b,1\ndice,a_b,3\ndice,a b,2\n")
+    assert mean_scores(tmp_path / "scores.csv") == {"dice/a_b": 1.5, "dice/a_b_2": 3.0}

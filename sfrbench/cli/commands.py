@@ -214,11 +214,14 @@ def report(
     """Write the report of SPEC, and of its search, from what is in the store; runs nothing."""
     from sfrbench.report import notebook as notebooks
     from sfrbench.report.assemble import write_report
+    from sfrbench.run import claim
 
     if notebook or template:
         notebooks.check_packages()
         notebooks.read_template(template)
     experiment = open_spec(spec, options)
+    if out is None:
+        claim(experiment)
     folder = out or experiment.report_folder
     click.echo(f"report: {write_report(experiment, folder, storage)}")
     if notebook or template:
@@ -235,10 +238,12 @@ def report(
 @click.option("--rebuild", is_flag=True, help="log every finished cell again")
 def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) -> None:
     """Log the finished cells of SPEC to MLflow, from the store."""
-    from sfrbench.run import default_tracking_uri
+    from sfrbench.run import claim, default_tracking_uri
     from sfrbench.track import Tracker
+    from sfrbench.urls import masked
 
     experiment = open_spec(spec, options)
+    claim(experiment)
     uri = tracking_uri or default_tracking_uri(options["workspace"])
     tracker = Tracker(uri, options["workspace"])
     if rebuild:
@@ -246,9 +251,8 @@ def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) ->
     store = experiment.store
     done = [cell for cell in experiment.plan.cells if all(store.has(*link) for link in cell.nodes.values())]
     logged = tracker.log_cells(experiment.plan, store, done)
-    click.echo(
-        f"{logged} cells logged to {uri}, {len(done) - logged} were there, {tracker.broken or 'no fault'}"
-    )
+    there = len(done) - logged
+    click.echo(f"{logged} cells logged to {masked(uri)}, {there} were there, {tracker.broken or 'no fault'}")
     sys.exit(FAILED if tracker.broken else 0)
 
 
