@@ -122,8 +122,7 @@ def work(
                 runner.one()
         now = view(experiment, study)
         if tracker and step != "wait":
-            with store.lock("track", name):
-                tracker.log_study(experiment.plan, now)
+            tracker.log_study(experiment.plan, now)
         if step == "done":
             return now
         if step == "wait":

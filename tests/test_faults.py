@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sfrbench.store import Store
-from sfrbench.track import mean_scores
+from sfrbench.track_values import mean_scores
 from tests.test_run import QUIET, SPEC, cli, environment
 
 SMALL = SPEC.split("arms:")[0].replace("mean_teacher", "supervised")

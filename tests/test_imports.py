@@ -39,7 +39,7 @@ LAYERS: dict[str, tuple[str, str]] = {
         "errors files base places specs store",
     ),
     "executors": ("executors", "errors files base places store selfcheck plan context stages"),
-    "track": ("track", "errors files base specs store plan"),
+    "track": ("track track_database track_study track_values", "errors files base specs store plan"),
     "run": (
         "run search search_best search_optuna search_score",
         "errors files base places specs store plan executors track",

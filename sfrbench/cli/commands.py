@@ -247,10 +247,10 @@ def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) ->
     uri = tracking_uri or default_tracking_uri(options["workspace"])
     tracker = Tracker(uri, options["workspace"])
     if rebuild:
-        tracker.forget()
+        tracker.forget(experiment.plan)
     store = experiment.store
     done = [cell for cell in experiment.plan.cells if all(store.has(*link) for link in cell.nodes.values())]
-    logged = tracker.log_cells(experiment.plan, store, done)
+    logged = tracker.log_cells(experiment.plan, store, done, ask=True)
     there = len(done) - logged
     click.echo(f"{logged} cells logged to {masked(uri)}, {there} were there, {tracker.broken or 'no fault'}")
     sys.exit(FAILED if tracker.broken else 0)
