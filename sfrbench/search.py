@@ -27,6 +27,7 @@ from sfrbench.search_optuna import (
     open_storage,
     retry,
     search_of,
+    storage_faults,
     study_name,
     suggest,
     trial_plan,
@@ -114,19 +115,20 @@ def work(
     budget = Budget.of(search, experiment.plan.space, options)
     worker = Worker.of(store, experiment.machine, experiment.profile)
     runner = _Runner(experiment, study, worker, lock, listen, say)
-    while True:
-        with lock:  # one worker asks at a time, so that no two get the same point or overspend the budget
-            _sweep(study, 3 * options.heartbeat)
-            step = budget.next_step(view(experiment, study))
-            if step == "go":
-                runner.one()
-        now = view(experiment, study)
-        if tracker and step != "wait":
-            tracker.log_study(experiment.plan, now)
-        if step == "done":
-            return now
-        if step == "wait":
-            time.sleep(min(options.heartbeat, 2))
+    with storage_faults(experiment, options.storage):
+        while True:
+            with lock:  # one worker asks at a time, so that no two get the same point or overspend the budget
+                _sweep(study, 3 * options.heartbeat)
+                step = budget.next_step(view(experiment, study))
+                if step == "go":
+                    runner.one()
+            now = view(experiment, study)
+            if tracker and step != "wait":
+                tracker.log_study(experiment.plan, now)
+            if step == "done":
+                return now
+            if step == "wait":
+                time.sleep(min(options.heartbeat, 2))
 
 
 def _open(experiment: Experiment, name: str, options: Options) -> optuna.Study:

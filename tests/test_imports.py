@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 #: other new module must be added here.
 LAYERS: dict[str, tuple[str, str]] = {
     "errors": ("errors", ""),
-    "files": ("files urls yamlio roots", "errors"),
+    "files": ("files urls children yamlio roots", "errors"),
     "base": ("components.base components.base_data components.core components.split", "errors"),
     "places": ("locations weights", "errors files"),
     "specs": (

@@ -38,6 +38,14 @@ if TYPE_CHECKING:
 class _Commands(click.Group):
     """Turns the errors that a user can cause into one message and an exit code."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as end:
+            if isinstance(end.__context__, click.Abort):  # click's word for Ctrl-C, with another status
+                sys.exit(INTERRUPTED)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         from sfrbench.errors import InputError, SfrbenchError, problem_of, told
 
