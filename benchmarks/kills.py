@@ -4,7 +4,7 @@
     python benchmarks/kills.py --kills 20 --during-database  killed while MLflow's database is made
     python benchmarks/kills.py --processes 3                 several runs in one workspace
 
-Compared are the files of every artefact, the results frame, and MLflow: every cell once. Exit status 0: equal.
+Compared are the files of every artefact, the results frame, and MLflow: every cell once. Status 0: equal.
 """
 
 from __future__ import annotations
