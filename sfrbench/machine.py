@@ -16,9 +16,9 @@ from typing import Any, cast
 from sfrbench import __version__, locations, weights
 from sfrbench.components.base import Dataset, Foundation, Stitch
 from sfrbench.errors import NotReadyError, Problem, SfrbenchError
+from sfrbench.fingerprints import Fingerprints
 from sfrbench.plan import Plan
 from sfrbench.resolve import Resolved
-from sfrbench.store import Fingerprints
 
 ABSENT = "absent"
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sfrbench.store import write_atomic
+from sfrbench.files import write_atomic
 
 #: Raised when the list of operations changes: what older lists found is then asked again.
 VERSION = 1

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sfrbench.errors import InputError, did_you_mean
-from sfrbench.store import RECORD, sha256_of
+from sfrbench.files import sha256_of
+from sfrbench.store import RECORD
 from sfrbench.track import experiment_name, logged_in
 
 Row = Mapping[str, Any]  # an entry of "shown": row, arm, match, cells, ...

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 #: other new module must be added here.
 LAYERS: dict[str, tuple[str, str]] = {
     "errors": ("errors", ""),
-    "files": ("yamlio roots", "errors"),
+    "files": ("files urls children yamlio roots", "errors"),
     "base": ("components.base components.base_data components.core components.split", "errors"),
     "places": ("locations weights", "errors files"),
     "specs": (
@@ -28,30 +28,30 @@ LAYERS: dict[str, tuple[str, str]] = {
         "report.published_tables report.published_file",
         "errors files base",
     ),
-    "store": ("store", "errors"),
-    "selfcheck": ("selfcheck selfcheck_ops", "errors store"),
+    "store": ("store fingerprints", "errors files"),
+    "selfcheck": ("selfcheck selfcheck_ops", "errors files store"),
     "numerics": ("gaps intervals losses metrics sampling stats volumes", "errors base"),
     "components": ("components", "errors base numerics"),
     "context": ("stages.context", "errors base store"),
-    "stages": ("stages training inference", "errors base numerics components store context"),
+    "stages": ("stages training inference", "errors files base numerics components store context"),
     "plan": (
         "plan graph cells cell_names resolve reasons machine datacheck search_space search_view",
         "errors files base places specs store",
     ),
-    "executors": ("executors", "errors base places store selfcheck plan context stages"),
-    "track": ("track", "errors base specs store plan"),
+    "executors": ("executors", "errors files base places store selfcheck plan context stages"),
+    "track": ("track track_database track_study track_values", "errors files base specs store plan"),
     "run": (
         "run search search_best search_optuna search_score",
         "errors files base places specs store plan executors track",
     ),
     "report": ("report", "errors files base specs store numerics plan run"),
-    "trace": ("trace", "errors store track"),
+    "trace": ("trace", "errors files store track"),
     "compare": ("compare compare_sides compare_work", "errors specs store numerics plan report trace"),
     "deploy": (
         "deploy",
         "errors files base places specs store numerics components context stages plan executors run report",
     ),
-    "api": ("api", "plan run report"),
+    "api": ("api", "files plan run report"),
     "cli": (
         "cli console text __main__",
         "errors files base places specs store selfcheck plan executors track run report trace compare deploy",

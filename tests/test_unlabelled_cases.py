@@ -16,10 +16,11 @@ from sfrbench.components.protocol.standard import StandardProtocol
 from sfrbench.components.split import split_cases
 from sfrbench.datacheck import by_class, check, check_lists, summary
 from sfrbench.errors import DataError, InputError
+from sfrbench.files import sha256_of
 from sfrbench.report.contact import _tile
 from sfrbench.stages import evaluate, prepare
 from sfrbench.stages.context import StageContext
-from sfrbench.store import Artefact, sha256_of
+from sfrbench.store import Artefact
 from sfrbench.volumes import EVALUATE, Volumes, split_of
 from tests.data_writers import volume, write_decathlon, write_manifest, write_nifti, write_nnunet
 

@@ -48,7 +48,10 @@ def compare(
     if file is not None:
         import pandas as pd
 
-        pd.DataFrame(data(found)).to_csv(file, index=False)
+        from sfrbench.files import atomic_file
+
+        with atomic_file(file) as temporary:
+            pd.DataFrame(data(found)).to_csv(temporary, index=False)
         click.echo(f"{len(found.rows)} rows: {file}")
 
 

@@ -237,6 +237,7 @@ def data_prepare(
     if store.has(node.stage, node.key):
         click.echo(f"reuse {console.named(node)}  same key")
     else:
+        store.open()
         listener = console.PlainListener()
         Worker.of(store, machine, profile).run(
             node, lambda done, total, **values: listener.node_progress(node, done, total, dict(values))

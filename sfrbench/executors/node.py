@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import logging
 import os
 import resource
 import shutil
@@ -17,12 +18,15 @@ from typing import Any, cast
 
 from sfrbench import weights
 from sfrbench.components.base import Component, Stitch
+from sfrbench.errors import CheckpointError
 from sfrbench.executors.equal import copy_files, work_of
 from sfrbench.executors.precision import Precision
 from sfrbench.graph import Node
 from sfrbench.machine import Machine, environment, git_state
 from sfrbench.stages.context import Progress, StageContext, no_progress, watch_nothing
 from sfrbench.store import Artefact, Store
+
+log = logging.getLogger(__name__)
 
 #: What a record says about the work itself, whoever did it.
 _MEASURED = ("started", "seconds", "cpu_seconds", "peak_memory_mb", "device")
@@ -58,6 +62,7 @@ class Worker:
         with self.store.lock(node.stage, node.key):
             if self.store.has(node.stage, node.key):
                 return self.store.get(node.stage, node.key)
+            self.store.check(node.stage, node.key)
             out = self.store.new_folder()
             try:
                 context = self._context(node, out, progress)
@@ -69,7 +74,7 @@ class Worker:
                     record = self._run(node, context) if twin is None else self._take(node, context, twin)
                     return self.store.publish(node.stage, node.key, out, record, work)
             finally:
-                shutil.rmtree(out, ignore_errors=True)
+                self.store.discard(out)
 
     def _context(self, node: Node, out: Path, progress: Progress) -> StageContext:
         scratch = self.store.scratch(node.stage, node.key)
@@ -113,7 +118,12 @@ class Worker:
         components, precision = self.precision.settle(node.stage, context.components)
         _reset_peak()
         started, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
-        stage(replace(context, components=components))
+        context = replace(context, components=components)
+        try:
+            stage(context)
+        except CheckpointError as error:
+            _set_aside(error, context)
+            stage(context)
         return {
             **self._described(node),
             "started": started.isoformat(timespec="seconds"),
@@ -127,6 +137,16 @@ class Worker:
 
     def _described(self, node: Node) -> dict[str, Any]:
         return {**node.described(), "key": node.key, "profile": self.profile, **self.facts}
+
+
+def _set_aside(error: CheckpointError, context: StageContext) -> None:
+    """Rename a damaged checkpoint, so that the node starts again, and empty what was written of it."""
+    path = Path(error.path)
+    kept = path.with_name(f"{path.name}.damaged")
+    log.warning("%s\n    it is set aside as %s, and the node starts again", error, kept.name)
+    os.replace(path, kept)
+    shutil.rmtree(context.out)
+    context.out.mkdir()
 
 
 def _keep_freed_memory() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Dataset
+from sfrbench.files import sha256_of
 from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
@@ -20,9 +21,9 @@ from sfrbench.report.published import size_of
 from sfrbench.report.round_labels import ONLINE
 from sfrbench.report.rounds import collect
 from sfrbench.report.setups import setups_of
-from sfrbench.run import Experiment
+from sfrbench.run import Entry, Experiment
 from sfrbench.search_optuna import read_study
-from sfrbench.store import Artefact, sha256_of
+from sfrbench.store import Artefact
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
     """Everything that a report says beside the scores."""
     plan = experiment.plan
     spec = plan.spec
-    journal = {(entry["stage"], entry["key"]): entry for entry in experiment.journal().get("nodes", [])}
+    journal = {(entry.stage, entry.key): entry for entry in experiment.journal()}
     protocols = {cell.components["protocol"].card.name: cell.components["protocol"] for cell in plan.cells}
     first = plan.cells[0].components["protocol"].component
     pseudo = _pseudo_scores(experiment)
@@ -187,18 +188,18 @@ def _failures(experiment: Experiment) -> list[Failure]:
     return list(seen.values())
 
 
-def _reuse(experiment: Experiment, journal: Mapping[Link, Any]) -> Reuse:
+def _reuse(experiment: Experiment, journal: Mapping[Link, Entry]) -> Reuse:
     plan = experiment.plan
     by_stage: dict[str, Counter[str]] = {}
     lines = []
     for link, node in plan.nodes.items():
         entry = journal.get(link)
-        status = entry["status"] if entry else "not run"
+        status = entry.status if entry else "not run"
         by_stage.setdefault(node.stage, Counter())[status] += 1
         by_stage[node.stage]["nodes"] += 1
         if entry:
-            lines.append(f"{status} {node.stage} {node.key[:8]}  {entry['reason']}")
-    total = Counter(entry["status"] for link, entry in journal.items() if link in plan.nodes)
+            lines.append(f"{status} {node.stage} {node.key[:8]}  {entry.reason}")
+    total = Counter(entry.status for link, entry in journal.items() if link in plan.nodes)
     return Reuse(
         cells=len(plan.cells),
         nodes=len(plan.nodes),

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from sfrbench.errors import InputError
+from sfrbench.files import write_atomic
 from sfrbench.report import (
     canvases,
     confidence,
@@ -86,9 +87,9 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
         shown |= behind
     facts = {name: [row.behind() for row in rows] for name, rows in shown.items()}
     provenance = out / "provenance.json"
-    provenance.write_text(_provenance(info, facts), encoding="utf-8")
+    write_atomic(provenance, _provenance(info, facts))
     page = out / "index.html"
-    page.write_text(html.page(info, parts, facts, out), encoding="utf-8")
+    write_atomic(page, html.page(info, parts, facts, out))
     return [page, *made, provenance]
 
 

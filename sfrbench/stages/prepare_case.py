@@ -15,7 +15,7 @@ import numpy as np
 from sfrbench.components.base import Case, Dataset
 from sfrbench.components.dataset import _grid
 from sfrbench.components.dataset._checks import zscore
-from sfrbench.store import canonical, write_atomic
+from sfrbench.files import canonical, read_state, write_atomic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class Shelf:
 
     def has(self, case: str) -> bool:
         """Whether a case is finished."""
-        return self.file("cases", case).is_file()
+        return read_state(self.file("cases", case), dict[str, Any]) is not None
 
     def entry(self, case: str) -> Any:
         """The index entry of a finished case."""
@@ -78,8 +78,8 @@ class Shelf:
         return taken
 
     def _take(self, case: str, other: Shelf) -> bool:
-        stamp, path = self._stamp(case), other.file("stamps", case)
-        if stamp is None or not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != stamp:
+        stamp = self._stamp(case)
+        if stamp is None or read_state(other.file("stamps", case), list[list[Any]]) != stamp:
             return False
         for kind in ("images", "labels", "stamps", "cases"):  # the last one makes it count
             if kind != "labels" or other.file(kind, case).is_file():
