@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 #: other new module must be added here.
 LAYERS: dict[str, tuple[str, str]] = {
     "errors": ("errors", ""),
-    "files": ("yamlio roots", "errors"),
+    "files": ("yamlio yaml_tree limits roots", "errors"),
     "base": ("components.base components.base_data components.core", "errors"),
     "places": ("locations weights", "errors files"),
     "specs": (

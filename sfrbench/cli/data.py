@@ -59,18 +59,18 @@ def _machine(data: Mapping[str, Path], workspace: Path = Path("runs")) -> Machin
 def _dataset(name: str, registry: Sequence[Path], sets: Sequence[str], **fields: Any) -> Resolved:
     """The dataset of a card with the fields of ``--set``, as in a specification."""
     from pydantic import ValidationError
-    from ruamel.yaml import YAML
 
     from sfrbench.catalog import Catalog, describe, hint
     from sfrbench.errors import InputError, Problem
     from sfrbench.resolve import Resolved, unflatten
+    from sfrbench.yamlio import read_value
 
     card = Catalog.read(registry).card("dataset", name)
     for text in sets:
         path, equals, raw = text.partition("=")
         if not equals:
             raise InputError(f"--set {text}: has no '='", hint="write --set FIELD=VALUE")
-        fields[path.removeprefix("dataset.")] = YAML(typ="safe", pure=True).load(raw)
+        fields[path.removeprefix("dataset.")] = read_value(raw, f"--set {text}")
     try:
         return Resolved.of(card.component(unflatten(fields)), card)
     except ValidationError as error:
