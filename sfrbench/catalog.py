@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field, PrivateAttr, ValidationError
 
 from sfrbench.components.base import KINDS, Component, Settings
-from sfrbench.errors import InputError, Problem, did_you_mean
+from sfrbench.errors import InputError, Problem, did_you_mean, shown
 from sfrbench.roots import shipped
 from sfrbench.yamlio import Document, load
 
@@ -216,6 +216,16 @@ def field_exists(cls: type[Settings], path: str) -> bool:
     return not rest or (inner is not None and field_exists(inner, rest))
 
 
+#: Type of a pydantic fault -> what is needed, and how to write it.
+_NEEDED = {
+    "model_type": ("a mapping", "as in {FIELD: VALUE}"),
+    "dict_type": ("a mapping", "as in {KEY: VALUE}"),
+    "list_type": ("a list", "as in [VALUE, VALUE]"),
+    "string_type": ("text", "put it in quotes where it is meant as text"),
+}
+_HINTS = {"missing": "add it", "string_pattern_mismatch": "as in module:Class"}
+
+
 def describe(fault: Mapping[str, Any]) -> str:
     """A pydantic fault in our words: ``steps: 0 is below the bound 1``."""
     name = ".".join(str(part) for part in fault["loc"])
@@ -228,23 +238,32 @@ def describe(fault: Mapping[str, Any]) -> str:
     }
     if kind in bounds:
         word, limit = bounds[kind]
-        return f"{name}: {value} is {word} the bound {context[limit]}"
+        return f"{name}: {shown(value)} is {word} the bound {context[limit]}"
     if kind == "extra_forbidden":
         return f"no field '{name}'"
     if kind == "missing":
         return f"'{name}' is missing"
+    if kind in _NEEDED:
+        return f"{name}: {_NEEDED[kind][0]} is needed, got {shown(value)}"
     if kind == "value_error":
         text = str(context.get("error", fault["msg"]))
         return f"{name}: {text}" if name else text
-    shown = json.dumps(value, default=str) if not isinstance(value, Mapping) else "a mapping"
-    return f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {shown[:80]}"
+    return f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {shown(value)}"
 
 
 def hint(fault: Mapping[str, Any], cls: type[Settings]) -> str:
     """How to mend a pydantic fault of ``cls``."""
+    if fault["type"] == "literal_error":
+        return did_you_mean(str(fault["input"]), re.findall("'([^']*)'", fault["ctx"]["expected"]))
     if fault["type"] != "extra_forbidden":
-        return ""
+        return _NEEDED.get(fault["type"], ("", _HINTS.get(fault["type"], "")))[1]
     inner: type[Settings] | None = cls
     for part in fault["loc"][:-1]:
-        inner = nested(inner, str(part)) if inner and part in inner.model_fields else None
+        inner = _group(inner, str(part)) if inner and part in inner.model_fields else None
     return did_you_mean(str(fault["loc"][-1]), inner.model_fields) if inner else ""
+
+
+def _group(cls: type[Settings], name: str) -> type[Settings] | None:
+    """As ``nested``, also where the field may be none."""
+    found = (nested(cls, name), *get_args(cls.model_fields[name].annotation))
+    return next((one for one in found if isinstance(one, type) and issubclass(one, Settings)), None)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sfrbench.catalog import Card, Catalog, describe, field_exists, field_paths, hint
 from sfrbench.components.base import Component
-from sfrbench.errors import InputError, Problem, did_you_mean
+from sfrbench.errors import InputError, Problem, did_you_mean, shown
 from sfrbench.spec import Flat, Layer, Spec
 from sfrbench.store import canonical
 
@@ -48,6 +48,8 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
         place = result
         for group in groups:
             place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise InputError(f"'{group}' is given a value, and '{path}' a field of it", hint="keep one")
         place[name] = value
     return result
 
@@ -83,10 +85,19 @@ class Resolver:
         """The component of ``kind``; none where it is wrong, which is then among the problems."""
         picks = [(layer.choices[kind], layer.where(kind)) for layer in layers if kind in layer.choices]
         if not picks:
+            if {kind, "base"} & self.spec.unread:
+                return None
             what = f"no {kind} is chosen"
             self.add(where, what, f"add '{kind}: NAME' to base; known: {', '.join(self.catalog.names(kind))}")
             return None
         name, place = picks[-1]
+        if not isinstance(name, str):
+            self.add(
+                place,
+                f"{kind}: a name is text, got {shown(name)}",
+                f"known: {', '.join(self.catalog.names(kind))}",
+            )
+            return None
         name = self.spec.profile.instead(kind, name)
         try:
             card = self.catalog.card(kind, name)
@@ -107,17 +118,24 @@ class Resolver:
         fields: Flat = {}
         origin: dict[str, str] = {}
         sound = True
+        known = field_paths(cls)
         for layer in layers:
             for path, value in layer.choices.items():
                 if not path.startswith(f"{kind}."):
                     continue
                 name = path.removeprefix(f"{kind}.")
-                if field_exists(cls, name):
+                if name not in known and field_exists(cls, name):  # a group of fields
+                    self._used_soft.add(path)
+                    if value != {}:
+                        what = f"{path}: a group of fields is needed, got {shown(value)}"
+                        self.add(layer.where(path), what, f"as in {path}: {{FIELD: VALUE}}")
+                        sound = False
+                elif name in known:
                     fields[name], origin[name] = value, layer.where(path)
                     self._used_soft.add(path)
                 elif not layer.soft:
                     what = f"{path}: no field '{name}' in {cls.__name__}"
-                    self.add(layer.where(path), what, did_you_mean(name, field_paths(cls)))
+                    self.add(layer.where(path), what, did_you_mean(name, known))
                     sound = False
         return fields, origin, sound
 

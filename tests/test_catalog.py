@@ -55,7 +55,7 @@ BROKEN = [
     ("no component", ("stitch.grid:GridStitch", "stitch.grid:IGNORE"), ["no component class 'IGNORE'"]),
     ("preset of no field", ("{scale: 3}", "{scael: 3}"), ["test.yaml:4", "no field 'scael'", "'scale'"]),
     ("preset out of bounds", ("{scale: 3}", "{scale: 0}"), ["test.yaml:4", "0 is below the bound 1"]),
-    ("preset of another type", ("{scale: 3}", "{scale: wide}"), ["test.yaml:4", "integer", '"wide"']),
+    ("preset of another type", ("{scale: 3}", "{scale: wide}"), ["test.yaml:4", "integer", "'wide'"]),
     ("search of no field", ("search: {scale", "search: {scael"), ["test.yaml:5", "no field 'scael'"]),
     ("key twice", ("label: Test", "label: Test\nlabel: Again"), ["test.yaml:4:1", "duplicate key"]),
     ("no YAML", ("preset: {scale: 3}", "preset: {scale: 3"), ["test.yaml:"]),

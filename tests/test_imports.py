@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[str, str]] = {
     "places": ("locations weights", "errors files"),
     "specs": (
         # a specification may name rows of the paper's tables
-        "catalog spec spec_reader spec_sections spec_checks spec_search spec_published "
+        "catalog spec spec_reader spec_sections spec_sets spec_checks spec_search spec_published "
         "report.published_tables report.published_file",
         "errors files base",
     ),
