@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import Field, PrivateAttr, ValidationError
 
+from sfrbench.card_code import class_of, guarded
 from sfrbench.components.base import KINDS, Component, Settings
 from sfrbench.errors import InputError, Problem, did_you_mean, shown
 from sfrbench.roots import shipped
@@ -45,29 +46,23 @@ class Card(Settings):
     def path(self) -> Path:
         return self._document.path
 
-    @cached_property
+    @property
     def component_class(self) -> type[Component]:
         """The class behind the card, imported now. Raises ``InputError`` naming the card."""
-        module_name, class_name = self.target.split(":")
-        where = self._document.where("target")
+        if isinstance(self._loaded, InputError):
+            raise self._loaded
+        return self._loaded
+
+    @cached_property
+    def _loaded(self) -> type[Component] | InputError:
         try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            hint = "is the module on PYTHONPATH?" if error.name in (module_name, None) else "install it"
-            raise InputError(f"target '{self.target}': {error}", where=where, hint=hint) from error
-        found = getattr(module, class_name, None)
-        if not (isinstance(found, type) and issubclass(found, Component)):
-            classes = [
-                name
-                for name, value in vars(module).items()
-                if isinstance(value, type) and issubclass(value, Component)
-            ]
-            raise InputError(
-                f"target '{self.target}': no component class '{class_name}' in that module",
-                where=where,
-                hint=did_you_mean(class_name, classes),
-            )
-        return found
+            return class_of(self.target, self.kind, self._document.where("target"))
+        except InputError as error:  # kept: a module is imported once
+            return error
+
+    def sound(self, doing: str) -> AbstractContextManager[None]:
+        """What the class's own code raises, but for what it finds wrong with fields, names the card."""
+        return guarded(f"target '{self.target}': {doing}", self._document.where("target"))
 
     def component(self, fields: Mapping[str, Any]) -> Component:
         """The component with the card's preset and ``fields`` over it. Raises ``ValidationError``.
@@ -76,7 +71,8 @@ class Card(Settings):
         the group's: ``optim: {clip: 1}`` changes the clipping and leaves a method's optimiser alone.
         """
         cls = self.component_class
-        return cls.model_validate(merge(merge(group_defaults(cls), self.preset), fields))
+        with self.sound("making it"):
+            return cls.model_validate(merge(merge(group_defaults(cls), self.preset), fields))
 
     def problems(self) -> list[Problem]:
         """What is wrong with the card's target, preset and search range."""
@@ -87,6 +83,8 @@ class Card(Settings):
         found: list[Problem] = []
         try:
             self.component({})
+        except InputError as error:
+            return list(error.problems)
         except ValidationError as error:
             found += [
                 Problem(

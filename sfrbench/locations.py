@@ -52,7 +52,7 @@ def folder_of(names: Sequence[str], cli: Mapping[str, Path]) -> Path | None:
             return _existing(Path(cli[each]), f"--data {each}={cli[each]}")
     base = os.environ.get("SFRBENCH_DATA")
     if base:
-        shelf = Path(base).expanduser()
+        shelf = _expanded(Path(base), f"SFRBENCH_DATA={base}")
         if not shelf.is_dir():
             hint = "set it to the folder that holds one folder per dataset"
             raise NotReadyError(f"SFRBENCH_DATA={base} is not a folder", hint=hint)
@@ -67,8 +67,16 @@ def folder_of(names: Sequence[str], cli: Mapping[str, Path]) -> Path | None:
 
 
 def _existing(path: Path, where: str) -> Path:
-    path = path.expanduser()
+    path = _expanded(path, where)
     if not path.is_dir():
         hint = "give the folder that holds the dataset"
         raise InputError(f"there is no folder {path}", where=where, hint=hint)
     return path
+
+
+def _expanded(path: Path, where: str) -> Path:
+    """``~`` and ``~user`` as folders."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: {error}", where=where, hint="give the whole path") from error

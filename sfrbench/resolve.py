@@ -147,6 +147,12 @@ class Resolver:
             return self._known[memo]
         try:
             component = card.component(unflatten(fields))
+            with card.sound("key_settings"):
+                self._known[memo] = Resolved.of(component, card)
+        except InputError as error:
+            for problem in error.problems:
+                self.add(problem.where or place, f"{kind}: {problem.what}", problem.hint)
+            return None
         except ValidationError as error:
             for fault in error.errors():
                 path = ".".join(str(part) for part in fault["loc"] if isinstance(part, str))
@@ -157,7 +163,6 @@ class Resolver:
                     where, f"{kind}.{text}" if path else f"{kind}: {text}", hint(fault, card.component_class)
                 )
             return None
-        self._known[memo] = Resolved.of(component, card)
         return self._known[memo]
 
     def check_unused(self) -> None:
@@ -185,12 +190,20 @@ class Resolver:
         """Combinations that make no sense, each with its reason."""
         components = {kind: resolved.component for kind, resolved in cell.items()}
         for kind, resolved in cell.items():
-            for reason in resolved.component.conflicts(components):
+            for reason in self._conflicts(resolved, components):
                 self.add(
                     where,
                     f"{kind} {resolved.card.name}: {reason}",
                     "change the one or the other, or exclude it",
                 )
+
+    def _conflicts(self, resolved: Resolved, cell: Mapping[str, Component]) -> list[str]:
+        try:
+            with resolved.card.sound("conflicts"):
+                return resolved.component.conflicts(cell)
+        except InputError as error:
+            self.problems.update(dict.fromkeys(error.problems))
+            return []
 
     def add(self, where: str, what: str, remedy: str = "") -> None:
         """Note a problem, once."""

@@ -18,13 +18,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 #: may import besides itself. A new component, stage, executor or report module is placed by its package; any
 #: other new module must be added here.
 LAYERS: dict[str, tuple[str, str]] = {
-    "errors": ("errors", ""),
+    "errors": ("errors terminal", ""),
     "files": ("yamlio yaml_tree limits roots", "errors"),
     "base": ("components.base components.base_data components.core", "errors"),
     "places": ("locations weights", "errors files"),
     "specs": (
         # a specification may name rows of the paper's tables
-        "catalog spec spec_reader spec_sections spec_sets spec_checks spec_search spec_published "
+        "catalog card_code spec spec_reader spec_sections spec_sets spec_checks spec_search spec_published "
         "report.published_tables report.published_file",
         "errors files base",
     ),

@@ -29,6 +29,7 @@ from sfrbench.cli.common import (
     open_spec,
 )
 from sfrbench.cli.plan import print_plan, print_warnings
+from sfrbench.terminal import echo
 
 
 class _Commands(click.Group):
@@ -86,19 +87,19 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
         except InputError as error:
             fail(error)
     except KeyboardInterrupt:
-        click.echo("interrupted; the same command goes on from here", err=True)
+        echo("interrupted; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
     counts = ", ".join(
         f"{outcomes.count(status)} {status}" for status in ("ran", "reused", "failed", "blocked")
     )
-    click.echo(f"nodes: {counts}")
+    echo(f"nodes: {counts}")
     bad = [(cell, faults[cell.id]) for cell in experiment.plan.cells if faults[cell.id] is not None]
     for cell, fault in bad:
         assert fault is not None
-        click.echo(f"FAILED {cell.title}: {fault.node.stage}: {fault.reason}", err=True)
+        echo(f"FAILED {cell.title}: {fault.node.stage}: {fault.reason}", err=True)
         if fault.log:
-            click.echo(f"    log: {fault.log}", err=True)
-    click.echo(f"report: {page}")
+            echo(f"    log: {fault.log}", err=True)
+    echo(f"report: {page}")
     sys.exit(FAILED if bad else 0)
 
 
@@ -122,13 +123,13 @@ def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
     experiments = sorted(path.stem for path in shipped("experiments").glob("*.yaml"))
     if as_json:
         rows = [{"kind": card.kind, "name": card.name, **card.model_dump(mode="json")} for card in cards]
-        click.echo(json.dumps({"roots": [str(root) for root in catalog.roots], "cards": rows}, indent=1))
+        echo(json.dumps({"roots": [str(root) for root in catalog.roots], "cards": rows}, indent=1))
         return
-    click.echo("cards from " + ", ".join(str(root) for root in catalog.roots))
+    echo("cards from " + ", ".join(str(root) for root in catalog.roots))
     for card in cards:
-        click.echo(f"{card.kind + '/' + card.name:<28} {card.summary}")
+        echo(f"{card.kind + '/' + card.name:<28} {card.summary}")
     if kind in (None, "experiment"):
-        click.echo("experiments: " + ", ".join(experiments))
+        echo("experiments: " + ", ".join(experiments))
 
 
 @main.command()
@@ -147,7 +148,7 @@ def show(name: str, registry: Sequence[Path]) -> None:
     problems = card.problems()
     if problems:
         raise InputError.of(problems)
-    click.echo(card_page(card))
+    echo(card_page(card))
 
 
 @main.command()
@@ -165,7 +166,7 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
     if labels is not None:
         from sfrbench.report.labels import write_labels
 
-        click.echo(f"{write_labels(experiment, labels)} label maps: {labels}")
+        echo(f"{write_labels(experiment, labels)} label maps: {labels}")
         return
     frame = load_frame(experiment)
     if format_ == "parquet":
@@ -175,7 +176,7 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
     else:
         frame.to_csv(out or sys.stdout, index=False)
     if out:
-        click.echo(f"{len(frame)} rows: {out}")
+        echo(f"{len(frame)} rows: {out}")
 
 
 @main.command()
@@ -197,12 +198,12 @@ def report(
         notebooks.read_template(template)
     experiment = open_spec(spec, options)
     folder = out or experiment.report_folder
-    click.echo(f"report: {write_report(experiment, folder, storage)}")
+    echo(f"report: {write_report(experiment, folder, storage)}")
     if notebook or template:
         made = notebooks.write_notebook(
             experiment, folder, sets=options["sets"], storage=storage, template=template
         )
-        click.echo(f"notebook: {made}")
+        echo(f"notebook: {made}")
 
 
 @main.command()
@@ -223,9 +224,7 @@ def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) ->
     store = experiment.store
     done = [cell for cell in experiment.plan.cells if all(store.has(*link) for link in cell.nodes.values())]
     logged = tracker.log_cells(experiment.plan, store, done)
-    click.echo(
-        f"{logged} cells logged to {uri}, {len(done) - logged} were there, {tracker.broken or 'no fault'}"
-    )
+    echo(f"{logged} cells logged to {uri}, {len(done) - logged} were there, {tracker.broken or 'no fault'}")
     sys.exit(FAILED if tracker.broken else 0)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sfrbench.cli import data as data_commands
+from sfrbench.terminal import echo
 
 if TYPE_CHECKING:
     from sfrbench.errors import SfrbenchError
@@ -27,9 +28,9 @@ def fail(error: SfrbenchError) -> NoReturn:
     from sfrbench.errors import NotReadyError
 
     if isinstance(error, NotReadyError):
-        click.echo("not ready here:", err=True)
+        echo("not ready here:", err=True)
     for problem in error.problems:
-        click.echo(str(problem), err=True)
+        echo(str(problem), err=True)
     sys.exit(WRONG)
 
 
@@ -75,6 +76,6 @@ def print_missing(experiment: Experiment) -> None:
     """What this machine lacks for an experiment."""
     missing = experiment.machine.lacks(experiment.plan)
     if missing:
-        click.echo("not ready here:")
+        echo("not ready here:")
     for problem in missing:
-        click.echo(f"  {problem}")
+        echo(f"  {problem}")

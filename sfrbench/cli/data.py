@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfrbench.terminal import echo
+
 if TYPE_CHECKING:
     from sfrbench.datacheck import CaseReport
     from sfrbench.machine import Machine
@@ -27,7 +29,10 @@ def _pairs(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict
         name, equals, folder = value.partition("=")
         if not equals or not name or not folder:
             raise click.BadParameter(f"'{value}': write NAME=DIR")
-        found[name] = Path(folder).expanduser()
+        try:
+            found[name] = Path(folder).expanduser()
+        except RuntimeError as error:
+            raise click.BadParameter(f"'{value}': {error}") from error
     return found
 
 
@@ -109,15 +114,15 @@ def data_list(data: Mapping[str, Path]) -> None:
         assert isinstance(dataset, Dataset)
         root = machine.root(resolved)
         if root is None and dataset.needs_root:
-            click.echo(f"{card.name:<14} not here (give --data {card.name}=DIR, or set SFRBENCH_DATA)")
+            echo(f"{card.name:<14} not here (give --data {card.name}=DIR, or set SFRBENCH_DATA)")
             continue
         found = summary(dataset, root)
         if found.faults:
-            click.echo(f"{card.name:<14} BROKEN {root}\n  {found.faults[0]}")
+            echo(f"{card.name:<14} BROKEN {root}\n  {found.faults[0]}")
             continue
         place = root or "generated"
         classes = ", ".join(found.classes[1:])
-        click.echo(f"{card.name:<14} {found.train} train, {found.test} test, {classes}  {place}")
+        echo(f"{card.name:<14} {found.train} train, {found.test} test, {classes}  {place}")
 
 
 @click.command("check")
@@ -153,18 +158,18 @@ def data_check(
     reports = []
     for report, case in examine(resolved.component, root):
         reports.append(report)
-        click.echo(_case_line(report))
+        echo(_case_line(report))
         if pages is not None:
             pages.add(report, case)
     for line in by_class(reports, resolved.component.class_names(root)):
-        click.echo(line)
+        echo(line)
     broken = sum(not report.sound for report in reports)
     twins = sum(report.duplicate_of is not None for report in reports)
     leaks = sum(report.leak for report in reports)
     said = f"{len(reports)} cases, {broken} broken, {twins} with the image of another case"
-    click.echo(said + (f", {leaks} of them across training and test" if leaks else ""))
+    echo(said + (f", {leaks} of them across training and test" if leaks else ""))
     for page in pages.close() if pages is not None else ():
-        click.echo(f"contact sheet: {page}")
+        echo(f"contact sheet: {page}")
     sys.exit(1 if broken or leaks else 0)
 
 
@@ -225,10 +230,10 @@ def data_prepare(
     store = Store(workspace / "store")
     node = prepare_node(resolved, profile, machine.fingerprint)
     if store.has(node.stage, node.key):
-        click.echo(f"reuse {console.named(node)}  same key")
+        echo(f"reuse {console.named(node)}  same key")
     else:
         listener = console.PlainListener()
         Worker.of(store, machine, profile).run(
             node, lambda done, total, **values: listener.node_progress(node, done, total, dict(values))
         )
-    click.echo(f"prepared: {store.folder(node.stage, node.key)}")
+    echo(f"prepared: {store.folder(node.stage, node.key)}")
