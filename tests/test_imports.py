@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 #: may import besides itself. A new component, stage, executor or report module is placed by its package; any
 #: other new module must be added here.
 LAYERS: dict[str, tuple[str, str]] = {
-    "errors": ("errors terminal", ""),
+    "errors": ("errors terminal sheets private", ""),
     "files": ("yamlio yaml_tree limits roots", "errors"),
     "base": ("components.base components.base_data components.core", "errors"),
     "places": ("locations weights", "errors files"),
@@ -44,13 +44,13 @@ LAYERS: dict[str, tuple[str, str]] = {
         "errors files base places specs store plan executors track",
     ),
     "report": ("report", "errors files base specs store numerics plan run"),
-    "trace": ("trace", "errors store track"),
+    "trace": ("trace", "errors files places store track"),
     "compare": ("compare compare_sides compare_work", "errors specs store numerics plan report trace"),
     "deploy": (
         "deploy",
         "errors files base places specs store numerics components context stages plan run report",
     ),
-    "api": ("api", "plan run report"),
+    "api": ("api", "places plan run report"),
     "cli": (
         "cli console text __main__",
         "errors files base places specs store plan executors track run report trace compare deploy",

@@ -28,6 +28,7 @@ from sfrbench.cli.common import (
     interrupt,
     open_spec,
 )
+from sfrbench.cli.data import REGISTRY
 from sfrbench.cli.plan import print_plan, print_warnings
 from sfrbench.terminal import echo
 
@@ -105,7 +106,7 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
 
 @main.command("list")
 @click.argument("kind", required=False)
-@click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards")
+@click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY)
 @click.option("--json", "as_json", is_flag=True, help="for programs")
 def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
     """List the components (of one KIND) and the experiments."""
@@ -134,7 +135,7 @@ def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
 
 @main.command()
 @click.argument("name", metavar="KIND/NAME")
-@click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards")
+@click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY)
 def show(name: str, registry: Sequence[Path]) -> None:
     """Show one card: its fields with defaults and bounds, its citation."""
     from sfrbench.catalog import Catalog
@@ -174,7 +175,12 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
             raise InputError("parquet needs a file", hint="give --out FILE.parquet")
         frame.to_parquet(out, index=False)
     else:
-        frame.to_csv(out or sys.stdout, index=False)
+        from sfrbench.sheets import csv_of
+
+        if out:
+            out.write_text(csv_of(frame), encoding="utf-8", newline="")
+        else:
+            echo(csv_of(frame), end="")
     if out:
         echo(f"{len(frame)} rows: {out}")
 

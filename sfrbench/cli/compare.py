@@ -50,7 +50,9 @@ def compare(
     if file is not None:
         import pandas as pd
 
-        pd.DataFrame(data(found)).to_csv(file, index=False)
+        from sfrbench.sheets import csv_of
+
+        file.write_text(csv_of(pd.DataFrame(data(found))), encoding="utf-8", newline="")
         echo(f"{len(found.rows)} rows: {file}")
 
 

@@ -23,6 +23,17 @@ def register(data: click.Group) -> None:
         data.add_command(command)
 
 
+REGISTRY = "more cards; their classes are code that runs, so a folder that you trust"
+WORKSPACE = "$SFRBENCH_WORKSPACE, or runs"
+
+
+def workspace() -> Path:
+    """The default of ``--workspace``."""
+    from sfrbench import locations
+
+    return locations.workspace()
+
+
 def _pairs(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict[str, Path]:
     found = {}
     for value in values:
@@ -46,7 +57,7 @@ def _one_dataset(function: Callable[..., Any]) -> Callable[..., Any]:
     """NAME and the options that say where and what it is."""
     registry = click.Path(path_type=Path)
     for option in (
-        click.option("--registry", multiple=True, type=registry, metavar="DIR", help="more cards"),
+        click.option("--registry", multiple=True, type=registry, metavar="DIR", help=REGISTRY),
         click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE", help="a field of the dataset"),
         data_option,
         click.argument("name"),
@@ -197,7 +208,7 @@ def _grid(shape: Sequence[int], spacing: Sequence[float]) -> str:
 @click.command("prepare")
 @_one_dataset
 @click.option("--profile", default="paper", show_default=True, help="the profile that will use it")
-@click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
+@click.option("--workspace", type=click.Path(path_type=Path), default=workspace, show_default=WORKSPACE)
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
