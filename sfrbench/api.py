@@ -6,12 +6,14 @@ Nothing here runs an experiment, and nothing imports torch. ``sfrbench.load_resu
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfrbench import locations
 from sfrbench.files import atomic_file
 from sfrbench.machine import Machine
 from sfrbench.run import Experiment, open_experiment
@@ -112,33 +114,36 @@ def load_report(
     experiment: str,
     *,
     profile: str = "paper",
-    workspace: Place = "runs",
+    workspace: Place | None = None,
     data: Mapping[str, Place] | None = None,
     sets: Sequence[str] = (),
-    registry: Sequence[Place] = (),
+    registry: Sequence[Place] | None = None,
     storage: str | None = None,
 ) -> Report:
     """Results, tables and figures of an experiment, from what is in the workspace.
 
     ``experiment`` is a path or a shipped name; ``profile``, ``data`` (name to folder), ``sets``
     (``PATH=VALUE``) and ``registry`` are the options of the command line, and must be those of the run.
-    ``storage`` is the database of a search. Raises ``InputError`` with everything that is wrong.
+    ``storage`` is the database of a search. What is not given is asked of the environment:
+    ``SFRBENCH_WORKSPACE`` (or the configuration file), ``SFRBENCH_DATA``, ``SFRBENCH_REGISTRY``,
+    ``SFRBENCH_STORAGE``. Raises ``InputError`` with everything that is wrong.
     """
     from sfrbench.report.assemble import info_of, load_frame
     from sfrbench.search_optuna import read_study
 
     opened = _opened(experiment, profile, workspace, data, sets, registry)
-    return Report(load_frame(opened), info_of(opened, read_study(opened, storage)))
+    study = read_study(opened, storage or os.environ.get("SFRBENCH_STORAGE") or None)
+    return Report(load_frame(opened), info_of(opened, study))
 
 
 def load_results(
     experiment: str,
     *,
     profile: str = "paper",
-    workspace: Place = "runs",
+    workspace: Place | None = None,
     data: Mapping[str, Place] | None = None,
     sets: Sequence[str] = (),
-    registry: Sequence[Place] = (),
+    registry: Sequence[Place] | None = None,
 ) -> pd.DataFrame:
     """The tidy frame of an experiment: one row per cell, case, class and metric.
 
@@ -156,13 +161,27 @@ def load_results(
 def _opened(
     experiment: str,
     profile: str,
-    workspace: Place,
+    workspace: Place | None,
     data: Mapping[str, Place] | None,
     sets: Sequence[str],
-    registry: Sequence[Place],
+    registry: Sequence[Place] | None,
 ) -> Experiment:
     folders = {name: Path(folder) for name, folder in (data or {}).items()}
-    machine = Machine(Path(workspace), folders)
+    machine = Machine(_around() if workspace is None else Path(workspace), folders)
+    if registry is None:
+        registry = [part for part in os.environ.get("SFRBENCH_REGISTRY", "").split(os.pathsep) if part]
     return open_experiment(
         experiment, profile, machine, sets=sets, registry=[Path(each) for each in registry]
     )
+
+
+def _around() -> Path:
+    """The workspace where none is given: of the environment or the configuration file, or the one that this
+    folder is in, as a notebook beside its report is."""
+    given = locations.workspace()
+    if given != Path("runs"):
+        return given
+    around = [
+        each for each in Path.cwd().parents if (each / "store").is_dir() and (each / "reports").is_dir()
+    ]
+    return around[0] if around else given

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field, PrivateAttr, ValidationError
 
+from sfrbench.card_code import class_of, guarded
 from sfrbench.components.base import KINDS, Component, Settings
-from sfrbench.errors import InputError, Problem, did_you_mean
+from sfrbench.errors import InputError, Problem, did_you_mean, shown
 from sfrbench.roots import shipped
 from sfrbench.yamlio import Document, load
 
@@ -45,29 +46,23 @@ class Card(Settings):
     def path(self) -> Path:
         return self._document.path
 
-    @cached_property
+    @property
     def component_class(self) -> type[Component]:
         """The class behind the card, imported now. Raises ``InputError`` naming the card."""
-        module_name, class_name = self.target.split(":")
-        where = self._document.where("target")
+        if isinstance(self._loaded, InputError):
+            raise self._loaded
+        return self._loaded
+
+    @cached_property
+    def _loaded(self) -> type[Component] | InputError:
         try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            hint = "is the module on PYTHONPATH?" if error.name in (module_name, None) else "install it"
-            raise InputError(f"target '{self.target}': {error}", where=where, hint=hint) from error
-        found = getattr(module, class_name, None)
-        if not (isinstance(found, type) and issubclass(found, Component)):
-            classes = [
-                name
-                for name, value in vars(module).items()
-                if isinstance(value, type) and issubclass(value, Component)
-            ]
-            raise InputError(
-                f"target '{self.target}': no component class '{class_name}' in that module",
-                where=where,
-                hint=did_you_mean(class_name, classes),
-            )
-        return found
+            return class_of(self.target, self.kind, self._document.where("target"))
+        except InputError as error:  # kept: a module is imported once
+            return error
+
+    def sound(self, doing: str) -> AbstractContextManager[None]:
+        """What the class's own code raises, but for what it finds wrong with fields, names the card."""
+        return guarded(f"target '{self.target}': {doing}", self._document.where("target"))
 
     def component(self, fields: Mapping[str, Any]) -> Component:
         """The component with the card's preset and ``fields`` over it. Raises ``ValidationError``.
@@ -76,7 +71,8 @@ class Card(Settings):
         the group's: ``optim: {clip: 1}`` changes the clipping and leaves a method's optimiser alone.
         """
         cls = self.component_class
-        return cls.model_validate(merge(merge(group_defaults(cls), self.preset), fields))
+        with self.sound("making it"):
+            return cls.model_validate(merge(merge(group_defaults(cls), self.preset), fields))
 
     def problems(self) -> list[Problem]:
         """What is wrong with the card's target, preset and search range."""
@@ -87,6 +83,8 @@ class Card(Settings):
         found: list[Problem] = []
         try:
             self.component({})
+        except InputError as error:
+            return list(error.problems)
         except ValidationError as error:
             found += [
                 Problem(
@@ -216,6 +214,16 @@ def field_exists(cls: type[Settings], path: str) -> bool:
     return not rest or (inner is not None and field_exists(inner, rest))
 
 
+#: Type of a pydantic fault -> what is needed, and how to write it.
+_NEEDED = {
+    "model_type": ("a mapping", "as in {FIELD: VALUE}"),
+    "dict_type": ("a mapping", "as in {KEY: VALUE}"),
+    "list_type": ("a list", "as in [VALUE, VALUE]"),
+    "string_type": ("text", "put it in quotes where it is meant as text"),
+}
+_HINTS = {"missing": "add it", "string_pattern_mismatch": "as in module:Class"}
+
+
 def describe(fault: Mapping[str, Any]) -> str:
     """A pydantic fault in our words: ``steps: 0 is below the bound 1``."""
     name = ".".join(str(part) for part in fault["loc"])
@@ -228,23 +236,32 @@ def describe(fault: Mapping[str, Any]) -> str:
     }
     if kind in bounds:
         word, limit = bounds[kind]
-        return f"{name}: {value} is {word} the bound {context[limit]}"
+        return f"{name}: {shown(value)} is {word} the bound {context[limit]}"
     if kind == "extra_forbidden":
         return f"no field '{name}'"
     if kind == "missing":
         return f"'{name}' is missing"
+    if kind in _NEEDED:
+        return f"{name}: {_NEEDED[kind][0]} is needed, got {shown(value)}"
     if kind == "value_error":
         text = str(context.get("error", fault["msg"]))
         return f"{name}: {text}" if name else text
-    shown = json.dumps(value, default=str) if not isinstance(value, Mapping) else "a mapping"
-    return f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {shown[:80]}"
+    return f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {shown(value)}"
 
 
 def hint(fault: Mapping[str, Any], cls: type[Settings]) -> str:
     """How to mend a pydantic fault of ``cls``."""
+    if fault["type"] == "literal_error":
+        return did_you_mean(str(fault["input"]), re.findall("'([^']*)'", fault["ctx"]["expected"]))
     if fault["type"] != "extra_forbidden":
-        return ""
+        return _NEEDED.get(fault["type"], ("", _HINTS.get(fault["type"], "")))[1]
     inner: type[Settings] | None = cls
     for part in fault["loc"][:-1]:
-        inner = nested(inner, str(part)) if inner and part in inner.model_fields else None
+        inner = _group(inner, str(part)) if inner and part in inner.model_fields else None
     return did_you_mean(str(fault["loc"][-1]), inner.model_fields) if inner else ""
+
+
+def _group(cls: type[Settings], name: str) -> type[Settings] | None:
+    """As ``nested``, also where the field may be none."""
+    found = (nested(cls, name), *get_args(cls.model_fields[name].annotation))
+    return next((one for one in found if isinstance(one, type) and issubclass(one, Settings)), None)

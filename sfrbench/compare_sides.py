@@ -12,6 +12,7 @@ import pandas as pd
 from sfrbench.errors import InputError
 from sfrbench.report.frame import COLUMNS, scores, subset_of_role, tidy
 from sfrbench.report.style import axis_text
+from sfrbench.sheets import plain
 from sfrbench.store import Store
 from sfrbench.trace import Report, open_report
 
@@ -114,7 +115,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     columns = list(pd.read_csv(path, nrows=0).columns)
     empty = {name: [""] for name in columns if name not in _TEXTS}
     texts = dict.fromkeys((name for name in columns if name in _TEXTS), str)
-    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty)
+    return plain(pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty))
 
 
 def _from_report(path: Path, report: Report) -> Side:

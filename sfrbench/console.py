@@ -11,6 +11,7 @@ from typing import Any
 from sfrbench.executors.inline import Listener, Outcome
 from sfrbench.graph import Node
 from sfrbench.plan import Plan
+from sfrbench.terminal import clean, echo
 
 
 def named(node: Node) -> str:
@@ -21,7 +22,7 @@ def named(node: Node) -> str:
         parts.append(node.components[main].card.name)
     if node.seed is not None:
         parts.append(f"seed {node.seed}")
-    return " ".join(parts)
+    return clean(" ".join(parts))
 
 
 class PlainListener:
@@ -81,7 +82,7 @@ class RichListener:
         self._say(ended_line(outcome, index, total))
 
     def _say(self, line: str) -> None:
-        self.progress.console.print(line, markup=False, highlight=False)
+        self.progress.console.print(clean(line), markup=False, highlight=False)
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def listener(plan: Plan) -> Iterator[Listener]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
@@ -103,7 +104,7 @@ def listener(plan: Plan) -> Iterator[Listener]:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    echo(line)
 
 
 def _values(values: dict[str, float]) -> str:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import difflib
 import errno
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+_LONGEST = 80  # characters of what a user wrote that a message repeats
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.where}  {self.what}" if self.where else self.what
+        what = shorter(self.what, 1000)
+        text = f"{self.where}  {what}" if self.where else what
         return f"{text}\n    {self.hint}" if self.hint else text
 
 
@@ -35,8 +40,9 @@ class SfrbenchError(Exception):
     @classmethod
     def of(cls, problems: Sequence[Problem]) -> SfrbenchError:
         """One error that carries several problems, so that all are shown at once."""
-        error = cls("\n".join(str(problem) for problem in problems))
+        error = cls("")
         error.problems = tuple(problems)
+        error.args = ("\n".join(map(str, problems)),)
         return error
 
 
@@ -71,7 +77,7 @@ class LeakError(SfrbenchError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint such as ``did you mean 'grid'?   known: grid, shuffled``; empty when nothing is known."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:_LONGEST], names, n=1, cutoff=0.5)
     parts = [f"did you mean '{close[0]}'?"] if close else []
     if names:
         parts.append("known: " + ", ".join(names))
@@ -115,3 +121,19 @@ def told(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"there is not enough memory\n    {_REMEDIES[errno.ENOMEM]}"
     return f"{type(error).__name__}: {error}"
+
+
+def shorter(text: str, most: int = _LONGEST) -> str:
+    """A text of the user's as messages repeat it: never longer than ``most`` characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def shown(value: Any) -> str:
+    """A value of the user's as messages repeat it."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list) and len(value) > 10:
+        return f"a list of {len(value)}"
+    if isinstance(value, str):
+        return f"'{shorter(value)}'"
+    return shorter(json.dumps(value, default=str, ensure_ascii=False))

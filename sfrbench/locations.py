@@ -34,6 +34,26 @@ def config(section: str) -> dict[str, Any]:
     return dict(found)
 
 
+def workspace() -> Path:
+    """Where runs are kept where nothing else is said: ``$SFRBENCH_WORKSPACE``, ``workspace:`` of the
+    configuration file, or ``runs``."""
+    given = os.environ.get("SFRBENCH_WORKSPACE")
+    if given:
+        return _expanded(Path(given), f"SFRBENCH_WORKSPACE={given}")
+    path = config_file()
+    if path.is_file():
+        from sfrbench.yamlio import load
+
+        document = load(path)
+        found = document.data.get("workspace")
+        if isinstance(found, str) and found:
+            return _expanded(Path(found), document.where("workspace"))
+        if found is not None:
+            hint = "workspace: /path/of/a/folder"
+            raise InputError("'workspace' must be a folder", where=document.where("workspace"), hint=hint)
+    return Path("runs")
+
+
 def data_root(name: str, dataset: Dataset, cli: Mapping[str, Path]) -> Path | None:
     """The folder that holds the data of the card ``name``, or of ``dataset.folder``; see ``folder_of``."""
     return folder_of([each for each in (name, dataset.folder) if each], cli)
@@ -42,17 +62,20 @@ def data_root(name: str, dataset: Dataset, cli: Mapping[str, Path]) -> Path | No
 def folder_of(names: Sequence[str], cli: Mapping[str, Path]) -> Path | None:
     """The folder of data that have one of these names; none where no place names it.
 
-    Each place is asked for the names in their order: the ``--data NAME=DIR`` options (``cli``), the folders
-    under ``$SFRBENCH_DATA``, the section ``data`` of the configuration file. Raises ``InputError`` for a
-    ``--data`` or configured folder that does not exist, and ``NotReadyError`` where ``$SFRBENCH_DATA`` is no
-    folder.
+    Each place is asked for the names in their order: the ``--data NAME=DIR`` options (``cli``), the parts of
+    ``$SFRBENCH_DATA`` (folders that hold one folder per dataset, or ``NAME=DIR``), the section ``data`` of
+    the configuration file. Raises ``InputError`` for a ``--data`` or configured folder that does not exist,
+    and ``NotReadyError`` where a part of ``$SFRBENCH_DATA`` is no folder.
     """
     for each in names:
         if each in cli:
             return _existing(Path(cli[each]), f"--data {each}={cli[each]}")
-    base = os.environ.get("SFRBENCH_DATA")
-    if base:
-        shelf = Path(base).expanduser()
+    shelves, single = _shelves(os.environ.get("SFRBENCH_DATA", ""))
+    for each in names:
+        if each in single:
+            return _existing(Path(single[each]), f"SFRBENCH_DATA: {each}={single[each]}")
+    for base in shelves:
+        shelf = _expanded(Path(base), f"SFRBENCH_DATA={base}")
         if not shelf.is_dir():
             hint = "set it to the folder that holds one folder per dataset"
             raise NotReadyError(f"SFRBENCH_DATA={base} is not a folder", hint=hint)
@@ -66,9 +89,26 @@ def folder_of(names: Sequence[str], cli: Mapping[str, Path]) -> Path | None:
     return None
 
 
+def _shelves(text: str) -> tuple[list[str], dict[str, str]]:
+    """The parts of ``$SFRBENCH_DATA``: folders of datasets, and single ones as ``NAME=DIR``."""
+    parts = [part for part in text.split(os.pathsep) if part]
+    single = [part.partition("=") for part in parts if "=" in part and not Path(part).is_dir()]
+    return [part for part in parts if "=" not in part or Path(part).is_dir()], {
+        name: folder for name, _, folder in single
+    }
+
+
 def _existing(path: Path, where: str) -> Path:
-    path = path.expanduser()
+    path = _expanded(path, where)
     if not path.is_dir():
         hint = "give the folder that holds the dataset"
         raise InputError(f"there is no folder {path}", where=where, hint=hint)
     return path
+
+
+def _expanded(path: Path, where: str) -> Path:
+    """``~`` and ``~user`` as folders."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: {error}", where=where, hint="give the whole path") from error

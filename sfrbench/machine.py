@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Any, cast
 
 from sfrbench import __version__, locations, weights
 from sfrbench.components.base import Dataset, Foundation, Stitch
-from sfrbench.errors import NotReadyError, Problem, SfrbenchError
+from sfrbench.errors import InputError, NotReadyError, Problem, SfrbenchError, did_you_mean, shorter
 from sfrbench.fingerprints import Fingerprints
 from sfrbench.plan import Plan
 from sfrbench.resolve import Resolved
@@ -31,6 +32,11 @@ class Machine:
     data: Mapping[str, Path] = field(default_factory=dict)
     device: str = "auto"
     _roots: dict[str, Path | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
+            hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "cuda:N"))
+            raise InputError(f"no device '{shorter(self.device)}'", where="--device", hint=hint)
 
     @cached_property
     def fingerprints(self) -> Fingerprints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -10,11 +11,13 @@ from typing import Any, cast
 from sfrbench.catalog import Catalog
 from sfrbench.cells import cell_nodes, report_nodes
 from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl, Stitch
-from sfrbench.errors import InputError
+from sfrbench.errors import InputError, Problem
 from sfrbench.graph import Graph, Link, Node, Point
+from sfrbench.limits import limit, remedy
 from sfrbench.resolve import Resolved, Resolver, digest
 from sfrbench.search_space import Space, check_space
 from sfrbench.spec import Arm, Layer, Spec, matches
+from sfrbench.spec_sections import leaves
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def build_plan(
 
     Raises ``InputError`` with every unknown name, bound and impossible combination at once.
     """
+    _check_size(spec)
     resolver = Resolver(spec, catalog)
     plan = Plan(spec)
     graph = Graph(plan.nodes, spec.profile.name, fingerprint)
@@ -150,6 +154,21 @@ def build_plan(
     return plan
 
 
+def _check_size(spec: Spec) -> None:
+    """Raises ``InputError`` where arms, axes and seeds make more cells than ``limits`` has."""
+    points = len(spec.arms) * math.prod(len(axis.values) for axis in spec.axes)
+    count, most = points * len(spec.seeds), limit("cells")
+    if count > most:
+        longest = max((len(axis.values), axis.where) for axis in spec.axes) if spec.axes else (0, "")
+        seeds = spec.document.where("seeds")
+        where = longest[1] if longest[0] > len(spec.seeds) else seeds
+        what = (
+            f"{len(spec.arms)} arms at {points // len(spec.arms)} points of the axes with {len(spec.seeds)} "
+        )
+        problem = Problem(where, f"{what}seeds are {count} cells", remedy("cells"))
+        raise InputError.of([*spec.problems, problem])
+
+
 def _axis_layers(spec: Spec, index: int) -> list[Layer]:
     """One layer for each entry of an axis."""
     axis = spec.axes[index]
@@ -158,10 +177,10 @@ def _axis_layers(spec: Spec, index: int) -> list[Layer]:
         choices: dict[str, Any] = {}
         for path, value in zip(axis.paths, row, strict=True):
             if isinstance(value, Mapping) and "." not in path:
-                rest = {f"{path}.{name}": item for name, item in value.items() if name != "name"}
-                choices.update({path: value["name"], **rest} if "name" in value else rest)
+                choices |= {path: value["name"]} if "name" in value else {}
+                choices |= leaves(path, {name: item for name, item in value.items() if name != "name"})
             else:
-                choices[path] = value
+                choices |= leaves(path, value)
         layers.append(Layer(choices, dict.fromkeys(choices, axis.where)))
     return layers
 

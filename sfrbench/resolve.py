@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sfrbench.catalog import Card, Catalog, describe, field_exists, field_paths, hint
 from sfrbench.components.base import Component
-from sfrbench.errors import InputError, Problem, did_you_mean
+from sfrbench.errors import InputError, Problem, did_you_mean, shown
 from sfrbench.files import canonical
 from sfrbench.spec import Flat, Layer, Spec
 
@@ -48,6 +48,8 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
         place = result
         for group in groups:
             place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise InputError(f"'{group}' is given a value, and '{path}' a field of it", hint="keep one")
         place[name] = value
     return result
 
@@ -83,10 +85,19 @@ class Resolver:
         """The component of ``kind``; none where it is wrong, which is then among the problems."""
         picks = [(layer.choices[kind], layer.where(kind)) for layer in layers if kind in layer.choices]
         if not picks:
+            if {kind, "base"} & self.spec.unread:
+                return None
             what = f"no {kind} is chosen"
             self.add(where, what, f"add '{kind}: NAME' to base; known: {', '.join(self.catalog.names(kind))}")
             return None
         name, place = picks[-1]
+        if not isinstance(name, str):
+            self.add(
+                place,
+                f"{kind}: a name is text, got {shown(name)}",
+                f"known: {', '.join(self.catalog.names(kind))}",
+            )
+            return None
         name = self.spec.profile.instead(kind, name)
         try:
             card = self.catalog.card(kind, name)
@@ -107,17 +118,24 @@ class Resolver:
         fields: Flat = {}
         origin: dict[str, str] = {}
         sound = True
+        known = field_paths(cls)
         for layer in layers:
             for path, value in layer.choices.items():
                 if not path.startswith(f"{kind}."):
                     continue
                 name = path.removeprefix(f"{kind}.")
-                if field_exists(cls, name):
+                if name not in known and field_exists(cls, name):  # a group of fields
+                    self._used_soft.add(path)
+                    if value != {}:
+                        what = f"{path}: a group of fields is needed, got {shown(value)}"
+                        self.add(layer.where(path), what, f"as in {path}: {{FIELD: VALUE}}")
+                        sound = False
+                elif name in known:
                     fields[name], origin[name] = value, layer.where(path)
                     self._used_soft.add(path)
                 elif not layer.soft:
                     what = f"{path}: no field '{name}' in {cls.__name__}"
-                    self.add(layer.where(path), what, did_you_mean(name, field_paths(cls)))
+                    self.add(layer.where(path), what, did_you_mean(name, known))
                     sound = False
         return fields, origin, sound
 
@@ -129,6 +147,12 @@ class Resolver:
             return self._known[memo]
         try:
             component = card.component(unflatten(fields))
+            with card.sound("key_settings"):
+                self._known[memo] = Resolved.of(component, card)
+        except InputError as error:
+            for problem in error.problems:
+                self.add(problem.where or place, f"{kind}: {problem.what}", problem.hint)
+            return None
         except ValidationError as error:
             for fault in error.errors():
                 path = ".".join(str(part) for part in fault["loc"] if isinstance(part, str))
@@ -139,7 +163,6 @@ class Resolver:
                     where, f"{kind}.{text}" if path else f"{kind}: {text}", hint(fault, card.component_class)
                 )
             return None
-        self._known[memo] = Resolved.of(component, card)
         return self._known[memo]
 
     def check_unused(self) -> None:
@@ -167,12 +190,20 @@ class Resolver:
         """Combinations that make no sense, each with its reason."""
         components = {kind: resolved.component for kind, resolved in cell.items()}
         for kind, resolved in cell.items():
-            for reason in resolved.component.conflicts(components):
+            for reason in self._conflicts(resolved, components):
                 self.add(
                     where,
                     f"{kind} {resolved.card.name}: {reason}",
                     "change the one or the other, or exclude it",
                 )
+
+    def _conflicts(self, resolved: Resolved, cell: Mapping[str, Component]) -> list[str]:
+        try:
+            with resolved.card.sound("conflicts"):
+                return resolved.component.conflicts(cell)
+        except InputError as error:
+            self.problems.update(dict.fromkeys(error.problems))
+            return []
 
     def add(self, where: str, what: str, remedy: str = "") -> None:
         """Note a problem, once."""

@@ -6,6 +6,7 @@ axis, so that a search is checked by the same rules as everything else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from sfrbench.catalog import field_exists, field_paths, nested
 from sfrbench.components.base import KINDS, Settings
 from sfrbench.errors import did_you_mean
 from sfrbench.graph import Point
+from sfrbench.limits import limit, remedy
 from sfrbench.resolve import Resolved, Resolver
 from sfrbench.spec import Arm, Layer, Param, Range, Search
 from sfrbench.spec_search import range_faults, to_range
@@ -97,8 +99,8 @@ def _from_card(param: Param, resolved: Resolved, field: str, resolver: Resolver)
         resolver.add(param.where, what, f"give [low, high] or {{choices: [...]}}{known}")
         return None
     faults = list(range_faults(card.search[field]))
-    for _, what, remedy in faults:
-        resolver.add(str(card.path), f"search: {field}: {what}", remedy)
+    for _, what, mend in faults:
+        resolver.add(str(card.path), f"search: {field}: {what}", mend)
     return None if faults else to_range(card.search[field])
 
 
@@ -125,6 +127,7 @@ def _work(point: Point) -> tuple[Any, ...]:
 
 
 def _check_grid(search: Search, space: Space, resolver: Resolver) -> None:
+    before = len(resolver.problems)
     for param in search.params:
         found = space.get(param.path)
         if (
@@ -133,23 +136,27 @@ def _check_grid(search: Search, space: Space, resolver: Resolver) -> None:
             and (found.log or (not found.whole and found.step is None))
         ):
             what = f"search: sampler grid: {param.path} has no end of values"
-            remedy = "give it choices, or a step and no log" if found.log else "give it a step, or choices"
-            resolver.add(param.where, what, remedy)
+            hint = "give it choices, or a step and no log" if found.log else "give it a step, or choices"
+            resolver.add(param.where, what, hint)
+    if len(resolver.problems) == before and grid_size(space) > limit("cells"):
+        resolver.add(search.where, f"search: a grid of {grid_size(space):g} points", remedy("cells"))
 
 
 def grid_values(found: Range) -> list[Any]:
     """Every value of a range that has an end of them."""
     if found.choices:
         return list(found.choices)
-    step = found.step or 1
-    count = int((found.high - found.low) / step + 1e-9) + 1
-    values = [found.low + index * step for index in range(count)]
+    values = [found.low + index * (found.step or 1) for index in range(_count(found))]
     return [int(value) if found.whole else round(value, 12) for value in values]
 
 
 def grid_size(space: Space) -> int:
     """How many points a grid over the whole space has."""
-    size = 1
-    for found in space.values():
-        size *= len(grid_values(found))
-    return size
+    return math.prod(_count(found) for found in space.values())
+
+
+def _count(found: Range) -> int:
+    """How many values a range has, without listing them."""
+    if found.choices:
+        return len(found.choices)
+    return int(min((found.high - found.low) / (found.step or 1) + 1e-9, 1e18)) + 1

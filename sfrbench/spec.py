@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,8 +27,7 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
 METRICS = ("dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd")
 #: The metrics of which more is better; they are shares, and reports give them in percent.
 LARGER = ("dice", "jaccard", "nsd")
-ProfileName = Literal["paper", "released", "cpu", "smoke"]
-PROFILES: tuple[str, ...] = get_args(ProfileName)
+PROFILES = ("paper", "released", "cpu", "smoke")
 #: Those that scale nothing down.
 FULL_SIZE = ("paper", "released")
 
@@ -253,6 +252,7 @@ class Spec:
     sets: Layer
     search: Search | None = None
     problems: tuple[Problem, ...] = ()  # faults of form; the plan adds its own and raises all at once
+    unread: frozenset[str] = frozenset()  # sections, kinds and axes that these faults left out
 
     @property
     def told(self) -> dict[str, list[Any]]:

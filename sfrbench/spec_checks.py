@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from sfrbench.components.base import Settings
-from sfrbench.errors import Problem, did_you_mean
+from sfrbench.errors import Problem, did_you_mean, shorter, shown
 from sfrbench.spec import METRICS, SWITCHES, Arm, Axis, Exclusion, Local, Profile, ReportItem
 from sfrbench.spec_published import check_published
-from sfrbench.spec_sections import Reader, form_problem
+from sfrbench.spec_sections import Reader
 from sfrbench.yamlio import Where
-
-Entry = TypeVar("Entry", bound=Settings)
 
 
 class ExclusionEntry(Settings):
@@ -36,11 +34,10 @@ def read_exclusions(
     reader: Reader, entries: Any, at: Where, arms: Sequence[Arm], axes: Sequence[Axis]
 ) -> tuple[Exclusion, ...]:
     """What the file, or its section for a profile, leaves out; names of axes and arms are checked."""
-    parsed = _entries(reader, ExclusionEntry, entries, at)
-    _check_points(reader, [entry.when for entry in parsed], at, arms, axes)
+    parsed = reader.entries(ExclusionEntry, entries, at)
+    _check_points(reader, {index: entry.when for index, entry in parsed}, at, arms, axes)
     return tuple(
-        Exclusion(entry.when, entry.reason, reader.document.where(*at, index))
-        for index, entry in enumerate(parsed)
+        Exclusion(entry.when, entry.reason, reader.document.where(*at, index)) for index, entry in parsed
     )
 
 
@@ -48,40 +45,44 @@ def read_points(
     reader: Reader, entries: Any, at: Where, arms: Sequence[Arm], axes: Sequence[Axis]
 ) -> tuple[Local, ...]:
     """What base is at some points, of the file or of its section for a profile."""
-    parsed = _entries(reader, LocalEntry, entries, at)
-    _check_points(reader, [entry.when for entry in parsed], at, arms, axes)
+    parsed = reader.entries(LocalEntry, entries, at)
+    _check_points(reader, {index: entry.when for index, entry in parsed}, at, arms, axes)
     return tuple(
         Local(entry.when, reader.layer(entry.base, (*at, index, "base"), soft=True))
-        for index, entry in enumerate(parsed)
+        for index, entry in parsed
     )
-
-
-def _entries(reader: Reader, cls: type[Entry], entries: Any, at: Where) -> list[Entry]:
-    try:
-        return TypeAdapter(list[cls]).validate_python(entries)  # type: ignore[valid-type]
-    except ValidationError as error:
-        reader.problems += [form_problem(reader.document, fault, at, cls) for fault in error.errors()]
-        return []
 
 
 def _check_points(
     reader: Reader,
-    whens: Sequence[Mapping[str, Any]],
+    whens: Mapping[int, Mapping[str, Any]],
     at: Where,
     arms: Sequence[Arm],
     axes: Sequence[Axis],
 ) -> None:
-    known = ["arm", *(path for axis in axes for path in axis.paths)]
-    arm_names = [arm.name for arm in arms]
-    for index, when in enumerate(whens):
+    known = ["arm", *_paths(axes)]
+    for index, when in whens.items():
         here: Where = (*at, index, "when")
         for path in when:
-            if path not in known:
+            if path not in known and not {path, "axes"} & reader.unread:
                 reader.fault((*here, path), f"no axis '{path}'", did_you_mean(path, known))
         names = when.get("arm", [])
-        for name in [names] if isinstance(names, str) else names:
-            if name not in arm_names:
-                reader.fault((*here, "arm"), f"no arm '{name}'", did_you_mean(str(name), arm_names))
+        _check_arms(reader, names if isinstance(names, list) else [names], (*here, "arm"), arms)
+
+
+def _paths(axes: Sequence[Axis]) -> list[str]:
+    return [path for axis in axes for path in axis.paths]
+
+
+def _check_arms(reader: Reader, names: Iterable[Any], at: Where, arms: Sequence[Arm], of: str = "") -> None:
+    """Names of arms that there are; no word where arms could not be read."""
+    known = [arm.name for arm in arms]
+    for name in names:
+        if name not in known and "arms" not in reader.unread:
+            what = (
+                f"no arm '{shorter(name)}'" if isinstance(name, str) else f"no arm has the name {shown(name)}"
+            )
+            reader.fault(at, of + what, did_you_mean(str(name), known))
 
 
 def check_swapped_axes(reader: Reader, axes: Sequence[Axis], profile: Profile) -> None:
@@ -102,23 +103,18 @@ def check_swapped_axes(reader: Reader, axes: Sequence[Axis], profile: Profile) -
 
 
 def check_report(
-    reader: Reader, items: Sequence[ReportItem], arms: Sequence[Arm], axes: Sequence[Axis]
+    reader: Reader, items: Sequence[tuple[int, ReportItem]], arms: Sequence[Arm], axes: Sequence[Axis]
 ) -> None:
     """Items of the report name axes, arms and metrics that there are."""
-    paths = [path for axis in axes for path in axis.paths]
-    names = [arm.name for arm in arms]
-    for index, item in enumerate(items):
+    paths = _paths(axes)
+    for index, item in items:
         at: Where = ("report", index)
         if item.published is not None:
             check_published(reader, at, item, arms)
-        elif isinstance(item.rows, str) and item.rows not in ("arm", *paths):
-            reader.fault(
-                (*at, "rows"), f"rows: no axis '{item.rows}'", did_you_mean(item.rows, ["arm", *paths])
-            )
+        elif isinstance(item.rows, str) and item.rows != "arm":
+            _check_axis(reader, item.rows, (*at, "rows"), "rows", ["arm", *paths])
         if item.curve is not None:
-            if item.curve["x"] not in paths:
-                x = item.curve["x"]
-                reader.fault((*at, "curve", "x"), f"curve: no axis '{x}'", did_you_mean(x, paths))
+            _check_axis(reader, item.curve["x"], (*at, "curve", "x"), "curve", paths)
             if item.curve["y"] not in METRICS:
                 y = item.curve["y"]
                 reader.fault((*at, "curve", "y"), f"curve: no metric '{y}'", did_you_mean(y, METRICS))
@@ -127,19 +123,22 @@ def check_report(
             ("gains", chain(*item.gains.items())),
             ("arms", item.arms),
         ):
-            for name in chosen:
-                if name not in names:
-                    reader.fault((*at, field), f"{field}: no arm '{name}'", did_you_mean(name, names))
+            _check_arms(reader, chosen, (*at, field), arms, f"{field}: ")
         for name in (name for name, over in item.gains.items() if name == over):
             reader.fault((*at, "gains", name), f"gains: '{name}' against itself")
     _check_features(reader, items, arms)
 
 
-def _check_features(reader: Reader, items: Sequence[ReportItem], arms: Sequence[Arm]) -> None:
+def _check_axis(reader: Reader, path: str, at: Where, of: str, known: Sequence[str]) -> None:
+    if path not in known and not {path, "axes"} & reader.unread:
+        reader.fault(at, f"{of}: no axis '{path}'", did_you_mean(path, known))
+
+
+def _check_features(reader: Reader, items: Sequence[tuple[int, ReportItem]], arms: Sequence[Arm]) -> None:
     """Arms exist and re-train; several items share one draw of cases and voxels, so one node."""
     known = {arm.name: arm for arm in arms}
     draws: set[tuple[int, int]] = set()
-    for index, item in enumerate(items):
+    for index, item in items:
         if item.features is None:
             continue
         at: Where = ("report", index, "features")
@@ -147,7 +146,6 @@ def _check_features(reader: Reader, items: Sequence[ReportItem], arms: Sequence[
         if len(draws) > 1:
             reader.fault(at, "features: 'cases' and 'voxels' differ from an item before", "make them equal")
         for name in item.features.arms or ():
-            if name not in known:
-                reader.fault((*at, "arms"), f"features: no arm '{name}'", did_you_mean(name, known))
-            elif "retrain" not in known[name].stages:
+            _check_arms(reader, [name], (*at, "arms"), arms, "features: ")
+            if name in known and "retrain" not in known[name].stages:
                 reader.fault((*at, "arms"), f"features: arm '{name}' re-trains no segmenter", "leave it out")

@@ -12,10 +12,8 @@ from pydantic import Field, ValidationError
 from sfrbench.components.base import Settings
 from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.roots import shipped
-from sfrbench.spec import Profile, ProfileName, ReportItem, Spec
+from sfrbench.spec import Profile, ReportItem, Spec
 from sfrbench.spec_checks import (
-    ExclusionEntry,
-    LocalEntry,
     check_report,
     check_swapped_axes,
     read_exclusions,
@@ -23,27 +21,44 @@ from sfrbench.spec_checks import (
 )
 from sfrbench.spec_search import read_search
 from sfrbench.spec_sections import Reader, form_problem
+from sfrbench.spec_sets import read_section, read_sets
 from sfrbench.yamlio import Where, load
 
 
 class _File(Settings):
-    """The fields of a specification file."""
+    """The fields of a specification file; what may be read in part is read by ``Reader``."""
 
     title: str
     description: str = ""
     paper: str = Field("", description="the table or figure that this repeats")
-    dataset: str | dict[str, Any]
-    protocol: str | dict[str, Any] = "paper"
-    base: dict[str, Any] = {}
-    arms: list[dict[str, Any]] = []
-    axes: dict[str, list[Any]] = {}
-    exclude: list[ExclusionEntry] = []
-    points: list[LocalEntry] = Field([], description="what base is at some points of the axes")
-    seeds: list[int] = Field([0], min_length=1)
-    stages: list[Literal["finetune", "retrain", "predict", "evaluate"]] | None = None
-    report: list[ReportItem] = [ReportItem(table="results")]
-    search: dict[str, Any] | None = Field(None, description="a hyper-parameter search; see spec_search.py")
-    profiles: dict[ProfileName, dict[str, Any]] = {}
+    dataset: Any
+    protocol: Any = "paper"
+    base: Any = {}
+    arms: list[Any] = []
+    axes: Any = {}
+    exclude: Any = []
+    points: Any = Field([], description="what base is at some points of the axes")
+    seeds: Any = [0]
+    stages: list[Literal["finetune", "retrain", "predict", "evaluate"]] | None = Field(None, min_length=1)
+    report: Any = [{"table": "results"}]
+    search: Any = Field(None, description="a hyper-parameter search; see spec_search.py")
+    profiles: Any = {}
+
+
+def _outline(reader: Reader) -> _File:
+    """The sections of a file; one that is missing or wrong is a fault, and has its default for the rest."""
+    data = dict(reader.document.data)
+    stand_ins: dict[str, Any] = {"title": "", "dataset": {}}
+    while True:
+        try:
+            return _File.model_validate(data)
+        except ValidationError as error:
+            for fault in error.errors():
+                reader.problems.append(form_problem(reader.document, fault, (), _File))
+                head = str(fault["loc"][0])
+                reader.unread.add(head)
+                data.pop(head, None)
+                data |= {head: stand_ins[head]} if head in stand_ins else {}
 
 
 def locate(spec: str) -> Path:
@@ -62,16 +77,12 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     """Read a specification. Names and bounds are checked by the plan, which raises what is wrong there
     together with the ``problems`` found here. Raises ``InputError`` where the file has no usable form.
     """
-    document = load(path)
-    problems: list[Problem] = []
-    try:
-        file = _File.model_validate(document.data)
-    except ValidationError as error:
-        raise InputError.of([form_problem(document, fault, (), _File) for fault in error.errors()]) from error
-    reader = Reader(document, problems)
-    section = dict(document.data.get("profiles", {}).get(profile, {}))
+    reader = Reader(load(path), [])
+    file = _outline(reader)
+    section = read_section(reader, file.profiles, profile)
     at: Where = ("profiles", profile)
-    seeds = reader.seeds(section.pop("seeds", None), (*at, "seeds")) or tuple(file.seeds)
+    own_seeds = reader.seeds(section.pop("seeds", None), (*at, "seeds"))
+    seeds = own_seeds or reader.seeds(file.seeds, ("seeds",)) or (0,)
     axes_in = section.pop("axes", None)
     axes = reader.axes(file.axes, ("axes",)) if axes_in is None else reader.axes(axes_in, (*at, "axes"))
     replaced = reader.replace(section.pop("replace", {}), (*at, "replace"))
@@ -79,7 +90,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     own_exclude = section.pop("exclude", [])
     own_points = section.pop("points", [])
     own_search = section.pop("search", None)
-    set_seeds, set_layer = reader.sets(sets)
+    set_seeds, set_layer = read_sets(reader, sets)
     scale = read_profile(profile)
     scale = replace(scale, replace={**scale.replace, **replaced})
     check_swapped_axes(reader, axes, scale)
@@ -91,13 +102,14 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     )
     points = read_points(reader, file.points, ("points",), arms, axes)
     overlay_points = read_points(reader, own_points, (*at, "points"), arms, axes)
-    check_report(reader, file.report, arms, axes)
+    report = reader.entries(ReportItem, file.report, ("report",))
+    check_report(reader, report, arms, axes)
     search = read_search(reader, file.search, own_search, (*at, "search"), arms, set_seeds or seeds)
-    base = reader.base(file.dataset, file.protocol, file.base)
+    base = reader.base({"dataset": file.dataset, "protocol": file.protocol}, file.base)
     overlay = reader.layer(section, at, soft=True)
     return Spec(
         name=path.stem,
-        document=document,
+        document=reader.document,
         title=file.title,
         description=file.description,
         paper=file.paper,
@@ -110,10 +122,11 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
         axes=axes,
         exclude=exclude,
         seeds=set_seeds or seeds,
-        report=tuple(file.report),
+        report=tuple(item for _, item in report),
         sets=set_layer,
         search=search,
-        problems=tuple(problems),
+        problems=tuple(reader.problems),
+        unread=frozenset(reader.unread),
     )
 
 

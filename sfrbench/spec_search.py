@@ -26,7 +26,7 @@ from pydantic import Field, ValidationError
 
 from sfrbench.catalog import describe, hint
 from sfrbench.components.base import KINDS, Dataset, Settings
-from sfrbench.errors import Problem, did_you_mean
+from sfrbench.errors import Problem, did_you_mean, shown
 from sfrbench.spec import METRICS, SWITCHES, Arm, Param, Range, Search
 from sfrbench.spec_sections import Reader
 from sfrbench.yamlio import Where
@@ -52,12 +52,12 @@ class _Section(Settings):
     hours: float | None = Field(None, gt=0)
     sampler: Literal["tpe", "random", "grid", "gp"] = "tpe"
     pruner: Literal["none", "median", "hyperband"] = "none"
-    seeds: list[int] | None = Field(None, min_length=1)
+    seeds: Any = None
 
 
 def read_search(
     reader: Reader,
-    section: Mapping[str, Any] | None,
+    section: Any,
     own: Any,
     own_at: Where,
     arms: Sequence[Arm],
@@ -67,6 +67,10 @@ def read_search(
 
     Faults go to the reader; none where there is no search or no use in going on.
     """
+    if section is not None and not isinstance(section, Mapping):
+        what = f"search: must be a mapping, got {shown(section)}"
+        reader.fault(("search",), what, "as in {params: {ssl.w_pl: [0.5, 2]}, trials: 20}")
+        return None
     if own is not None and (section is None or not isinstance(own, Mapping)):
         what = "search: " + ("must be a mapping" if section is not None else "there is no section 'search'")
         reader.fault(own_at, what, "a profile's section replaces single keys of it")
@@ -86,6 +90,7 @@ def read_search(
             reader.problems.append(Problem(where, f"search: {describe(fault)}", hint(fault, _Section)))
         return None
     before = len(reader.problems)
+    own_seeds = reader.seeds(form.seeds, place("seeds"))
     for loc, what, remedy in [*_arm_faults(form, arms), *_faults(form)]:
         reader.fault(place(*loc), f"search: {what}", remedy)
     arm = _arm(form, arms)
@@ -108,7 +113,7 @@ def read_search(
         hours=form.hours,
         sampler=form.sampler,
         pruner=form.pruner,
-        seeds=tuple(form.seeds or seeds[:1]),
+        seeds=own_seeds or tuple(seeds[:1]),
         where=spot("search"),
         sampler_where=spot(*place("sampler")),
     )
@@ -166,6 +171,10 @@ def _path_faults(path: str, value: Any) -> Iterator[tuple[str, str]]:
     head, _, field = path.partition(".")
     if head not in (*KINDS, *SWITCHES):
         yield f"'{head}' is no kind of component and no switch", did_you_mean(head, (*KINDS, *SWITCHES))
+    elif path == "pseudo" and isinstance(value, Mapping) and isinstance(value.get("choices"), list):
+        for choice in value["choices"]:
+            if choice not in SWITCHES["pseudo"]:
+                yield f"no choice {shown(choice)}", did_you_mean(str(choice), SWITCHES["pseudo"])
     elif head == "score":
         yield _WHY_NOT_TEST, "delete this line"
     elif (head == "dataset" and field not in _DATASET) or (head == "protocol" and field not in _PROTOCOL):
@@ -184,7 +193,9 @@ def range_faults(value: Any) -> Iterator[_Fault]:
         choices = value["choices"]
         scalar = isinstance(choices, list) and all(_is_scalar(choice) for choice in choices)
         if not scalar or len(choices) < 2 or len(set(map(repr, choices))) < len(choices):
-            what = f"two or more different values are needed (text, numbers, true, false), got {choices!r}"
+            what = (
+                f"two or more different values are needed (text, numbers, true, false), got {shown(choices)}"
+            )
             yield ("choices",), what, _FORMS
         for name in value.keys() - {"choices"}:
             yield (name,), f"choices stand alone, got '{name}' too", "delete it"
@@ -193,11 +204,11 @@ def range_faults(value: Any) -> Iterator[_Fault]:
         value = {"low": value[0], "high": value[1]}
     known = {"low", "high", "log", "step"}
     if not isinstance(value, Mapping) or not {"low", "high"} <= value.keys() <= known:
-        yield (), f"is no range: {value!r}", _FORMS
+        yield (), f"is no range: {shown(value)}", _FORMS
         return
     low, high, log, step = value["low"], value["high"], value.get("log", False), value.get("step")
     if not (_is_number(low) and _is_number(high) and (step is None or _is_number(step)) and log in _BOOLS):
-        yield (), f"is no range: {value!r}", _FORMS
+        yield (), f"is no range: {shown(value)}", _FORMS
         return
     if low >= high:
         yield (), f"low {low} is not below high {high}", "swap them, or search another field"

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sfrbench import locations
 from sfrbench.errors import InputError, did_you_mean
 from sfrbench.files import sha256_of
+from sfrbench.roots import shipped
+from sfrbench.sheets import unguarded
 from sfrbench.store import RECORD
 from sfrbench.track import experiment_name, logged_in
 
@@ -32,15 +35,12 @@ class Report:
 
     @property
     def workspace(self) -> Path:
-        """Where the artefacts are: around the report, so that a workspace may move, or where they were."""
-        around = self.folder.resolve().parents[2:3]
-        if (
-            around
-            and (around[0] / "store").is_dir()
-            and (around[0] / "reports") in self.folder.resolve().parents
-        ):
-            return around[0]
-        return Path(self.whole["workspace"])
+        """Where the artefacts are: around the report, or where they are by default."""
+        around = (each for each in self.folder.resolve().parents[:3] if (each / "store").is_dir())
+        found = next(around, None)
+        if found is not None:
+            return found
+        return locations.workspace()
 
     def csv(self, table: str) -> list[dict[str, str]]:
         """The numbers of a table; empty for a figure."""
@@ -48,7 +48,10 @@ class Report:
         if not path.is_file():
             return []
         with path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
+            return [
+                {unguarded(head): unguarded(text) for head, text in row.items()}
+                for row in csv.DictReader(stream)
+            ]
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def open_report(path: Path) -> Report:
     except (OSError, ValueError) as error:
         hint = "give the folder of a report, as 'sfrbench report' prints it"
         raise InputError(f"no report here: {error}", where=str(file), hint=hint) from error
-    needed = ("shown", "nodes", "cells", "records", "workspace")
+    needed = ("shown", "nodes", "cells", "records")
     if not (isinstance(whole, dict) and all(name in whole for name in needed)):
         hint = "write the report again with 'sfrbench report'"
         raise InputError("this provenance.json does not hold what a trace needs", where=str(file), hint=hint)
@@ -168,7 +171,7 @@ def described(report: Report, found: Found) -> dict[str, Any]:
         "experiment": whole["experiment"],
         "profile": whole["profile"],
         "protocol": whole["protocol"],
-        "spec": {"path": whole["spec"], "sha256": whole["spec_sha256"], "now": _spec_now(whole)},
+        "spec": {"path": whole["spec"], "sha256": whole["spec_sha256"], "now": _spec_now(report)},
         "reason": entry.get("reason", ""),
         "runs": [run for side in sides for run in _runs(report, side)],
         "missing": {
@@ -179,11 +182,16 @@ def described(report: Report, found: Found) -> dict[str, Any]:
     }
 
 
-def _spec_now(whole: Mapping[str, Any]) -> str:
-    path = Path(whole["spec"])
-    if not path.is_file():
-        return "gone"
-    return "unchanged" if sha256_of(path) == whole["spec_sha256"] else "changed since the report"
+def _spec_now(report: Report) -> str:
+    """Whether a file of the specification's name, here or beside the workspace, is the one that ran."""
+    name = report.whole["spec"]
+    beside = report.workspace.resolve().parent
+    folders = (Path(), beside, Path("experiments"), beside / "experiments", shipped("experiments"))
+    found = [folder / name for folder in folders if (folder / name).is_file()]
+    if not found:
+        return "not here"
+    same = any(sha256_of(path) == report.whole["spec_sha256"] for path in found)
+    return "unchanged" if same else "changed since the report"
 
 
 def _runs(report: Report, side: Row) -> Iterator[dict[str, Any]]:

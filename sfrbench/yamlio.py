@@ -1,13 +1,19 @@
-"""YAML 1.2 with the place of every value, so that errors can point at a line and a column."""
+"""YAML 1.2 with the place of every value, so that errors can point at a line and a column.
+
+Files may come from strangers: there are texts, numbers, true and false, null, lists and mappings, and nothing
+else; what they may hold is bounded (``limits``), with aliases counted as often as they are used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sfrbench.errors import InputError
+from sfrbench.limits import limit, remedy
+from sfrbench.yaml_tree import Fault, Node, tree
 
 Where = tuple[str | int, ...]
 
@@ -31,59 +37,59 @@ class Document:
 
 def load(path: Path) -> Document:
     """Read a mapping from a YAML file. Raises ``InputError`` with the place of the fault."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
     try:
-        text = path.read_text(encoding="utf-8")
+        node = tree(_text(path))
+    except Fault as fault:
+        place = f"{path}:{fault.place[0]}:{fault.place[1]}" if fault.place else str(path)
+        raise InputError(fault.what, where=place, hint=fault.hint) from fault
+    if node is None or not isinstance(node.value, dict):
+        raise InputError("must hold a mapping (key: value)", where=f"{path}:1:1", hint="see 'sfrbench list'")
+    return Document(path, _plain(node), {(): (1, 1), **dict(_places(node, ()))})
+
+
+def read_value(text: str, where: str) -> Any:
+    """One value, as an option gives it. Raises ``InputError``."""
+    try:
+        node = tree(text)
+    except Fault as fault:
+        raise InputError(fault.what, where=where, hint=fault.hint) from fault
+    return None if node is None else _plain(node)
+
+
+def _text(path: Path) -> str:
+    most = limit("bytes")
+    try:
+        if path.is_fifo() and path.parts[:2] != ("/", "dev"):  # nobody may ever write to it
+            raise InputError("is no ordinary file", where=str(path), hint="give a YAML file")
+        with path.open("rb") as stream:
+            raw = stream.read(most + 1)
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        what = f"cannot be read: {error.strerror or error}"
+        raise InputError(what, where=str(path), hint="give a YAML file that you may read") from error
+    except ValueError as error:  # a NUL in the name
+        raise InputError(f"is no path: {error}", where=str(path), hint="give a YAML file") from error
+    if len(raw) > most:
+        raise InputError("is too large for a specification or a card", where=str(path), hint=remedy("bytes"))
+    try:
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8 text", where=str(path), hint="save the file as UTF-8") from error
-    try:
-        tree = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        what = (error.problem or "is not YAML").split("\n")[0]
-        raise InputError(what, where=place, hint=_hint(what)) from error
-    except YAMLError as error:
-        raise InputError(f"is not YAML: {str(error).splitlines()[0]}", where=str(path)) from error
-    if not isinstance(tree, Mapping):
-        raise InputError("must hold a mapping (key: value)", where=f"{path}:1:1", hint="see 'sfrbench list'")
-    places: dict[Where, tuple[int, int]] = {(): (1, 1)}
-    places.update(_places(tree, ()))
-    return Document(path, _plain(tree), places)
 
 
-def _hint(what: str) -> str:
-    if "duplicate key" in what:
-        return "each key may stand once; delete or rename one of the two"
-    return "check the indentation, the quotes and the brackets around this place"
+def _places(node: Node, at: Where) -> Iterator[tuple[Where, tuple[int, int]]]:
+    if isinstance(node.value, dict):
+        for key, (place, item) in node.value.items():
+            yield (*at, key), place
+            yield from _places(item, (*at, key))
+    elif isinstance(node.value, list):
+        for index, item in enumerate(node.value):
+            yield (*at, index), item.place
+            yield from _places(item, (*at, index))
 
 
-def _places(tree: Any, at: Where) -> Iterator[tuple[Where, tuple[int, int]]]:
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            line, column = tree.lc.key(key)  # type: ignore[attr-defined]
-            yield (*at, str(key)), (line + 1, column + 1)
-            yield from _places(value, (*at, str(key)))
-    elif isinstance(tree, Sequence) and not isinstance(tree, str):
-        for index, value in enumerate(tree):
-            line, column = tree.lc.item(index)  # type: ignore[attr-defined]
-            yield (*at, index), (line + 1, column + 1)
-            yield from _places(value, (*at, index))
-
-
-def _plain(value: Any) -> Any:
-    """Builtin types in place of ruamel's, so that equality, hashing and JSON are ordinary."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, Sequence):
-        return [_plain(item) for item in value]
-    for kind in (bool, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
+def _plain(node: Node) -> Any:
+    if isinstance(node.value, dict):
+        return {key: _plain(item) for key, (_, item) in node.value.items()}
+    if isinstance(node.value, list):
+        return [_plain(item) for item in node.value]
+    return node.value

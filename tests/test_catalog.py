@@ -55,8 +55,33 @@ BROKEN = [
     ("no component", ("stitch.grid:GridStitch", "stitch.grid:IGNORE"), ["no component class 'IGNORE'"]),
     ("preset of no field", ("{scale: 3}", "{scael: 3}"), ["test.yaml:4", "no field 'scael'", "'scale'"]),
     ("preset out of bounds", ("{scale: 3}", "{scale: 0}"), ["test.yaml:4", "0 is below the bound 1"]),
-    ("preset of another type", ("{scale: 3}", "{scale: wide}"), ["test.yaml:4", "integer", '"wide"']),
+    ("preset of another type", ("{scale: 3}", "{scale: wide}"), ["test.yaml:4", "integer", "'wide'"]),
     ("search of no field", ("search: {scale", "search: {scael"), ["test.yaml:5", "no field 'scael'"]),
+    (
+        "the base of all",
+        ("stitch.grid:GridStitch", "core:Component"),
+        ["test.yaml:1:1", "kind 'stitch' is needed"],
+    ),
+    ("the base of the kind", ("stitch.grid:GridStitch", "base:Stitch"), ["only what all are made from"]),
+    (
+        "another kind",
+        ("stitch.grid:GridStitch", "backbone.vnet:VNet"),
+        ["kind 'stitch' is needed, 'VNet' is none"],
+    ),
+    (
+        "a module of no component",
+        ("sfrbench.components.stitch.grid:GridStitch", "json:dumps"),
+        ["no component class"],
+    ),
+    (
+        "an odd module",
+        ("sfrbench.components.stitch.grid:", "sfrbench..grid:"),
+        ["test.yaml:1:1", "sfrbench..grid"],
+    ),
+    ("control code", ("summary: A test.", 'summary: "\\e[31mA test."'), ["test.yaml:2:10", "U+001B"]),
+    ("preset is a list", ("{scale: 3}", "[3]"), ["test.yaml:4:1", "preset: a mapping is needed"]),
+    ("summary is a number", ("A test.", "5"), ["test.yaml:2:1", "summary: text is needed, got 5"]),
+    ("search is not a number", ("[1, 4]", "[.nan, 4]"), ["test.yaml:5:18", "no finite number"]),
     ("key twice", ("label: Test", "label: Test\nlabel: Again"), ["test.yaml:4:1", "duplicate key"]),
     ("no YAML", ("preset: {scale: 3}", "preset: {scale: 3"), ["test.yaml:"]),
 ]
@@ -68,6 +93,66 @@ def test_broken_cards(tmp_path: Path, change: tuple[str, str], wanted: list[str]
     message = faults(write(tmp_path, GOOD.replace(change[0], change[1], 1)))
     for part in wanted:
         assert part in message
+
+
+#: What a module does while it is imported, or its class when it is used, and what is said.
+MODULES = [
+    ("raise RuntimeError('no\\nway')", ["importing it ends in RuntimeError: no way", "my_stitch.py:2"]),
+    ("import sys; sys.exit(3)", ["importing it ends in SystemExit: 3", "my_stitch.py:2"]),
+    ("raise type('Odd', (BaseException,), {})", ["importing it ends in Odd"]),
+    ("class E(Exception):\n    def __str__(self): return 1 / 0\nraise E", ["ZeroDivisionError"]),
+    ("def f(: pass", ["SyntaxError", "my_stitch.py"]),
+    ("f()\ndef f(): f()\n", ["NameError"]),
+    ("import no_such_thing", ["no_such_thing", "install it"]),
+    ("import sys; sys.modules[__name__] = 5", ["no component class"]),
+    ("def __getattr__(name): raise KeyError(name)", ["KeyError"]),
+    (
+        "class Mine(GridStitch):\n    def model_post_init(self, _): raise OSError('x')",
+        ["making it ends in OSError: x"],
+    ),
+    ("class Mine(GridStitch):\n    must: int", ["'must' is missing"]),
+]
+
+
+@pytest.mark.parametrize(("code", "wanted"), MODULES)
+def test_a_module_that_misbehaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, wanted: list[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_stitch", raising=False)
+    head = "from sfrbench.components.stitch.grid import GridStitch\n"
+    (tmp_path / "my_stitch.py").write_text(head + code + "\n")
+    message = faults(
+        write(tmp_path, GOOD.replace("sfrbench.components.stitch.grid:GridStitch", "my_stitch:Mine"))
+    )
+    for part in ("test.yaml:", *wanted):
+        assert part in message
+    monkeypatch.delitem(sys.modules, "my_stitch", raising=False)
+
+
+def test_a_class_that_fails_in_a_plan(tmp_path: Path) -> None:
+    """And what its module prints is no part of the command's output, and does not colour the terminal."""
+    (tmp_path / "my_plan_stitch.py").write_text(
+        "from sfrbench.components.stitch.grid import GridStitch\nprint('\\x1b[31mhello')\n"
+        "class Mine(GridStitch):\n    def conflicts(self, cell): return cell['nothing']\n"
+        "class Keys(GridStitch):\n    def key_settings(self): raise ValueError('no key')\n"
+    )
+    spec = tmp_path / "spec.yaml"
+    root = write(tmp_path, GOOD.replace("sfrbench.components.stitch.grid:GridStitch", "my_plan_stitch:Mine"))
+    (root / "stitch" / "keys.yaml").write_text(
+        (root / "stitch" / "test.yaml").read_text().replace("Mine", "Keys")
+    )
+    spec.write_text(
+        "title: x\ndataset: phantom\n"
+        "base: {finetune: lora, foundation: sam_toy, backbone: vnet, ssl: supervised}\n"
+        "arms: [{name: a, stitch: test, pseudo: offline}, {name: b, stitch: keys}]\n"
+    )
+    told = cli("validate", "spec.yaml", "--profile=smoke", f"--registry={root}", cwd=tmp_path, check=2)
+    assert told.stdout == ""
+    assert "conflicts ends in KeyError: 'nothing'" in told.stderr
+    assert "key_settings ends in ValueError: no key" in told.stderr
+    assert "\\x1b[31mhello" in told.stderr
+    assert "\x1b" not in told.stderr
 
 
 def test_a_folder_that_is_no_kind(tmp_path: Path) -> None:

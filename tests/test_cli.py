@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+import sfrbench
+from sfrbench.cli import main
 from tests.data_writers import la_file, volume, write_decathlon, write_la, write_la_case
 from tests.test_run import QUIET, SPEC, cli, environment
 
@@ -166,3 +170,59 @@ def test_interrupted_is_exit_130(folder: Path) -> None:
     assert process.returncode == 130
     assert "the same command goes on from here" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ("--device=tpu", "no device 'tpu'"),
+        ("--device=cuda:x", "did you mean 'cuda"),
+        ("--device=", "no device"),
+        ("--device=cuda:99999", "known: auto, cpu, cuda, cuda:N"),
+        ("--data=la=~no_such_user/x", "home directory"),
+        ("--set=a=[", "--set a=["),
+        ("--profile=smok", "did you mean 'smoke'?"),
+        ("--registry=nowhere", "no such registry"),
+    ],
+)
+def test_a_wrong_option_is_refused_at_once(tmp_path: Path, option: str, wanted: str) -> None:
+    done = CliRunner().invoke(main, ["validate", "quickstart", f"--workspace={tmp_path}", option])
+    assert (done.exit_code, done.exception.__class__) == (2, SystemExit)
+    assert wanted in done.output
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "-1", "0", "x"])
+def test_hours_that_never_end(hours: str) -> None:
+    done = CliRunner().invoke(main, ["search", "quickstart", f"--hours={hours}"])
+    assert (done.exit_code, done.exception.__class__) == (2, SystemExit)
+    assert "--hours" in done.output
+
+
+def test_codes_never_reach_the_terminal(tmp_path: Path) -> None:
+    """Neither from the name of a file, nor from its text, nor from an option."""
+    odd = tmp_path / "a\x1b[31m\u202eb.yaml"
+    for text in (
+        "title: x\n",
+        'title: "\\e[31m"\n',
+        "title: x\x1b[1m\n",
+        '"\\e": 1\n',
+        "ti\u009btle: x\n",
+        "'\x07': 1",
+    ):
+        odd.write_text(text)
+        for sets in ((), ("--set=\x1b[31mx=1",), ("--set=ssl=\u202ex",)):
+            done = CliRunner().invoke(main, ["validate", str(odd), *sets])
+            assert done.exit_code == 2
+            assert not set(done.output) & set("\x07\x1b\r\x9b\u202e")
+
+
+def test_only_one_function_prints() -> None:
+    """All text for a terminal goes through ``terminal.echo``, which takes such codes out."""
+    package = Path(sfrbench.__file__).parent
+    found = [
+        f"{path.relative_to(package)}:{node.lineno}"
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "click.echo", "click.secho")
+    ]
+    assert [place.partition(":")[0] for place in found] == ["terminal.py"], found

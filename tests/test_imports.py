@@ -18,13 +18,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 #: may import besides itself. A new component, stage, executor or report module is placed by its package; any
 #: other new module must be added here.
 LAYERS: dict[str, tuple[str, str]] = {
-    "errors": ("errors", ""),
-    "files": ("files urls children yamlio roots", "errors"),
+    "errors": ("errors terminal sheets private", ""),
+    "files": ("files urls children yamlio yaml_tree limits roots", "errors"),
     "base": ("components.base components.base_data components.core components.split", "errors"),
     "places": ("locations weights", "errors files"),
     "specs": (
         # a specification may name rows of the paper's tables
-        "catalog spec spec_reader spec_sections spec_checks spec_search spec_published "
+        "catalog card_code spec spec_reader spec_sections spec_sets spec_checks spec_search spec_published "
         "report.published_tables report.published_file",
         "errors files base",
     ),
@@ -45,13 +45,13 @@ LAYERS: dict[str, tuple[str, str]] = {
         "errors files base places specs store plan executors track",
     ),
     "report": ("report", "errors files base specs store numerics plan run"),
-    "trace": ("trace", "errors files store track"),
+    "trace": ("trace", "errors files places store track"),
     "compare": ("compare compare_sides compare_work", "errors specs store numerics plan report trace"),
     "deploy": (
         "deploy",
         "errors files base places specs store numerics components context stages plan executors run report",
     ),
-    "api": ("api", "files plan run report"),
+    "api": ("api", "files places plan run report"),
     "cli": (
         "cli console text __main__",
         "errors files base places specs store selfcheck plan executors track run report trace compare deploy",

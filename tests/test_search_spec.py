@@ -108,7 +108,7 @@ BROKEN = [
     ("below", ("[0.5, 2]", "[-1, 2]"), ["spec.yaml:13:16", "ssl.w_pl: -1 is below the bound 0"]),
     ("above", ("[0.5, 2]", "[0.5, 20]"), ["spec.yaml:13:21", "ssl.w_pl: 20 is above the bound 10"]),
     ("above, by name", ("[0.5, 2]", "{low: 1, high: 20}"), ["spec.yaml:13:24", "20 is above the bound 10"]),
-    ("no choice", ("ssl.w_pl: [0.5, 2]", "ssl.pseudo_labels: {choices: [hard, firm]}"), ["spec.yaml:13:41", '"firm"']),
+    ("no choice", ("ssl.w_pl: [0.5, 2]", "ssl.pseudo_labels: {choices: [hard, firm]}"), ["spec.yaml:13:41", "'firm'"]),
     ("no component", ("ssl.w_pl: [0.5, 2]", "ssl: {choices: [mean_teacher, sup]}"), ["spec.yaml:13:35", "'sup'"]),
     ("fractions", ("ssl.w_pl: [0.5, 2]", "finetune.rank: [1.5, 4]"), ["spec.yaml:13:21", "rank", "integer"]),
     ("broken step", ("ssl.w_pl: [0.5, 2]", "finetune.rank: {low: 1, high: 4, step: 0.5}"), ["whole", "0.5"]),

@@ -56,7 +56,7 @@ BROKEN = [
     ("unknown kind", ("stitch: grid", "stich: grid"), ["spec.yaml:4:8", "'stich' is no kind", "'stitch'"]),
     ("unknown field", ("ssl.lambda_cons", "ssl.lamda_cons"), ["spec.yaml:7:16", "lamda_cons", "'lambda_cons'"]),
     ("above a bound", ("lambda_cons: 0.2", "lambda_cons: -3"), ["spec.yaml:7:16", "-3 is below the bound"]),
-    ("wrong type", ("labeled: 2", "labeled: two"), ["spec.yaml:2:26", "labeled", "integer", '"two"']),
+    ("wrong type", ("labeled: 2", "labeled: two"), ["spec.yaml:2:26", "labeled", "integer", "'two'"]),
     ("zero labelled", ("labeled: 2", "labeled: 0"), ["spec.yaml:2:26", "0 is below the bound 1"]),
     ("unknown switch value", ("pseudo: offline", "pseudo: ofline"), ["spec.yaml:8:17", "'offline'"]),
     ("unknown stage", ("pseudo: offline", "stages: [fintune]"), ["no stage 'fintune'", "'finetune'"]),
@@ -108,6 +108,38 @@ BROKEN = [
     ("given twice in base", ("seeds:", "seeds: [0]\nseeds:"), ["duplicate key"]),
     ("no ssl", (", ssl: mean_teacher}", "}"), ["no ssl is chosen"]),
     ("patch for V-Net", ("labeled: 2}", "labeled: 2, patch: [30, 32, 16]}"), []),
+    ("seed twice", ("[0, 1]", "[5, 5]"), ["spec.yaml:9:12", "seed 5 is given twice"]),
+    ("seed is true", ("[0, 1]", "[true]"), ["spec.yaml:9:9", "an integer, got true"]),
+    ("seeds are true", ("[0, 1]", "true"), ["spec.yaml:9:1", "a list of integers"]),
+    ("seed of a profile twice", ("seeds:", "profiles: {smoke: {seeds: [1, 1]}}\nseeds:"), ["spec.yaml:9:31", "given twice"]),
+    ("axes of a profile", ("seeds:", "profiles: {smoke: {axes: 5}}\nseeds:"), ["spec.yaml:9:20", "must be a mapping"]),
+    ("replace of a profile", ("seeds:", "profiles: {smoke: {replace: {ssl: {a: 1}}}}\nseeds:"), ["spec.yaml:9:30", "give {chosen: used instead}"]),
+    ("a profile is a list", ("seeds:", "profiles: {smoke: [1]}\nseeds:"), ["spec.yaml:9:12", "must be a mapping"]),
+    ("profiles are a number", ("seeds:", "profiles: 5\nseeds:"), ["spec.yaml:9:1", "must be a mapping"]),
+    ("lists of a profile", ("seeds:", "profiles: {smoke: {exclude: 5, points: {a: 1}}}\nseeds:"), ["9:20", "9:32", "a list is needed"]),
+    ("axis of names", ("seeds:", "axes: {ssl: [5, {name: 3}, [a]]}\nseeds:"), ["9:14", "9:17", "9:28", "give a component's name"]),
+    ("axis of a switch", ("seeds:", "axes: {pseudo: [[offline], none]}\nseeds:"), ["spec.yaml:9:17", "no choice"]),
+    ("axis tied to itself", ("seeds:", 'axes: {"ssl.ema, ssl.ema": [[0.1, 0.2]]}\nseeds:'), ["an axis twice"]),
+    ("axis of no field", ("seeds:", "axes: {ssl.: [1], ssl..x: [1], '': [1]}\nseeds:"), ["9:15", "'' is no kind"]),
+    ("axes as a list", ("seeds:", "axes: [1]\nseeds:"), ["spec.yaml:9:1", "must be a mapping"]),
+    ("when of a wrong shape", ("seeds:", "exclude: [{when: {arm: 5}, reason: r}, {when: [1], reason: r}, 5, {whn: {arm: mt}}]\nseeds:"), ["9:19", "no arm has the name 5", "9:41", "9:64", "did you mean 'when'?"]),
+    ("points of a wrong shape", ("seeds:", "points: [{when: {arm: {a: 1}}, base: 5}]\nseeds:"), ["spec.yaml:9:32", "a mapping is needed"]),
+    ("report of a wrong shape", ("seeds:", "report: [5, {table: 5}, {features: {voxel: 5}}, {kde: dise}]\nseeds:"), ["9:10", "9:14", "did you mean 'voxels'?", "did you mean 'dice'?"]),
+    ("arm is a number", ("{name: mt,", "{name: 5,"), ["spec.yaml:7:5", "an arm needs a name, in text, got 5"]),
+    ("label is a list", ("{name: mt,", "{name: mt, label: [1],"), ["spec.yaml:7:16", "text is needed"]),
+    ("no stages", ("{name: mt,", "{name: mt, stages: [],"), ["spec.yaml:7:16", "has no stage"]),
+    ("stages are a mapping", ("{name: mt,", "{name: mt, stages: {a: 1},"), ["spec.yaml:7:16", "no stage"]),
+    ("a group is a number", ("{name: mt,", "{name: mt, ssl.optim: 5, ssl.optim.lr: 0.1,"), ["7:16", "a group of fields is needed, got 5"]),
+    ("nested field", ("{name: mt,", "{name: mt, ssl: {optim: {lrr: 1}},"), ["spec.yaml:7:30", "did you mean 'optim.lr'?"]),
+    ("field of a switch", ("{name: mt,", "{name: mt, pseudo.x: 1,"), ["spec.yaml:7:16", "pseudo"]),
+    ("name is a number", ("stitch: grid", "stitch: {name: 5}"), ["spec.yaml:4:8", "give a component's name"]),
+    ("name is a list", ("{name: phantom, labeled: 2}", "{name: [1]}"), ["spec.yaml:2:1", "give a component's name"]),
+    ("title is a number", ("title: A test", "title: 5"), ["spec.yaml:1:1", "put it in quotes"]),
+    ("pseudo is true", ("pseudo: offline", "pseudo: true"), ["spec.yaml:8:17", "no choice true"]),
+    ("search is a number", ("seeds:", "search: 5\nseeds:"), ["spec.yaml:9:1", "must be a mapping"]),
+    ("searched names are numbers", ("seeds:", "search: {params: {ssl: {choices: [1, 2]}}, arm: mt, trials: 3}\nseeds:"), ["spec.yaml:9:35", "a name is text"]),
+    ("searched switch", ("seeds:", "search: {params: {pseudo: {choices: [offline, foo]}}, arm: mt, trials: 3}\nseeds:"), ["no choice 'foo'"]),
+    ("searched seed twice", ("seeds:", "search: {params: {ssl.ema: [0.1, 0.9]}, seeds: [1, 1], arm: mt, trials: 3}\nseeds:"), ["seed 1 is given twice"]),
     ("val scored without val", ("seeds:", "x: 1\nseeds:"), ["no field 'x'"]),
 ]  # fmt: skip
 # ruff: noqa: E501
@@ -132,6 +164,81 @@ def test_every_fault_at_once(tmp_path: Path) -> None:
     message = faults(tmp_path, text)
     for part in ("gird", "-1 is below", "0 is below the bound 1", "'offline'", "'fintune' is no kind"):
         assert part in message
+
+
+def test_faults_of_form_do_not_hide_faults_of_meaning(tmp_path: Path) -> None:
+    text = GOOD.replace("title: A test", "title: 5").replace("seeds: [0, 1]", "sedes: [0, 1]\nseeds: [1, x]")
+    text = (
+        text.replace("stitch: grid", "stitch: gird").replace("0.2", "-1").replace("labeled: 2", "labeled: 0")
+    )
+    text += "exclude: [{when: {x: 1}, reason: r}, 5]\nreport: [{kde: dise}, {pairs: [[mt, mtt]]}]\n"
+    message = faults(tmp_path, text)
+    for part in (
+        "spec.yaml:1:1  title",
+        "no field 'sedes'",
+        "seeds.1",
+        "gird",
+        "-1 is below",
+        "0 is below the bound 1",
+        "no axis 'x'",
+        "exclude.1: a mapping",
+        "report.0.kde",
+        "no arm 'mtt'",
+    ):
+        assert part in message
+    assert message.count("spec.yaml:") == 10
+
+
+def test_what_is_left_out_is_no_second_fault(tmp_path: Path) -> None:
+    """A section that cannot be read is one fault; so is each reference to it none."""
+    more = "exclude: [{when: {arm: mt}, reason: r}]\nreport: [{pairs: [[mt, sfr]]}]\n"
+    for old, new in (
+        ("arms:\n", "arms: 5\nx:\n"),
+        ("dataset: {", "dataset: 5\nx: {"),
+        ("base: {", "base: 5\nx: {"),
+    ):
+        message = faults(tmp_path, GOOD.replace(old, new) + more)
+        assert message.count("spec.yaml:") == 2, message  # the section and 'x'
+
+
+HUNDRED = f"[{', '.join(f'0.{n:03}' for n in range(1, 101))}]"
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        (
+            f"axes: {{ssl.ema: {HUNDRED}, ssl.w_pl: {HUNDRED}, ssl.sup_ce: {HUNDRED}, ssl.pl_ce: {HUNDRED}}}\n",
+            "spec.yaml:10:8",
+        ),
+        (f"profiles: {{smoke: {{seeds: {list(range(7000))}}}}}\n", "21000 cells"),
+        (
+            "search: {params: {ssl.ema: {low: 0.1, high: 0.9, step: 1e-300}}, arm: mt, sampler: grid}\n",
+            "spec.yaml:10:1",
+        ),
+    ],
+)
+def test_more_cells_than_anybody_wants(tmp_path: Path, more: str, wanted: str) -> None:
+    message = faults(tmp_path, GOOD.replace("labeled: 2", "labeled: 2, val: 1") + more)
+    assert "SFRBENCH_LIMITS=cells=NUMBER" in message
+    assert wanted in message
+
+
+def test_the_number_of_cells_may_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFRBENCH_LIMITS", "cells=5")
+    assert "6 cells" in faults(tmp_path, GOOD)
+    monkeypatch.setenv("SFRBENCH_LIMITS", "cells=6")
+    assert len(plan_of(tmp_path, GOOD).cells) == 6
+
+
+def test_an_axis_of_groups(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, GOOD + "axes: {ssl.optim: [{lr: 0.1}, {lr: 0.2, clip: 1}]}\n")
+    optims = {
+        (c.components["ssl"].component.model_dump()["optim"][name])
+        for c in plan.cells
+        for name in ("lr", "clip")
+    }
+    assert optims == {0.1, 0.2, None, 1}
 
 
 def test_yaml_traps_are_read_as_written(tmp_path: Path) -> None:
@@ -200,7 +307,33 @@ def test_set_is_the_strongest(tmp_path: Path) -> None:
     assert lambdas == [None, 0.5, 0.5]
 
 
-@pytest.mark.parametrize("option", ["ssl.lamda=1", "nonsense", "ssl.ema=2", "stages=x", "seeds=[a]"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "ssl.lamda=1",
+        "nonsense",
+        "ssl.ema=2",
+        "stages=x",
+        "seeds=[a]",
+        "a=[",
+        "=5",
+        "",
+        "ssl=",
+        "ssl.optim=5",
+        "ssl.optim={lrr: 1}",
+        "seeds=true",
+        "seeds=[1, 1]",
+        "ssl.ema=.nan",
+        "ssl.ema=!!binary x",
+        "pseudo=[1]",
+        "ssl.ema=" + "9" * 5000,
+        "ssl.ema=" + "[" * 300,
+        "dataset=5",
+        "x" * 3000 + "=1",
+        "ssl.ema=\x1b[1m",
+        "ssl.ema=\ud800",
+    ],
+)
 def test_a_wrong_set_is_named(tmp_path: Path, option: str) -> None:
     assert "--set" in faults(tmp_path, GOOD, sets=(option,))
 

@@ -42,7 +42,7 @@ def provenance(workspace: Path, spec: Path, cells: list[str]) -> dict[str, Any]:
             records[link]["device"] = "cpu x2"
             before = [link] if role in ("prepare", "retrain", "predict") else [chain["prepare"]]
     return {
-        "spec": str(spec), "spec_sha256": sha256_of(spec), "workspace": str(workspace),
+        "spec": str(spec), "spec_sha256": sha256_of(spec),
         "cells": {}, "nodes": nodes, "records": records,
     }  # fmt: skip
 
@@ -133,7 +133,7 @@ def test_points_of_an_axis_are_rows(tmp_path: Path) -> None:
     assert float(found.numbers[0]["dice_mean"]) > 60
     assert described(opened, found)["spec"]["now"] == "changed since the report"
     spec.unlink()
-    assert described(opened, found)["spec"]["now"] == "gone"
+    assert described(opened, found)["spec"]["now"] == "not here"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ from sfrbench.cli.common import (
     interrupt,
     open_spec,
 )
+from sfrbench.cli.data import REGISTRY
 from sfrbench.cli.plan import print_plan, print_warnings
+from sfrbench.terminal import echo
 
 if TYPE_CHECKING:
     from sfrbench.executors.inline import Outcomes
@@ -62,7 +64,7 @@ class _Commands(click.Group):
         except MemoryError as error:
             fail(InputError(told(error)))
         except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+            echo("interrupted", err=True)
             sys.exit(INTERRUPTED)
 
 
@@ -110,9 +112,9 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
         bad = _say_outcomes(experiment, outcomes)
         page = write_report(experiment, experiment.report_folder)
     except KeyboardInterrupt:
-        click.echo("interrupted; the same command goes on from here", err=True)
+        echo("interrupted; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
-    click.echo(f"report: {page}")
+    echo(f"report: {page}")
     sys.exit(FAILED if bad else 0)
 
 
@@ -121,20 +123,20 @@ def _say_outcomes(experiment: Experiment, outcomes: Outcomes) -> bool:
     counts = ", ".join(
         f"{outcomes.count(status)} {status}" for status in ("ran", "reused", "failed", "blocked")
     )
-    click.echo(f"nodes: {counts}")
+    echo(f"nodes: {counts}")
     faults = [(cell, outcomes.cell_fault(cell)) for cell in experiment.plan.cells]
     for cell, fault in faults:
         if fault is None:
             continue
-        click.echo(f"FAILED {cell.title}: {fault.node.stage}: {fault.reason}", err=True)
+        echo(f"FAILED {cell.title}: {fault.node.stage}: {fault.reason}", err=True)
         if fault.log:
-            click.echo(f"    log: {fault.log}", err=True)
+            echo(f"    log: {fault.log}", err=True)
     return any(fault is not None for _, fault in faults)
 
 
 @main.command("list")
 @click.argument("kind", required=False)
-@click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards")
+@click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY)
 @click.option("--json", "as_json", is_flag=True, help="for programs")
 def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
     """List the components (of one KIND) and the experiments."""
@@ -152,18 +154,18 @@ def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
     experiments = sorted(path.stem for path in shipped("experiments").glob("*.yaml"))
     if as_json:
         rows = [{"kind": card.kind, "name": card.name, **card.model_dump(mode="json")} for card in cards]
-        click.echo(json.dumps({"roots": [str(root) for root in catalog.roots], "cards": rows}, indent=1))
+        echo(json.dumps({"roots": [str(root) for root in catalog.roots], "cards": rows}, indent=1))
         return
-    click.echo("cards from " + ", ".join(str(root) for root in catalog.roots))
+    echo("cards from " + ", ".join(str(root) for root in catalog.roots))
     for card in cards:
-        click.echo(f"{card.kind + '/' + card.name:<28} {card.summary}")
+        echo(f"{card.kind + '/' + card.name:<28} {card.summary}")
     if kind in (None, "experiment"):
-        click.echo("experiments: " + ", ".join(experiments))
+        echo("experiments: " + ", ".join(experiments))
 
 
 @main.command()
 @click.argument("name", metavar="KIND/NAME")
-@click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards")
+@click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY)
 def show(name: str, registry: Sequence[Path]) -> None:
     """Show one card: its fields with defaults and bounds, its citation."""
     from sfrbench.catalog import Catalog
@@ -177,7 +179,7 @@ def show(name: str, registry: Sequence[Path]) -> None:
     problems = card.problems()
     if problems:
         raise InputError.of(problems)
-    click.echo(card_page(card))
+    echo(card_page(card))
 
 
 @main.command()
@@ -191,6 +193,7 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
     from sfrbench.errors import InputError
     from sfrbench.files import atomic_file
     from sfrbench.report.assemble import load_frame
+    from sfrbench.sheets import csv_of
 
     if format_ == "parquet" and out is None and labels is None:
         raise InputError("parquet needs a file", hint="give --out FILE.parquet")
@@ -198,15 +201,18 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
     if labels is not None:
         from sfrbench.report.labels import write_labels
 
-        click.echo(f"{write_labels(experiment, labels)} label maps: {labels}")
+        echo(f"{write_labels(experiment, labels)} label maps: {labels}")
         return
     frame = load_frame(experiment)
     if out is None:
-        frame.to_csv(sys.stdout, index=False)
+        echo(csv_of(frame), end="")
         return
     with atomic_file(out) as file:
-        frame.to_parquet(file, index=False) if format_ == "parquet" else frame.to_csv(file, index=False)
-    click.echo(f"{len(frame)} rows: {out}")
+        if format_ == "parquet":
+            frame.to_parquet(file, index=False)
+        else:
+            file.write_text(csv_of(frame), encoding="utf-8", newline="")
+    echo(f"{len(frame)} rows: {out}")
 
 
 @main.command()
@@ -231,12 +237,12 @@ def report(
     if out is None:
         claim(experiment)
     folder = out or experiment.report_folder
-    click.echo(f"report: {write_report(experiment, folder, storage)}")
+    echo(f"report: {write_report(experiment, folder, storage)}")
     if notebook or template:
         made = notebooks.write_notebook(
             experiment, folder, sets=options["sets"], storage=storage, template=template
         )
-        click.echo(f"notebook: {made}")
+        echo(f"notebook: {made}")
 
 
 @main.command()
@@ -260,7 +266,7 @@ def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) ->
     done = [cell for cell in experiment.plan.cells if all(store.has(*link) for link in cell.nodes.values())]
     logged = tracker.log_cells(experiment.plan, store, done, ask=True)
     there = len(done) - logged
-    click.echo(f"{logged} cells logged to {masked(uri)}, {there} were there, {tracker.broken or 'no fault'}")
+    echo(f"{logged} cells logged to {masked(uri)}, {there} were there, {tracker.broken or 'no fault'}")
     sys.exit(FAILED if tracker.broken else 0)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sfrbench.cli import data as data_commands
+from sfrbench.cli.data import REGISTRY
+from sfrbench.terminal import echo
 
 if TYPE_CHECKING:
     from sfrbench.errors import SfrbenchError
@@ -27,9 +29,9 @@ def fail(error: SfrbenchError) -> NoReturn:
     from sfrbench.errors import NotReadyError
 
     if isinstance(error, NotReadyError):
-        click.echo("not ready here:", err=True)
+        echo("not ready here:", err=True)
     for problem in error.problems:
-        click.echo(str(problem), err=True)
+        echo(str(problem), err=True)
     sys.exit(WRONG)
 
 
@@ -37,11 +39,16 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that reads a specification."""
     options = [
         click.option("--profile", default="paper", show_default=True, help="paper, released, cpu or smoke"),
-        click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
+        click.option(
+            "--workspace",
+            type=click.Path(path_type=Path),
+            default=data_commands.workspace,
+            show_default=data_commands.WORKSPACE,
+        ),
         click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="override one choice"),
         data_commands.data_option,
         click.option(
-            "--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="more cards"
+            "--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY
         ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:n]"),
     ]
@@ -75,6 +82,6 @@ def print_missing(experiment: Experiment) -> None:
     """What this machine lacks for an experiment."""
     missing = experiment.machine.lacks(experiment.plan)
     if missing:
-        click.echo("not ready here:")
+        echo("not ready here:")
     for problem in missing:
-        click.echo(f"  {problem}")
+        echo(f"  {problem}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sfrbench.terminal import echo
+
 if TYPE_CHECKING:
     from sfrbench.compare import Comparison, Row
 
@@ -44,15 +46,16 @@ def compare(
     names = [known_metric(name) for name in metrics]
     found = compared(*load_sides(a, b, experiment, profile), names, subset)
     for line in _lines(found):
-        click.echo(line)
+        echo(line)
     if file is not None:
         import pandas as pd
 
         from sfrbench.files import atomic_file
+        from sfrbench.sheets import csv_of
 
         with atomic_file(file) as temporary:
-            pd.DataFrame(data(found)).to_csv(temporary, index=False)
-        click.echo(f"{len(found.rows)} rows: {file}")
+            temporary.write_text(csv_of(pd.DataFrame(data(found))), encoding="utf-8", newline="")
+        echo(f"{len(found.rows)} rows: {file}")
 
 
 def _lines(found: Comparison) -> Iterator[str]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfrbench.terminal import echo
+
 if TYPE_CHECKING:
     from sfrbench.datacheck import CaseReport
     from sfrbench.machine import Machine
@@ -21,13 +23,27 @@ def register(data: click.Group) -> None:
         data.add_command(command)
 
 
+REGISTRY = "more cards; their classes are code that runs, so a folder that you trust"
+WORKSPACE = "$SFRBENCH_WORKSPACE, or runs"
+
+
+def workspace() -> Path:
+    """The default of ``--workspace``."""
+    from sfrbench import locations
+
+    return locations.workspace()
+
+
 def _pairs(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict[str, Path]:
     found = {}
     for value in values:
         name, equals, folder = value.partition("=")
         if not equals or not name or not folder:
             raise click.BadParameter(f"'{value}': write NAME=DIR")
-        found[name] = Path(folder).expanduser()
+        try:
+            found[name] = Path(folder).expanduser()
+        except RuntimeError as error:
+            raise click.BadParameter(f"'{value}': {error}") from error
     return found
 
 
@@ -41,7 +57,7 @@ def _one_dataset(function: Callable[..., Any]) -> Callable[..., Any]:
     """NAME and the options that say where and what it is."""
     registry = click.Path(path_type=Path)
     for option in (
-        click.option("--registry", multiple=True, type=registry, metavar="DIR", help="more cards"),
+        click.option("--registry", multiple=True, type=registry, metavar="DIR", help=REGISTRY),
         click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE", help="a field of the dataset"),
         data_option,
         click.argument("name"),
@@ -59,18 +75,18 @@ def _machine(data: Mapping[str, Path], workspace: Path = Path("runs")) -> Machin
 def _dataset(name: str, registry: Sequence[Path], sets: Sequence[str], **fields: Any) -> Resolved:
     """The dataset of a card with the fields of ``--set``, as in a specification."""
     from pydantic import ValidationError
-    from ruamel.yaml import YAML
 
     from sfrbench.catalog import Catalog, describe, hint
     from sfrbench.errors import InputError, Problem
     from sfrbench.resolve import Resolved, unflatten
+    from sfrbench.yamlio import read_value
 
     card = Catalog.read(registry).card("dataset", name)
     for text in sets:
         path, equals, raw = text.partition("=")
         if not equals:
             raise InputError(f"--set {text}: has no '='", hint="write --set FIELD=VALUE")
-        fields[path.removeprefix("dataset.")] = YAML(typ="safe", pure=True).load(raw)
+        fields[path.removeprefix("dataset.")] = read_value(raw, f"--set {text}")
     try:
         return Resolved.of(card.component(unflatten(fields)), card)
     except ValidationError as error:
@@ -109,18 +125,18 @@ def data_list(data: Mapping[str, Path]) -> None:
         assert isinstance(dataset, Dataset)
         root = machine.root(resolved)
         if root is None and dataset.needs_root:
-            click.echo(f"{card.name:<14} not here (give --data {card.name}=DIR, or set SFRBENCH_DATA)")
+            echo(f"{card.name:<14} not here (give --data {card.name}=DIR, or set SFRBENCH_DATA)")
             continue
         found = summary(dataset, root)
         if found.faults:
-            click.echo(f"{card.name:<14} BROKEN {root}\n  {found.faults[0]}")
+            echo(f"{card.name:<14} BROKEN {root}\n  {found.faults[0]}")
             continue
         place = root or "generated"
         classes = ", ".join(found.classes[1:])
         train = f"{found.train} train" + (
             f" ({found.without_label} without a label)" * bool(found.without_label)
         )
-        click.echo(f"{card.name:<14} {train}, {found.test} test, {classes}  {place}")
+        echo(f"{card.name:<14} {train}, {found.test} test, {classes}  {place}")
 
 
 @click.command("check")
@@ -156,20 +172,20 @@ def data_check(
     reports = []
     for report, case in examine(resolved.component, root):
         reports.append(report)
-        click.echo(_case_line(report))
+        echo(_case_line(report))
         if pages is not None:
             pages.add(report, case)
     for line in by_class(reports, resolved.component.class_names(root)):
-        click.echo(line)
+        echo(line)
     for remark in resolved.component.remarks(root):
-        click.echo(f"note: {remark}")
+        echo(f"note: {remark}")
     broken = sum(not report.sound for report in reports)
     twins = sum(report.duplicate_of is not None for report in reports)
     leaks = sum(report.leak for report in reports)
     said = f"{len(reports)} cases, {broken} broken, {twins} with the image of another case"
-    click.echo(said + (f", {leaks} of them across training and test" if leaks else ""))
+    echo(said + (f", {leaks} of them across training and test" if leaks else ""))
     for page in pages.close() if pages is not None else ():
-        click.echo(f"contact sheet: {page}")
+        echo(f"contact sheet: {page}")
     sys.exit(1 if broken or leaks else 0)
 
 
@@ -202,7 +218,7 @@ def _grid(shape: Sequence[int], spacing: Sequence[float]) -> str:
 @click.command("prepare")
 @_one_dataset
 @click.option("--profile", default="paper", show_default=True, help="the profile that will use it")
-@click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
+@click.option("--workspace", type=click.Path(path_type=Path), default=workspace, show_default=WORKSPACE)
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
@@ -235,11 +251,11 @@ def data_prepare(
     store = Store(workspace / "store")
     node = prepare_node(resolved, profile, machine.fingerprint)
     if store.has(node.stage, node.key):
-        click.echo(f"reuse {console.named(node)}  same key")
+        echo(f"reuse {console.named(node)}  same key")
     else:
         store.open()
         listener = console.PlainListener()
         Worker.of(store, machine, profile).run(
             node, lambda done, total, **values: listener.node_progress(node, done, total, dict(values))
         )
-    click.echo(f"prepared: {store.folder(node.stage, node.key)}")
+    echo(f"prepared: {store.folder(node.stage, node.key)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfrbench.cli.common import common, open_spec
+from sfrbench.terminal import echo
 
 if TYPE_CHECKING:
     from sfrbench.deploy.cell import Finished
@@ -64,15 +65,15 @@ def predict(
     found = _finished(spec, cell, seed, options)
     prepared = prepare_image(found, image)
     for note in prepared.notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     shape = " x ".join(map(str, prepared.info.shape))
     size = f"{shape} voxels, {prepared.windows} windows"
-    click.echo(f"{found.cell.title}, profile {found.experiment.profile}: {size}")
+    echo(f"{found.cell.title}, profile {found.experiment.profile}: {size}")
     labels = predict_image(found, prepared, found.experiment.machine.torch_device())
     write_labels(labels, image, out)
     for number, (name, ml) in enumerate(volumes_of(labels, found.volumes.classes, prepared).items()):
-        click.echo(f"class {number}: {name}, {ml:.2f} ml")
-    click.echo(f"labels: {out}")
+        echo(f"class {number}: {name}, {ml:.2f} ml")
+    echo(f"labels: {out}")
 
 
 @click.command()
@@ -92,9 +93,9 @@ def export(spec: str, cell: str, outdir: Path, seed: int | None, overwrite: bool
     deploy.check_place(outdir, overwrite)
     deploy.check_packages()
     made = deploy.export(_finished(spec, cell, seed, options), outdir)
-    click.echo(f"{made.parameters:,} parameters")
+    echo(f"{made.parameters:,} parameters")
     if made.training_only:
-        click.echo(f"left out: {made.training_only:,} parameters of heads that only training uses")
+        echo(f"left out: {made.training_only:,} parameters of heads that only training uses")
     told = ", ".join(f"{value:.1e} ({name} patch)" for name, value in made.differences.items())
-    click.echo(f"largest difference between ONNX and torch, in logits: {told}")
-    click.echo(f"{', '.join(deploy.FILES)}: {outdir}")
+    echo(f"largest difference between ONNX and torch, in logits: {told}")
+    echo(f"{', '.join(deploy.FILES)}: {outdir}")

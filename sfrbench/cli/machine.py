@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sfrbench.cli.data import data_list, data_option
+from sfrbench.terminal import echo
 
 
 def register(main: click.Group, weights: click.Group) -> None:
@@ -24,7 +25,7 @@ def weights_list() -> None:
     from sfrbench import weights
 
     for entry in weights.listing():
-        click.echo(entry)
+        echo(entry)
 
 
 @click.command("get")
@@ -33,7 +34,7 @@ def weights_get(name: str) -> None:
     """Fetch weight file NAME where that can be done, and verify it."""
     from sfrbench import weights
 
-    click.echo(f"{name}: {weights.get(name)}")
+    echo(f"{name}: {weights.get(name)}")
 
 
 @click.command("check")
@@ -46,10 +47,10 @@ def weights_check(name: str | None) -> None:
     bad = False
     for each in [name] if name else list(weights.CATALOGUE):
         try:
-            click.echo(f"{each}: sound, {weights.check(each)}")
+            echo(f"{each}: sound, {weights.check(each)}")
         except SfrbenchError as error:
             bad = bad or name is not None
-            click.echo(f"{each}: {error}")
+            echo(f"{each}: {error}")
     sys.exit(1 if bad else 0)
 
 
@@ -64,18 +65,18 @@ def doctor(data: Mapping[str, Path]) -> None:
     from sfrbench.roots import shipped
 
     facts = environment()
-    click.echo(f"sfrbench {facts['sfrbench']} {git_state().get('commit', '')[:10]}  Python {facts['python']}")
-    click.echo(f"platform  {facts['platform']}, {facts['cpus']} CPUs")
+    echo(f"sfrbench {facts['sfrbench']} {git_state().get('commit', '')[:10]}  Python {facts['python']}")
+    echo(f"platform  {facts['platform']}, {facts['cpus']} CPUs")
     for name, version in facts["packages"].items():
-        click.echo(f"  {name} {version}")
+        echo(f"  {name} {version}")
     _doctor_torch()
-    click.echo(f"disk      {shutil.disk_usage('.').free / 1e9:.0f} GB free here")
-    click.echo(f"registry  {shipped('registry')}")
+    echo(f"disk      {shutil.disk_usage('.').free / 1e9:.0f} GB free here")
+    echo(f"registry  {shipped('registry')}")
     there = config_file().is_file()
-    click.echo(f"config    {config_file()}{'' if there else ' (none, which is fine)'}")
-    click.echo("weights")
+    echo(f"config    {config_file()}{'' if there else ' (none, which is fine)'}")
+    echo("weights")
     weights_list.callback()  # type: ignore[misc]
-    click.echo("data")
+    echo("data")
     data_list.callback(data)  # type: ignore[misc]
 
 
@@ -84,23 +85,23 @@ def _doctor_torch() -> None:
     try:
         import torch
     except Exception as error:  # a broken installation raises OSError, RuntimeError and others
-        click.echo(f"torch     cannot be imported: {type(error).__name__}: {error}")
-        click.echo("          nothing can be trained or predicted here until it is installed anew")
+        echo(f"torch     cannot be imported: {type(error).__name__}: {error}")
+        echo("          nothing can be trained or predicted here until it is installed anew")
         return
     from sfrbench import selfcheck
 
-    click.echo(f"torch     {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    echo(f"torch     {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        click.echo(f"GPU {index}     {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+        echo(f"GPU {index}     {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     if not torch.cuda.is_available():
-        click.echo("GPU       none: profiles cpu and smoke run here, paper and released want a GPU")
+        echo("GPU       none: profiles cpu and smoke run here, paper and released want a GPU")
     found = selfcheck.run("cpu")
     selfcheck.keep(found)
-    click.echo(f"numbers   {found} ({found.seconds:.1f} s)")
+    echo(f"numbers   {found} ({found.seconds:.1f} s)")
     for fault in found.faults:
-        click.echo(f"  WRONG   {fault}")
+        echo(f"  WRONG   {fault}")
     if found.of("bf16"):
-        click.echo("          runs on this CPU fall back to fp32 where bf16 is asked for")
+        echo("          runs on this CPU fall back to fp32 where bf16 is asked for")
     if found.of("fp32"):
-        click.echo("          fp32 itself is wrong here: results of this machine are not to be trusted")
+        echo("          fp32 itself is wrong here: results of this machine are not to be trusted")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfrbench.cli.common import WRONG, common, open_spec, print_missing
+from sfrbench.terminal import echo
 
 if TYPE_CHECKING:
     from sfrbench.run import Experiment
@@ -28,15 +29,15 @@ def plan(specs: Sequence[str], as_json: bool, **options: Any) -> None:
     counts = [summary(experiment) for experiment in experiments]
     if as_json:
         whole = counts[0] if len(specs) == 1 else {"specs": counts, "together": together(experiments)}
-        click.echo(json.dumps(whole, indent=1))
+        echo(json.dumps(whole, indent=1))
         return
     for experiment, entry in zip(experiments, counts, strict=True):
         print_plan(entry, experiment)
         if len(specs) > 1:
-            click.echo()
+            echo()
     if len(specs) > 1:
         entry = together(experiments)
-        click.echo(
+        echo(
             f"together {entry['cells']} cells, nodes {entry['nodes']} ({entry['naive_nodes']} were nothing "
             f"shared): {entry['reused']} reused, {entry['to_run']} to run"
         )
@@ -45,29 +46,29 @@ def plan(specs: Sequence[str], as_json: bool, **options: Any) -> None:
 def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
     from sfrbench.text import duration, size
 
-    click.echo(f"{counts['experiment']}, profile {counts['profile']}: {counts['cells']} cells")
-    click.echo(
+    echo(f"{counts['experiment']}, profile {counts['profile']}: {counts['cells']} cells")
+    echo(
         f"nodes {counts['nodes']} ({counts['naive_nodes']} were nothing shared): "
         f"{counts['reused']} reused, {counts['to_run']} to run"
     )
-    click.echo(f"{'stage':<12} {'nodes':>6} {'reused':>7} {'to run':>7} {'time':>10} {'disk':>10}")
+    echo(f"{'stage':<12} {'nodes':>6} {'reused':>7} {'to run':>7} {'time':>10} {'disk':>10}")
     for stage, entry in counts["by_stage"].items():
-        click.echo(
+        echo(
             f"{stage:<12} {entry['nodes']:>6} {entry['reused']:>7} {entry['to_run']:>7} "
             f"{duration(entry['seconds']):>10} {size(entry['bytes']):>10}"
         )
-    click.echo(f"time {duration(counts['seconds'])}, disk {size(counts['bytes'])}")
+    echo(f"time {duration(counts['seconds'])}, disk {size(counts['bytes'])}")
     for line in counts["swaps"]:
-        click.echo(f"profile {counts['profile']} uses {line}")
+        echo(f"profile {counts['profile']} uses {line}")
     for entry in counts["excluded"]:
-        click.echo(f"excluded {entry['cell']}: {entry['reason']}")
+        echo(f"excluded {entry['cell']}: {entry['reason']}")
     print_warnings(counts["no_ops"])
     print_missing(experiment)
 
 
 def print_warnings(lines: Sequence[str]) -> None:
     for line in lines:
-        click.echo(f"warning: {line}")
+        echo(f"warning: {line}")
 
 
 @click.command()
@@ -84,11 +85,11 @@ def validate(specs: Sequence[str], **options: Any) -> None:
         except InputError as error:
             wrong = True
             for problem in error.problems:
-                click.echo(str(problem), err=True)
+                echo(str(problem), err=True)
             continue
         cells = len(experiment.plan.cells)
-        click.echo(f"{spec}: sound, {cells} cells in profile {experiment.profile}")
+        echo(f"{spec}: sound, {cells} cells in profile {experiment.profile}")
         if experiment.plan.space:
-            click.echo(f"  and a search over {', '.join(experiment.plan.space)}")
+            echo(f"  and a search over {', '.join(experiment.plan.space)}")
         print_missing(experiment)
     sys.exit(WRONG if wrong else 0)

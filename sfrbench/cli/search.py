@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfrbench.cli.common import FAILED, INTERRUPTED, STORAGE, TRACKING, common, interrupt, open_spec
+from sfrbench.terminal import echo
 
 if TYPE_CHECKING:
     from sfrbench.run import Experiment
@@ -21,13 +23,23 @@ if TYPE_CHECKING:
 PARENT = "SFRBENCH_PARENT"  # tells a worker which process started it
 
 
+class Hours(click.FloatRange):
+    """A length of time that ends."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        hours = float(super().convert(value, param, ctx))
+        if not math.isfinite(hours):
+            self.fail(f"{value} never ends; give a number of hours, as 0.5", param, ctx)
+        return hours
+
+
 @click.command()
 @click.argument("spec")
 @common
 @click.option("--storage", default=None, metavar="URL", help=STORAGE)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="processes here")
 @click.option("--trials", type=click.IntRange(min=1), help="budget of the study, instead of the SPEC's")
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="the same, in hours of trials")
+@click.option("--hours", type=Hours(min=0, min_open=True), help="the same, in hours of trials")
 @click.option(
     "--heartbeat",
     type=click.IntRange(min=1),
@@ -75,7 +87,7 @@ def search(
         else:
             _work(experiment, how)
     except KeyboardInterrupt:
-        click.echo("interrupted; the same command goes on from here", err=True)
+        echo("interrupted; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
     if not worker:
         sys.exit(_finish(experiment, how, write_best))
@@ -122,7 +134,7 @@ def _spawn(workers: int, command: list[str]) -> None:
         raise
     for process, code in zip(started, codes, strict=True):
         if code:
-            click.echo(f"worker {process.pid} ended with status {code}", err=True)
+            echo(f"worker {process.pid} ended with status {code}", err=True)
 
 
 def _finish(experiment: Experiment, how: Options, write_best: Path | None) -> int:
@@ -134,16 +146,16 @@ def _finish(experiment: Experiment, how: Options, write_best: Path | None) -> in
 
     study = read_study(experiment, how.storage)
     if study is None:
-        click.echo("no trial was run", err=True)
+        echo("no trial was run", err=True)
         return FAILED
     _summary(study)
-    click.echo(f"report: {write_report(experiment, experiment.report_folder, how.storage)}")
+    echo(f"report: {write_report(experiment, experiment.report_folder, how.storage)}")
     if write_best is not None and study.best is not None:
-        click.echo(f"best values: {write_best_spec(experiment, study, write_best)}")
+        echo(f"best values: {write_best_spec(experiment, study, write_best)}")
     budget = Budget.of(search_of(experiment), experiment.plan.space, how)
     whole = budget.next_step(study) == "done"
     if not whole:
-        click.echo("the budget is not spent; the same command goes on from here", err=True)
+        echo("the budget is not spent; the same command goes on from here", err=True)
     return 0 if whole and study.best is not None else FAILED
 
 
@@ -157,14 +169,14 @@ def _summary(study: Study) -> None:
             ("run again", study.of("retried")),
         )
     )
-    click.echo(f"study {study.name}: {counts}")
+    echo(f"study {study.name}: {counts}")
     for trial in study.of("failed"):
-        click.echo(f"FAILED trial {trial.number}: {trial.note}", err=True)
-    click.echo(f"nodes shared: {study.shared} of {study.nodes}")
+        echo(f"FAILED trial {trial.number}: {trial.note}", err=True)
+    echo(f"nodes shared: {study.shared} of {study.nodes}")
     best = study.best
     if best is not None and best.value is not None:
         values = ", ".join(f"{path} {value}" for path, value in best.values.items())
-        click.echo(
+        echo(
             f"best trial {best.number}: {study.metric} {best.value:.2f} {study.unit} on "
             f"{best.facts['cases']} validation cases: {values}"
         )

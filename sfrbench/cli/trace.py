@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from sfrbench.terminal import echo
+
 
 @click.command()
 @click.argument("report", type=click.Path(path_type=Path))
@@ -24,10 +26,10 @@ def trace(report: Path, row: str | None, col: str | None, table: str | None, as_
     if row is None:
         for name, rows in opened.shown.items():
             if table in (None, name):
-                click.echo(f"{name}: {'; '.join(str(entry['row']) for entry in rows)}")
+                echo(f"{name}: {'; '.join(str(entry['row']) for entry in rows)}")
         return
     told = described(opened, find(opened, row, col, table))
-    click.echo(json.dumps(told, indent=1, ensure_ascii=False) if as_json else "\n".join(_lines(told)))
+    echo(json.dumps(told, indent=1, ensure_ascii=False) if as_json else "\n".join(_lines(told)))
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:

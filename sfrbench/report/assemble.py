@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,17 +13,19 @@ from sfrbench.files import sha256_of
 from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
+from sfrbench.private import without_places
 from sfrbench.report.canvases import collect as collect_canvases
 from sfrbench.report.features import collect as collect_features
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
+from sfrbench.report.protocols import mixed, protocols_of
 from sfrbench.report.published import size_of
 from sfrbench.report.round_labels import ONLINE
 from sfrbench.report.rounds import collect
 from sfrbench.report.setups import setups_of
 from sfrbench.run import Entry, Experiment
 from sfrbench.search_optuna import read_study
-from sfrbench.store import Artefact
+from sfrbench.store import Artefact, Store
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_of
 
 if TYPE_CHECKING:
@@ -49,8 +51,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
     plan = experiment.plan
     spec = plan.spec
     journal = {(entry.stage, entry.key): entry for entry in experiment.journal()}
-    protocols = {cell.components["protocol"].card.name: cell.components["protocol"] for cell in plan.cells}
-    first = plan.cells[0].components["protocol"].component
+    protocols = protocols_of(plan)
     pseudo = _pseudo_scores(experiment)
     return ReportInfo(
         experiment=spec.name,
@@ -62,7 +63,8 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         items=[item.model_dump(exclude_unset=True) for item in spec.report],
         description=spec.description,
         paper=spec.paper,
-        protocol_fields=first.model_dump(mode="json"),
+        protocol_fields=next(iter(protocols.values())),
+        protocols=protocols if len(protocols) > 1 else {},
         axes=spec.told,
         pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
         missing=_missing(experiment),
@@ -74,7 +76,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         excluded=plan.excluded,
         swaps=plan.swaps(),
         failures=_failures(experiment),
-        flags=[*_mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment), *_without_label(pseudo)],
+        flags=[*mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment), *_without_label(pseudo)],
         reuse=_reuse(experiment, journal),
         montage=_montage(experiment),
         canvases=collect_canvases(experiment),
@@ -85,13 +87,6 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
     )
 
 
-def _mixed(protocols: Collection[str]) -> list[str]:
-    if len(protocols) < 2:
-        return []
-    rules = "the rules printed in the captions are those of the first"
-    return [f"this report mixes the protocols {', '.join(protocols)}; {rules}"]
-
-
 def _missing(experiment: Experiment) -> list[Missing]:
     store, found = experiment.store, []
     for cell in experiment.plan.cells:
@@ -99,7 +94,7 @@ def _missing(experiment: Experiment) -> list[Missing]:
         needed = [link for role, link in cell.nodes.items() if role != "canvases"]
         absent = [link for link in needed if not store.has(*link)]
         if absent:
-            failed = [reason for link in absent if (reason := store.failure(*link)) is not None]
+            failed = [reason for link in absent if (reason := _failure(store, link)) is not None]
             reason = f"failed: {failed[0].splitlines()[0]}" if failed else "not run yet"
             found.append(Missing(cell.arm, cell.axes, cell.seed, reason))
     return found
@@ -171,20 +166,26 @@ def _why_not(experiment: Experiment, cell: Cell, role: str) -> str:
     store, roles = experiment.store, list(cell.nodes)
     for before in roles[: roles.index(role) + 1]:
         link = cell.nodes[before]
-        reason = None if store.has(*link) else store.failure(*link)
+        reason = None if store.has(*link) else _failure(store, link)
         if reason is not None:
             return f"{before} failed: {reason.splitlines()[0]}"
     return "not run yet"
+
+
+def _failure(store: Store, link: Link) -> str | None:
+    """Why a node failed, without the names of folders: reports are sent away."""
+    reason = store.failure(*link)
+    return None if reason is None else without_places(reason)
 
 
 def _failures(experiment: Experiment) -> list[Failure]:
     store, seen = experiment.store, {}
     for cell in experiment.plan.cells:
         for link in cell.nodes.values():
-            reason = None if store.has(*link) else store.failure(*link)
+            reason = None if store.has(*link) else _failure(store, link)
             if reason is not None and link not in seen:
-                log = store.failure_folder(*link) / "log.txt"
-                seen[link] = Failure(cell.title, link[0], reason, str(log))
+                log = store.failure_folder(*link).relative_to(store.root.parent) / "log.txt"
+                seen[link] = Failure(cell.title, link[0], reason, f"{log.as_posix()} in the workspace")
     return list(seen.values())
 
 
@@ -198,7 +199,7 @@ def _reuse(experiment: Experiment, journal: Mapping[Link, Entry]) -> Reuse:
         by_stage.setdefault(node.stage, Counter())[status] += 1
         by_stage[node.stage]["nodes"] += 1
         if entry:
-            lines.append(f"{status} {node.stage} {node.key[:8]}  {entry.reason}")
+            lines.append(f"{status} {node.stage} {node.key[:8]}  {without_places(entry.reason)}")
     total = Counter(entry.status for link, entry in journal.items() if link in plan.nodes)
     return Reuse(
         cells=len(plan.cells),
@@ -234,9 +235,8 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
     spec, store = experiment.plan.spec, experiment.store
     known = {link: node for link, node in experiment.plan.nodes.items() if store.has(*link)}
     return {
-        "spec": str(spec.document.path),
+        "spec": spec.document.path.name,
         "spec_sha256": sha256_of(spec.document.path),
-        "workspace": str(experiment.machine.workspace.resolve()),
         "git_now": git_state(),
         "cells": {
             cell.id: {"arm": cell.arm, "label": cell.label, "axes": cell.axes, "seed": cell.seed}

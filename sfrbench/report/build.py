@@ -236,6 +236,7 @@ def _provenance(info: ReportInfo, behind: Mapping[str, Sequence[Mapping[str, Any
         "experiment": info.experiment,
         "profile": info.profile,
         "protocol": {"name": info.protocol, **info.protocol_fields},
+        "protocols": info.protocols,
         **info.provenance,
         "study": study.provenance(info),
         "shown": behind,

@@ -40,18 +40,22 @@ _RULES: Mapping[str, Mapping[Any, str]] = {
 
 
 def protocol_text(info: ReportInfo) -> str:
-    """One sentence with the rules of the protocol; a field that is unknown here is named with its value."""
+    """A sentence with the rules of each protocol; a field that is unknown here is named with its value."""
+    several = info.protocols if len(info.protocols) > 1 else {info.protocol: info.protocol_fields}
+    return " ".join(f"Protocol {name}{_rules(fields, info.metrics)}." for name, fields in several.items())
+
+
+def _rules(fields: Mapping[str, Any], metrics: Collection[str]) -> str:
     said = []
-    for name, value in info.protocol_fields.items():
+    for name, value in fields.items():
         if name in _RULES:
             said.append(_RULES[name].get(value, f"{name} {axis_text(value)}"))
         elif name == "nsd_tolerance":
-            if "nsd" in info.metrics:
+            if "nsd" in metrics:
                 said.append(f"NSD tolerance {axis_text(value)}")
         elif value is not None:
             said.append(f"{name} {axis_text(value)}")
-    rules = f": {'; '.join(said)}" if said else ""
-    return f"Protocol {info.protocol}{rules}."
+    return f": {'; '.join(said)}" if said else ""
 
 
 def foot(info: ReportInfo) -> str:

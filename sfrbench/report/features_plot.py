@@ -16,6 +16,7 @@ from sfrbench.report.curves import Figure
 from sfrbench.report.features import OVERLAP, RELATIVE, Gap
 from sfrbench.report.features_tables import spread_text
 from sfrbench.report.style import axis_text
+from sfrbench.sheets import guarded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,9 +161,11 @@ def _write(path: Path, info: ReportInfo, gaps: Sequence[Gap], drawn: Sequence[Se
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["arm", *info.axes, "seed", "group", "case", "feature", "profile"])
         for gap, seeds in zip(gaps, drawn, strict=True):
-            names = [gap.arm, *(axis_text(gap.axes[path]) for path in info.axes)]
+            names = [guarded(gap.arm), *(axis_text(gap.axes[path]) for path in info.axes)]
             for one, pair in zip(gap.members, seeds, strict=True):
                 for group, cases in zip(GROUPS, pair, strict=True):
                     for case, values in cases:
-                        rows = ([*names, one.seed, group, case, f"{v:.7g}", info.profile] for v in values)
+                        rows = (
+                            [*names, one.seed, group, guarded(case), f"{v:.7g}", info.profile] for v in values
+                        )
                         writer.writerows(rows)

@@ -163,6 +163,9 @@ class ReportInfo:
     description: str = ""
     paper: str = ""
     protocol_fields: Mapping[str, Any] = field(default_factory=dict)
+    protocols: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # of each, where there are several
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     metrics: Sequence[str] = ("dice", "jaccard", "asd", "hd95")
     pseudo_arms: Sequence[str] = ()

@@ -13,6 +13,7 @@ from typing import Any
 
 from sfrbench.errors import InputError, NotReadyError
 from sfrbench.files import write_atomic
+from sfrbench.private import without_places
 from sfrbench.report.build import heading_of
 from sfrbench.report.style import stamp
 from sfrbench.report.tables import markdown
@@ -21,6 +22,7 @@ from sfrbench.run import Experiment
 
 PACKAGES = ("ipykernel", "nbclient", "nbformat")
 NAME = "report.ipynb"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CELL = re.compile(r"# %%(?P<each> each)?(?P<text> \[markdown\])?\s*")
 
 
@@ -118,7 +120,7 @@ def write_notebook(
 
     v4: Any = nbformat.v4
     writes: Any = nbformat.writes
-    cells = fill(read_template(template), _values(experiment, out, sets, storage), _items(experiment))
+    cells = fill(read_template(template), _values(experiment, sets), _items(experiment))
     notebook = v4.new_notebook(
         cells=[
             # ids are the same in every run
@@ -131,12 +133,18 @@ def write_notebook(
         notebook, timeout=None, record_timing=False, resources={"metadata": {"path": str(out)}}
     )
     path = out / NAME
+    _put_spec(experiment, out)
     try:
-        client.execute(env=_environment())
+        client.execute(env=_environment(experiment, storage))
     except CellExecutionError as error:
         what = f"a cell of the notebook failed: {error.ename}: {error.evalue}"
         raise InputError(what, where=str(path), hint="the notebook says where; see its template") from error
     finally:
+        for cell in notebook.cells:
+            for output in cell.get("outputs", ()):
+                if output.output_type == "error":
+                    output.traceback = [without_places(_COLOUR.sub("", line)) for line in output.traceback]
+                    output.evalue = without_places(output.evalue)
         write_atomic(path, writes(notebook) + "\n")
     return path
 
@@ -146,26 +154,29 @@ def _items(experiment: Experiment) -> list[dict[str, Any]]:
     return [*items, {"search": True}] if experiment.plan.spec.search is not None else items
 
 
-def _values(experiment: Experiment, out: Path, sets: Sequence[str], storage: str | None) -> dict[str, Any]:
-    """What words stand for. Paths are relative to the notebook, which runs in its folder."""
+def _values(experiment: Experiment, sets: Sequence[str]) -> dict[str, Any]:
+    """What words stand for. No path is among them: workspace, data and registry are the reader's own."""
     spec = experiment.plan.spec
-    ships = spec.document.path.parent.resolve() == shipped("experiments").resolve()
-    machine = experiment.machine
-    options = {
-        "profile": experiment.profile,
-        "workspace": os.path.relpath(machine.workspace, out),
-        "data": {name: os.path.relpath(folder, out) for name, folder in machine.data.items()},
-        "sets": list(sets),
-        "registry": [os.path.relpath(root, out) for root in experiment.catalog.roots[1:]],
-        "storage": _database(storage),
-    }
+    options = {"profile": experiment.profile, "sets": list(sets)}
     return {
         "TITLE": spec.title,
         "DESCRIPTION": spec.description or "",
         "STAMP": stamp(experiment.profile),
-        "EXPERIMENT": spec.name if ships else os.path.relpath(spec.document.path, out),
+        "EXPERIMENT": spec.name if _ships(experiment) else spec.document.path.name,
         "OPTIONS": {name: value for name, value in options.items() if value},
     }
+
+
+def _ships(experiment: Experiment) -> bool:
+    return experiment.plan.spec.document.path.parent.resolve() == shipped("experiments").resolve()
+
+
+def _put_spec(experiment: Experiment, out: Path) -> None:
+    """A copy of the specification beside the notebook, where it is no shipped one."""
+    path = experiment.plan.spec.document.path
+    copy = out / path.name
+    if not _ships(experiment) and path.resolve() != copy.resolve():
+        write_atomic(copy, path.read_text(encoding="utf-8"))
 
 
 def _database(storage: str | None) -> str | None:
@@ -174,8 +185,17 @@ def _database(storage: str | None) -> str | None:
     return f"{prefix}{Path(file).resolve()}" if storage and storage.startswith(prefix) else storage
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment, in which the kernel finds the same packages from another folder."""
+def _environment(experiment: Experiment, storage: str | None) -> dict[str, str]:
+    """This process's environment, in which the kernel finds the same packages, workspace, data and cards from
+    another folder."""
+    machine, join = experiment.machine, os.pathsep.join
+    data = [f"{name}={folder.resolve()}" for name, folder in machine.data.items()]
+    places = {
+        "SFRBENCH_WORKSPACE": str(machine.workspace.resolve()),
+        "SFRBENCH_DATA": join([*data, *filter(None, [os.environ.get("SFRBENCH_DATA")])]),
+        "SFRBENCH_REGISTRY": join(str(root.resolve()) for root in experiment.catalog.roots[1:]),
+        "SFRBENCH_STORAGE": _database(storage) or "",
+    }
     package = Path(__file__).resolve().parents[2]
     given = [str(Path(part).resolve()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys([*given, str(package)]))}
+    return {**os.environ, **places, "PYTHONPATH": os.pathsep.join(dict.fromkeys([*given, str(package)]))}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 from sfrbench.files import write_atomic
 from sfrbench.report.latex import latex
 from sfrbench.report.style import DASH
+from sfrbench.sheets import guarded, plain
 
 MARKS = ("†", "‡", "§", "¶", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n")
 _MARK = re.compile(r"\(\d+\)|.")
@@ -65,7 +66,7 @@ class Table:
         """What the CSV holds, with numbers as numbers and an empty field as NaN."""
         import pandas as pd
 
-        return pd.read_csv(io.StringIO(to_csv(self)))
+        return plain(pd.read_csv(io.StringIO(to_csv(self))))
 
     def _repr_html_(self) -> str:
         return to_html(self, self.alone)
@@ -134,12 +135,15 @@ def rank_entries(
 
 
 def to_csv(table: Table) -> str:
-    """Numbers bare and names in full; a missing number is an empty field, with the reason in ``note``."""
+    """Numbers bare and names in full; a missing number is an empty field, with the reason in ``note``.
+
+    A text that begins like a formula has an apostrophe before it (``sheets``).
+    """
     stream = io.StringIO()
     columns = list(dict.fromkeys(name for row in table.data for name in row))
     writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table.data)
+    writer.writerow({name: guarded(name) for name in columns})
+    writer.writerows({name: guarded(value) for name, value in row.items()} for row in table.data)
     return stream.getvalue()
 
 
