@@ -47,7 +47,7 @@ class _Commands(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        from sfrbench.errors import InputError, SfrbenchError, problem_of, told
+        from sfrbench.errors import InputError, SfrbenchError, problem_of, short_of
 
         try:
             return super().invoke(ctx)
@@ -59,8 +59,11 @@ class _Commands(click.Group):
         except OSError as error:
             _drop_output()
             fail(InputError.of([problem_of(error)]))
-        except MemoryError as error:
-            fail(InputError(told(error)))
+        except (MemoryError, ImportError, RuntimeError) as error:
+            short = short_of(error)
+            if short is None:
+                raise
+            fail(InputError.of([short]))
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             sys.exit(INTERRUPTED)
