@@ -228,6 +228,7 @@ def report(
     from sfrbench.run import claim
 
     if notebook or template:
+        notebooks.check_storage(storage)
         notebooks.check_packages()
         notebooks.read_template(template)
     experiment = open_spec(spec, options)
