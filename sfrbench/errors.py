@@ -106,6 +106,17 @@ _REMEDIES = {
 }
 
 
+#: Words of the dynamic linker, of torch and of Python.
+_NO_MEMORY = (
+    "failed to map segment",
+    "annot allocate memory",
+    "an't allocate memory",
+    "an't start new thread",
+    "unable to allocate",
+    "out of memory",
+)
+
+
 def problem_of(error: OSError) -> Problem:
     """A fault of the operating system as one message: the place, what is wrong, what to do."""
     where = "" if error.filename is None else str(error.filename)
@@ -118,9 +129,19 @@ def told(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError):
         return str(problem_of(error))
-    if isinstance(error, MemoryError):
-        return f"there is not enough memory\n    {_REMEDIES[errno.ENOMEM]}"
-    return f"{type(error).__name__}: {error}"
+    short = short_of(error)
+    return str(short) if short is not None else f"{type(error).__name__}: {error}"
+
+
+def short_of(error: BaseException) -> Problem | None:
+    """What the machine is short of, where a library says so in its own way; none for other errors."""
+    text = str(error)
+    if isinstance(error, ImportError | RuntimeError) and "Too many open files" in text:
+        return Problem("", "Too many open files", _REMEDIES[errno.EMFILE])
+    said = isinstance(error, ImportError | RuntimeError) and any(words in text for words in _NO_MEMORY)
+    if said or isinstance(error, MemoryError):
+        return Problem("", "there is not enough memory", _REMEDIES[errno.ENOMEM])
+    return None
 
 
 def shorter(text: str, most: int = _LONGEST) -> str:

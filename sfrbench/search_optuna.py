@@ -113,11 +113,11 @@ def storage_faults(experiment: Experiment, storage: str | None) -> Iterator[None
     url = storage or default_storage(experiment.machine.workspace)
     try:
         yield
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, KeyError) as error:
+    except Exception as error:  # Optuna ends in errors of any kind where its tables are gone
         file = sqlite_file(url)
-        if isinstance(error, KeyError) and (file is None or file.is_file()):
-            raise
         removed = file is not None and not file.is_file()
+        if not removed and not isinstance(error, optuna.exceptions.StorageInternalError | SQLAlchemyError):
+            raise
         told = "was removed" if removed else masked(str(error)).splitlines()[0]
         raise StoreError(
             f"the database of studies {told}",

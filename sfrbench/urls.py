@@ -23,7 +23,9 @@ def sqlite_url(path: Path) -> str:
 
     # from 2.1 on the name of a database is unquoted; before, only SQLite's own form of URL can hold a '?'
     newer = tuple(map(int, re.findall(r"\d+", sqlalchemy.__version__)[:2])) >= (2, 1)
-    return f"sqlite:///{quote(text)}" if newer else f"sqlite:///file:{quote(text)}?uri=true"
+    # with the driver named: MLflow makes a folder of the quoted name otherwise
+    form = "sqlite+pysqlite:///{}" if newer else "sqlite+pysqlite:///file:{}?uri=true"
+    return form.format(quote(text))
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.errors import StoreError, problem_of, told
+from sfrbench.errors import StoreError, problem_of, short_of, told
 from sfrbench.files import atomic_file, read_state, write_atomic
 from sfrbench.fingerprints import Fingerprints
 from sfrbench.store import Store
@@ -159,3 +159,15 @@ def test_what_killed_runs_left_is_swept_and_no_living_process_loses_its_folder(t
         made[1].kill()
         made[1].wait()
     assert not [path for path in (tmp_path / "tmp").iterdir() if path.is_file()]
+
+
+def test_a_shortage_in_the_words_of_a_library_is_understood() -> None:
+    for error in (
+        MemoryError(),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ):
+        assert "not enough memory" in told(error)
+    assert short_of(RuntimeError("shapes differ")) is None
+    assert told(RuntimeError("shapes differ")) == "RuntimeError: shapes differ"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from sfrbench.errors import InputError
+from sfrbench.report.notebook import check_storage
 from sfrbench.search_optuna import default_storage, open_storage
 from sfrbench.urls import check_answers, has_password, masked, sqlite_file, sqlite_url
 
@@ -67,3 +69,11 @@ def test_who_listens_is_known_at_once() -> None:
         check_answers(f"http://u:p@127.0.0.1:{port}/mlflow")
     check_answers("sqlite:////nowhere/x.db")
     check_answers("databricks")
+
+
+def test_a_notebook_does_not_hold_a_password() -> None:
+    check_storage(None)
+    check_storage("postgresql://user@host/studies")
+    with pytest.raises(InputError, match=r"user:\*\*\*@host") as caught:
+        check_storage("postgresql://user:secret@host/studies")
+    assert "secret" not in str(caught.value)

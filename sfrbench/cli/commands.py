@@ -49,7 +49,7 @@ class _Commands(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        from sfrbench.errors import InputError, SfrbenchError, problem_of, told
+        from sfrbench.errors import InputError, SfrbenchError, problem_of, short_of
 
         try:
             return super().invoke(ctx)
@@ -61,8 +61,11 @@ class _Commands(click.Group):
         except OSError as error:
             _drop_output()
             fail(InputError.of([problem_of(error)]))
-        except MemoryError as error:
-            fail(InputError(told(error)))
+        except (MemoryError, ImportError, RuntimeError) as error:
+            short = short_of(error)
+            if short is None:
+                raise
+            fail(InputError.of([short]))
         except KeyboardInterrupt:
             echo("interrupted", err=True)
             sys.exit(INTERRUPTED)
@@ -231,6 +234,7 @@ def report(
     from sfrbench.run import claim
 
     if notebook or template:
+        notebooks.check_storage(storage)
         notebooks.check_packages()
         notebooks.read_template(template)
     experiment = open_spec(spec, options)

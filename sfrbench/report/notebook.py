@@ -19,6 +19,7 @@ from sfrbench.report.style import stamp
 from sfrbench.report.tables import markdown
 from sfrbench.roots import shipped
 from sfrbench.run import Experiment
+from sfrbench.urls import has_password, masked
 
 PACKAGES = ("ipykernel", "nbclient", "nbformat")
 NAME = "report.ipynb"
@@ -33,6 +34,15 @@ class Cell:
     source: str
     text: bool
     each: bool
+
+
+def check_storage(storage: str | None) -> None:
+    """Raises ``InputError`` where a notebook would hold the password of a database."""
+    if storage is not None and has_password(storage):
+        hint = "leave it out of the URL: PostgreSQL, for example, reads ~/.pgpass and PGPASSWORD"
+        raise InputError(
+            "a notebook would hold this password", where=f"--storage {masked(storage)}", hint=hint
+        )
 
 
 def check_packages() -> None:
