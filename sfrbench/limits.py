@@ -17,7 +17,6 @@ LIMITS: Mapping[str, tuple[int, str]] = {
     "values": (20_000, "values of a YAML file, each as often as aliases repeat it"),
     "depth": (40, "levels of a YAML file"),
     "cells": (20_000, "cells of a plan, and points of its axes and of a grid search"),
-    "problems": (100, "problems that a message lists"),
 }
 _HIGHEST = {"depth": 200}  # Python's own recursion
 

@@ -226,3 +226,11 @@ def test_only_one_function_prints() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "click.echo", "click.secho")
     ]
     assert [place.partition(":")[0] for place in found] == ["terminal.py"], found
+
+
+def test_a_thousand_faults_are_not_listed_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC + f"\naxes: {{ssl.steps: {[-n for n in range(1, 1001)]}}}\n")
+    done = CliRunner().invoke(main, ["validate", str(tmp_path / "spec.yaml"), "--profile=smoke"])
+    assert done.exit_code == 2
+    assert "and 900 more" in done.output
+    assert done.output.count("below the bound") == 100

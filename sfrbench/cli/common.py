@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,11 +14,12 @@ from sfrbench.cli.data import REGISTRY
 from sfrbench.terminal import echo
 
 if TYPE_CHECKING:
-    from sfrbench.errors import SfrbenchError
+    from sfrbench.errors import Problem, SfrbenchError
     from sfrbench.machine import Machine
     from sfrbench.run import Experiment
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+MOST = 100  # problems that are listed
 
 TRACKING = "MLflow tracking store; default: SQLite in the workspace; 'none': off"
 STORAGE = "database of studies; default: SQLite in the workspace"
@@ -30,9 +31,16 @@ def fail(error: SfrbenchError) -> NoReturn:
 
     if isinstance(error, NotReadyError):
         echo("not ready here:", err=True)
-    for problem in error.problems:
-        echo(str(problem), err=True)
+    tell(error.problems)
     sys.exit(WRONG)
+
+
+def tell(problems: Sequence[Problem]) -> None:
+    """List problems, but for those that nobody reads any more."""
+    for problem in problems[:MOST]:
+        echo(problem, err=True)
+    if len(problems) > MOST:
+        echo(f"and {len(problems) - MOST} more", err=True)
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:

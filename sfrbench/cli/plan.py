@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfrbench.cli.common import WRONG, common, open_spec, print_missing
+from sfrbench.cli.common import WRONG, common, open_spec, print_missing, tell
 from sfrbench.terminal import echo
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def validate(specs: Sequence[str], **options: Any) -> None:
             experiment = open_spec(spec, options)
         except InputError as error:
             wrong = True
-            for problem in error.problems:
-                echo(str(problem), err=True)
+            tell(error.problems)
             continue
         cells = len(experiment.plan.cells)
         echo(f"{spec}: sound, {cells} cells in profile {experiment.profile}")
