@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfrbench import locations
+from sfrbench.files import atomic_file
 from sfrbench.machine import Machine
 from sfrbench.run import Experiment, open_experiment
 
@@ -48,7 +49,8 @@ class Picture:
         kinds = {".png": self.png, ".svg": self.svg}
         if target.suffix not in kinds:
             raise ValueError(f"{target.name}: a picture is saved as .png or .svg")
-        target.write_bytes(kinds[target.suffix])
+        with atomic_file(target) as file:
+            file.write_bytes(kinds[target.suffix])
         return target
 
 

@@ -18,6 +18,7 @@ class CaseReport:
 
     case: str
     subset: str  # "train" or "test"
+    labelled: bool = True  # false: no label is there, and the case trains unlabelled
     shape: tuple[int, ...] = ()  # voxels of the prepared grid
     spacing: tuple[float, ...] = ()  # mm of the prepared grid
     raw_shape: tuple[int, ...] = ()  # of the raw file, in its own order of axes
@@ -44,6 +45,7 @@ class Summary:
     train: int = 0
     test: int = 0
     classes: tuple[str, ...] = ()
+    without_label: int = 0  # of the training cases
     megabytes: float = 0.0  # of the raw files
     faults: tuple[Problem, ...] = ()
 
@@ -54,9 +56,32 @@ def summary(dataset: Dataset, root: Path | None) -> Summary:
         train, test = dataset.case_lists(root)
         files = [] if root is None or not dataset.needs_root else dataset.source_files(root)
         size = sum(file.stat().st_size for file in files) / 1e6
-        return Summary(len(train), len(test), dataset.class_names(root), size)
+        bare = len(dataset.without_label(root))
+        return Summary(len(train), len(test), dataset.class_names(root), bare, size)
     except SfrbenchError as error:
         return Summary(faults=error.problems)
+
+
+def check_lists(dataset: Dataset, root: Path | None) -> None:
+    """Lists, classes and the split that the fields ask for, without opening a volume. Raises
+    ``SfrbenchError``."""
+    from sfrbench.components.split import split_cases
+
+    train, test = dataset.case_lists(root)
+    names = dataset.class_names(root)
+    if len(set(names)) < len(names):
+        what = f"two classes have one name: {', '.join(names)}"
+        raise DataError(what, hint="every result stands under its class's name: give each one of its own")
+    split_cases(
+        train,
+        test,
+        without_label=dataset.without_label(root),
+        labeled=dataset.labeled,
+        choice=dataset.choice,
+        unlabeled=dataset.unlabeled,
+        val=dataset.val,
+        max_test=dataset.max_test,
+    )
 
 
 def check(
@@ -98,7 +123,7 @@ def examine(dataset: Dataset, root: Path | None) -> Iterator[tuple[CaseReport, C
 
 def by_class(reports: Sequence[CaseReport], classes: Sequence[str]) -> list[str]:
     """A line for each foreground class: how many sound cases have it, and its volumes."""
-    sound = [report for report in reports if report.sound]
+    sound = [report for report in reports if report.sound and report.labelled]
     lines = []
     for name in classes[1:]:
         found = [report.volumes[name] for report in sound if name in report.volumes]
@@ -128,8 +153,9 @@ def _report(
         raw_spacing=tuple(read.source.get("spacing", read.spacing)),
         orientation=read.source.get("orientation"),
         intensity=(low, high),
+        labelled=read.labelled,
         volumes={name: int(counts[k]) * voxel_ml for k, name in enumerate(classes) if k and counts[k]},
-        absent=tuple(name for k, name in enumerate(classes) if k and not counts[k]),
+        absent=tuple(name for k, name in enumerate(classes) if read.labelled and k and not counts[k]),
         notes=tuple(read.source.get("notes", ())),
         duplicate_of=twin[0] if twin else None,
         leak=twin is not None and twin[1] != subset,

@@ -7,6 +7,7 @@ of sfrbench itself and keeps its traceback in the node's log.
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,14 @@ class StoreError(SfrbenchError):
     """An artefact is missing, damaged or locked."""
 
 
+class CheckpointError(StoreError):
+    """The checkpoint of a node cannot be read; the node can start again without it."""
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.path = where
+
+
 class LeakError(SfrbenchError):
     """Code asked for labels that its stage must not see."""
 
@@ -89,3 +98,42 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         return f"'{shorter(value)}'"
     return shorter(json.dumps(value, default=str, ensure_ascii=False))
+
+
+_ELSEWHERE = "name another place, or move what is there"
+_RIGHTS = "ask its owner for the right, or use a place of your own (--workspace, --out)"
+#: What to do about faults of the operating system.
+_REMEDIES = {
+    errno.ENOSPC: "free some space (df -h) or some files (df -i); the same command goes on from there",
+    errno.EDQUOT: "your quota is used up: free some space; the same command goes on from there",
+    errno.EFBIG: "a limit on the size of files is set: see ulimit -f",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
+    errno.ENFILE: "the machine has too many open files: close some programs",
+    errno.ENOMEM: "free some memory, or lower the batch size or the number of workers",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "the file system is to be read only: use another place (--workspace, --out)",
+    errno.ENOTDIR: f"a file lies where a folder is needed: {_ELSEWHERE}",
+    errno.EEXIST: f"a file lies where a folder is needed: {_ELSEWHERE}",
+    errno.EISDIR: f"a folder lies where a file is needed: {_ELSEWHERE}",
+    errno.ENOENT: "make it first, or name another place",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.EIO: "the disk or the network file system has a fault",
+}
+
+
+def problem_of(error: OSError) -> Problem:
+    """A fault of the operating system as one message: the place, what is wrong, what to do."""
+    where = "" if error.filename is None else str(error.filename)
+    return Problem(where, error.strerror or str(error), _REMEDIES.get(error.errno or 0, ""))
+
+
+def told(error: BaseException) -> str:
+    """What is said of an error that ends a node or a command."""
+    if isinstance(error, SfrbenchError):
+        return str(error)
+    if isinstance(error, OSError):
+        return str(problem_of(error))
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory\n    {_REMEDIES[errno.ENOMEM]}"
+    return f"{type(error).__name__}: {error}"

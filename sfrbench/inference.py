@@ -17,7 +17,8 @@ from torch import nn
 
 from sfrbench.components.base import Backbone, Finetune, Foundation, Stitch
 from sfrbench.errors import InputError, NotReadyError
-from sfrbench.store import Artefact, write_atomic
+from sfrbench.files import read_state, write_atomic
+from sfrbench.store import Artefact
 
 if TYPE_CHECKING:
     from sfrbench.components.foundation.segmenter import SamSegmenter
@@ -198,7 +199,7 @@ def case_by_case(
     as finished once the ledger names it, and its file is complete before that.
     """
     ledger = ctx.scratch / "finished.json"
-    seconds: dict[str, float] = json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else {}
+    seconds = read_state(ledger, dict[str, float]) or {}
     for done, case in enumerate(cases):
         ctx.progress(done, len(cases))
         if case not in seconds:

@@ -41,10 +41,11 @@ class Bounds:
         """Where a mean in the range comes to, ``off`` down and up on the scale without a bound.
 
         ``off`` is in the unit of the mean: the slope of the scale there is taken out (delta method). A mean
-        on the bound stays there: then all its scores are equal.
+        on the bound stays there, for then all its scores are equal, and one that is off by nothing is its own
+        limit, to the bit.
         """
         slope = mean * (1 - mean / self.high)
-        inside = slope > 0
+        inside = (slope > 0) & (off > 0)
         step = np.divide(off, slope, out=np.zeros_like(off), where=inside)
         odds = np.divide(mean, 1 - mean / self.high, out=np.zeros_like(mean), where=inside)
         with np.errstate(over="ignore"):

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -17,9 +17,9 @@ from typing import Any, cast
 from sfrbench import __version__, locations, weights
 from sfrbench.components.base import Dataset, Foundation, Stitch
 from sfrbench.errors import InputError, NotReadyError, Problem, SfrbenchError, did_you_mean, shorter
+from sfrbench.fingerprints import Fingerprints
 from sfrbench.plan import Plan
 from sfrbench.resolve import Resolved
-from sfrbench.store import Fingerprints
 
 ABSENT = "absent"
 
@@ -72,9 +72,10 @@ class Machine:
     def lacks(self, plan: Plan) -> list[Problem]:
         """What a plan needs and this machine does not have."""
         found: dict[Problem, None] = {}
-        for cell in plan.cells:
-            resolved = cell.components["dataset"]
+        datasets = {cell.components["dataset"].digest: cell.components["dataset"] for cell in plan.cells}
+        for resolved in datasets.values():
             found.update(dict.fromkeys(self._lacks_data(resolved)))
+        for cell in plan.cells:
             if "foundation" in cell.components:
                 found.update(dict.fromkeys(_lacks_weights(cell.components["foundation"])))
             if "stitch" in cell.components:
@@ -86,17 +87,17 @@ class Machine:
         return list(found)
 
     def _lacks_data(self, resolved: Resolved) -> list[Problem]:
+        from sfrbench.datacheck import check_lists
+
         dataset, name = cast(Dataset, resolved.component), resolved.card.name
-        if not dataset.needs_root:
-            return []
         root = self.root(resolved)
-        if root is None:
+        if root is None and dataset.needs_root:
             remedy = f"give --data {name}=DIR, or set SFRBENCH_DATA to the folder that holds it"
             return [Problem(f"data {name}", "no folder with this dataset is known", remedy)]
         try:
-            dataset.source_files(root)
+            check_lists(dataset, root)
         except SfrbenchError as error:
-            return list(error.problems)
+            return [replace(fault, where=fault.where or f"data {name}") for fault in error.problems]
         except OSError as error:
             return [
                 Problem(

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from sfrbench.catalog import Card, Catalog, describe, field_exists, field_paths, hint
 from sfrbench.components.base import Component
 from sfrbench.errors import InputError, Problem, did_you_mean, shown
+from sfrbench.files import canonical
 from sfrbench.spec import Flat, Layer, Spec
-from sfrbench.store import canonical
 
 
 @dataclass(frozen=True)

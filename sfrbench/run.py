@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from sfrbench.catalog import Catalog
-from sfrbench.errors import NotReadyError
+from sfrbench.errors import InputError, NotReadyError, problem_of
 from sfrbench.executors.inline import Listener, Outcomes, run_inline
+from sfrbench.files import read_state, sha256_of, write_atomic
 from sfrbench.machine import Machine
 from sfrbench.plan import Cell, Plan, build_plan
 from sfrbench.spec_reader import locate, read_spec
-from sfrbench.store import Store, write_atomic
+from sfrbench.store import Store
+from sfrbench.urls import sqlite_url
+
+log = logging.getLogger(__name__)
+
+
+class Entry(BaseModel):
+    """What became of a node in the last run."""
+
+    stage: str
+    key: str
+    status: str
+    reason: str
+    seconds: float
+    log: str
+
+
+class Journal(BaseModel):
+    """The file that says what the last run of an experiment did."""
+
+    started: str
+    ended: str
+    tracking_fault: str | None
+    nodes: list[Entry]
 
 
 @dataclass(frozen=True)
@@ -45,11 +71,10 @@ class Experiment:
     def journal_path(self) -> Path:
         return self.machine.workspace / "journal" / f"{self.name}-{self.profile}.json"
 
-    def journal(self) -> dict[str, Any]:
-        """What the last run did; empty where there was none."""
-        if not self.journal_path.is_file():
-            return {}
-        return dict(json.loads(self.journal_path.read_text(encoding="utf-8")))
+    def journal(self) -> list[Entry]:
+        """What the last run did, node by node; empty where there was none."""
+        found = read_state(self.journal_path, Journal)
+        return [] if found is None else found.nodes
 
 
 def open_experiment(
@@ -61,6 +86,32 @@ def open_experiment(
     return Experiment(plan, catalog, machine, Store(machine.workspace / "store"))
 
 
+class _Claim(BaseModel):
+    """Which specification the report, the journal and the tracking of a name are of."""
+
+    path: str
+    sha256: str
+
+
+def claim(experiment: Experiment) -> None:
+    """Raises ``InputError`` where another specification of this name uses the workspace: one would replace
+    the other's report. A file that was moved, or a copy of the same content, is not another."""
+    path = experiment.plan.spec.document.path.resolve()
+    place = experiment.journal_path.with_suffix(".spec")
+    mine, known = _Claim(path=str(path), sha256=sha256_of(path)), read_state(place, _Claim)
+    if known == mine:
+        return
+    if known is not None and known.path != mine.path:
+        other = Path(known.path)
+        if other.is_file() and sha256_of(other) != mine.sha256:
+            raise InputError(
+                f"another specification called '{experiment.name}' has its report here: {other}",
+                where=str(path),
+                hint="rename one of the two files, or give this one a --workspace of its own",
+            )
+    write_atomic(place, mine.model_dump_json())
+
+
 def summary(experiment: Experiment) -> dict[str, Any]:
     """What ``plan`` prints: counts, by stage too, with time and disk from earlier records of a stage."""
     plan, store = experiment.plan, experiment.store
@@ -68,7 +119,7 @@ def summary(experiment: Experiment) -> dict[str, Any]:
     all_nodes = Counter(node.stage for node in plan.nodes.values())
     by_stage: dict[str, dict[str, Any]] = {}
     for stage, count in all_nodes.items():
-        records = [record for record in store.records(stage) if record.get("profile") == experiment.profile]
+        records = [record for record in store.records(stage) if _measured(record, experiment)]
         median_s = statistics.median(record["seconds"] for record in records) if records else None
         median_b = statistics.median(record["bytes"] for record in records) if records else None
         by_stage[stage] = {
@@ -97,6 +148,10 @@ def summary(experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def _measured(record: Mapping[str, Any], experiment: Experiment) -> bool:
+    return record.get("profile") == experiment.profile and "seconds" in record
+
+
 def together(experiments: Sequence[Experiment]) -> dict[str, int]:
     """What several experiments in one workspace come to: each distinct node counts once."""
     nodes = {link: experiment for experiment in experiments for link in experiment.plan.nodes}
@@ -116,10 +171,14 @@ def _total(entries: Sequence[dict[str, Any]], name: str) -> float | None:
 
 
 def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None) -> Outcomes:
-    """Run what is missing and log finished cells. Raises ``NotReadyError`` before the first node."""
+    """Run what is missing and log finished cells.
+
+    Raises ``NotReadyError``, and ``OSError`` where the workspace cannot be written to, before the first node.
+    """
     missing = experiment.machine.lacks(experiment.plan)
     if missing:
         raise NotReadyError.of(missing)
+    claim(experiment)
     plan, store = experiment.plan, experiment.store
     from sfrbench.track import Tracker
 
@@ -140,6 +199,7 @@ def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None
         outcomes = all_reused(plan, listener)
         finished = list(plan.cells)
     else:
+        store.open()
         from sfrbench.executors.node import Worker
 
         run_inline(
@@ -152,26 +212,28 @@ def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None
 
 
 def default_tracking_uri(workspace: Path) -> str:
-    return f"sqlite:///{(workspace / 'mlflow.db').resolve()}"
+    return sqlite_url(workspace / "mlflow.db")
 
 
 def _write_journal(
     experiment: Experiment, outcomes: Outcomes, started: datetime, tracking_fault: str | None
 ) -> None:
-    journal = {
-        "started": started.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "tracking_fault": tracking_fault,
-        "nodes": [
-            {
-                "stage": stage,
-                "key": key,
-                "status": outcome.status,
-                "reason": outcome.reason,
-                "seconds": outcome.seconds,
-                "log": outcome.log,
-            }
-            for (stage, key), outcome in outcomes.by_link.items()
-        ],
-    }
-    write_atomic(experiment.journal_path, json.dumps(journal, indent=1))
+    nodes = [
+        Entry(
+            stage=stage,
+            key=key,
+            status=outcome.status,
+            reason=outcome.reason,
+            seconds=outcome.seconds,
+            log=outcome.log,
+        )
+        for (stage, key), outcome in outcomes.by_link.items()
+    ]
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    journal = Journal(
+        started=started.isoformat(timespec="seconds"), ended=ended, tracking_fault=tracking_fault, nodes=nodes
+    )
+    try:
+        write_atomic(experiment.journal_path, journal.model_dump_json(indent=1))
+    except OSError as error:  # the work itself is in the store
+        log.warning("what this run did cannot be noted: %s", problem_of(error))

@@ -19,7 +19,7 @@ from sfrbench.errors import NotReadyError
 from sfrbench.executors.inline import Listener, Outcomes, run_inline
 from sfrbench.graph import Node
 from sfrbench.plan import Cell, Plan
-from sfrbench.run import Experiment, default_tracking_uri
+from sfrbench.run import Experiment, claim, default_tracking_uri
 from sfrbench.search_optuna import (
     default_storage,
     make_pruner,
@@ -27,6 +27,7 @@ from sfrbench.search_optuna import (
     open_storage,
     retry,
     search_of,
+    storage_faults,
     study_name,
     suggest,
     trial_plan,
@@ -104,9 +105,9 @@ def work(
     missing = experiment.machine.lacks(experiment.plan)
     if missing:
         raise NotReadyError.of(missing)
-    path = store.root / "locks" / f"search-{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    claim(experiment)
+    store.open()
+    lock = FileLock(store.root / "locks" / f"search-{name}.lock")
     with lock:
         study = _open(experiment, name, options)
     uri = options.tracking_uri or default_tracking_uri(experiment.machine.workspace)
@@ -114,20 +115,20 @@ def work(
     budget = Budget.of(search, experiment.plan.space, options)
     worker = Worker.of(store, experiment.machine, experiment.profile)
     runner = _Runner(experiment, study, worker, lock, listen, say)
-    while True:
-        with lock:  # one worker asks at a time, so that no two get the same point or overspend the budget
-            _sweep(study, 3 * options.heartbeat)
-            step = budget.next_step(view(experiment, study))
-            if step == "go":
-                runner.one()
-        now = view(experiment, study)
-        if tracker and step != "wait":
-            with store.lock("track", name):
+    with storage_faults(experiment, options.storage):
+        while True:
+            with lock:  # one worker asks at a time, so that no two get the same point or overspend the budget
+                _sweep(study, 3 * options.heartbeat)
+                step = budget.next_step(view(experiment, study))
+                if step == "go":
+                    runner.one()
+            now = view(experiment, study)
+            if tracker and step != "wait":
                 tracker.log_study(experiment.plan, now)
-        if step == "done":
-            return now
-        if step == "wait":
-            time.sleep(min(options.heartbeat, 2))
+            if step == "done":
+                return now
+            if step == "wait":
+                time.sleep(min(options.heartbeat, 2))
 
 
 def _open(experiment: Experiment, name: str, options: Options) -> optuna.Study:

@@ -8,10 +8,10 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from sfrbench.files import write_atomic
 from sfrbench.run import Experiment
 from sfrbench.search_view import Study, Trial
 from sfrbench.spec import Search
-from sfrbench.store import write_atomic
 
 Section = MutableMapping[str, Any]
 

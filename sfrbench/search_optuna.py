@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Protocol, Ssl
-from sfrbench.errors import InputError
+from sfrbench.errors import InputError, StoreError
 from sfrbench.plan import Plan, build_plan
 from sfrbench.resolve import digest
 from sfrbench.run import Experiment
 from sfrbench.search_space import grid_values, probes, scored_arm
 from sfrbench.search_view import State, Study, Trial
 from sfrbench.spec import Axis, Range, Search
+from sfrbench.urls import check_answers, masked, sqlite_file, sqlite_url
 
 if TYPE_CHECKING:
     import optuna
@@ -71,12 +73,7 @@ def study_name(experiment: Experiment) -> str:
 
 
 def default_storage(workspace: Path) -> str:
-    return f"sqlite:///{(workspace / 'studies.db').resolve()}"
-
-
-def masked(url: str) -> str:
-    """A URL without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    return sqlite_url(workspace / "studies.db")
 
 
 def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBStorage:
@@ -98,11 +95,35 @@ def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBS
             "heartbeat_stale_trial_callback": retry(MAX_RETRY),
         }
     try:
-        return optuna.storages.RDBStorage(url, **extra)
+        check_answers(url)
+        # Optuna fills braces in
+        return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"), **extra)
     except Exception as error:  # of the database's driver, whichever it is
         what = f"cannot be opened: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
         hint = "a database by URL, such as sqlite:////data/studies.db or postgresql://user@host/studies"
         raise InputError(masked(what), where=f"--storage {masked(url)}", hint=hint) from None
+
+
+@contextmanager
+def storage_faults(experiment: Experiment, storage: str | None) -> Iterator[None]:
+    """Turns what Optuna says of a database that is gone or out of reach into a ``StoreError``."""
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    url = storage or default_storage(experiment.machine.workspace)
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, KeyError) as error:
+        file = sqlite_file(url)
+        if isinstance(error, KeyError) and (file is None or file.is_file()):
+            raise
+        removed = file is not None and not file.is_file()
+        told = "was removed" if removed else masked(str(error)).splitlines()[0]
+        raise StoreError(
+            f"the database of studies {told}",
+            where=masked(url),
+            hint="finished trainings are in the store: the same command goes on with them",
+        ) from error
 
 
 def retry(limit: int | None = None) -> optuna.storages.RetryHeartbeatStaleTrialCallback:

@@ -7,7 +7,7 @@ import csv
 from sfrbench.plan import Cell
 from sfrbench.spec import Search, flatters
 from sfrbench.store import Store
-from sfrbench.track import mean_scores
+from sfrbench.track_values import mean_scores
 
 
 def score_of(store: Store, cell: Cell, search: Search) -> tuple[float | None, int]:

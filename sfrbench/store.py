@@ -7,47 +7,54 @@ Layout under ``<workspace>/store``::
     failed/<stage>-<key>/     error.json and log.txt of the last failure
     work/<stage>-<digest>     the key of the first node that did this work
     locks/                    one lock file per key
-    tmp/                      artefacts being written
+    tmp/<name>/               files/ of an artefact being written, and the lock of the process that writes it
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sfrbench.errors import StoreError
+from pydantic import BaseModel
+
+from sfrbench.errors import StoreError, problem_of
+from sfrbench.files import fsync, parse_state, read_state, same_mode, sha256_of, write_atomic
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+log = logging.getLogger(__name__)
 
 RECORD = "record.json"
+_JUST_MADE_S = 60.0  # a folder so young may not have its lock yet
+_UNKNOWN_S = 7 * 24 * 3600.0  # one without a lock is an older version's, which may still be running
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+class _File(BaseModel):
+    sha256: str
+    bytes: int
 
 
-def canonical(value: Any) -> str:
-    """One text for equal JSON values, whatever the order of their keys."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+class _Record(BaseModel):
+    """The shape of ``record.json``: what every record has, and what a node's has beside."""
 
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` so that a reader sees the old or the new text, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    files: dict[str, _File]
+    bytes: int
+    sha256: str | None = None  # of the rest; records of before 0.2 have none
+    stage: str = ""
+    key: str = ""
+    seconds: float = 0.0
+    notes: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._open: dict[tuple[str, str], Artefact] = {}
+        self._owned: dict[Path, BaseFileLock] = {}
 
     def folder(self, stage: str, key: str) -> Path:
         return self.root / stage / key
@@ -103,30 +111,81 @@ class Store:
         return self.root / "failed" / f"{stage}-{key}"
 
     def has(self, stage: str, key: str) -> bool:
-        return (stage, key) in self._open or (self.folder(stage, key) / RECORD).is_file()
+        """Whether there is an artefact with a sound record."""
+        try:
+            return self._find(stage, key) is not None
+        except StoreError:
+            return False
 
     def get(self, stage: str, key: str) -> Artefact:
-        """The artefact of a key. Raises ``StoreError`` where there is none or its record is unreadable."""
+        """The artefact of a key. Raises ``StoreError`` where there is none or its record is damaged."""
+        found = self._find(stage, key)
+        if found is None:
+            folder = self.folder(stage, key)
+            what = f"no readable record of {stage} {key[:12]}"
+            raise StoreError(what, where=str(folder), hint=f"delete the folder {folder} and run again")
+        return found
+
+    def check(self, stage: str, key: str) -> None:
+        """Raises ``StoreError`` where an artefact lies there whose record is damaged or may not be read: it
+        is not to be replaced. One without a record, or with a part of one, is."""
+        self._find(stage, key)
+
+    def _find(self, stage: str, key: str) -> Artefact | None:
+        """An absent artefact is one whose record is missing, cut short or of another shape."""
         if (stage, key) not in self._open:
             folder = self.folder(stage, key)
             try:
-                record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
+                text = (folder / RECORD).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except OSError as error:
+                raise StoreError.of([problem_of(error)]) from error
+            if parse_state(text, _Record) is None:
+                return None
+            record = json.loads(text)
+            if record.get("sha256") not in (None, _digest(record)):
                 raise StoreError(
-                    f"no readable record of {stage} {key[:12]}: {error}",
-                    where=str(folder),
-                    hint=f"delete the folder {folder} and run again",
-                ) from error
+                    f"the record of {stage} {key[:12]} is damaged: its hash is another",
+                    where=str(folder / RECORD),
+                    hint=f"delete the folder {folder} and run again: the node is made anew",
+                )
             self._open[stage, key] = Artefact(stage, key, folder, record)
         return self._open[stage, key]
 
     def records(self, stage: str) -> Iterator[Mapping[str, Any]]:
-        """The records of every artefact of a stage, oldest first."""
+        """The sound records of the artefacts of a stage, oldest first."""
         folder = self.root / stage
         if folder.is_dir():
-            found = [path for path in folder.iterdir() if (path / RECORD).is_file()]
+            found = [path for path in folder.iterdir() if self.has(stage, path.name)]
             for path in sorted(found, key=lambda path: (path / RECORD).stat().st_mtime):
                 yield self.get(stage, path.name).record
+
+    def open(self) -> None:
+        """Make the folders that a run writes to, and remove what killed runs left of artefacts being written.
+
+        Raises ``OSError`` where the place is none to write to.
+        """
+        for name in ("locks", "tmp"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        self.discard(self.new_folder())
+        for folder in (self.root / "tmp").iterdir():
+            if folder.is_dir() and not self._is_owned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _is_owned(self, folder: Path) -> bool:
+        """Whether a process may be writing into a folder of ``tmp``: whoever does holds its lock."""
+        from filelock import FileLock, Timeout
+
+        lock = folder / "lock"
+        age = time.time() - folder.stat().st_mtime
+        if age < _JUST_MADE_S or (not lock.exists() and age < _UNKNOWN_S):
+            return True
+        try:
+            with FileLock(lock, timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
 
     @contextmanager
     def lock(self, stage: str, key: str) -> Iterator[None]:
@@ -140,15 +199,31 @@ class Store:
 
     def new_folder(self) -> Path:
         """An empty folder on the store's file system, to be published or discarded."""
-        folder = self.root / "tmp" / uuid.uuid4().hex
-        folder.mkdir(parents=True)
+        from filelock import FileLock
+
+        around = self.root / "tmp" / uuid.uuid4().hex
+        around.mkdir(parents=True)
+        lock = FileLock(around / "lock")
+        lock.acquire()
+        folder = around / "files"
+        folder.mkdir()
+        self._owned[folder] = lock
         return folder
+
+    def discard(self, folder: Path) -> None:
+        """Remove what is left of a folder of ``new_folder``."""
+        lock = self._owned.pop(folder, None)
+        if lock is not None:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+            lock.release()
 
     def twin(self, stage: str, work: str) -> Artefact | None:
         """The artefact of another key that came of the same work, where there is one."""
-        path = self._work(stage, work)
-        key = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return self.get(stage, key) if key and self.has(stage, key) else None
+        try:
+            key = self._work(stage, work).read_text(encoding="utf-8")
+        except (OSError, ValueError):  # what it leads to is made anew
+            return None
+        return self.get(stage, key) if key.isalnum() and self.has(stage, key) else None
 
     def _work(self, stage: str, work: str) -> Path:
         return self.root / "work" / f"{stage}-{work}"
@@ -162,20 +237,24 @@ class Store:
         """
         files: dict[str, dict[str, Any]] = {}
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            _fsync(path)
+            fsync(path)
             files[path.relative_to(folder).as_posix()] = {
                 "sha256": sha256_of(path),
                 "bytes": path.stat().st_size,
             }
         whole = {**record, "files": files, "bytes": sum(entry["bytes"] for entry in files.values())}
-        write_atomic(folder / RECORD, json.dumps(whole, indent=1, sort_keys=True, default=str))
-        _fsync(folder)
+        whole = json.loads(json.dumps(whole, default=str))
+        whole["sha256"] = _digest(whole)
+        write_atomic(folder / RECORD, json.dumps(whole, indent=1, sort_keys=True))
+        same_mode(folder, folder / RECORD)
+        fsync(folder)
         target = self.folder(stage, key)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # left by hand without a record, or damaged: ours is whole
             shutil.rmtree(target)
         os.rename(folder, target)
-        _fsync(target.parent)
+        fsync(target.parent)
+        self.discard(folder)
         shutil.rmtree(self.scratch(stage, key), ignore_errors=True)
         shutil.rmtree(self.failure_folder(stage, key), ignore_errors=True)
         self._open.pop((stage, key), None)
@@ -183,55 +262,28 @@ class Store:
             write_atomic(self._work(stage, work), key)
         return self.get(stage, key)
 
-    def note_failure(self, stage: str, key: str, reason: str, log: str) -> Path:
-        """Keep why a node failed; returns the log's path."""
+    def note_failure(self, stage: str, key: str, reason: str, log_text: str) -> Path | None:
+        """Keep why a node failed; returns the log's path, or none where it cannot be written."""
         folder = self.failure_folder(stage, key)
-        write_atomic(folder / "error.json", json.dumps({"stage": stage, "key": key, "reason": reason}))
-        write_atomic(folder / "log.txt", log)
+        try:
+            write_atomic(folder / "error.json", json.dumps({"stage": stage, "key": key, "reason": reason}))
+            write_atomic(folder / "log.txt", log_text)
+        except OSError as error:  # the run goes on, and says the reason itself
+            log.warning("why %s %s failed cannot be noted: %s", stage, key[:8], problem_of(error))
+            return None
         return folder / "log.txt"
 
     def failure(self, stage: str, key: str) -> str | None:
-        """Why the node failed last time, where it did."""
-        path = self.failure_folder(stage, key) / "error.json"
-        return json.loads(path.read_text(encoding="utf-8"))["reason"] if path.is_file() else None
+        """Why the node failed last time, where it did; or what is wrong with its record."""
+        try:
+            self.check(stage, key)
+        except StoreError as error:
+            return str(error)
+        noted = read_state(self.failure_folder(stage, key) / "error.json", dict[str, str])
+        return None if noted is None else noted.get("reason") or "for a reason that was not noted"
 
 
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-class Fingerprints:
-    """Content hashes of data files, remembered by size and modification time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._known: dict[str, list[Any]] = {}
-        if path.is_file():
-            try:
-                self._known = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:  # only a cache: a damaged one is made anew
-                self._known = {}
-        self._changed = False
-
-    def of(self, files: list[Path], base: Path) -> str:
-        """One digest over the names (below ``base``) and contents of ``files``."""
-        digest = hashlib.sha256()
-        for path in sorted(files):
-            stat = path.stat()
-            entry = self._known.get(str(path))
-            if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-                entry = [stat.st_size, stat.st_mtime_ns, sha256_of(path)]
-                self._known[str(path)] = entry
-                self._changed = True
-            digest.update(f"{path.relative_to(base).as_posix()}\0{entry[2]}\n".encode())
-        self._save()
-        return digest.hexdigest()
-
-    def _save(self) -> None:
-        if self._changed:
-            write_atomic(self.path, json.dumps(self._known))
-            self._changed = False
+def _digest(record: Mapping[str, Any]) -> str:
+    """The hash of a record, without the entry that holds it."""
+    rest = {name: value for name, value in record.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

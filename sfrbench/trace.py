@@ -11,9 +11,10 @@ from typing import Any
 
 from sfrbench import locations
 from sfrbench.errors import InputError, did_you_mean
+from sfrbench.files import sha256_of
 from sfrbench.roots import shipped
 from sfrbench.sheets import unguarded
-from sfrbench.store import RECORD, sha256_of
+from sfrbench.store import RECORD
 from sfrbench.track import experiment_name, logged_in
 
 Row = Mapping[str, Any]  # an entry of "shown": row, arm, match, cells, ...

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ import torch
 from torch import nn
 
 from sfrbench.components.base import Optim
-from sfrbench.errors import SfrbenchError, StoreError
+from sfrbench.errors import CheckpointError, SfrbenchError
+from sfrbench.files import atomic_file
 from sfrbench.sampling import mix
 from sfrbench.stages.context import Pruned, StageContext
 
@@ -93,8 +93,8 @@ def train(
     checkpoint is written and must change nothing outside ``states``. Goes on from the checkpoint in
     ``ctx.scratch`` where there is one; it stays there for the caller's store to remove. Puts
     ``seconds_per_step`` and ``resumed_at`` into ``ctx.notes``. Raises ``TrainingError`` where the loss is
-    no longer finite, ``StoreError`` where the checkpoint cannot be read; a ``Pruned`` of ``after_step`` goes
-    through, with a checkpoint left behind.
+    no longer finite, ``CheckpointError`` where the checkpoint cannot be read; a ``Pruned`` of ``after_step``
+    goes through, with a checkpoint left behind.
     """
     trained = list(parameters)
     optimiser = make_optimiser(optim, trained)
@@ -192,28 +192,27 @@ class History:
 def save_checkpoint(path: Path, states: Mapping[str, Stateful], step: int) -> None:
     """Replace the checkpoint at once, so that a kill leaves the old or the new one."""
     content = {name: _plain(state.state_dict()) for name, state in states.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    with temporary.open("wb") as stream:
+    with atomic_file(path, durable=True) as temporary, temporary.open("wb") as stream:
         torch.save({"step": step, "states": content}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
 
 
 def load_checkpoint(path: Path, states: Mapping[str, Stateful]) -> int:
-    """Load every state in place; returns the number of steps done. Raises ``StoreError`` if unreadable."""
+    """Load every state in place; returns the number of steps done.
+
+    Raises ``CheckpointError`` if it cannot be read or is of another shape; some states are then loaded.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         step = int(content["step"])
         for name, state in states.items():
             state.load_state_dict(content["states"][name])
+    except (OSError, MemoryError):  # says nothing of the file
+        raise
     except Exception as error:
-        raise StoreError(
-            f"the checkpoint cannot be read: {type(error).__name__}: {error}",
-            where=str(path),
-            hint="delete this file: the stage then starts from its first step",
-        ) from error
+        if "memory" in str(error):  # torch's own way to say so
+            raise
+        text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise CheckpointError(f"the checkpoint cannot be read: {text}", where=str(path)) from error
     return step
 
 

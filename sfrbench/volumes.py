@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.errors import DataError, InputError, LeakError, did_you_mean
+from sfrbench.components.split import Split, split_cases
+from sfrbench.errors import DataError, LeakError, did_you_mean
 
 if TYPE_CHECKING:
     from sfrbench.components.base import Dataset
@@ -76,6 +77,10 @@ class Volumes:
         self.train: list[str] = list(index["train"])
         self.test: list[str] = list(index["test"])
         self._cases: dict[str, Any] = index["cases"]
+        #: Training cases without a label: there is none to read, whatever it is for.
+        self.without_label = frozenset(
+            case for case, entry in self._cases.items() if not entry.get("labelled", True)
+        )
         self._open: dict[tuple[str, str], NDArray[Any]] = {}
 
     def case(self, case: str) -> CaseInfo:
@@ -89,11 +94,15 @@ class Volumes:
     def labels(self, ids: Iterable[str], purpose: str) -> LabelView:
         """A view of the labels of ``ids``.
 
-        Raises ``LeakError`` for test cases unless the purpose is (or starts with) ``EVALUATE``.
+        Raises ``LeakError`` for test cases unless the purpose is (or starts with) ``EVALUATE``, and
+        ``DataError`` for a case of ``without_label``.
         """
         granted = list(ids)
         for case in granted:
             self._entry(case)
+            if case in self.without_label:
+                what = f"this case has no label, and '{purpose}' asks for it"
+                raise DataError(what, where=f"case {case}", hint="ask for those of the other cases only")
         if not purpose.startswith(EVALUATE):
             held_out = set(self.test)
             leaked = [case for case in granted if case in held_out]
@@ -104,6 +113,10 @@ class Volumes:
                     hint=f"{len(leaked)} of {len(granted)} cases asked for belong to the test list",
                 )
         return LabelView(self, granted, purpose)
+
+    def split(self, **fields: Any) -> Split:
+        """``split_cases`` of these volumes; ``fields`` as there."""
+        return split_cases(self.train, self.test, without_label=self.without_label, **fields)
 
     def _entry(self, case: str) -> Any:
         if case not in self._cases:
@@ -121,55 +134,9 @@ class Volumes:
         return self._open[key]
 
 
-@dataclass(frozen=True)
-class Split:
-    """Who plays which part. Labels of ``unlabelled`` are for evaluation only."""
-
-    labelled: tuple[str, ...]
-    unlabelled: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...]
-
-
-def split_cases(
-    train: Sequence[str],
-    test: Sequence[str],
-    *,
-    labeled: int,
-    choice: int = 0,
-    unlabeled: int | None = None,
-    val: int = 0,
-    max_test: int | None = None,
-) -> Split:
-    """Split the lists, in their order: the pool is ``train`` without its last ``val`` cases.
-
-    Run ``choice`` of ``labeled`` consecutive pool cases is labelled (wrapping round the end); run 0 is the
-    published convention, the first n of the list. ``unlabeled`` and ``max_test`` are upper bounds.
-    """
-    if val >= len(train):
-        what = f"val: {val} validation cases leave nothing of {len(train)} training cases"
-        raise InputError(what, hint="lower dataset.val")
-    pool = list(train[: len(train) - val])
-    if not 1 <= labeled <= len(pool):
-        raise InputError(
-            f"labeled: {labeled} labelled cases asked for, the training pool has {len(pool)}",
-            hint=f"of {len(train)} training cases {val} are for validation; lower dataset.labeled or val",
-        )
-    labelled = [pool[(choice * labeled + i) % len(pool)] for i in range(labeled)]
-    rest = [case for case in pool if case not in set(labelled)]
-    return Split(
-        labelled=tuple(labelled),
-        unlabelled=tuple(rest if unlabeled is None else rest[:unlabeled]),
-        val=tuple(train[len(train) - val :]),
-        test=tuple(test if max_test is None else test[:max_test]),
-    )
-
-
 def split_of(data: Dataset, volumes: Volumes) -> Split:
     """The split that the fields of a dataset give."""
-    return split_cases(
-        volumes.train,
-        volumes.test,
+    return volumes.split(
         labeled=data.labeled,
         choice=data.choice,
         unlabeled=data.unlabeled,

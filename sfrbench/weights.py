@@ -5,8 +5,8 @@ Light: nothing here imports torch. The functions return data or raise; the comma
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -17,8 +17,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from sfrbench import locations
 from sfrbench.errors import InputError, NotReadyError, did_you_mean
+from sfrbench.files import read_state, write_atomic
 
 
 @dataclass(frozen=True)
@@ -244,23 +247,24 @@ def _note(path: Path) -> Path:
     return path.with_name(path.name + ".verified.json")
 
 
+class _Note(BaseModel):
+    """That a file of this size and time was hashed."""
+
+    bytes: int
+    mtime_ns: int
+    sha256: str
+
+
 def _remembered(path: Path) -> str:
     """The hash that was verified for the file as it is now; empty when none was."""
-    stat = path.stat()
-    try:
-        note = json.loads(_note(path).read_text(encoding="utf-8"))
-        current = note["bytes"] == stat.st_size and note["mtime_ns"] == stat.st_mtime_ns
-        return str(note["sha256"]) if current else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""  # no note, or one that cannot be read: hash again
+    stat, note = path.stat(), read_state(_note(path), _Note)
+    if note is None or (note.bytes, note.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+        return ""  # hash again
+    return note.sha256
 
 
 def _remember(path: Path, sha256: str) -> None:
     stat = path.stat()
-    note = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
-    temporary = _note(path).with_suffix(f".{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(note), encoding="utf-8")
-        temporary.replace(_note(path))
-    except OSError:
-        return  # a shared, read-only folder of weights: the file is hashed again next time
+    note = _Note(bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256)
+    with contextlib.suppress(OSError):  # a shared folder to read only: the file is hashed again next time
+        write_atomic(_note(path), note.model_dump_json())

@@ -248,10 +248,10 @@ MANIFESTS: dict[str, tuple[dict[str, object], str]] = {
     "channels": ({"modality": "MRI"}, "channels are not a mapping"),
     "ending": ({"file_ending": ".nrrd"}, "file_ending '.nrrd' is not read"),
     "list is empty": ({"training": []}, "train list is empty"),
-    "list is a number": ({"training": 5}, "not a file in labelsTr"),
+    "list is a number": ({"training": 5}, "not a file in the data folder"),
     "leads out": (
         {"training": [{"image": "../x.nii.gz", "label": "../../x.nii.gz"}]},
-        "not a file in labelsTr",
+        "not a file in the data folder",
     ),
     "twice": (
         {"training": ["labelsTr/c1.nii.gz", "labelsTr/c2.nii.gz", "labelsTr/c1.nii.gz"]},

@@ -19,8 +19,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 #: other new module must be added here.
 LAYERS: dict[str, tuple[str, str]] = {
     "errors": ("errors terminal sheets private", ""),
-    "files": ("yamlio yaml_tree limits roots", "errors"),
-    "base": ("components.base components.base_data components.core", "errors"),
+    "files": ("files urls children yamlio yaml_tree limits roots", "errors"),
+    "base": ("components.base components.base_data components.core components.split", "errors"),
     "places": ("locations weights", "errors files"),
     "specs": (
         # a specification may name rows of the paper's tables
@@ -28,17 +28,18 @@ LAYERS: dict[str, tuple[str, str]] = {
         "report.published_tables report.published_file",
         "errors files base",
     ),
-    "store": ("store", "errors"),
+    "store": ("store fingerprints", "errors files"),
+    "selfcheck": ("selfcheck selfcheck_ops", "errors files store"),
     "numerics": ("gaps intervals losses metrics sampling stats volumes", "errors base"),
     "components": ("components", "errors base numerics"),
     "context": ("stages.context", "errors base store"),
-    "stages": ("stages training inference", "errors base numerics components store context"),
+    "stages": ("stages training inference", "errors files base numerics components store context"),
     "plan": (
         "plan graph cells cell_names resolve reasons machine datacheck search_space search_view",
         "errors files base places specs store",
     ),
-    "executors": ("executors", "errors base places store plan context stages"),
-    "track": ("track", "errors base specs store plan"),
+    "executors": ("executors", "errors files base places store selfcheck plan context stages"),
+    "track": ("track track_database track_study track_values", "errors files base specs store plan"),
     "run": (
         "run search search_best search_optuna search_score",
         "errors files base places specs store plan executors track",
@@ -48,12 +49,12 @@ LAYERS: dict[str, tuple[str, str]] = {
     "compare": ("compare compare_sides compare_work", "errors specs store numerics plan report trace"),
     "deploy": (
         "deploy",
-        "errors files base places specs store numerics components context stages plan run report",
+        "errors files base places specs store numerics components context stages plan executors run report",
     ),
-    "api": ("api", "places plan run report"),
+    "api": ("api", "files places plan run report"),
     "cli": (
         "cli console text __main__",
-        "errors files base places specs store plan executors track run report trace compare deploy",
+        "errors files base places specs store selfcheck plan executors track run report trace compare deploy",
     ),
 }
 GROUP = {module: group for group, (modules, _) in LAYERS.items() for module in modules.split()}
@@ -189,6 +190,7 @@ def test_planning_is_light() -> None:
         if group_of(name) in LIGHT_GROUPS
         or (group_of(name) == "components" and not name.rpartition(".")[2].startswith("_"))
     ]
+    names.append("sfrbench.selfcheck")
     names.remove("sfrbench.components.foundation.segmenter")  # a network with a public name
     assert {"sfrbench.cli.commands", "sfrbench.plan", "sfrbench.components.stitch.grid"} <= set(names)
     assert heavy_after(names, HEAVY) == {}

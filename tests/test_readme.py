@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from sfrbench.components.dataset.phantom import Phantom
+from tests.data_writers import write_manifest, write_nifti
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,3 +61,48 @@ def test_the_first_own_component(folder: Path) -> None:
     planned = sfrbench(folder, "plan", "mine.yaml", "--profile", "smoke", "--registry", "my_registry")
     assert "to run" in planned
     assert "no effect" not in planned
+
+
+def _own_data(root: Path, images: int, labels: int) -> Path:
+    """A folder in nnU-Net's layout, of generated volumes."""
+    cohort = Phantom(shape=(32, 32, 16))
+    for number in range(images):
+        case = cohort.read_case(None, f"p{number:06d}")
+        write_nifti(root / "imagesTr" / f"scan_{number:02d}_0000.nii.gz", case.image)
+        if number < labels:
+            write_nifti(root / "labelsTr" / f"scan_{number:02d}.nii.gz", case.label)
+    manifest = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "organ": 1}, "numTraining": labels}
+    return write_manifest(root, manifest, {"file_ending": ".nii.gz"})
+
+
+def test_own_data_of_twenty_images_and_three_labels(folder: Path) -> None:
+    """The README's commands, in profile smoke and with every item that looks at unlabelled cases."""
+    _own_data(folder / "DIR", 20, 3)
+    arm = "{name: plus, label: SFR+, pseudo: offline, selector: tau}"
+    items = "{rounds: true}, {kde: confidence}, {features: {}}, {canvases: 1}"
+    text = block("# own.yaml").replace("pseudo: offline}]", f"pseudo: offline}}, {arm}]")
+    text = text.replace("{montage: 3}]", f"{{montage: 3}}, {items}]")
+    text += "profiles: {smoke: {replace: {dataset: decathlon, foundation: sam_toy}, dataset.test_cases: 1}}\n"
+    (folder / "own.yaml").write_text(text)
+    commands = block("sfrbench data check decathlon").splitlines()
+    check, run = (line.partition("#")[0].split()[1:] for line in commands)
+    checked = sfrbench(folder, *check)
+    assert "note: 17 of 20 cases have no label and train unlabelled" in checked
+    assert checked.count("NO LABEL") == 17
+    ran = sfrbench(folder, *(word.replace("cpu", "smoke") for word in run))
+    assert "0 failed" in ran
+    out = folder / "runs" / "reports" / "own" / "smoke"
+    page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", (out / "index.html").read_text(encoding="utf-8")))
+    assert "17 of 17 unlabelled cases have no label" in page
+    assert "no seed has a result: no unlabelled case has a label" in page  # the row of the pseudo-labels
+    assert "No unlabelled case has a label to compare with." in page  # confidence against Dice
+    assert "No features: no unlabelled case has a label" in page
+    assert "of 17" in (out / "tables" / "rounds.csv").read_text(encoding="utf-8")
+    opened = [json.loads(path.read_text()) for path in folder.glob("runs/store/*/*/ledger.json")]
+    assert {case for ledger in opened for case in ledger["labels_opened"]} <= {
+        "scan_00",
+        "scan_01",
+        "scan_02",
+    }
+    assert len(list(folder.glob("runs/store/prepare/*/labels/*.npy"))) == 3
+    assert len(list(folder.glob("runs/store/prepare/*/images/*.npy"))) == 20

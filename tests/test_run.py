@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.store import Store, sha256_of
+from sfrbench.files import sha256_of
+from sfrbench.store import Store
 from sfrbench.trace import described, find, open_report
 from tests.data_writers import write_decathlon
 

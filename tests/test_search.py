@@ -245,8 +245,8 @@ def test_the_shipped_search_runs_and_is_tracked(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     output = sfrbench("search", "search_tau_lambda", "--profile", "smoke", "--trials", "2")
     assert "2 complete" in output
-    # data, fine-tuning, pseudo-labels and their score; a SAM that no case updates, and its labels
-    assert "nodes shared: 10 of 34" in output
+    # data, fine-tuning, pseudo-labels and their score; a SAM that no case updates, its labels and their score
+    assert "nodes shared: 14 of 38" in output
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("search_tau_lambda [smoke]")
     assert experiment is not None

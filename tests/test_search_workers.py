@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from sfrbench.files import sha256_of
 from sfrbench.search_optuna import default_storage, open_storage, study_name
-from sfrbench.store import Store, sha256_of
+from sfrbench.store import Store
 from tests.test_run import QUIET, cli, environment
 from tests.test_search import SMOKE, SPEC, opened, search, sfrbench, study_of
 

@@ -57,6 +57,16 @@ def test_equal_arms_have_p_one():
     assert (result.p, result.wilcoxon, result.effect) == (1.0, 1.0, None)
 
 
+@pytest.mark.parametrize("high", [100.0, math.inf])
+def test_equal_arms_differ_by_nothing_to_the_bit_wherever_their_scores_lie(high):
+    """Means go to a scale without bounds and back, which costs the last bit of most of them."""
+    rng = np.random.default_rng(3)
+    for scale in (1e-3, 0.1, 1, 30, 99):
+        a = rng.uniform(0, scale, size=(1, 2, 1))
+        found = stats.paired(a, a, Bounds(high)).difference
+        assert (found.mean, found.low, found.high) == (0, 0, 0)
+
+
 def test_a_pair_counts_only_where_both_are_scored():
     a = np.array([[[1.0], [2.0], [np.nan], [4.0]]])
     b = np.array([[[0.0], [np.nan], [0.0], [2.0]]])

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from sfrbench.errors import StoreError
-from sfrbench.store import Fingerprints, Store, canonical, write_atomic
+from sfrbench.files import canonical, write_atomic
+from sfrbench.fingerprints import Fingerprints
+from sfrbench.store import Store
 
 
 def _publish(store: Store, key: str = "k1", text: str = "hello") -> None:

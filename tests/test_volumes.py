@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfrbench.components.dataset._checks import Geometry, Place, finish, shrink_label
+from sfrbench.components.split import split_cases
 from sfrbench.errors import DataError, InputError, LeakError, StoreError
 from sfrbench.store import Artefact
-from sfrbench.volumes import EVALUATE, CaseInfo, Volumes, restore, split_cases
+from sfrbench.volumes import EVALUATE, CaseInfo, Volumes, restore
 
 
 def _artefact(folder: Path) -> Artefact:

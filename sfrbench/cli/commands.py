@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,20 +32,48 @@ from sfrbench.cli.data import REGISTRY
 from sfrbench.cli.plan import print_plan, print_warnings
 from sfrbench.terminal import echo
 
+if TYPE_CHECKING:
+    from sfrbench.executors.inline import Outcomes
+    from sfrbench.run import Experiment
+
 
 class _Commands(click.Group):
     """Turns the errors that a user can cause into one message and an exit code."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as end:
+            if isinstance(end.__context__, click.Abort):  # click's word for Ctrl-C, with another status
+                sys.exit(INTERRUPTED)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
-        from sfrbench.errors import SfrbenchError
+        from sfrbench.errors import InputError, SfrbenchError, problem_of, told
 
         try:
             return super().invoke(ctx)
         except SfrbenchError as error:
             fail(error)
         except BrokenPipeError:  # the reader of a pipe went away
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             sys.exit(FAILED)
+        except OSError as error:
+            _drop_output()
+            fail(InputError.of([problem_of(error)]))
+        except MemoryError as error:
+            fail(InputError(told(error)))
+        except KeyboardInterrupt:
+            echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
+
+
+def _drop_output() -> None:
+    """What could not be written to the terminal, a pipe or a file is not tried again when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,7 +97,6 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     Exit status: 0 all cells done, 1 some failed, 2 the input is wrong, 130 interrupted.
     """
     from sfrbench import console
-    from sfrbench.errors import InputError
     from sfrbench.report.assemble import write_report
     from sfrbench.run import execute, summary
 
@@ -82,26 +109,29 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     try:
         with console.listener(experiment.plan) as listener:
             outcomes = execute(experiment, listener, tracking_uri)
-        faults = {cell.id: outcomes.cell_fault(cell) for cell in experiment.plan.cells}
-        try:
-            page = write_report(experiment, experiment.report_folder)
-        except InputError as error:
-            fail(error)
+        bad = _say_outcomes(experiment, outcomes)
+        page = write_report(experiment, experiment.report_folder)
     except KeyboardInterrupt:
         echo("interrupted; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
+    echo(f"report: {page}")
+    sys.exit(FAILED if bad else 0)
+
+
+def _say_outcomes(experiment: Experiment, outcomes: Outcomes) -> bool:
+    """Say how many nodes ran, and each cell that failed; returns whether one did."""
     counts = ", ".join(
         f"{outcomes.count(status)} {status}" for status in ("ran", "reused", "failed", "blocked")
     )
     echo(f"nodes: {counts}")
-    bad = [(cell, faults[cell.id]) for cell in experiment.plan.cells if faults[cell.id] is not None]
-    for cell, fault in bad:
-        assert fault is not None
+    faults = [(cell, outcomes.cell_fault(cell)) for cell in experiment.plan.cells]
+    for cell, fault in faults:
+        if fault is None:
+            continue
         echo(f"FAILED {cell.title}: {fault.node.stage}: {fault.reason}", err=True)
         if fault.log:
             echo(f"    log: {fault.log}", err=True)
-    echo(f"report: {page}")
-    sys.exit(FAILED if bad else 0)
+    return any(fault is not None for _, fault in faults)
 
 
 @main.command("list")
@@ -161,8 +191,12 @@ def show(name: str, registry: Sequence[Path]) -> None:
 def results(spec: str, format_: str, out: Path | None, labels: Path | None, **options: Any) -> None:
     """Write the tidy frame of SPEC: one row per cell, case, class and metric."""
     from sfrbench.errors import InputError
+    from sfrbench.files import atomic_file
     from sfrbench.report.assemble import load_frame
+    from sfrbench.sheets import csv_of
 
+    if format_ == "parquet" and out is None and labels is None:
+        raise InputError("parquet needs a file", hint="give --out FILE.parquet")
     experiment = open_spec(spec, options)
     if labels is not None:
         from sfrbench.report.labels import write_labels
@@ -170,19 +204,15 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
         echo(f"{write_labels(experiment, labels)} label maps: {labels}")
         return
     frame = load_frame(experiment)
-    if format_ == "parquet":
-        if out is None:
-            raise InputError("parquet needs a file", hint="give --out FILE.parquet")
-        frame.to_parquet(out, index=False)
-    else:
-        from sfrbench.sheets import csv_of
-
-        if out:
-            out.write_text(csv_of(frame), encoding="utf-8", newline="")
+    if out is None:
+        echo(csv_of(frame), end="")
+        return
+    with atomic_file(out) as file:
+        if format_ == "parquet":
+            frame.to_parquet(file, index=False)
         else:
-            echo(csv_of(frame), end="")
-    if out:
-        echo(f"{len(frame)} rows: {out}")
+            file.write_text(csv_of(frame), encoding="utf-8", newline="")
+    echo(f"{len(frame)} rows: {out}")
 
 
 @main.command()
@@ -198,11 +228,14 @@ def report(
     """Write the report of SPEC, and of its search, from what is in the store; runs nothing."""
     from sfrbench.report import notebook as notebooks
     from sfrbench.report.assemble import write_report
+    from sfrbench.run import claim
 
     if notebook or template:
         notebooks.check_packages()
         notebooks.read_template(template)
     experiment = open_spec(spec, options)
+    if out is None:
+        claim(experiment)
     folder = out or experiment.report_folder
     echo(f"report: {write_report(experiment, folder, storage)}")
     if notebook or template:
@@ -219,18 +252,21 @@ def report(
 @click.option("--rebuild", is_flag=True, help="log every finished cell again")
 def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) -> None:
     """Log the finished cells of SPEC to MLflow, from the store."""
-    from sfrbench.run import default_tracking_uri
+    from sfrbench.run import claim, default_tracking_uri
     from sfrbench.track import Tracker
+    from sfrbench.urls import masked
 
     experiment = open_spec(spec, options)
+    claim(experiment)
     uri = tracking_uri or default_tracking_uri(options["workspace"])
     tracker = Tracker(uri, options["workspace"])
     if rebuild:
-        tracker.forget()
+        tracker.forget(experiment.plan)
     store = experiment.store
     done = [cell for cell in experiment.plan.cells if all(store.has(*link) for link in cell.nodes.values())]
-    logged = tracker.log_cells(experiment.plan, store, done)
-    echo(f"{logged} cells logged to {uri}, {len(done) - logged} were there, {tracker.broken or 'no fault'}")
+    logged = tracker.log_cells(experiment.plan, store, done, ask=True)
+    there = len(done) - logged
+    echo(f"{logged} cells logged to {masked(uri)}, {there} were there, {tracker.broken or 'no fault'}")
     sys.exit(FAILED if tracker.broken else 0)
 
 

@@ -50,9 +50,11 @@ def compare(
     if file is not None:
         import pandas as pd
 
+        from sfrbench.files import atomic_file
         from sfrbench.sheets import csv_of
 
-        file.write_text(csv_of(pd.DataFrame(data(found))), encoding="utf-8", newline="")
+        with atomic_file(file) as temporary:
+            temporary.write_text(csv_of(pd.DataFrame(data(found))), encoding="utf-8", newline="")
         echo(f"{len(found.rows)} rows: {file}")
 
 

@@ -133,7 +133,10 @@ def data_list(data: Mapping[str, Path]) -> None:
             continue
         place = root or "generated"
         classes = ", ".join(found.classes[1:])
-        echo(f"{card.name:<14} {found.train} train, {found.test} test, {classes}  {place}")
+        train = f"{found.train} train" + (
+            f" ({found.without_label} without a label)" * bool(found.without_label)
+        )
+        echo(f"{card.name:<14} {train}, {found.test} test, {classes}  {place}")
 
 
 @click.command("check")
@@ -174,6 +177,8 @@ def data_check(
             pages.add(report, case)
     for line in by_class(reports, resolved.component.class_names(root)):
         echo(line)
+    for remark in resolved.component.remarks(root):
+        echo(f"note: {remark}")
     broken = sum(not report.sound for report in reports)
     twins = sum(report.duplicate_of is not None for report in reports)
     leaks = sum(report.leak for report in reports)
@@ -191,7 +196,8 @@ def _case_line(report: CaseReport) -> str:
     if report.raw_shape != report.shape:
         line += f" (raw {_grid(report.raw_shape, report.raw_spacing)})"
     low, high = report.intensity or (float("nan"), float("nan"))
-    volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in report.volumes.items()) or "no foreground"
+    volumes = ", ".join(f"{name} {_ml(ml)} ml" for name, ml in report.volumes.items())
+    volumes = volumes or ("no foreground" if report.labelled else "NO LABEL")
     line += f"  {report.orientation or '-'}  [{low:.4g}, {high:.4g}]  {volumes}"
     if report.volumes and report.absent:
         line += f"; without {', '.join(report.absent)}"
@@ -199,6 +205,10 @@ def _case_line(report: CaseReport) -> str:
         leak = " (a training and a test case)" if report.leak else ""
         line += f"  SAME IMAGE AS {report.duplicate_of}{leak}"
     return line + "".join(f"  note: {note}" for note in report.notes)
+
+
+def _ml(volume: float) -> str:
+    return f"{volume:.1f}" if volume >= 0.05 else f"{volume:.2g}"
 
 
 def _grid(shape: Sequence[int], spacing: Sequence[float]) -> str:
@@ -243,6 +253,7 @@ def data_prepare(
     if store.has(node.stage, node.key):
         echo(f"reuse {console.named(node)}  same key")
     else:
+        store.open()
         listener = console.PlainListener()
         Worker.of(store, machine, profile).run(
             node, lambda done, total, **values: listener.node_progress(node, done, total, dict(values))

@@ -60,23 +60,16 @@ def doctor(data: Mapping[str, Path]) -> None:
     """What this machine has and can run."""
     import shutil
 
-    import torch
-
     from sfrbench.locations import config_file
     from sfrbench.machine import environment, git_state
     from sfrbench.roots import shipped
 
     facts = environment()
     echo(f"sfrbench {facts['sfrbench']} {git_state().get('commit', '')[:10]}  Python {facts['python']}")
-    echo(f"platform  {facts['platform']}, {facts['cpus']} CPUs, torch threads {torch.get_num_threads()}")
+    echo(f"platform  {facts['platform']}, {facts['cpus']} CPUs")
     for name, version in facts["packages"].items():
         echo(f"  {name} {version}")
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            properties = torch.cuda.get_device_properties(index)
-            echo(f"GPU {index}  {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
-    else:
-        echo("GPU       none: profiles cpu and smoke run here, paper and released want a GPU")
+    _doctor_torch()
     echo(f"disk      {shutil.disk_usage('.').free / 1e9:.0f} GB free here")
     echo(f"registry  {shipped('registry')}")
     there = config_file().is_file()
@@ -85,3 +78,30 @@ def doctor(data: Mapping[str, Path]) -> None:
     weights_list.callback()  # type: ignore[misc]
     echo("data")
     data_list.callback(data)  # type: ignore[misc]
+
+
+def _doctor_torch() -> None:
+    """What needs torch: threads, GPUs, and whether the processor computes rightly; or that it is broken."""
+    try:
+        import torch
+    except Exception as error:  # a broken installation raises OSError, RuntimeError and others
+        echo(f"torch     cannot be imported: {type(error).__name__}: {error}")
+        echo("          nothing can be trained or predicted here until it is installed anew")
+        return
+    from sfrbench import selfcheck
+
+    echo(f"torch     {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        echo(f"GPU {index}     {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+    if not torch.cuda.is_available():
+        echo("GPU       none: profiles cpu and smoke run here, paper and released want a GPU")
+    found = selfcheck.run("cpu")
+    selfcheck.keep(found)
+    echo(f"numbers   {found} ({found.seconds:.1f} s)")
+    for fault in found.faults:
+        echo(f"  WRONG   {fault}")
+    if found.of("bf16"):
+        echo("          runs on this CPU fall back to fp32 where bf16 is asked for")
+    if found.of("fp32"):
+        echo("          fp32 itself is wrong here: results of this machine are not to be trusted")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sfrbench.search import Options
     from sfrbench.search_view import Study
 
+PARENT = "SFRBENCH_PARENT"  # tells a worker which process started it
+
 
 class Hours(click.FloatRange):
     """A length of time that ends."""
@@ -69,6 +71,7 @@ def search(
     on several machines, too. Exit status: 0 the budget is spent and there is a best trial, 1 otherwise, 2 the
     input is wrong, 130 interrupted.
     """
+    from sfrbench.children import end_with_parent
     from sfrbench.search import Options
     from sfrbench.search_optuna import search_of
 
@@ -76,6 +79,8 @@ def search(
     search_of(experiment)
     how = Options(storage, tracking_uri, heartbeat, trials, hours)
     signal.signal(signal.SIGTERM, interrupt)
+    if worker and PARENT in os.environ:
+        end_with_parent(int(os.environ[PARENT]))
     try:
         if workers > 1:
             _spawn(workers, _command(spec, how, options))
@@ -117,7 +122,7 @@ def _command(spec: str, how: Options, options: dict[str, Any]) -> list[str]:
 def _spawn(workers: int, command: list[str]) -> None:
     """Run workers and wait for them; one that dies is survived by the others."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    environment = {"OMP_NUM_THREADS": threads, **os.environ, PARENT: str(os.getpid())}
     started = [subprocess.Popen(command, env=environment) for _ in range(workers)]
     try:
         codes = [process.wait() for process in started]

@@ -107,6 +107,15 @@ class Dataset(Component):
         """Training and test case ids, in the order of the published lists."""
         raise NotImplementedError
 
+    def without_label(self, root: Path | None) -> frozenset[str]:
+        """The training cases that no label is there for: unlabelled whatever ``labeled`` says, never test or
+        validation cases. Their ``Case.labelled`` is false."""
+        return frozenset()
+
+    def remarks(self, root: Path | None) -> tuple[str, ...]:
+        """What users should know of the lists, a sentence each, for ``data check``."""
+        return ()
+
     def read_case(self, root: Path | None, case: str) -> Case:
         """One case, read and preprocessed. Raises ``DataError`` naming the case, the file and the fault."""
         raise NotImplementedError
@@ -142,6 +151,7 @@ class Case(BaseModel):
     affine: list[list[float]] | None = None  # 4x4, of the prepared grid
     source: dict[str, Any] = {}  # what is needed to return to the raw grid
     zscored: bool = True  # over the whole volume; false where the dataset scales intensities in another way
+    labelled: bool = True  # false: there is no label, and ``label`` is all 0
     digest: str | None = None  # of the raw image, turned and not yet cropped; none: not taken
 
 

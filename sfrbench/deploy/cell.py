@@ -11,14 +11,16 @@ from typing import Any, cast
 
 from sfrbench import weights
 from sfrbench.components.base import Dataset
+from sfrbench.components.split import Split
 from sfrbench.errors import InputError
+from sfrbench.executors.precision import Precision
 from sfrbench.graph import Link, Node
 from sfrbench.machine import ABSENT
 from sfrbench.plan import Cell
 from sfrbench.run import Experiment
 from sfrbench.stages.context import StageContext
 from sfrbench.store import Artefact
-from sfrbench.volumes import Split, Volumes, split_of
+from sfrbench.volumes import Volumes, split_of
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,10 @@ class Finished:
         return self.experiment.store.get(*self.node.inputs[role])
 
     def context(self, device: str) -> StageContext:
-        """What ``stages.predict.predictor`` needs; writes nowhere."""
+        """What ``stages.predict.predictor`` needs, in the precision that a run has here; writes nowhere."""
+        components = {kind: resolved.component for kind, resolved in self.node.components.items()}
         return StageContext(
-            components={kind: resolved.component for kind, resolved in self.node.components.items()},
+            components=Precision(device).settle(self.node.stage, components)[0],
             settings=self.node.settings,
             inputs={role: self.artefact(role) for role in self.node.inputs},
             seed=self.cell.seed,

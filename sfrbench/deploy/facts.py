@@ -13,7 +13,7 @@ from sfrbench import __version__
 from sfrbench.components.base import Backbone
 from sfrbench.components.dataset._nifti import letters
 from sfrbench.deploy.cell import Finished
-from sfrbench.store import sha256_of
+from sfrbench.files import sha256_of
 
 
 def describe(

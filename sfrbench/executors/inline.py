@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from sfrbench.errors import SfrbenchError
+from sfrbench.errors import told
 from sfrbench.graph import Link, Node
 from sfrbench.plan import Cell, Plan
 from sfrbench.reasons import Reasons
@@ -107,20 +107,19 @@ def _one(
         return Outcome(node, "blocked", f"its input {stage} {key[:8]} is missing")
     if store.has(node.stage, node.key):
         return Outcome(node, "reused", "same key")
-    reason = reasons.why(node)
-    listener.node_starts(node, reason, index, total)
 
     def progress(done: int, total: int, **values: float) -> None:
         listener.node_progress(node, done, total, values)
 
     try:
+        reason = reasons.why(node)
+        listener.node_starts(node, reason, index, total)
         artefact = worker.run(node, progress)
     except Pruned as stop:
         return Outcome(node, "pruned", str(stop))
     except Exception as error:  # whatever it is, it must not stop the other cells; it is kept and shown
-        text = str(error) if isinstance(error, SfrbenchError) else f"{type(error).__name__}: {error}"
-        log = store.note_failure(node.stage, node.key, text, traceback.format_exc())
-        return Outcome(node, "failed", text, log=str(log))
+        log = store.note_failure(node.stage, node.key, told(error), traceback.format_exc())
+        return Outcome(node, "failed", told(error), log=str(log or ""))
     twin = artefact.record.get("equal_to")
     if twin is not None:
         return Outcome(node, "reused", f"the same work as {node.stage} {twin[:8]}")

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import logging
 import os
 import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 from sfrbench import weights
 from sfrbench.components.base import Component, Stitch
+from sfrbench.errors import CheckpointError
 from sfrbench.executors.equal import copy_files, work_of
+from sfrbench.executors.precision import Precision
 from sfrbench.graph import Node
 from sfrbench.machine import Machine, environment, git_state
 from sfrbench.stages.context import Progress, StageContext, no_progress, watch_nothing
 from sfrbench.store import Artefact, Store
 
+log = logging.getLogger(__name__)
+
 #: What a record says about the work itself, whoever did it.
 _MEASURED = ("started", "seconds", "cpu_seconds", "peak_memory_mb", "device")
+_PRECISION = ("precision", "precision_asked", "self_check_faults")
 #: The stages that draw training canvases, for which a stitch may need data of its own.
 _TRAINING_CANVASES = ("finetune", "canvases")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -46,11 +53,16 @@ class Worker:
         _keep_freed_memory()
         return cls(store, machine, profile, machine.torch_device(), facts)
 
+    @cached_property
+    def precision(self) -> Precision:
+        return Precision(self.device)
+
     def run(self, node: Node, progress: Progress = no_progress) -> Artefact:
         """Make the artefact of ``node``, or take the one that another process has just published."""
         with self.store.lock(node.stage, node.key):
             if self.store.has(node.stage, node.key):
                 return self.store.get(node.stage, node.key)
+            self.store.check(node.stage, node.key)
             out = self.store.new_folder()
             try:
                 context = self._context(node, out, progress)
@@ -62,7 +74,7 @@ class Worker:
                     record = self._run(node, context) if twin is None else self._take(node, context, twin)
                     return self.store.publish(node.stage, node.key, out, record, work)
             finally:
-                shutil.rmtree(out, ignore_errors=True)
+                self.store.discard(out)
 
     def _context(self, node: Node, out: Path, progress: Progress) -> StageContext:
         scratch = self.store.scratch(node.stage, node.key)
@@ -93,6 +105,7 @@ class Worker:
         """The record of a node whose work another node has done; what it took stands for both."""
         copy_files(twin, context.out)
         taken = {name: twin.record[name] for name in _MEASURED}
+        taken |= {name: twin.record[name] for name in _PRECISION if name in twin.record}
         return {
             **self._described(node),
             **taken,
@@ -102,9 +115,15 @@ class Worker:
 
     def _run(self, node: Node, context: StageContext) -> dict[str, Any]:
         stage: Callable[[StageContext], None] = importlib.import_module(f"sfrbench.stages.{node.stage}").run
+        components, precision = self.precision.settle(node.stage, context.components)
         _reset_peak()
         started, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
-        stage(context)
+        context = replace(context, components=components)
+        try:
+            stage(context)
+        except CheckpointError as error:
+            _set_aside(error, context)
+            stage(context)
         return {
             **self._described(node),
             "started": started.isoformat(timespec="seconds"),
@@ -112,11 +131,22 @@ class Worker:
             "cpu_seconds": round(time.process_time() - cpu, 3),
             "peak_memory_mb": _peak_mb(),
             "device": _device_name(self.device),
+            **precision,
             "notes": context.notes,
         }
 
     def _described(self, node: Node) -> dict[str, Any]:
         return {**node.described(), "key": node.key, "profile": self.profile, **self.facts}
+
+
+def _set_aside(error: CheckpointError, context: StageContext) -> None:
+    """Rename a damaged checkpoint, so that the node starts again, and empty what was written of it."""
+    path = Path(error.path)
+    kept = path.with_name(f"{path.name}.damaged")
+    log.warning("%s\n    it is set aside as %s, and the node starts again", error, kept.name)
+    os.replace(path, kept)
+    shutil.rmtree(context.out)
+    context.out.mkdir()
 
 
 def _keep_freed_memory() -> None:

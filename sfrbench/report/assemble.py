@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Dataset
+from sfrbench.files import sha256_of
 from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
 from sfrbench.private import without_places
 from sfrbench.report.canvases import collect as collect_canvases
+from sfrbench.report.equal import equal_predictions
 from sfrbench.report.features import collect as collect_features
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
@@ -22,9 +23,9 @@ from sfrbench.report.published import size_of
 from sfrbench.report.round_labels import ONLINE
 from sfrbench.report.rounds import collect
 from sfrbench.report.setups import setups_of
-from sfrbench.run import Experiment
+from sfrbench.run import Entry, Experiment
 from sfrbench.search_optuna import read_study
-from sfrbench.store import Artefact, Store, sha256_of
+from sfrbench.store import Artefact, Store
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_of
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
     """Everything that a report says beside the scores."""
     plan = experiment.plan
     spec = plan.spec
-    journal = {(entry["stage"], entry["key"]): entry for entry in experiment.journal().get("nodes", [])}
+    journal = {(entry.stage, entry.key): entry for entry in experiment.journal()}
     protocols = protocols_of(plan)
+    pseudo = _pseudo_scores(experiment)
     return ReportInfo(
         experiment=spec.name,
         title=spec.title,
@@ -66,7 +68,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         axes=spec.told,
         pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
         missing=_missing(experiment),
-        online=_online(experiment),
+        unscored=[*_online(experiment), *_unscored(pseudo)],
         rounds=collect(experiment),
         setups=setups_of(plan, experiment.catalog),
         features=collect_features(experiment),
@@ -74,7 +76,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         excluded=plan.excluded,
         swaps=plan.swaps(),
         failures=_failures(experiment),
-        flags=[*mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment)],
+        flags=[*mixed(protocols), *plan.no_ops(), *equal_predictions(experiment), *_without_label(pseudo)],
         reuse=_reuse(experiment, journal),
         montage=_montage(experiment),
         canvases=collect_canvases(experiment),
@@ -104,6 +106,31 @@ def _online(experiment: Experiment) -> list[Missing]:
         if "retrain" in cell.nodes and plan.nodes[cell.nodes["retrain"]].settings["pseudo"] == "online":
             found.append(Missing(cell.arm, cell.axes, cell.seed, ONLINE))
     return found
+
+
+def _pseudo_scores(experiment: Experiment) -> list[tuple[Cell, int, int]]:
+    """Cells with scored pseudo-labels, and how many unlabelled cases have no label and have one."""
+    found = []
+    for cell in experiment.plan.cells:
+        scored = _artefact(experiment, cell, "evaluate_pseudo")
+        if scored is not None:
+            ledger = scored.read_json("ledger.json")
+            found.append((cell, len(ledger.get("without_label", ())), len(ledger["labels_opened"])))
+    return found
+
+
+def _unscored(told: Sequence[tuple[Cell, int, int]]) -> list[Missing]:
+    reason = "no unlabelled case has a label"
+    return [
+        Missing(cell.arm, cell.axes, cell.seed, reason) for cell, bare, scored in told if bare and not scored
+    ]
+
+
+def _without_label(told: Sequence[tuple[Cell, int, int]]) -> list[str]:
+    """A sentence for each number of unlabelled cases that no label is there for."""
+    counts = dict.fromkeys((bare, bare + scored) for _, bare, scored in told if bare)
+    said = "unlabelled cases have no label: their pseudo-labels are trained on, and cannot be scored"
+    return [f"{bare} of {total} {said}" for bare, total in counts]
 
 
 def _counted(experiment: Experiment, cell: Cell) -> Counted:
@@ -162,18 +189,18 @@ def _failures(experiment: Experiment) -> list[Failure]:
     return list(seen.values())
 
 
-def _reuse(experiment: Experiment, journal: Mapping[Link, Any]) -> Reuse:
+def _reuse(experiment: Experiment, journal: Mapping[Link, Entry]) -> Reuse:
     plan = experiment.plan
     by_stage: dict[str, Counter[str]] = {}
     lines = []
     for link, node in plan.nodes.items():
         entry = journal.get(link)
-        status = entry["status"] if entry else "not run"
+        status = entry.status if entry else "not run"
         by_stage.setdefault(node.stage, Counter())[status] += 1
         by_stage[node.stage]["nodes"] += 1
         if entry:
-            lines.append(f"{status} {node.stage} {node.key[:8]}  {without_places(entry['reason'])}")
-    total = Counter(entry["status"] for link, entry in journal.items() if link in plan.nodes)
+            lines.append(f"{status} {node.stage} {node.key[:8]}  {without_places(entry.reason)}")
+    total = Counter(entry.status for link, entry in journal.items() if link in plan.nodes)
     return Reuse(
         cells=len(plan.cells),
         nodes=len(plan.nodes),
@@ -184,24 +211,6 @@ def _reuse(experiment: Experiment, journal: Mapping[Link, Any]) -> Reuse:
         by_stage=by_stage,
         lines=lines,
     )
-
-
-def _equal_predictions(experiment: Experiment) -> list[str]:
-    """Arms whose label maps are equal to the bit although their nodes differ."""
-    store = experiment.store
-    groups: dict[tuple[int, str], dict[Link, str]] = {}
-    for cell in experiment.plan.cells:
-        link = cell.nodes.get("predict")
-        if link is not None and store.has(*link):
-            files = store.get(*link).record["files"]
-            marks = sorted((name, entry["sha256"]) for name, entry in files.items() if name.endswith(".npy"))
-            mark = hashlib.sha256(repr(marks).encode()).hexdigest()
-            groups.setdefault((cell.seed, mark), {}).setdefault(link, cell.title)
-    return [
-        f"{' = '.join(links.values())}: the predictions are equal to the bit"
-        for links in groups.values()
-        if len(links) > 1
-    ]
 
 
 def _provenance(experiment: Experiment) -> dict[str, Any]:

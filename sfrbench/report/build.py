@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from sfrbench.errors import InputError
+from sfrbench.files import write_atomic
 from sfrbench.report import (
     canvases,
     confidence,
@@ -86,9 +87,9 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
         shown |= behind
     facts = {name: [row.behind() for row in rows] for name, rows in shown.items()}
     provenance = out / "provenance.json"
-    provenance.write_text(_provenance(info, facts), encoding="utf-8")
+    write_atomic(provenance, _provenance(info, facts))
     page = out / "index.html"
-    page.write_text(html.page(info, parts, facts, out), encoding="utf-8")
+    write_atomic(page, html.page(info, parts, facts, out))
     return [page, *made, provenance]
 
 
@@ -147,7 +148,8 @@ def item_part(
     if kind == "kde" and item["kde"] == "confidence":
         figure, rows = confidence.confidence_figure(frame, info, names.new("confidence"), folder)
         if figure is None:
-            return Part(heading, remark="No round of SFR+ has run."), {}
+            known = "No unlabelled case has a label to compare with." if info.rounds and info.unscored else ""
+            return Part(heading, remark=known or "No round of SFR+ has run."), {}
         return Part(heading, figures=[figure]), {figure.name: rows}
     if kind == "kde":
         name = names.new(f"kde_{item['kde']}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfrbench.files import atomic_file
 from sfrbench.report import style
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class ContactSheet:
             for axes, tile in zip(grid, tiles, strict=False):
                 _draw_tile(axes, tile)
             self._legend(figure)
-            page.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(page, dpi=style.DPI, metadata={"Software": None})
+            with atomic_file(page) as file:
+                figure.savefig(file, dpi=style.DPI, metadata={"Software": None})
         self._pages.append(page)
 
     def _legend(self, figure: Any) -> None:
@@ -107,7 +108,9 @@ def _tile(report: CaseReport, case: Case | None) -> _Tile:
     if case is None:
         return _Tile(title, "BROKEN")
     said = f"SAME IMAGE AS {_short(report.duplicate_of)}" if report.duplicate_of else ""
-    if not report.volumes:
+    if not report.labelled:
+        said = said or "no label"
+    elif not report.volumes:
         said = said or "no foreground"
     elif report.notes:
         said = said or "see its note"

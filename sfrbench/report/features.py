@@ -16,6 +16,7 @@ from sfrbench.report.style import axis_text, axis_texts, point_texts
 from sfrbench.run import Experiment
 from sfrbench.spec import FeaturesItem
 
+UNKNOWN = "no unlabelled case has a label, so it is not known what is predicted correctly in them"
 W1, RELATIVE, OVERLAP = range(3)  # of gaps.MEASURES
 
 
@@ -80,6 +81,8 @@ class Gap:
     @property
     def unseen(self) -> str:
         """Which of several classes have no correct voxel in a group; then other classes make the distance."""
+        if not all(one.unlabelled for one in self.members):
+            return UNKNOWN
         lost: dict[str, list[int]] = {}
         for one in self.members:
             for label in classes_of(one.classes, self.of):
@@ -168,6 +171,8 @@ def gaps_of(info: ReportInfo, item: FeaturesItem) -> tuple[list[Gap], str]:
     known = list(dict.fromkeys(name for one in info.features for name in one.classes))
     if known and item.of not in ("foreground", "background", *known):
         return [], f"features: no class '{item.of}' here; {did_you_mean(item.of, known)}".rstrip("; ")
+    if info.features and not any(one.unlabelled for one in info.features):
+        return [], f"No features: {UNKNOWN}."
     groups: dict[tuple[str, tuple[str, ...]], list[Features]] = {}
     for one in info.features:
         if item.shows(one.arm):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sfrbench.files import atomic_file
 from sfrbench.gaps import Array, bandwidth, group_sample
 from sfrbench.report import captions, style
 from sfrbench.report.curves import Figure
@@ -156,7 +157,7 @@ def _notes(gaps: Sequence[Gap]) -> tuple[str, ...]:
 
 def _write(path: Path, info: ReportInfo, gaps: Sequence[Gap], drawn: Sequence[Sequence[Drawn]]) -> None:
     """Every voxel that the figure shows, with its case, before scaling."""
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_file(path) as file, file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["arm", *info.axes, "seed", "group", "case", "feature", "profile"])
         for gap, seeds in zip(gaps, drawn, strict=True):

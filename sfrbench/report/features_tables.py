@@ -158,7 +158,7 @@ def _correct(groups: Sequence[Mapping[str, tuple[Any, Any]]], line: Gap) -> str:
     chosen = classes_of(line.members[0].classes, line.of)
     shares = []
     for group in groups:
-        total = np.sum([counts[chosen].sum(axis=0) for _, counts in group.values()], axis=0)
+        total = sum((counts[chosen].sum(axis=0) for _, counts in group.values()), start=np.zeros(2, int))
         shares += [100 * total[1] / total[0]] if total[0] else []
     return f"{np.mean(shares):.1f}" if shares else DASH
 

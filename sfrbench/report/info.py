@@ -170,7 +170,7 @@ class ReportInfo:
     metrics: Sequence[str] = ("dice", "jaccard", "asd", "hd95")
     pseudo_arms: Sequence[str] = ()
     missing: Sequence[Missing] = ()
-    online: Sequence[Missing] = ()  # cells whose pseudo-labels are made in training, so that none is scored
+    unscored: Sequence[Missing] = ()  # cells whose pseudo-labels cannot be scored, and why
     counted: Sequence[Counted] = ()
     rounds: Sequence[Round] = ()  # of SFR+
     setups: Sequence[Setup] = ()
@@ -194,7 +194,7 @@ class ReportInfo:
 
     def only(self, arms: Collection[str]) -> ReportInfo:
         """The same for some arms."""
-        names = ("missing", "online", "counted", "rounds", "excluded", "setups")
+        names = ("missing", "unscored", "counted", "rounds", "excluded", "setups")
         own: dict[str, Any] = {
             name: [entry for entry in getattr(self, name) if entry.arm in arms] for name in names
         }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
+from sfrbench.files import atomic_file
 from sfrbench.graph import Link
 from sfrbench.run import Experiment
 from sfrbench.volumes import Volumes, restore
@@ -29,15 +31,17 @@ def write_labels(experiment: Experiment, out: Path) -> int:
         prediction = store.get(*link)
         point = "".join(f",{path}={value}" for path, value in cell.axes.items())
         folder = out / _safe(cell.arm + point) / f"seed{cell.seed}"
-        folder.mkdir(parents=True, exist_ok=True)
         for case in prediction.read_json("index.json")["cases"]:
             label = np.load(prediction.path(f"labels/{case}.npy"), allow_pickle=False)
             array, affine = restore(label, opened[source].case(case))
             image = nibabel.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
-            nibabel.save(image, folder / f"{_safe(case)}.nii.gz")
+            with atomic_file(folder / f"{_safe(case)}.nii.gz") as file:
+                nibabel.save(image, file)
             count += 1
     return count
 
 
 def _safe(name: str) -> str:
-    return "".join(each if each.isalnum() or each in "._-,=" else "_" for each in name).lstrip(".") or "_"
+    """A file name that no other name has: what may not stand in it is written as %20."""
+    kept = "".join(each if each.isalnum() or each in "._-,=" else quote(each, safe="") for each in name)
+    return f"%2E{kept[1:]}" if kept.startswith(".") else kept

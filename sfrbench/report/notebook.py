@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from sfrbench.errors import InputError, NotReadyError
+from sfrbench.files import write_atomic
 from sfrbench.private import without_places
 from sfrbench.report.build import heading_of
 from sfrbench.report.style import stamp
 from sfrbench.report.tables import markdown
 from sfrbench.roots import shipped
 from sfrbench.run import Experiment
-from sfrbench.store import write_atomic
 
 PACKAGES = ("ipykernel", "nbclient", "nbformat")
 NAME = "report.ipynb"

@@ -67,7 +67,7 @@ def pairs_table(
     every = lines(frame, info, subset)
     metrics = [str(metric) for metric in item.get("metrics") or ("dice",)]
     notes = Notes()
-    found: list[tuple[Line, Line, str, stats.Paired | None, str]] = []
+    found: list[tuple[Line, Line, str, stats.Paired | None, list[str]]] = []
     for a, b in item["pairs"]:
         for one, other in _same_points(every, str(a), str(b)):
             for metric in metrics:
@@ -77,10 +77,11 @@ def pairs_table(
     rows, data = [], []
     for (one, other, metric, result, why), corrected in zip(found, adjusted, strict=True):
         texts = _texts(one, other, metric, result, corrected, frame)
-        mark = notes.mark(why) if why else ""
+        mark = "".join(notes.mark(text) for text in why)
         rows.append(tuple(Entry(text, marks=mark if index == 0 else "") for index, text in enumerate(texts)))
         record = _record(one, other, metric, result, texts)
-        record |= {"subset": subset, "profile": info.profile, "protocol": info.protocol, "note": why}
+        record |= {"subset": subset, "profile": info.profile, "protocol": info.protocol}
+        record |= {"note": "; ".join(why)}
         data.append(record)
     heads = ("A − B", "Metric", "Difference", "95 % interval", "p", "p (Holm)", "effect r", "p (Wilcoxon)")
     table = Table(
@@ -107,13 +108,13 @@ def _same_points(every: Sequence[Line], a: str, b: str) -> list[tuple[Line, Line
     return both or [(one, other) for one in ones[:1] for other in list(others.values())[:1]]
 
 
-def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, str]:
-    """The comparison over common seeds and cases, and why there is none or only a part."""
+def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, list[str]]:
+    """The comparison over common seeds and cases, why there is none or only a part, and what is special."""
     seeds, cases = one.common(other)
     lost = [(line, seed, reason) for line in (one, other) for seed, reason in line.missing]
     why = list(dict.fromkeys(f"{line.label}, seed {seed}: {reason}" for line, seed, reason in lost))
     if not seeds or not cases or one.point != other.point:
-        return None, "; ".join(why) or "no case, seed or point in common"
+        return None, why or ["no case, seed or point in common"]
     why += [dead.note(dead.find(line.frame, seeds, cases), line.label) for line in (one, other)]
     why = [text for text in why if text]
     a, b = (line.cube(metric, cases, seeds) for line in (one, other))
@@ -130,7 +131,7 @@ def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, 
     ]
     if len(seeds) < 3 and gap.low is not None:
         why.append(ONE_SEED if len(seeds) == 1 else _TWO_SEEDS)
-    return result, "; ".join(why)
+    return result, why
 
 
 def _difference(one: Line, other: Line, metric: str) -> stats.Array:

@@ -109,7 +109,7 @@ def _whole(own: _Item, head: Head, name: str) -> Table:
     body, (metric, larger) = _Body(Notes()), METRICS[head.column.metric]
     for side in own.sides[head.dataset]:
         one = compare(own.table, head, side)
-        marks, said = _marks(side, body.notes, own.info)
+        marks, said = _marks(side, body.notes, own.info, head.column.metric)
         texts = one.texts
         spread = texts["mean"] if one.ours.std is None else f"{texts['mean']} ± {texts['std']}"
         counts = counts_of(side.line, own.info)[:2] if side.line else [DASH, DASH]
@@ -137,7 +137,7 @@ def _organs(own: _Item, organs: Sequence[Head], name: str) -> Table:
     body, dataset = _Body(Notes()), organs[0].dataset
     for side in own.sides[dataset]:
         cells = [compare(own.table, head, side) for head in organs]
-        marks, said = _marks(side, body.notes, own.info)
+        marks, said = _marks(side, body.notes, own.info, organs[0].column.metric)
         body.data += [_data(own, head, side, one, said) for head, one in zip(organs, cells, strict=True)]
         shown = set(_LINES) if side.line is not None and side.line.seeds else {"paper"}
         shown -= {"± seeds"} if all(one.ours.std is None for one in cells) else set()
@@ -170,12 +170,12 @@ def _names(own: _Item, side: Side, dataset: str, marks: str) -> tuple[Entry, ...
     return (Entry(method, marks=marks), Entry(setting), *arm)
 
 
-def _marks(side: Side, notes: Notes, info: ReportInfo) -> tuple[str, list[str]]:
+def _marks(side: Side, notes: Notes, info: ReportInfo, metric: str) -> tuple[str, list[str]]:
     """The marks of a row, and what they say that the CSV tells as well."""
     said = [text for text in (side.reason, side.note) if text]
     marks = _joined(notes, said)
     if side.line is not None:
-        marks += marks_of(side.line, notes, info)
+        marks += marks_of(side.line, notes, info, [metric])
         said += [f"seed {seed}: {reason}" for seed, reason in side.line.missing]
         if len(side.line.seeds) == 1:
             marks += notes.mark(ONE_SEED)

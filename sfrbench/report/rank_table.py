@@ -37,7 +37,8 @@ def ranks_table(
         untested = f"no test: {flat}" if flat else _NO_TEST
         mark = notes.mark(found.why or untested) if place and p is None else ""
         ranks = [number(rank) for rank in found.ranks[place]] if datasets else []
-        marks = "".join(dict.fromkeys(rows.marks_of(line, notes, info) for line in found.lines[place]))
+        own = found.lines[place]
+        marks = "".join(dict.fromkeys(rows.marks_of(line, notes, info, [metric]) for line in own))
         row = [
             Entry(label, marks=marks),
             Entry(number(found.mean_ranks[place]), best[place]),

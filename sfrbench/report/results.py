@@ -188,14 +188,14 @@ def lines(frame: pd.DataFrame, info: ReportInfo, subset: str) -> list[Line]:
     values: dict[tuple[str, Point], Mapping[str, Any]] = {
         key: {path: group[path].iloc[0] for path in paths} for key, group in rows.items()
     }
-    online = info.online if subset == "unlabelled" else ()
-    lost = _missing([*info.missing, *online], paths)
+    unscored = info.unscored if subset == "unlabelled" else ()
+    lost = _missing([*unscored, *info.missing], paths)  # what is missing has the last word
     for arm, point, axes in lost.points:
         values.setdefault((arm, point), axes)
     for arm, _ in info.arms:
         if not any(known == arm for known, _ in values):
             values[arm, ()] = {}
-    labelling = {*info.pseudo_arms, *(entry.arm for entry in info.online)}
+    labelling = {*info.pseudo_arms, *(entry.arm for entry in info.unscored)}
     found = []
     for (arm, point), axes in values.items():
         if subset == "unlabelled" and (arm, point) not in rows and arm not in labelling:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from sfrbench.report.measures import flattery
-from sfrbench.report.results import METRICS, Line, Over
+from sfrbench.report.results import Line, Over
 from sfrbench.report.style import DASH, axis_text
 from sfrbench.report.tables import Notes
 
@@ -88,8 +88,9 @@ def counts_of(line: Line, info: ReportInfo) -> list[str]:
     return [n, seeds, str(line.empty())]
 
 
-def marks_of(line: Line, notes: Notes, info: ReportInfo) -> str:
-    """Marks of what is special about a line: missing seeds, empty predictions that score as perfect."""
+def marks_of(line: Line, notes: Notes, info: ReportInfo, metrics: Iterable[str]) -> str:
+    """Marks of what is special about a line: missing seeds, empty predictions that score as perfect in one of
+    the ``metrics`` that the table shows."""
     found = ""
     by_reason: dict[str, list[int]] = {}
     for seed, reason in line.missing:
@@ -98,7 +99,7 @@ def marks_of(line: Line, notes: Notes, info: ReportInfo) -> str:
         all_gone = len(seeds) == len(info.seeds)
         which = "no seed has a result" if all_gone else f"without seed {', '.join(map(str, seeds))}"
         found += notes.mark(f"{which}: {reason}")
-    reasons = [reason for metric in METRICS if (reason := flattery(line, metric))]
+    reasons = [reason for metric in metrics if (reason := flattery(line, metric))]
     for reason in dict.fromkeys(reasons):
         found += notes.mark(f"{reason}, under this protocol: never called best for that")
     return found

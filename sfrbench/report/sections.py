@@ -54,7 +54,7 @@ def _result(view: View, metrics: Sequence[str], name: str, title: str) -> Table:
     columns = {metric: values.metric_column(view, metric) for metric in metrics}
     skipped = [line.not_scored(metrics) for line in shown]
     notes = Notes()
-    names, first = _names(view, notes)
+    names, first = _names(view, notes, metrics)
     costs, of_costs = values.cost_columns(view, notes)
     made, data = [], []
     for index, line in enumerate(shown):
@@ -85,7 +85,7 @@ def _per_class(view: View, metric: str, name: str) -> Table:
     columns = {average: values.metric_column(view, metric)}
     columns |= {cls: values.metric_column(view, metric, cls) for cls in view.classes}
     notes = Notes()
-    names, first = _names(view, notes)
+    names, first = _names(view, notes, [metric])
     made, data = [], []
     for index, line in enumerate(view.lines):
         mean, *cells = (column.entries[index] for column in columns.values())
@@ -131,12 +131,12 @@ def _table(
     return unmarked(table)
 
 
-def _names(view: View, notes: Notes) -> tuple[list[str], list[list[Entry]]]:
+def _names(view: View, notes: Notes, metrics: Sequence[str]) -> tuple[list[str], list[list[Entry]]]:
     """Heads and entries of the columns that name a row; the first carries the marks of its line."""
     names, texts = rows.leading(view)
     made = []
     for line, row in zip(view.lines, texts, strict=True):
-        marks = rows.marks_of(line, notes, view.info) + values.gain_marks(view, line, notes)
+        marks = rows.marks_of(line, notes, view.info, metrics) + values.gain_marks(view, line, notes)
         made.append([Entry(text, marks=marks if place == 0 else "") for place, text in enumerate(row)])
     return names, made
 

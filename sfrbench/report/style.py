@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfrbench.files import atomic_file
 from sfrbench.spec import FULL_SIZE
 
 if TYPE_CHECKING:
@@ -145,8 +146,9 @@ def outline(axes: Axes, mask: NDArray[Any], colour: str, dashes: Any, width: flo
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """The figure as PNG and SVG; returns both paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    figure.savefig(png, dpi=DPI, metadata={"Software": None})
-    figure.savefig(svg, metadata={"Date": None})
+    with atomic_file(png) as file:
+        figure.savefig(file, dpi=DPI, metadata={"Software": None})
+    with atomic_file(svg) as file:
+        figure.savefig(file, metadata={"Date": None})
     return [png, svg]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import pandas as pd
 
+from sfrbench.files import write_atomic
 from sfrbench.report.latex import latex
 from sfrbench.report.style import DASH
 from sfrbench.sheets import guarded, plain
@@ -113,11 +114,10 @@ def unmarked(table: Table) -> Table:
 
 def write(table: Table, folder: Path) -> list[Path]:
     """The table as ``<name>.csv``, ``.md`` and ``.tex``; returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     made = []
     for suffix, render in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
         path = folder / f"{table.name}.{suffix}"
-        path.write_text(render(table), encoding="utf-8", newline="")
+        write_atomic(path, render(table))
         made.append(path)
     return made
 

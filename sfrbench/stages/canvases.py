@@ -13,7 +13,7 @@ from sfrbench.losses import IGNORE
 from sfrbench.sampling import Patch, Sides, View
 from sfrbench.stages.context import StageContext, seed_for
 from sfrbench.stages.finetune_data import Pair, all_canvases, sam_input
-from sfrbench.volumes import Volumes, split_cases
+from sfrbench.volumes import Volumes
 
 #: How much of the training is done where the training canvas is drawn; some strategies change on the way.
 PROGRESS = 0.25
@@ -29,7 +29,7 @@ def run(ctx: StageContext) -> None:
     ``index.json``. Labels are never opened: whoever may see a label map reads it through ``voxels``.
     """
     volumes = Volumes(ctx.inputs["prepare"])
-    split = split_cases(volumes.train, volumes.test, **ctx.settings["split"])
+    split = volumes.split(**ctx.settings["split"])
     scored = {"test": split.test, "val": split.val}[ctx.settings["subset"]][: ctx.settings["cases"]]
     for folder in ("images", "voxels"):
         (ctx.out / folder).mkdir()

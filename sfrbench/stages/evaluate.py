@@ -30,11 +30,13 @@ def run(ctx: StageContext) -> None:
     along z (``dataset.min_depth``). Writes ``scores.csv``, one row per case, foreground
     class and metric (``value`` as ``Score.value``, an empty field where the protocol does not score;
     ``empty_*`` True or False), and ``ledger.json``. Raises ``DataError`` naming the case where a prediction
-    is missing, has another shape than the label, or holds values that are no classes.
+    is missing, has another shape than the label, or holds values that are no classes. Unlabelled cases that
+    no label is there for are left out; ``ledger.json`` names them.
     """
     volumes, prediction = Volumes(ctx.inputs["prepare"]), ctx.inputs["prediction"]
     protocol = ctx.component("protocol", Protocol)
-    cases: list[str] = prediction.read_json("index.json")["cases"]
+    listed: list[str] = prediction.read_json("index.json")["cases"]
+    cases = [case for case in listed if case not in volumes.without_label]
     labels = volumes.labels(cases, EVALUATE)
     classes = len(volumes.classes)
     with (ctx.out / "scores.csv").open("w", newline="", encoding="utf-8") as stream:
@@ -49,6 +51,9 @@ def run(ctx: StageContext) -> None:
             writer.writerows(_row(case, score, volumes.classes) for score in scores)
             ctx.progress(done, len(cases))
     ledger = {"labels_opened": sorted(labels.opened), "purpose": labels.purpose}
+    if len(cases) < len(listed):
+        ledger["without_label"] = sorted(set(listed) - set(cases))
+        ctx.notes["without_label"] = len(listed) - len(cases)
     (ctx.out / "ledger.json").write_text(json.dumps(ledger, indent=1), encoding="utf-8")
 
 

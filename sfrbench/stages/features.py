@@ -18,7 +18,7 @@ from sfrbench.components.backbone._interface import in_parts
 from sfrbench.components.base import Backbone
 from sfrbench.inference import Forward, case_by_case, load_backbone, slide
 from sfrbench.stages.context import StageContext, seed_for
-from sfrbench.volumes import EVALUATE, Volumes, split_cases
+from sfrbench.volumes import EVALUATE, Volumes
 
 
 def run(ctx: StageContext) -> None:
@@ -26,17 +26,17 @@ def run(ctx: StageContext) -> None:
     ``cases`` and ``voxels``.
 
     At most ``cases`` labelled and as many unlabelled cases are looked at, drawn by a fixed seed, so that all
-    arms look at the same ones. Writes ``samples/<case>.npy``, float32 (K, ``voxels``): features of correctly
-    predicted voxels of each class, drawn without replacement, in random order, NaN behind the last where
-    there are fewer; ``counts/<case>.npy``, int64 (K, 2): voxels of each class, and those predicted correctly;
-    and ``index.json`` with classes and cases. The segmenter is the student in evaluation mode; images are
-    not augmented. A killed run goes on at the case where it stopped.
+    arms look at the same ones; only cases with a label, as what is predicted correctly is known of no other.
+    Writes ``samples/<case>.npy``, float32 (K, ``voxels``): features of correctly predicted voxels of each
+    class, drawn without replacement, in random order, NaN behind the last where there are fewer;
+    ``counts/<case>.npy``, int64 (K, 2): voxels of each class, and those predicted correctly; and
+    ``index.json`` with classes and cases. The segmenter is the student in evaluation mode; images are not
+    augmented. A killed run goes on at the case where it stopped.
     """
     volumes = Volumes(ctx.inputs["prepare"])
-    split = split_cases(volumes.train, volumes.test, **ctx.settings["split"])
-    labelled, unlabelled = (
-        some(group, ctx.settings["cases"]) for group in (split.labelled, split.unlabelled)
-    )
+    split = volumes.split(**ctx.settings["split"])
+    known = [case for case in split.unlabelled if case not in volumes.without_label]
+    labelled, unlabelled = (some(group, ctx.settings["cases"]) for group in (split.labelled, known))
     classes, patch, stride = len(volumes.classes), tuple(ctx.settings["patch"]), tuple(ctx.settings["stride"])
     network = load_backbone(
         ctx.component("backbone", Backbone),

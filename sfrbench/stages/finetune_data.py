@@ -15,7 +15,7 @@ from sfrbench.sampling import Patch, Volume, draw_patch, labelled_at
 from sfrbench.stages.context import StageContext, seed_for
 from sfrbench.stages.finetune_views import FixedViews
 from sfrbench.stages.selection import Selection
-from sfrbench.volumes import LabelView, Volumes, split_cases
+from sfrbench.volumes import LabelView, Volumes
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 #: Low-resolution logits (B, K, h, w) of a step's canvases, with their labels (B, I, I) int64.
@@ -69,7 +69,7 @@ class Canvases:
 def make_batches(ctx: StageContext, volumes: Volumes, model: SamSegmenter) -> Batches:
     """What each step is trained on, from the seed and the step's number alone."""
     canvases, finetune = Canvases(ctx, volumes), ctx.component("finetune", Finetune)
-    split = split_cases(volumes.train, volumes.test, **ctx.settings["split"])
+    split = volumes.split(**ctx.settings["split"])
     labels = volumes.labels(split.labelled, "finetune")
     order_seed, crop_seed = (seed_for("finetune", purpose, ctx.seed) for purpose in ("order", "labelled"))
 

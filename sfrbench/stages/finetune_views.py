@@ -40,11 +40,15 @@ class FixedViews:
         return embeddings.to(device), labels.to(device).long()
 
     def _view(self, name: str) -> dict[str, Tensor]:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file, save_file
 
         path = self._folder / f"{name}.safetensors"
         if path.is_file():
-            return load_file(path)
+            try:
+                return load_file(path)
+            except SafetensorError:  # cut short on the disk: made anew, with the same bits
+                path.unlink()
         image, label = self._draw(*self._views[name])
         with torch.no_grad():
             embedding = self._encode(image[None])

@@ -22,7 +22,7 @@ from sfrbench.inference import (
     slide,
 )
 from sfrbench.stages.context import StageContext
-from sfrbench.volumes import Volumes, split_cases
+from sfrbench.volumes import Volumes
 
 
 def run(ctx: StageContext) -> None:
@@ -35,7 +35,7 @@ def run(ctx: StageContext) -> None:
     A killed run goes on at the case where it stopped.
     """
     volumes = Volumes(ctx.inputs["prepare"])
-    split = split_cases(volumes.train, volumes.test, **{"labeled": 1, **ctx.settings["split"]})
+    split = volumes.split(**{"labeled": 1, **ctx.settings["split"]})
     cases = {"test": split.test, "val": split.val}[ctx.settings["subset"]]
     predicted = predictor(ctx, len(volumes.classes))
     seconds = case_by_case(

@@ -14,8 +14,9 @@ from sfrbench.stages.prepare_workers import prepare_all
 def run(ctx: StageContext) -> None:
     """Component ``dataset``; reads ``ctx.data_root`` unless the dataset is generated.
 
-    Writes ``images/<id>.npy`` (float32), ``labels/<id>.npy`` (uint8), both C-order (X, Y, Z), and
-    ``index.json`` (classes, lists, and per case shape, spacing, affine, range, source). Each of
+    Writes ``images/<id>.npy`` (float32), ``labels/<id>.npy`` (uint8; none for a case without a label), both
+    C-order (X, Y, Z), and ``index.json`` (classes, lists, and per case shape, spacing, affine, range, source,
+    and ``labelled: false`` where there is no label). Each of
     ``dataset.workers`` processes has one case in memory at a time; how many they are changes no bit. Broken
     cases do not stop the others; they are raised together, as one ``DataError`` with a problem per case. A
     killed run goes on at the cases that were not finished, and so does a run after a file was mended.
@@ -39,7 +40,8 @@ def run(ctx: StageContext) -> None:
     for folder in ("images", "labels"):
         (ctx.out / folder).mkdir(parents=True, exist_ok=True)
         for case in ids:
-            link(shelf.file(folder, case), ctx.out / folder / f"{case}.npy")
+            if folder == "images" or entries[case].get("labelled", True):
+                link(shelf.file(folder, case), ctx.out / folder / f"{case}.npy")
     index = {
         "dataset": type(dataset).__name__,
         "classes": list(classes),
@@ -49,6 +51,8 @@ def run(ctx: StageContext) -> None:
     }
     (ctx.out / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
     ctx.notes.update({"cases": len(ids), **({"adopted": adopted} if adopted else {})})
+    bare = sum(not entry.get("labelled", True) for entry in entries.values())
+    ctx.notes.update({"without_label": bare} if bare else {})
     warnings = {case: entry["source"].get("notes") for case, entry in entries.items()}
     warnings = {case: notes for case, notes in warnings.items() if notes}
     if warnings:

@@ -15,7 +15,7 @@ import numpy as np
 from sfrbench.components.base import Case, Dataset
 from sfrbench.components.dataset import _grid
 from sfrbench.components.dataset._checks import zscore
-from sfrbench.store import canonical, write_atomic
+from sfrbench.files import canonical, read_state, write_atomic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class Shelf:
 
     def has(self, case: str) -> bool:
         """Whether a case is finished."""
-        return self.file("cases", case).is_file()
+        return read_state(self.file("cases", case), dict[str, Any]) is not None
 
     def entry(self, case: str) -> Any:
         """The index entry of a finished case."""
@@ -57,7 +57,8 @@ class Shelf:
         stamp = self._stamp(case)  # before the files are read
         read = deep_enough(self.dataset.read_case(self.root, case), self.dataset.min_depth)
         _save(self.file("images", case), np.asarray(read.image, dtype=np.float32))
-        _save(self.file("labels", case), np.asarray(read.label, dtype=np.uint8))
+        if read.labelled:
+            _save(self.file("labels", case), np.asarray(read.label, dtype=np.uint8))
         write_atomic(self.file("stamps", case), json.dumps(stamp))
         write_atomic(self.file("cases", case), json.dumps(entry_of(read)))
 
@@ -77,11 +78,12 @@ class Shelf:
         return taken
 
     def _take(self, case: str, other: Shelf) -> bool:
-        stamp, path = self._stamp(case), other.file("stamps", case)
-        if stamp is None or not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != stamp:
+        stamp = self._stamp(case)
+        if stamp is None or read_state(other.file("stamps", case), list[list[Any]]) != stamp:
             return False
         for kind in ("images", "labels", "stamps", "cases"):  # the last one makes it count
-            link(other.file(kind, case), self.file(kind, case))
+            if kind != "labels" or other.file(kind, case).is_file():
+                link(other.file(kind, case), self.file(kind, case))
         return True
 
     def _recipe(self) -> str:
@@ -138,6 +140,7 @@ def entry_of(case: Case) -> dict[str, Any]:
     """What the index says of a case: shape, spacing, affine, range and source."""
     low, high = np.percentile(case.image, _PERCENTILES)
     return {
+        **({} if case.labelled else {"labelled": False}),
         "shape": [int(size) for size in case.image.shape],
         "spacing": list(case.spacing),
         "affine": case.affine,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Literal, cast
 
+from sfrbench.children import end_with_parent
 from sfrbench.errors import DataError, NotReadyError, Problem
 from sfrbench.stages.prepare_case import Shelf
 
@@ -21,7 +23,7 @@ def prepare_all(shelf: Shelf, cases: Sequence[str]) -> Iterator[tuple[str, tuple
     """Each case and what is wrong with it, as cases end; those that are finished already come first.
 
     Raises what stops every case: ``NotReadyError``, and any defect. The processes end with this one, however
-    it ends: each waits on a pipe whose other end nobody else holds.
+    it ends.
     """
     todo = [case for case in cases if not shelf.has(case)]
     yield from ((case, ()) for case in cases if shelf.has(case))
@@ -69,7 +71,8 @@ class _Worker:
         # spawned, not forked: this process may have threads and a GPU
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, shelf), daemon=True)
+        given = (theirs, shelf, os.getpid())
+        self.process: BaseProcess = context.Process(target=_serve, args=given, daemon=True)
         self.process.start()
         theirs.close()
         self.case, self.ended = "", False
@@ -100,8 +103,9 @@ class _Worker:
         self.process.join()
 
 
-def _serve(pipe: Connection, shelf: Shelf) -> None:
+def _serve(pipe: Connection, shelf: Shelf, parent: int) -> None:
     """Prepare cases until the other end of the pipe is closed."""
+    end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's to answer
     while True:
         try:

@@ -10,7 +10,7 @@ import torch
 from sfrbench.components.base import Backbone, Foundation, Stitch
 from sfrbench.inference import backbone_forward, case_by_case, fine_tuned, load_backbone, sam_forward, slide
 from sfrbench.stages.context import StageContext
-from sfrbench.volumes import Volumes, split_cases
+from sfrbench.volumes import Volumes
 
 
 def run(ctx: StageContext) -> None:
@@ -22,7 +22,7 @@ def run(ctx: StageContext) -> None:
     it stopped.
     """
     volumes = Volumes(ctx.inputs["prepare"])
-    cases = split_cases(volumes.train, volumes.test, **{"labeled": 1, **ctx.settings["split"]}).unlabelled
+    cases = volumes.split(**{"labeled": 1, **ctx.settings["split"]}).unlabelled
     classes, patch = len(volumes.classes), tuple(ctx.settings["patch"])
     batch = 4 if ctx.device.startswith("cuda") else 1
     foundation = None

@@ -19,6 +19,7 @@ from torch import nn
 
 from sfrbench.components.backbone._interface import SCALES, in_parts, lacking
 from sfrbench.components.base import Backbone, Ssl
+from sfrbench.components.split import Split
 from sfrbench.components.ssl._supervised import pseudo_label_loss, supervised_loss
 from sfrbench.components.ssl.step import Step
 from sfrbench.inference import backbone_forward, slide
@@ -29,7 +30,7 @@ from sfrbench.stages.retrain_data import Batch, Data, labeller
 from sfrbench.stages.selection import Selection
 from sfrbench.store import Artefact
 from sfrbench.training import Stateful, StepResult, save_weights, train
-from sfrbench.volumes import Split, Volumes, split_cases
+from sfrbench.volumes import Volumes
 
 
 def run(ctx: StageContext) -> None:
@@ -45,7 +46,7 @@ def run(ctx: StageContext) -> None:
     says so after a validation.
     """
     volumes = Volumes(ctx.inputs["prepare"])
-    split = split_cases(volumes.train, volumes.test, **ctx.settings["split"])
+    split = volumes.split(**ctx.settings["split"])
     ssl = ctx.component("ssl", Ssl)
     models = build_models(ctx, ssl, len(volumes.classes))
     labels = volumes.labels(split.labelled, "retrain")

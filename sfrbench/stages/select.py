@@ -11,7 +11,7 @@ import torch
 from sfrbench.components.base import Backbone
 from sfrbench.inference import backbone_forward, case_by_case, load_backbone, slide
 from sfrbench.stages.context import StageContext
-from sfrbench.volumes import Volumes, split_cases
+from sfrbench.volumes import Volumes
 
 #: Certainty is stored as a whole number of 1 / SCALE.
 SCALE = 65535
@@ -27,7 +27,7 @@ def run(ctx: StageContext) -> None:
     never opened.
     """
     volumes = Volumes(ctx.inputs["prepare"])
-    cases = split_cases(volumes.train, volumes.test, **ctx.settings["split"]).unlabelled
+    cases = volumes.split(**ctx.settings["split"]).unlabelled
     classes, patch, stride = len(volumes.classes), tuple(ctx.settings["patch"]), tuple(ctx.settings["stride"])
     network = load_backbone(
         ctx.component("backbone", Backbone), ctx.inputs["retrain"], "last", classes=classes, device=ctx.device

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from tests.data_writers import (
     write_nifti,
 )
 
-pytest.importorskip("pydicom", reason="pydicom, the extra 'dicom', is not installed")
+pydicom = pytest.importorskip("pydicom", reason="pydicom, the extra 'dicom', is not installed")
 
 AXIAL = np.array([[-0.8, 0, 0, 90.0], [0, -0.7, 0, 40.0], [0, 0, 2.5, -30.0], [0, 0, 0, 1]])  # as CTs lie
 CASE = "PANCREAS_0002"
@@ -104,6 +105,106 @@ def test_labels_that_run_another_way_are_turned_by_their_header(tmp_path: Path) 
     assert _read(tmp_path, tcia_flip="y").source["notes"] == []
     with pytest.raises(ValueError, match="tcia_flip"):
         Mact(tcia_flip="yx")
+
+
+def _bare(file: Path) -> None:
+    """Without the 128 bytes and the mark that DICOM begins with."""
+    file.write_bytes(file.read_bytes()[132:])
+
+
+def _without_meta(file: Path) -> None:
+    """As the oldest exports are: neither the mark nor the group that says how the rest is written."""
+    data = pydicom.dcmread(file)
+    del data.file_meta
+    data.save_as(file, implicit_vr=True, little_endian=True, enforce_file_format=False)
+
+
+@pytest.mark.parametrize("ending", [".dcm", "", ".17", ".ima"])
+@pytest.mark.parametrize("strip", [_bare, _without_meta])
+def test_slices_without_the_usual_start_are_read(
+    tmp_path: Path, strip: Callable[[Path], None], ending: str
+) -> None:
+    image, _ = organs()
+    files = write_dicom(tmp_path / "s", image, AXIAL)
+    for place, file in enumerate(files):
+        renamed = file.rename(file.with_suffix(ending))
+        if place in (0, 7, len(files) - 1):  # also at both ends, where no gap would tell
+            strip(renamed)
+    values, _, notes = read_series(Place("c", tmp_path / "s"))
+    np.testing.assert_array_equal(values, image)
+    assert notes == ()
+
+
+LOST: dict[str, bytes] = {
+    "empty": b"",
+    "zeros": bytes(3000),
+    "another format": b"\x89PNG\r\n\x1a\n\0\0" + bytes(200),
+}
+
+
+@pytest.mark.parametrize("ending", ["", ".dcm", ".17"])
+@pytest.mark.parametrize("name", LOST)
+def test_a_slice_that_was_lost_at_the_end_of_the_stack_is_told(
+    tmp_path: Path, name: str, ending: str
+) -> None:
+    files = [file.rename(file.with_suffix(ending)) for file in write_dicom(tmp_path, organs()[0], AXIAL)]
+    files[-1].write_bytes(LOST[name])
+    with pytest.raises(DataError, match="the file is no DICOM") as caught:
+        read_series(Place("c", tmp_path))
+    assert caught.value.problems[0].where.endswith(str(files[-1]))
+
+
+def test_an_image_without_a_size_is_no_other_file(tmp_path: Path) -> None:
+    file = write_dicom(tmp_path, organs()[0], AXIAL)[-1]
+    data = pydicom.dcmread(file)
+    del data.Rows
+    data.save_as(file)
+    with pytest.raises(DataError, match="the header lacks Rows"):
+        read_series(Place("c", tmp_path))
+
+
+RESCALES: dict[str, tuple[dict[str, Any], str]] = {
+    "neither": ({"RescaleSlope": None, "RescaleIntercept": None}, "has no RescaleSlope, and 15 others have"),
+    "no slope": ({"RescaleSlope": None}, "has no RescaleSlope, and 15 others have"),
+    "no intercept": ({"RescaleIntercept": None}, "has no RescaleIntercept, and 15 others have"),
+    "empty": ({"RescaleIntercept": ""}, "has no RescaleIntercept, and 15 others have"),
+    "slope of 0": ({"RescaleSlope": 0}, "is not a sound number"),
+}
+
+
+def _rescaled(file: Path, changes: Mapping[str, Any]) -> None:
+    data = pydicom.dcmread(file)
+    for name, value in changes.items():
+        if value is None:
+            delattr(data, name)
+        else:
+            setattr(data, name, value)
+    data.save_as(file)
+
+
+@pytest.mark.parametrize("name", RESCALES)
+def test_a_slice_without_a_rescale_of_its_own_is_refused(tmp_path: Path, name: str) -> None:
+    changes, what = RESCALES[name]
+    files = write_dicom(tmp_path, organs()[0], AXIAL)
+    _rescaled(files[5], changes)
+    with pytest.raises(DataError, match=what) as caught:
+        read_series(Place("c", tmp_path))
+    assert caught.value.problems[0].where.endswith(str(files[5]))
+
+
+def test_each_slice_is_rescaled_by_itself_and_none_at_all_is_told(tmp_path: Path) -> None:
+    image, _ = organs()
+    files = write_dicom(tmp_path, image, AXIAL)
+    _rescaled(files[5], {"RescaleSlope": 2, "RescaleIntercept": -1000})
+    values, _, notes = read_series(Place("c", tmp_path))
+    np.testing.assert_array_equal(values[..., 5], 2 * (image[..., 5] + 1024) - 1000)
+    np.testing.assert_array_equal(values[..., 6], image[..., 6])
+    assert notes == ()
+    for file in files:
+        _rescaled(file, {"RescaleSlope": None, "RescaleIntercept": None})
+    values, _, notes = read_series(Place("c", tmp_path))
+    assert notes == ("no slice has RescaleSlope: the stored values are taken for HU",)
+    np.testing.assert_array_equal(values[..., 6], image[..., 6] + 1024)
 
 
 def _slices(root: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from sfrbench.components.backbone.unet3d import UNet3d
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Ssl
-from sfrbench.components.ssl._independence import Independence, shared_kernels
+from sfrbench.components.ssl._independence import Independence, shared_kernels, upsampling_decoder
 from sfrbench.components.ssl.causal import Causal
 from sfrbench.components.ssl.causal_cps import CausalCps
 from sfrbench.stages.retrain import Models
@@ -51,6 +51,25 @@ def independence(models: Models) -> float:
     assert isinstance(game, Independence)
     kernels = [[numbers(part) for part in parts] for parts in shared_kernels(players_of(models))]
     return cosines(kernels, [numbers(part) for part in game.matrices(game.mixing)])
+
+
+@pytest.mark.parametrize("mode", ["trilinear", "nearest"])
+def test_small_maps_are_convolved_in_fp32_before_upsampling_too(mode: str) -> None:
+    """A patch of 32 voxels has a bottleneck of 2, which the first 1x1x1 convolution of the decoder reads."""
+    network = VNet(filters=2, precision="bf16").build(2)
+    decoder = upsampling_decoder(copy.deepcopy(network), mode)
+    seen = {}
+    for part in decoder.modules():
+        if isinstance(part, torch.nn.Conv3d):
+            part.register_forward_hook(lambda _, given, made: seen.update({given[0].shape[2]: made.dtype}))
+    decoder.decode(network.encode(torch.zeros(1, 1, 32, 32, 32)))
+    assert seen == {
+        2: torch.float32,
+        4: torch.bfloat16,
+        8: torch.bfloat16,
+        16: torch.bfloat16,
+        32: torch.bfloat16,
+    }
 
 
 @pytest.mark.parametrize(

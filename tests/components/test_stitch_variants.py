@@ -13,11 +13,12 @@ from sfrbench.components.base import Dataset, Foundation
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.stitch import _augment, _images, _natural
-from sfrbench.components.stitch.grid import IGNORE, GridStitch
+from sfrbench.components.stitch.grid import IGNORE, GridStitch, TiledStitch
 from sfrbench.components.stitch.natural_mix import NaturalMixStitch
 from sfrbench.components.stitch.slab3 import Slab3Stitch
 from sfrbench.components.stitch.small_size import SmallSizeStitch
 from sfrbench.components.stitch.uniform import UniformStitch
+from sfrbench.components.stitch.upsampled import UpsampledStitch
 from sfrbench.errors import InputError, NotReadyError
 
 SIDE, DEPTH, CANVAS = 16, 16, 64  # 4 x 4 cells without padding
@@ -406,3 +407,27 @@ def test_uniform_cubes_are_the_ten_by_ten_of_table_vi_or_refused() -> None:
     assert "set dataset.min_depth to 96" in faults[1]
     (fault,) = stitch.conflicts({"dataset": la, "foundation": SamVit(canvas=512)})
     assert "more than the 25 cells" in fault
+
+
+@pytest.mark.parametrize(("cls", "canvas"), [(UpsampledStitch, CANVAS), (SmallSizeStitch, SIDE)])
+def test_canvases_of_one_slice_are_augmented_as_stitched_ones(
+    cls: type[TiledStitch], canvas: int, patch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    """The same draws with and without: the label turned as the canvas is, the curve on the image alone."""
+    image, label = patch
+    plain, turned, curved = (
+        cls(**fields).training_canvas(image, label, canvas, generator(), 0.0)
+        for fields in ({}, {"rotate_canvas": True}, {"bezier": 1.0})
+    )
+    mirrored = [torch.rot90(plain[1], k, (-2, -1)).flip(-1) for k in range(4)]
+    (found,) = [k for k, one in enumerate(mirrored) if torch.equal(one, turned[1])]
+    assert torch.equal(turned[0], torch.rot90(plain[0], found, (-2, -1)).flip(-1))
+    assert torch.equal(curved[1], plain[1])
+    assert not torch.equal(curved[0], plain[0])
+    assert float(curved[0].min()) >= 0.0
+    assert float(curved[0].max()) <= 1.0
+    volume = image[None]
+    assert torch.equal(
+        cls(bezier=1.0, rotate_canvas=True).to_canvases(volume, canvas, 0.0),
+        cls().to_canvases(volume, canvas, 0.0),
+    )

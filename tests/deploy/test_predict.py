@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from sfrbench import selfcheck
 from sfrbench.cell_names import find_cell
 from sfrbench.cli import main
 from sfrbench.components.dataset._phantom import make
@@ -44,6 +45,16 @@ def test_labels_equal_the_stored_prediction_on_the_raw_grid(run, request, tmp_pa
     assert nib.aff2axcodes(made.affine) == nib.aff2axcodes(image.affine)
     assert "class 2: part 2, " in done.output
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("wrong", "runs"), [(True, "fp32"), (False, "bf16")])
+def test_where_bf16_is_wrong_it_predicts_in_fp32_as_a_run_does(nifti, monkeypatch, wrong, runs):
+    fault = selfcheck.Fault(precision="bf16", operation="convolution", part="the result is", off=1, limit=0.1)
+    found = selfcheck.SelfCheck(facts={}, checked=1, seconds=0, faults=(fault,) if wrong else ())
+    monkeypatch.setattr(selfcheck, "kept", lambda: found)
+    cell = finished(nifti.experiment, find_cell(nifti.experiment.plan, "base", None))
+    assert cell.node.components["backbone"].component.precision == "bf16"
+    assert cell.context("cpu").components["backbone"].precision == runs
 
 
 def test_orientation_does_not_change_the_labels(nifti, tmp_path):

@@ -216,3 +216,16 @@ def test_report_with_figure_tables_samples_and_provenance(tmp_path: Path, made: 
     assert {row["group"] for row in samples} == {"labelled", "unlabelled"}
     with (tmp_path / "tables" / "features_distances.csv").open(encoding="utf-8") as stream:
         assert list(csv.DictReader(stream)) == made[0]  # computed a second time
+
+
+def test_a_line_whose_unlabelled_cases_have_no_label_says_so() -> None:
+    info = report_info()
+    unknown = [replace(one, unlabelled={}) for one in info.features]
+    distances, _ = rows(replace(info, features=[*unknown[:2], *info.features[2:]]), arms=["mt"])
+    assert distances[0]["correct"] == "50.0 / —"
+    assert (distances[0]["w1_sd"], distances[0]["cases"]) == ("", "1 / 0")
+    assert "no unlabelled case has a label" in distances[0]["note"]
+    assert distances[1]["note"] == ""
+    found, why = gaps_of(replace(info, features=unknown), FeaturesItem(voxels=VOXELS))
+    assert found == []
+    assert why.startswith("No features: no unlabelled case has a label")

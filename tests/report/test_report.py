@@ -244,6 +244,16 @@ def test_empty_predictions_are_marked_where_they_score_as_perfect(small):
     assert any("best possible" in text for mark, text in table.notes if mark in row[0].marks)
 
 
+def test_a_table_without_distances_says_nothing_of_them(small):
+    info = replace(small.info, protocol="paper", protocol_fields={"empty": "paper_zero"})
+    frame = small.frame.assign(value=small.frame["value"].where(~small.frame["empty_pred"], 0.0))
+    for metrics, told in ((["dice", "jaccard"], False), (["dice", "hd95"], True)):
+        item = {"table": "results", "metrics": metrics, "per_class": True}
+        (table, per_class, *_), _ = sections.result_tables(frame, info, item, "results")
+        assert any("best possible" in text for _, text in table.notes) == told
+        assert not any("best possible" in text for _, text in per_class.notes)  # of Dice
+
+
 def test_the_best_is_bold_and_an_incomplete_line_takes_no_part(small):
     frame = small.frame.copy()
     frame.loc[(frame["arm"] == "sfr_ft") & (frame["metric"] == "dice"), "value"] = 99.0

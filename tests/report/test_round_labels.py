@@ -149,7 +149,7 @@ def test_labels_made_online_are_a_dash_with_its_reason() -> None:
 def test_first_labels_made_online_stand_in_their_table() -> None:
     from sfrbench.report.info import Missing
 
-    given = info([], "on", "off", "none", online=[Missing("on", {}, 0, ONLINE)], pseudo_arms=["off"])
+    given = info([], "on", "off", "none", unscored=[Missing("on", {}, 0, ONLINE)], pseudo_arms=["off"])
     frame = pd.DataFrame(scores("off", 0, ("unlabelled",)))
     (table,), _ = pseudo_table(frame, given, {"metrics": ["dice"]}, "pseudo_labels")
     assert [row[0].text for row in table.rows] == ["on", "off"]

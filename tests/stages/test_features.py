@@ -181,3 +181,20 @@ def test_every_backbone_says_what_its_features_are(backbone: Backbone) -> None:
 def test_a_network_without_parts_is_refused() -> None:
     with pytest.raises(InputError, match=r"features.* of Conv3d"):
         features.features_forward(torch.nn.Conv3d(1, 2, 1))
+
+
+@pytest.mark.parametrize("bare", [["case2"], ["case2", "case3", "case4"]])
+def test_unlabelled_cases_without_a_label_are_not_looked_at(
+    tmp_path: Path, trained: Artefact, bare: list[str]
+) -> None:
+    folder = tmp_path / "prepared"
+    make_prepared(folder)
+    index = json.loads((folder / "index.json").read_text())
+    for case in bare:
+        (folder / "labels" / f"{case}.npy").unlink()
+        index["cases"][case] = {**index["cases"][case], "labelled": False}
+    (folder / "index.json").write_text(json.dumps(index))
+    out = run(tmp_path / "run", as_artefact("prepare", folder), trained)
+    known = [case for case in ("case2", "case3", "case4") if case not in bare]
+    assert json.loads((out / "index.json").read_text())["unlabelled"] == known
+    assert json.loads((out / "ledger.json").read_text())["labels_opened"] == ["case0", "case1", *known]

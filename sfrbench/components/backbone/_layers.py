@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from sfrbench.components._autocast import Conv3d
+
 
 class Dropout(nn.Module):
     """Dropout of values or, with ``channels``, of whole channels, drawn sample by sample.
@@ -29,7 +31,7 @@ class Dropout(nn.Module):
         return maps * (kept.to(maps.dtype) / (1 - self.share))
 
 
-class Head(nn.Conv3d):
+class Head(Conv3d):
     """A 1x1x1 convolution: maps (B, C, X, Y, Z), float32 or bfloat16, to logits (B, K, X, Y, Z) float32."""
 
     def __init__(self, channels: int, classes: int, bf16: bool) -> None:

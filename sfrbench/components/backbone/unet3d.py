@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 class UNet3d(Backbone):
     """3D U-Net with instance norm (no affine) and concatenated skips: 5,884,050 parameters, K = 2."""
+
+    version: ClassVar[int] = 2  # small maps are convolved in float32
 
     filters: int = Field(16, ge=2, le=64, description="channels of the finest level; doubled at each level")
     dropout: Share = Field(0.3, description="dropout of values, after the bottleneck and before the head")

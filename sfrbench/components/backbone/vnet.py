@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class VNet(Backbone):
     """V-Net with additive skips, as UA-MT, DTC and SFR use it: 9,448,866 parameters, K = 2."""
 
-    version: ClassVar[int] = 2  # dropout is drawn sample by sample
+    version: ClassVar[int] = 3  # small maps are convolved in float32
 
     filters: int = Field(16, ge=2, le=64, description="channels of the finest level; doubled at each level")
     norm: Literal["batch", "group", "instance", "none"] = "batch"

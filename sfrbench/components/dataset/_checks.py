@@ -17,6 +17,9 @@ from sfrbench.components.dataset._grid import Step, Volume, scaled
 from sfrbench.errors import DataError, Problem
 
 _CASE_ID = re.compile(r"\w[\w .+-]*")
+#: How far stored class numbers may lie from integers: what a file's scaling leaves, such as 255 * (1 / 255).
+_ROUNDED = 0.01
+_LARGE = 1e15  # of an image; beyond, its variance overflows
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,13 @@ def checked_image(array: NDArray[Any], place: Place) -> NDArray[np.float32]:
         at = tuple(int(i[0]) for i in np.nonzero(bad))
         hint = "replace NaN and infinite values (by the background value) and save the volume again"
         raise place.error(f"the image has {int(bad.sum())} NaN or infinite voxels, the first at {at}", hint)
-    if image.min() == image.max():
+    low, high = float(image.min()), float(image.max())
+    if low == high:
         hint = "export the case again, or take it off the list"
-        raise place.error(f"the image is constant, every voxel is {float(image.flat[0]):g}", hint)
+        raise place.error(f"the image is constant, every voxel is {low:g}", hint)
+    if max(-low, high) > _LARGE or high - low < 1 / _LARGE:
+        hint = "their squares do not fit into 32-bit numbers; is the scaling in the header (scl_slope) right?"
+        raise place.error(f"the image has values from {low:g} to {high:g}", hint)
     return image
 
 
@@ -103,15 +110,19 @@ def checked_label(
         raise place.error(f"the label has values of type {array.dtype}", "save class numbers as integers")
     # counting bytes is much faster than the sort in np.unique
     values = np.flatnonzero(np.bincount(array.ravel())) if array.dtype == np.uint8 else np.unique(array)
-    if array.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
-        odd = [v for v in values.tolist() if not np.isfinite(v) or v != round(v)]
-        hint = "class numbers must be integers; was the label resampled with an order above 0 (nearest)?"
-        raise place.error(f"the label has values that are not integers, such as {odd[0]:g}", hint)
-    odd = [int(v) for v in values.tolist() if not 0 <= v < len(classes)]
-    if odd:
+    if array.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            odd = values[~(np.abs(values - np.rint(values)) <= _ROUNDED)]
+        if odd.size:
+            hint = "class numbers must be integers; was the label resampled with an order above 0 (nearest)?"
+            what = f"the label has values that are not integers, such as {float(odd[0]):.10g}"
+            raise place.error(what, hint)
+        array, values = np.rint(array), np.unique(np.rint(values))
+    strange = [v for v in values.tolist() if not 0 <= v < len(classes)]
+    if strange:
         names = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
-        voxels = int(np.isin(array, odd).sum())
-        shown = ", ".join(map(str, odd[:8])) + (", …" if len(odd) > 8 else "")
+        voxels = int(np.isin(array, strange).sum())
+        shown = ", ".join(f"{v:.10g}" for v in strange[:8]) + (", …" if len(strange) > 8 else "")
         raise place.error(
             f"the label has values outside the classes: {shown} ({voxels} voxels)",
             f"the classes are {names}; map the values to these numbers",

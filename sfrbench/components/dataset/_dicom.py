@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ _TAGS = (
     "SeriesInstanceUID",
     "Rows",
     "Columns",
-    "NumberOfFrames",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
 )
+_RESCALE = ("RescaleSlope", "RescaleIntercept")
+_MORE = ("NumberOfFrames", "Modality", "SOPClassUID", *_RESCALE)
+#: Images of CT, enhanced CT, MR and PET.
+_IMAGES = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", "4", "128"))
 _AGAIN = "copy or download the series again"
 
 
@@ -35,6 +39,8 @@ class _Slice:
     shape: tuple[int, int]  # columns, rows
     position: NDArray[np.float64]  # of the first pixel's centre
     steps: NDArray[np.float64]  # (2, 3): from one column to the next, from one row to the next
+    rescale: tuple[float | None, float | None]  # slope and intercept, where it says them
+    modality: str
 
     @property
     def along(self) -> float:
@@ -52,6 +58,12 @@ def read_series(place: Place) -> tuple[NDArray[np.float32], NDArray[np.float64],
     if not place.file.is_dir():
         raise place.error("the folder of the series is missing", "restore it, or take the case off its list")
     pydicom = _library(place)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's on values that no part of this reads, slice by slice
+        return _series(pydicom, place)
+
+
+def _series(pydicom: Any, place: Place) -> tuple[NDArray[np.float32], NDArray[np.float64], tuple[str, ...]]:
     files = sorted(path for path in place.file.rglob("*") if path.is_file() and path.name[0] != ".")
     found = [_header(pydicom, Place(place.case, file)) for file in files]
     slices = sorted((each for each in found if each is not None), key=lambda each: each.along)
@@ -78,17 +90,16 @@ def _library(place: Place) -> Any:
 
 
 def _header(pydicom: Any, place: Place) -> _Slice | None:
-    """The header of a file; none for files that are no DICOM or no image."""
-    with place.file.open("rb") as stream:
-        if stream.read(132)[128:] != b"DICM":
-            if place.file.suffix.lower() == ".dcm":
-                raise place.error("the file is no DICOM", _AGAIN)
-            return None
+    """The header of a file; none for files that are no DICOM or no image. Files without the preamble (old
+    exports) are slices like the others."""
+    if not _is_dicom(place):
+        return None
     try:
-        header = pydicom.dcmread(place.file, stop_before_pixels=True, specific_tags=list(_TAGS))
-        if "Rows" not in header:
+        tags = [*_TAGS, *_MORE]
+        header = pydicom.dcmread(place.file, stop_before_pixels=True, specific_tags=tags, force=True)
+        if "Rows" not in header and str(header.get("SOPClassUID")) not in _IMAGES:
             return None
-        lacking = [name for name in _TAGS if name not in header and name != "NumberOfFrames"]
+        lacking = [name for name in _TAGS if name not in header]
         if lacking:
             raise place.error(f"the header lacks {', '.join(lacking)}", "is this a slice of a CT series?")
         across, down = np.asarray(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
@@ -99,6 +110,8 @@ def _header(pydicom: Any, place: Place) -> _Slice | None:
             (int(header.Columns), int(header.Rows)),
             np.asarray(header.ImagePositionPatient, dtype=np.float64).reshape(3),
             np.stack([across * between_columns, down * between_rows]),
+            _rescale(header),
+            str(header.get("Modality")),
         )
         frames = int(header.get("NumberOfFrames") or 1)
     except _ERRORS as error:
@@ -108,7 +121,29 @@ def _header(pydicom: Any, place: Place) -> _Slice | None:
     size = float(np.prod(np.linalg.norm(found.steps, axis=1)))
     if not (np.isfinite(found.position).all() and np.isfinite(size) and size > 0):
         raise place.error("position, direction or pixel spacing are not sound numbers", _AGAIN)
+    if found.rescale[0] == 0 or not np.isfinite([value or 0.0 for value in found.rescale]).all():
+        raise place.error("RescaleSlope or RescaleIntercept is not a sound number", _AGAIN)
     return found
+
+
+def _rescale(header: Any) -> tuple[float | None, float | None]:
+    slope, intercept = (header.get(name) for name in _RESCALE)
+    return None if slope is None else float(slope), None if intercept is None else float(intercept)
+
+
+def _is_dicom(place: Place) -> bool:
+    """Whether a file is DICOM. What has a slice's name (``.dcm``, or a number or nothing behind the last dot)
+    and is neither DICOM nor text is a slice that was lost on the way, and an error."""
+    with place.file.open("rb") as stream:
+        start = stream.read(132)
+    if start[128:] == b"DICM" or start[:2] in (b"\x02\0", b"\x08\0"):
+        return True
+    ending = place.file.suffix.lower()
+    named = ending in (".dcm", ".ima", ".dicom")
+    text = bool(start) and not any(byte < 9 or 13 < byte < 32 for byte in start)
+    if named or ((not ending or ending[1:].isdigit()) and not text):
+        raise place.error("the file is no DICOM", f"{_AGAIN}, or take the file out of the folder")
+    return False
 
 
 def _checked(slices: Sequence[_Slice], place: Place) -> tuple[str, ...]:
@@ -134,7 +169,7 @@ def _checked(slices: Sequence[_Slice], place: Place) -> tuple[str, ...]:
             between = f"{before.place.file.name} and {after.place.file.name}"
             what = f"{missing} slices are missing between {between}, which lie {gap:.2f} mm apart"
             raise place.error(what, _AGAIN)
-    notes = []
+    notes = _rescale_notes(slices)
     if np.abs(gaps - usual).max() > 0.02 * usual:
         notes.append(f"slices lie {gaps.min():.2f} to {gaps.max():.2f} mm apart; taken as even")
     course = slices[-1].position - slices[0].position
@@ -142,6 +177,18 @@ def _checked(slices: Sequence[_Slice], place: Place) -> tuple[str, ...]:
     if slip > 1.0:
         notes.append(f"the stack leans by {slip:.1f} mm over its height (a tilted gantry)")
     return tuple(notes)
+
+
+def _rescale_notes(slices: Sequence[_Slice]) -> list[str]:
+    """Notes on the way from stored values to HU; raises where some slices say it and others do not."""
+    for place, name in enumerate(_RESCALE):
+        without = [each for each in slices if each.rescale[place] is None]
+        if without and len(without) < len(slices):
+            what = f"the slice has no {name}, and {len(slices) - len(without)} others have"
+            raise without[0].place.error(what, _AGAIN)
+        if without and without[0].modality == "CT":
+            return [f"no slice has {name}: the stored values are taken for HU"]
+    return []
 
 
 def _normal(each: _Slice) -> NDArray[np.float64]:
@@ -153,14 +200,19 @@ def _normal(each: _Slice) -> NDArray[np.float64]:
 def _pixels(pydicom: Any, each: _Slice) -> NDArray[np.float32]:
     """The rescaled values (rows, columns) of one slice; HU for CT."""
     try:
-        data = pydicom.dcmread(each.place.file)
+        data = pydicom.dcmread(each.place.file, force=True)
+        if "TransferSyntaxUID" not in data.file_meta:  # a file without the part that says so
+            implicit, little = data.original_encoding
+            known = pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
+            data.file_meta.TransferSyntaxUID = known if little else pydicom.uid.ExplicitVRBigEndian
         stored = np.asarray(data.pixel_array)
-        slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
     except _ERRORS as error:
         raise _unreadable(each.place, error) from error
     if stored.shape != each.shape[::-1]:
         raise each.place.error(f"the pixels have shape {stored.shape}, not {each.shape[::-1]}", _AGAIN)
-    return (stored * slope + intercept).astype(np.float32)
+    slope, intercept = each.rescale
+    scaled = stored * (1.0 if slope is None else slope) + (0.0 if intercept is None else intercept)
+    return scaled.astype(np.float32)
 
 
 def _unreadable(place: Place, error: Exception) -> Exception:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label
 from sfrbench.components.dataset._lists import first_file
-from sfrbench.components.dataset._nifti import geometry_of, onto_axes, read_nifti, same_grid
+from sfrbench.components.dataset._nifti import both_notes, geometry_of, onto_axes, read_nifti, same_grid
 from sfrbench.components.dataset.btcv import Btcv
 
 #: The numbers of the published labels: BTCV's, and one more.
@@ -68,15 +68,15 @@ def read_raw(
     The label is turned to the image's axes by the two headers, or by ``flip`` (axes such as "y") whatever its
     header says. Raises ``DataError``.
     """
-    notes: tuple[str, ...] = ()
     if image_place.file.is_dir():
         from sfrbench.components.dataset._dicom import read_series
 
         values, affine, notes = read_series(image_place)
     else:
-        values, affine = read_nifti(image_place, as_stored=False)
+        values, affine, notes = read_nifti(image_place, as_stored=False)
     image = checked_image(values, image_place)
-    stored, label_affine = read_nifti(label_place, as_stored=True)
+    stored, label_affine, more = read_nifti(label_place, as_stored=True)
+    notes = both_notes(notes, more)
     if flip is None:
         stored, label_affine, turned = onto_axes(stored, label_affine, affine)
         shifted = same_grid(affine, label_affine, label_place)

@@ -2,47 +2,108 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import ImageOpener
+from nibabel import imageglobals
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from sfrbench.components.base import Case
 from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label, finish
 from sfrbench.components.dataset._grid import Step
+from sfrbench.components.dataset._nifti_header import checked_header
 
-_READ_ERRORS = (OSError, EOFError, ValueError, TypeError, zlib.error, ImageFileError, HeaderDataError)
+_READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    MemoryError,
+    OverflowError,
+    zlib.error,
+    HeaderDataError,
+)
+_AGAIN = "copy or export the file again"
+_GZIP = b"\x1f\x8b"
 
 
-def read_nifti(place: Place, *, as_stored: bool) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Scaled values and affine; the header's spacing is checked as it stands, before nibabel mends it."""
+def read_nifti(place: Place, *, as_stored: bool) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
+    """Scaled values, the affine in mm, and notes on the header. The file is read to its last byte, so that
+    the checksum of a compressed one is compared. Raises ``DataError``."""
     if not place.file.is_file():
         raise place.error("the file is missing", "restore the file, or take the case off the list")
     try:
-        image: Any = nib.load(place.file)
-        with ImageOpener(str(place.file)) as stream:
-            zooms = type(image.header).from_fileobj(stream, check=False).get_zooms()
-        affine = np.asarray(image.affine, dtype=np.float64)
-        spacing = [float(step) for step in zooms[:3]]
-        sizes = np.linalg.norm(affine[:3, :3], axis=0)
-        values = np.asarray(image.dataobj) if as_stored else image.get_fdata(dtype=np.float32)
+        with _opened(place) as stream, _quiet(), np.errstate(all="ignore"):
+            size, packed = place.file.stat().st_size, isinstance(stream, gzip.GzipFile)
+            header = checked_header(stream, size, place, packed=packed)
+            image: Any = header.reads.from_stream(stream)
+            values = np.asarray(image.dataobj) if as_stored else image.get_fdata(dtype=np.float32)
+            affine = np.asarray(image.affine, dtype=np.float64)
+            notes = (*header.notes, *_rest(stream))
     except _READ_ERRORS as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0]
-        what = f"the file cannot be read as NIfTI: {text}"
-        raise place.error(what, "copy or export the file again") from error
-    if not (np.isfinite(spacing).all() and min(spacing) > 0):
-        shown = ", ".join(f"{step:g}" for step in spacing)
-        raise place.error(f"the spacing in the header is ({shown}) mm", "set pixdim to the true voxel size")
+        raise place.error(f"the file cannot be read as NIfTI: {_said(error)}", _AGAIN) from error
+    affine[:3] *= header.unit
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * float(np.prod(sizes)):
         raise place.error("the affine in the header is singular or not finite", "set qform or sform anew")
-    return np.asarray(values), affine
+    return np.asarray(values), affine, notes
+
+
+def _rest(stream: IO[bytes]) -> tuple[str, ...]:
+    """Reads to the end, which compares a checksum; a note where more bytes lie there than voxels."""
+    count = 0
+    while part := stream.read(1 << 22):
+        count += len(part)
+    return (f"{count} bytes follow the voxels: are sizes and type in the header right?",) if count else ()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the lines that nibabel prints when it mends a header: what matters of it is in our notes."""
+    logger = imageglobals.logger
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _opened(place: Place) -> IO[bytes]:
+    """The file, unpacked as its name says; raises where the name is wrong about that."""
+    named = place.file.suffix.lower() == ".gz"
+    with place.file.open("rb") as stream:
+        start = stream.read(348)
+    if start[:2] == _GZIP and not named:
+        raise place.error("the file is compressed, and its name does not say so", "let its name end with .gz")
+    if named and start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
+        hint = "let its name end with .nii, or compress it with gzip"
+        raise place.error("the file is not compressed, and its name says so", hint)
+    return cast("IO[bytes]", gzip.open(place.file, "rb") if named else place.file.open("rb"))
+
+
+def _said(error: Exception) -> str:
+    """What went wrong in the words of a sentence, not of the library that raised it."""
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, EOFError):
+        return "it ends too early"
+    if isinstance(error, gzip.BadGzipFile):
+        if "Not a gzipped" in text:
+            return "it is not compressed by gzip, or something follows what is"
+        return "it is damaged, its checksum is not that of its contents"
+    if isinstance(error, zlib.error):
+        return "its compressed part is damaged"
+    if isinstance(error, MemoryError):
+        return "it does not fit into this machine's memory"
+    if text.startswith("Expected") and "bytes" in text:
+        return "it is too short for the voxels of its header"
+    return text
 
 
 def same_grid(image: NDArray[np.float64], label: NDArray[np.float64], place: Place) -> tuple[str, ...]:
@@ -104,13 +165,13 @@ def read_alone(
 ) -> Case:
     """An image without a label, in any orientation, prepared as ``finish`` prepares cases."""
     place = Place(file.name.removesuffix(".gz").removesuffix(".nii"), file)
-    array, affine = read_nifti(place, as_stored=False)
+    array, affine, notes = read_nifti(place, as_stored=False)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     return finish(
         checked_image(array, place),
         None,
-        geometry_of(affine, (), towards),
+        geometry_of(affine, notes, towards),
         classes=1,
         downsample=downsample,
         place=place,
@@ -124,8 +185,14 @@ def read_pair(
     image_place: Place, label_place: Place, classes: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], Geometry]:
     """Image and label of a case, checked, on one grid, with the way to RAS."""
-    array, affine = read_nifti(image_place, as_stored=False)
+    array, affine, notes = read_nifti(image_place, as_stored=False)
     image = checked_image(array, image_place)
-    raw_label, label_affine = read_nifti(label_place, as_stored=True)
+    raw_label, label_affine, more = read_nifti(label_place, as_stored=True)
     label = checked_label(raw_label, image.shape, classes, label_place)
-    return image, label, geometry_of(affine, same_grid(affine, label_affine, label_place))
+    shifted = same_grid(affine, label_affine, label_place)
+    return image, label, geometry_of(affine, (*both_notes(notes, more), *shifted))
+
+
+def both_notes(image: Sequence[str], label: Sequence[str]) -> tuple[str, ...]:
+    """Notes on the header of an image and on that of its label, each said once."""
+    return (*image, *(f"label: {note}" for note in label if note not in image))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def read_nrrd(place: Place) -> tuple[NDArray[Any], Geometry]:
         ) from error
     try:
         values, header = nrrd.read(str(place.file), index_order="F")
-    except (nrrd.NRRDError, OSError, EOFError, ValueError, KeyError) as error:
+    except (nrrd.NRRDError, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise place.error(f"the file cannot be read as NRRD: {text}", "copy or download it again") from error
     return np.asarray(values), _geometry(header, place)

@@ -21,6 +21,8 @@ class Btcv(AbdominalCt):
     (0006 first).
     """
 
+    version: ClassVar[int] = 2  # units of the header
+
     home: ClassVar[str] = "btcv"
     what: ClassVar[str] = "BTCV data"
     layouts: ClassVar[str] = (

@@ -5,35 +5,52 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from sfrbench.components.base import Case, Dataset
 from sfrbench.errors import NotReadyError
 
+if TYPE_CHECKING:
+    from sfrbench.components.dataset._decathlon_cases import Folder
+
 
 class Decathlon(Dataset):
     """``dataset.json``, ``imagesTr/`` and ``labelsTr/`` with NIfTI files, in either naming:
     ``imagesTr/<case>.nii.gz`` (Decathlon) or ``imagesTr/<case>_0000.nii.gz``, one file per channel (nnU-Net).
+    Where ``dataset.json`` names the files of its cases (``training`` of the Decathlon and of MONAI,
+    ``dataset`` of nnU-Net), these are read.
 
     Volumes are turned to the closest RAS orientation, so that x, y, z run to the right, the front and the
     top; spacing and affine come from the header. Training cases are ordered by a hash of their ids, which
     is the same everywhere; the last ``test_cases`` of that order are the test cases. With ``fold``, nnU-Net's
-    ``splits_final.json`` in the data folder says which cases train and which, its validation cases, test; the
-    order is that of the hash, too.
+    ``splits_final.json`` in the data folder (else the ``fold`` of MONAI's entries) says which cases train and
+    which, its validation cases, test; the order is that of the hash, too.
+
+    An image without a label is an unlabelled training case: it stands behind those with a label, and never
+    tests or validates.
     """
 
-    later_fields: ClassVar[Mapping[str, Any]] = {**Dataset.later_fields, "fold": None}
+    version: ClassVar[int] = 2  # the files that dataset.json names; units of the header
+    later_fields: ClassVar[Mapping[str, Any]] = {
+        **Dataset.later_fields,
+        "fold": None,
+        "missing_label": "unlabelled",
+    }
 
     channel: int = Field(0, ge=0, description="image channel (modality) that is used")
     test_cases: int | None = Field(
         None,
         ge=1,
-        description="test cases, taken from the training list; none: labelsTs where there, else a fifth",
+        description="test cases, taken from the training list; none: those set apart (labelsTs, or "
+        "validation or labelled test in dataset.json), else a fifth",
     )
     fold: int | None = Field(
         None, ge=0, description="fold of splits_final.json, from 0; none: the file is not looked at"
+    )
+    missing_label: Literal["unlabelled", "error"] = Field(
+        "unlabelled", description="an image without a label trains unlabelled, or is an error"
     )
     split_seed: int = Field(0, ge=0, description="another seed gives another order and another test set")
     downsample: int = Field(1, ge=1, le=8, description="volumes shrink by this: block mean, majority label")
@@ -46,63 +63,83 @@ class Decathlon(Dataset):
 
     def class_names(self, root: Path | None) -> tuple[str, ...]:
         """Names from ``dataset.json``, in the order of their numbers."""
-        from sfrbench.components.dataset._decathlon import read_manifest
+        from sfrbench.components.dataset._manifest import read_manifest
 
         return read_manifest(_needed(root)).classes
 
     def source_files(self, root: Path) -> list[Path]:
         """``dataset.json`` and every image and label that is there (``prepare`` reports the others)."""
-        from sfrbench.components.dataset._decathlon import SPLITS, case_files, read_manifest
+        from sfrbench.components.dataset._decathlon_cases import SPLITS
 
-        manifest = read_manifest(root)
+        folder = self._look(root)
         files = [root / "dataset.json", *([] if self.fold is None else [root / SPLITS])]
-        train, test = self.case_lists(root)
+        train, test = self._lists(root, folder)
         for case in (*train, *test):
-            files.extend(case_files(root, manifest, self._part(root, case), case, self.channel))
+            found = folder.files(case)
+            files += [found.image, *([] if found.label is None else [found.label])]
         return [file for file in files if file.is_file()]
 
     def case_files(self, root: Path, case: str) -> list[Path]:
         """``dataset.json``, image and label."""
-        from sfrbench.components.dataset._decathlon import case_files, read_manifest
-
-        found = case_files(root, read_manifest(root), self._part(root, case), case, self.channel)
-        return [root / "dataset.json", *found]
+        found = self._look(root).files(case)
+        return [root / "dataset.json", found.image, *([] if found.label is None else [found.label])]
 
     def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
         """Training and test ids: the two parts of ``fold``, or all cases in hashed order, cut before the last
-        ``test_cases``."""
+        ``test_cases``; training cases without a label follow those with one."""
+        folder = _needed(root)
+        return self._lists(folder, self._look(folder))
+
+    def without_label(self, root: Path | None) -> frozenset[str]:
+        """The cases that no label is there for."""
+        return frozenset(self._look(_needed(root)).bare)
+
+    def remarks(self, root: Path | None) -> tuple[str, ...]:
+        """Cases without a label, cases that are not used, and where the test cases come from."""
+        return self._look(_needed(root)).remarks
+
+    def _look(self, root: Path) -> Folder:
         from sfrbench.components.dataset._checks import check_lists
-        from sfrbench.components.dataset._decathlon import ids_in, read_fold, read_manifest, training_ids
+        from sfrbench.components.dataset._decathlon_cases import look, some
         from sfrbench.errors import DataError
 
-        folder = _needed(root)
-        manifest = read_manifest(folder)
-        listed, file = training_ids(folder, manifest)
-        if self.fold is not None:
-            check_lists({"train": (file, listed)})
-            train, test = read_fold(folder, self.fold, listed)
-            return sorted(train, key=self._rank), sorted(test, key=self._rank)
-        train = sorted(listed, key=self._rank)
-        if self._has_test_labels(folder):
-            test = ids_in(folder / "labelsTs", manifest.ending)
-            check_lists({"train": (file, listed), "test": (folder / "labelsTs", test)})
-            return train, test
-        check_lists({"train": (file, listed)})
-        count = max(len(listed) // 5, 1) if self.test_cases is None else self.test_cases
-        if count >= len(train):
+        folder = look(root, self.channel, apart=self.test_cases is None and self.fold is None)
+        check_lists(folder.lists)
+        if folder.bare and self.missing_label == "error":
             raise DataError(
-                f"{count} test cases leave nothing of {len(train)} training cases",
-                where=str(file),
+                f"{len(folder.bare)} training cases have no label: {some(folder.bare)}",
+                where=str(root),
+                hint="bring their labels, or let them train unlabelled (dataset.missing_label: unlabelled)",
+            )
+        return folder
+
+    def _lists(self, root: Path, folder: Folder) -> tuple[list[str], list[str]]:
+        from sfrbench.components.dataset._decathlon_cases import read_fold
+        from sfrbench.errors import DataError
+
+        bare = sorted(folder.bare, key=self._rank)
+        if self.fold is not None:
+            part, val = read_fold(root, self.fold, folder)
+            return [*sorted(part, key=self._rank), *bare], sorted(val, key=self._rank)
+        train = sorted(folder.labelled, key=self._rank)
+        if folder.apart:
+            return [*train, *bare], list(folder.apart)
+        count = max(len(train) // 5, 1) if self.test_cases is None else self.test_cases
+        if count >= len(train):
+            labelled = "training cases with a label" if bare else "training cases"
+            raise DataError(
+                f"{count} test cases leave nothing of {len(train)} {labelled}",
+                where=str(folder.lists["train"][0]),
                 hint="lower dataset.test_cases, or add cases",
             )
-        return train[:-count], train[-count:]
+        return [*train[:-count], *bare], train[-count:]
 
     def read_case(self, root: Path | None, case: str) -> Case:
         """Read, check, turn, shrink and z-score one case. Raises ``DataError``."""
         from sfrbench.components.dataset._decathlon import read
 
         folder = _needed(root)
-        return read(folder, self._part(folder, case), case, self.channel, self.downsample)
+        return read(folder, self._look(folder), case, self.channel, self.downsample)
 
     def read_image(self, file: Path, like: Mapping[str, Any]) -> Case:
         """An image alone, turned, shrunk and z-scored in the same way."""
@@ -112,17 +149,6 @@ class Decathlon(Dataset):
 
     def _rank(self, case: str) -> str:
         return hashlib.sha256(f"{self.split_seed}/{case}".encode()).hexdigest()
-
-    def _has_test_labels(self, root: Path) -> bool:
-        if self.test_cases is not None or self.fold is not None:
-            return False
-        return (root / "imagesTs").is_dir() and (root / "labelsTs").is_dir()
-
-    def _part(self, root: Path, case: str) -> str:
-        """The suffix of the folders in which the case lies, ``Tr`` or ``Ts``."""
-        if self._has_test_labels(root) and any((root / "labelsTs").glob(f"{case}.nii*")):
-            return "Ts"
-        return "Tr"
 
 
 def _needed(root: Path | None) -> Path:

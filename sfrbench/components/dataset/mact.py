@@ -34,6 +34,8 @@ class Mact(AbdominalCt):
     TCIA has withdrawn, is left out where its image is not here.
     """
 
+    version: ClassVar[int] = 2  # units of the header, each DICOM slice by its own rescale
+
     home: ClassVar[str] = "mact"
     what: ClassVar[str] = "MACT data"
     layouts: ClassVar[str] = (

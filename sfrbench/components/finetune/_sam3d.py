@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfrbench.components._autocast import guard
 from sfrbench.components.foundation._vit import run
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.errors import InputError
@@ -258,6 +259,7 @@ def attach(model: SamSegmenter, *, slices: int, ratio: float) -> None:
     model.prompt_encoder = nn.Identity()
     model.mask_decoder = Decoder3d(vit.neck[0].out_channels, model.classes)
     model.volumetric = True
+    guard(model)
 
 
 def _pretrained_tables(model: SamSegmenter) -> None:

@@ -28,7 +28,7 @@ class Sam3dAdapter(Finetune):
     prompt-free ``train_auto.py``; which of its two variants the paper's Table XIII has is not said.
     """
 
-    version: ClassVar[int] = 2  # relative positions interpolated once, from the pretrained tables
+    version: ClassVar[int] = 3  # small maps are convolved in float32
     volumetric: ClassVar[bool] = True
 
     ratio: float = Field(0.5, gt=0, le=1, description="width of an adapter, as a share of the block's")

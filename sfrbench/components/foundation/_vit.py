@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from sfrbench.components._autocast import autocasts, knows_autocast
 from sfrbench.components.foundation import _samlib
 
 #: Entries of the attention map that are worked on at once.
@@ -93,14 +94,9 @@ class Block(nn.Module):
 def as_products_want(tokens: Tensor) -> Tensor:
     """Tokens in the dtype of autocast, cast once instead of by every layer that reads them."""
     device = tokens.device.type
-    if knows_autocast(device) and torch.is_autocast_enabled(device):
+    if autocasts(device):
         return tokens.to(torch.get_autocast_dtype(device))
     return tokens
-
-
-def knows_autocast(device: str) -> bool:
-    """False for "meta", where shapes and parameters are counted."""
-    return bool(torch.amp.is_autocast_available(device))
 
 
 class Attention(nn.Module):

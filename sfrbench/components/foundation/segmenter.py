@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfrbench.components._autocast import guard
 from sfrbench.components.foundation import _samlib
 from sfrbench.errors import InputError, NotReadyError
 
@@ -55,6 +56,7 @@ class SamSegmenter(nn.Module):
         self.pretrained_positions: dict[str, Tensor] = {}
         #: Whether the canvases of a forward are the slices of one volume, as encoder and decoder then expect.
         self.volumetric = False
+        guard(self)
 
     def encode(self, canvases: Tensor) -> Tensor:
         """Canvases (B, 1, I, I), float32, already normalised, to image embeddings (B, C, h, w).

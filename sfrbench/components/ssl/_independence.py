@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sfrbench.components._autocast import guard
 from sfrbench.components.backbone._interface import ALONE, in_parts
 
 #: One row per output channel: [network][layer] -> a convolution's weight.
@@ -38,6 +39,7 @@ def upsampling_decoder(network: nn.Module, mode: str) -> nn.Module:
             aligned = True if mode == "trilinear" else None
             up = nn.Upsample(scale_factor=module.stride, mode=mode, align_corners=aligned)
             setattr(network.get_submodule(parent), own, nn.Sequential(conv, up))
+    guard(network)
     return network
 
 

@@ -73,7 +73,7 @@ class Causal(Independent):
     in their initialisation only.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3  # small maps are convolved in float32 before upsampling too
 
     temperature: float = Field(0.5, gt=0, le=10, description="T of the sharpened targets")
 

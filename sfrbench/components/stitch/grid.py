@@ -21,7 +21,24 @@ IGNORE = 255
 
 
 class TiledStitch(Stitch):
-    """Stitching by a regular grid of cells; a subclass says which grid."""
+    """Stitching by a regular grid of cells; a subclass says which grid.
+
+    ``bezier`` (the image) and ``rotate_canvas`` (image and label) change training canvases only, whatever
+    they show, drawn anew for every canvas from the generator of its step (ShumengLI/SFR, not in the paper):
+    see ``stitch._augment``.
+    """
+
+    later_fields: ClassVar[Mapping[str, Any]] = {"bezier": 0.0, "rotate_canvas": False}
+
+    bezier: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of training slices with a random intensity curve; the authors' is 0.5",
+    )
+    rotate_canvas: bool = Field(
+        False, description="the whole training canvas turned by quarter turns and flipped (the authors: true)"
+    )
 
     def geometry(self, shape: tuple[int, int], canvas: int) -> Geometry:
         """The layout for slices of (x, y) pixels. Raises ``InputError`` where they do not fit."""
@@ -58,13 +75,17 @@ class TiledStitch(Stitch):
         self, image: torch.Tensor, label: torch.Tensor, rng: np.random.Generator, progress: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The n slices of one training canvas before tiling: (C, X, Y, n) and (X, Y, n), n is kept."""
-        return image, label
+        from sfrbench.components.stitch import _augment
+
+        return _augment.bezier(image, self.bezier, rng) if self.bezier else image, label
 
     def finish(
         self, pixels: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """A whole training canvas (C, I, I) and its label (I, I), after tiling."""
-        return pixels, target
+        from sfrbench.components.stitch import _augment
+
+        return _augment.rotate_canvas(pixels, target, rng) if self.rotate_canvas else (pixels, target)
 
     def to_canvases(self, volume: torch.Tensor, canvas: int, fill: float) -> torch.Tensor:
         """(C, X, Y, Z), any dtype, to (N, C, I, I) of that dtype; pixels without a slice hold ``fill``.
@@ -125,19 +146,17 @@ class GridStitch(TiledStitch):
     the side more than doubles: ``resize: index``, on the canvas and back. Other than there, slices keep their
     proportions, probabilities and not logits are resized back, and d = n is not resized.
 
-    The other fields change training canvases only, image and label alike (``bezier``: the image), unless
-    ``shuffle_test`` is set. They are drawn anew for every canvas, from the generator of its step; no slice is
-    lost. ``order: random`` keeps the run of slices that a canvas shows and permutes them on it (Fig. 4; the
-    released code permutes the first 64 slices and drops the others). ``rotate_slices``, ``turns`` (Fig. 4),
-    ``bezier`` and ``rotate_canvas`` (ShumengLI/SFR, not in the paper): see ``stitch._augment``.
+    The other fields change training canvases only, image and label alike, unless ``shuffle_test`` is set.
+    They are drawn anew for every canvas, from the generator of its step; no slice is lost. ``order: random``
+    keeps the run of slices that a canvas shows and permutes them on it (Fig. 4; the released code permutes
+    the first 64 slices and drops the others). ``rotate_slices``, ``turns`` (Fig. 4): see ``stitch._augment``.
     """
 
     later_fields: ClassVar[Mapping[str, Any]] = {
+        **TiledStitch.later_fields,
         "order": "natural",
         "shuffle_test": False,
         "rotate_slices": False,
-        "bezier": 0.0,
-        "rotate_canvas": False,
         "resize": "antialias",
         "turns": "all",
     }
@@ -161,15 +180,6 @@ class GridStitch(TiledStitch):
         "all",
         description="'rotate_slices': all eight symmetries of the square, or the four that the authors' code "
         "gives, which always flips",
-    )
-    bezier: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of training slices with a random intensity curve; the authors' is 0.5",
-    )
-    rotate_canvas: bool = Field(
-        False, description="the whole training canvas turned by quarter turns and flipped (the authors: true)"
     )
 
     def key_settings(self) -> dict[str, Any]:
@@ -206,16 +216,7 @@ class GridStitch(TiledStitch):
             image, label = _augment.shuffle(image, label, rng)
         if self.rotate_slices:
             image, label = _augment.rotate_slices(image, label, rng, self.turns)
-        if self.bezier:
-            image = _augment.bezier(image, self.bezier, rng)
-        return image, label
-
-    def finish(
-        self, pixels: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        from sfrbench.components.stitch import _augment
-
-        return _augment.rotate_canvas(pixels, target, rng) if self.rotate_canvas else (pixels, target)
+        return super().arrange(image, label, rng, progress)
 
 
 def _tile(

@@ -1,0 +1,252 @@
+"""The cases of a folder in the Decathlon's or nnU-Net's layout: which are there, with a label or without."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sfrbench.components.dataset._checks import check_lists
+from sfrbench.components.dataset._manifest import ENDINGS, Entry, Manifest, read_json, read_manifest, stem
+from sfrbench.errors import DataError
+
+SPLITS = "splits_final.json"
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a case. ``image`` holds the channel that is used ``alone``, or all of them."""
+
+    image: Path
+    label: Path | None
+    alone: bool
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The cases of a data folder. Ids are in the order of the list, or sorted where the folders count."""
+
+    reader: Reader
+    labelled: dict[str, Entry]  # the training list
+    bare: dict[str, Entry]  # training cases without a label
+    apart: dict[str, Entry]  # test cases that the folder sets apart, all with a label
+    lists: dict[str, tuple[Path, list[str]]]  # for ``check_lists``
+    remarks: tuple[str, ...] = ()  # what users should know of the lists
+
+    def files(self, case: str) -> Files:
+        """Those of one case; raises ``DataError`` where there is no such case."""
+        found = self.labelled.get(case) or self.apart.get(case) or self.bare.get(case)
+        if found is None:
+            raise DataError("the folder has no such case", where=f"case {case}", hint="look at dataset.json")
+        return self.reader.files(found)
+
+
+def look(root: Path, channel: int, *, apart: bool) -> Folder:
+    """What the folder holds. Test cases are set ``apart`` by a labelled ``test`` or by ``validation`` in
+    ``dataset.json``, or by ``labelsTs``; else validation cases are training cases like the others, and
+    ``labelsTs`` is not looked at. Raises ``DataError``."""
+    manifest = read_manifest(root)
+    reader = Reader(root, manifest, channel)
+    where = root / ("labelsTr" if manifest.training is None else "dataset.json")
+    listed = list(reader.pairs() if manifest.training is None else manifest.training)
+    if not apart:
+        listed += [entry for entry in manifest.validation if entry.label is not None]
+    other, unlisted = reader.unlisted(listed)
+    test, source = reader.set_apart() if apart else ([], where)
+    found = Folder(
+        reader,
+        {entry.case: entry for entry in listed if entry.label is not None},
+        {entry.case: entry for entry in (*listed, *other) if entry.label is None},
+        {entry.case: entry for entry in test},
+        {"train": (where, [entry.case for entry in (*listed, *other)])}
+        | ({"test": (source, [entry.case for entry in test])} if test else {}),
+    )
+    if not found.labelled and (found.bare or manifest.training is None):
+        raise reader.without_labels(len(found.bare))
+    return replace(found, remarks=tuple(_remarks(found, unlisted, source)))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Looks into the folders."""
+
+    root: Path
+    manifest: Manifest
+    channel: int
+
+    def pairs(self) -> list[Entry]:
+        """A case for each file of ``labelsTr``, where there is no list."""
+        images, labels = self.names("imagesTr"), self.names("labelsTr")
+        return [self._named(case, "Tr", images, label) for case, label in sorted(labels.items())]
+
+    def set_apart(self) -> tuple[list[Entry], Path]:
+        """The labelled test cases, and the place that names them."""
+        for entries in (self.manifest.test, self.manifest.validation):
+            labelled = [entry for entry in entries if entry.label is not None]
+            if labelled:
+                return labelled, self.root / "dataset.json"
+        images, labels = self.names("imagesTs"), self.names("labelsTs")
+        found = [self._named(case, "Ts", images, label) for case, label in sorted(labels.items())]
+        return (found if (self.root / "imagesTs").is_dir() else []), self.root / "labelsTs"
+
+    def unlisted(self, listed: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+        """Cases of ``imagesTr`` that no list names: those without a label in ``labelsTr``, and ids of those
+        with one. Names end with nnU-Net's channel where those of the listed cases do."""
+        manifest, images, labels = self.manifest, self.names("imagesTr"), self.names("labelsTr")
+        known = {entry.case for entry in listed}
+        by_channel = any(f"{case}_0000" in images and case not in images for case in known)
+        by_channel = by_channel or (manifest.nnunet and not known)
+        named = {path for entry in (*listed, *manifest.validation, *manifest.test) for path in entry.images}
+        taken: set[str] = set(known)
+        free: dict[str, str] = {}
+        for name, path in images.items():
+            case = re.sub(r"_\d{4}$", "", name) if by_channel else name
+            free.setdefault(case, path)
+            if path in named:
+                taken.add(case)
+        with_label = free.keys() & labels.keys()
+        bare = [
+            Entry(case, (free[case],), None) for case in free if case not in taken and case not in with_label
+        ]
+        return bare, sorted(with_label - taken)
+
+    def _named(self, case: str, part: str, images: dict[str, str], label: str) -> Entry:
+        """A case by the name of its label; where it has no image, the plain name is looked for and missed."""
+        plain = f"images{part}/{case}{self.manifest.endings[0]}"
+        return Entry(case, (images.get(case) or images.get(f"{case}_0000") or plain,), label)
+
+    def names(self, folder: str) -> dict[str, str]:
+        """Paths below the root by name, sorted, without hidden files (``._x`` in some archives)."""
+        found: dict[str, str] = {}
+        for name in self._inside(folder):
+            if not name.endswith(self.manifest.endings):
+                continue
+            if stem(name) in found:
+                what = f"'{stem(name)}' is there twice, as .nii and as .nii.gz"
+                raise DataError(what, where=str(self.root / folder), hint="delete one of the two files")
+            found[stem(name)] = f"{folder}/{name}"
+        return found
+
+    def _inside(self, folder: str) -> list[str]:
+        try:
+            return sorted(name for name in os.listdir(self.root / folder) if not name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            what, where = f"the folder cannot be read: {error.strerror}", str(self.root / folder)
+            raise DataError(what, where=where, hint="see who may read it") from error
+
+    def files(self, entry: Entry) -> Files:
+        """The files of a case, the image in its channel's own file where there is one."""
+        images = entry.images
+        image = self.root / (images[self.channel] if self.channel < len(images) else images[0])
+        if len(images) == 1:
+            image = self._own_channel(image)
+        alone = len(images) > 1 or stem(image.name) == f"{entry.case}_{self.channel:04d}"
+        return Files(image, None if entry.label is None else self.root / entry.label, alone)
+
+    def _own_channel(self, image: Path) -> Path:
+        """``CASE_0001.nii.gz`` for ``CASE.nii.gz`` or ``CASE_0000.nii.gz``, where there are such files."""
+        name = stem(image.name)
+        ending = image.name.removeprefix(name)
+        own, first = (image.with_name(f"{name}_{number:04d}{ending}") for number in (self.channel, 0))
+        if own.is_file() or (first.is_file() and not image.is_file()):
+            return own
+        several = self.manifest.channels > 1 or self.manifest.nnunet
+        if self.channel and name.endswith("_0000") and several:
+            return image.with_name(f"{name[:-4]}{self.channel:04d}{ending}")
+        return image
+
+    def without_labels(self, images: int) -> DataError:
+        """That no training case has a label, and what lies there instead."""
+        folder = self.root / "labelsTr"
+        endings = " or ".join(self.manifest.endings)
+        if self.manifest.training is not None:
+            what = f"none of the {images} training cases of dataset.json has a label"
+            return DataError(
+                what, where=str(self.root / "dataset.json"), hint="name the labels that there are"
+            )
+        others = Counter("".join(Path(name).suffixes) for name in self._inside("labelsTr"))
+        here = ", ".join(f"{count} of {ending or 'no ending'}" for ending, count in others.most_common(3))
+        hint = f"it holds {here}; " if here else ""
+        fits = any(ending in ENDINGS for ending in others)
+        hint += "set file_ending in dataset.json" if fits else f"bring the labels as {endings}"
+        return DataError(f"the folder holds no label that ends with {endings}", where=str(folder), hint=hint)
+
+
+def _remarks(found: Folder, unlisted: Sequence[str], source: Path) -> Iterable[str]:
+    """What users should know of the lists."""
+    said, bare, labelled = found.reader.manifest.said, len(found.bare), len(found.labelled)
+    if bare:
+        named = f"{bare} of {labelled + bare} cases"
+        yield f"{named} have no label and train unlabelled, never test or validate: {some(found.bare)}"
+    if said is not None and said != labelled:
+        yield f"numTraining in dataset.json is {said}; {labelled} cases have a label"
+    if unlisted:
+        yield (
+            f"{len(unlisted)} cases of imagesTr have a label, stand on no list of dataset.json and are not "
+            f"used: {some(unlisted)}"
+        )
+    if found.apart:
+        yield f"the test cases are those of {source}"
+    owners = {case: stem(entry.label or "") for case, entry in found.labelled.items()}
+    crossed = [case for case, label in owners.items() if label != case and label in owners]
+    if crossed:
+        yield f"dataset.json gives {len(crossed)} cases the label of another case's name: {some(crossed)}"
+    images = {re.sub(r"_\d{4}$", "", name) for name in found.reader.names("imagesTs")}
+    unused = images - {re.sub(r"_\d{4}$", "", stem(entry.images[0])) for entry in found.apart.values()}
+    if unused:
+        yield f"{len(unused)} images of imagesTs are not used"
+
+
+def some(cases: Iterable[str]) -> str:
+    """A few ids."""
+    ids = sorted(cases)
+    return ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
+
+
+def read_fold(root: Path, fold: int, folder: Folder) -> tuple[list[str], list[str]]:
+    """Training and validation ids of a fold of ``splits_final.json``, else of the entries' own ``fold``.
+
+    Raises ``DataError``.
+    """
+    path = root / SPLITS
+    own = {case: entry.fold for case, entry in folder.labelled.items() if entry.fold is not None}
+    if not path.is_file() and own:
+        test = [case for case, number in own.items() if number == fold]
+        if not test:
+            what = f"no labelled case of dataset.json has fold {fold}"
+            raise DataError(what, where=str(root / "dataset.json"), hint="see the folds of its entries")
+        return [case for case in folder.labelled if own.get(case) != fold], test
+    if not path.is_file():
+        hint = "copy it from nnUNet_preprocessed into the data folder, or leave dataset.fold out"
+        raise DataError(f"{SPLITS} is missing", where=str(path), hint=hint)
+    folds = read_json(path)
+    hint = 'the file is a list of folds, each {"train": [ids], "val": [ids]}'
+    if not isinstance(folds, list) or not all(_is_fold(each) for each in folds):
+        raise DataError("these are not folds of nnU-Net", where=str(path), hint=hint)
+    if fold >= len(folds):
+        what = f"there is no fold {fold}: the file holds {len(folds)}, the first is 0"
+        raise DataError(what, where=str(path), hint="lower dataset.fold")
+    train, test = list(folds[fold]["train"]), list(folds[fold]["val"])
+    check_lists({f"train (fold {fold})": (path, train), f"val (fold {fold})": (path, test)})
+    strange = {*train, *test} - folder.labelled.keys() - folder.bare.keys()
+    if strange:
+        what = f"fold {fold} names {len(strange)} cases that are no training cases: {some(strange)}"
+        raise DataError(what, where=str(path), hint="is this the file of this dataset?")
+    bare = [case for case in test if case in folder.bare]
+    if bare:
+        what = f"fold {fold} tests on {len(bare)} cases that have no label: {some(bare)}"
+        raise DataError(what, where=str(path), hint="bring their labels, or take them off 'val'")
+    return [case for case in train if case in folder.labelled], test
+
+
+def _is_fold(each: Any) -> bool:
+    lists = [each.get("train"), each.get("val")] if isinstance(each, dict) else []
+    return bool(lists) and all(
+        isinstance(ids, list) and all(isinstance(case, str) for case in ids) for ids in lists
+    )
