@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from sfrbench.machine import environment, git_state
 from sfrbench.plan import Cell
 from sfrbench.private import without_places
 from sfrbench.report.canvases import collect as collect_canvases
+from sfrbench.report.equal import equal_predictions
 from sfrbench.report.features import collect as collect_features
 from sfrbench.report.frame import load_frame
 from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
@@ -76,7 +76,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         excluded=plan.excluded,
         swaps=plan.swaps(),
         failures=_failures(experiment),
-        flags=[*mixed(protocols), *plan.no_ops(), *_equal_predictions(experiment), *_without_label(pseudo)],
+        flags=[*mixed(protocols), *plan.no_ops(), *equal_predictions(experiment), *_without_label(pseudo)],
         reuse=_reuse(experiment, journal),
         montage=_montage(experiment),
         canvases=collect_canvases(experiment),
@@ -211,24 +211,6 @@ def _reuse(experiment: Experiment, journal: Mapping[Link, Entry]) -> Reuse:
         by_stage=by_stage,
         lines=lines,
     )
-
-
-def _equal_predictions(experiment: Experiment) -> list[str]:
-    """Arms whose label maps are equal to the bit although their nodes differ."""
-    store = experiment.store
-    groups: dict[tuple[int, str], dict[Link, str]] = {}
-    for cell in experiment.plan.cells:
-        link = cell.nodes.get("predict")
-        if link is not None and store.has(*link):
-            files = store.get(*link).record["files"]
-            marks = sorted((name, entry["sha256"]) for name, entry in files.items() if name.endswith(".npy"))
-            mark = hashlib.sha256(repr(marks).encode()).hexdigest()
-            groups.setdefault((cell.seed, mark), {}).setdefault(link, cell.title)
-    return [
-        f"{' = '.join(links.values())}: the predictions are equal to the bit"
-        for links in groups.values()
-        if len(links) > 1
-    ]
 
 
 def _provenance(experiment: Experiment) -> dict[str, Any]:
