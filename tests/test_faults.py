@@ -49,7 +49,7 @@ def copy(made: Path, tmp_path: Path) -> Path:
         (["data", "check", "phantom", "--contact-sheet", "file/x.png"], "file"),
         (["data", "prepare", "phantom", *SMOKE, "--workspace", "file"], "file"),
         (["export", "small.yaml", "a", "file/x", *SMOKE], "file"),
-        (["track", "small.yaml", *SMOKE, "--workspace", "file"], ""),
+        (["track", "small.yaml", *SMOKE, "--workspace", "file"], "file"),
     ],
     ids=lambda value: "-".join(value[:1] + value[-1:]).replace("/", "_") if isinstance(value, list) else "",
 )

@@ -19,7 +19,7 @@ from sfrbench.compare_sides import load_sides
 from sfrbench.machine import Machine
 from sfrbench.run import Experiment, open_experiment
 from sfrbench.trace import described, find, open_report
-from sfrbench.track import _metrics
+from sfrbench.track_values import metrics
 from sfrbench.volumes import EVALUATE, Volumes
 
 SPEC = """\
@@ -170,7 +170,7 @@ def test_trace_and_compare_read_rounds(finished: Experiment) -> None:
 
 def test_each_round_is_logged_under_its_own_name(finished: Experiment) -> None:
     cell = next(cell for cell in finished.plan.cells if cell.arm == "half")
-    logged = {metric.key: metric.value for metric in _metrics(finished.store, cell)}
+    logged = {metric.key: metric.value for metric in metrics(finished.store, cell)}
     for name, role in (("pseudo_labels", "pseudolabel"), ("pseudo_labels_round_2", "pseudolabel_2")):
         own = [value / 100 for (_, cls), value in dice(finished, "half", role).items() if cls == "organ 1"]
         assert logged[f"{name}/dice/organ_1"] == pytest.approx(np.mean(own))
