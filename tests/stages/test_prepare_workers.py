@@ -96,7 +96,7 @@ def _children(process: int) -> list[int]:
 def test_a_run_killed_with_workers_goes_on(tmp_path: Path) -> None:
     first, cases = _start(tmp_path), tmp_path / "prepare-k" / "cases"
     end = time.monotonic() + 60
-    while len(list(cases.glob("*.json"))) < 2:
+    while len(list(cases.glob("[!.]*.json"))) < 2:
         assert time.monotonic() < end
         assert first.poll() is None
         time.sleep(0.02)
@@ -107,11 +107,11 @@ def test_a_run_killed_with_workers_goes_on(tmp_path: Path) -> None:
     while any(Path(f"/proc/{worker}").exists() for worker in workers):  # they end by themselves
         assert time.monotonic() < end
         time.sleep(0.02)
-    kept = {path.stem: path.stat().st_mtime_ns for path in cases.glob("*.json")}
+    kept = {path.stem: path.stat().st_mtime_ns for path in cases.glob("[!.]*.json")}
     assert 2 <= len(kept) < 10
     again = _start(tmp_path)
     assert again.wait(60) == 0
-    assert len(list(cases.glob("*.json"))) == 10
+    assert len(list(cases.glob("[!.]*.json"))) == 10
     assert {case: (cases / f"{case}.json").stat().st_mtime_ns for case in kept} == kept
     whole = context(tmp_path / "whole", Phantom(shape=(16, 16, 16), train_cases=8, test_cases=2), None, "k")
     prepare.run(whole)
