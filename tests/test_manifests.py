@@ -16,6 +16,7 @@ from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.datacheck import check_lists
 from sfrbench.errors import DataError, InputError
 from tests.data_writers import (
+    image_of,
     volume,
     write_decathlon,
     write_la,
@@ -41,15 +42,6 @@ def _label(number: int) -> np.ndarray:
 
 def _read(root: Path, case: str, **fields: Any) -> Any:
     return Decathlon(**{"test_cases": 1, **fields}).read_case(root, case)
-
-
-def _image_of(case: Any) -> int:
-    """The seed of ``data_writers.volume`` that an image was made from."""
-    for seed in range(12):
-        image = volume(seed=seed)[0]
-        if np.allclose(case.image, (image - image.mean()) / image.std(), atol=1e-4):
-            return seed
-    raise AssertionError("an image of none of the seeds")
 
 
 def _all(dataset: Decathlon, root: Path) -> list[str]:
@@ -119,7 +111,7 @@ def test_monais_validation_cases_are_the_test_cases(tmp_path: Path) -> None:
     root = _monai(tmp_path, training=pairs[:4], validation=pairs[4:])
     train, test = Decathlon().case_lists(root)
     assert (sorted(train), test) == (["img0001", "img0002", "img0003", "img0004"], ["img0005", "img0006"])
-    assert _image_of(_read(root, "img0003")) == 2
+    assert image_of(_read(root, "img0003")) == 2
     assert _read(root, "img0003").source["label_file"] == "labelsTr/label0003.nii.gz"
     assert any("test cases are those of" in said for said in Decathlon().remarks(root))
     # where the number of test cases is given, they are cases like the others: none is lost
@@ -152,8 +144,8 @@ def test_a_list_of_images_and_equal_names_in_folders_of_their_own(tmp_path: Path
     write_manifest(tmp_path, {"labels": LABELS, "training": entries}, {"modality": {"0": "T1", "1": "FLAIR"}})
     train, test = Decathlon().case_lists(tmp_path)
     assert sorted(train + test) == ["p0_t1", "p1_t1", "p2_t1", "p3_t1"]
-    assert _image_of(_read(tmp_path, "p2_t1")) == 2
-    assert _image_of(_read(tmp_path, "p2_t1", channel=1)) == 8
+    assert image_of(_read(tmp_path, "p2_t1")) == 2
+    assert image_of(_read(tmp_path, "p2_t1", channel=1)) == 8
     assert {str(path)[:1] for path in Decathlon().source_files(tmp_path)} == {"/"}
 
 
@@ -261,7 +253,7 @@ def _renamed(root: Path, folders: Sequence[str], ending: str = ".nii") -> Path:
 def test_nii_needs_no_file_ending(tmp_path: Path, folders: list[str]) -> None:
     root = _renamed(write_decathlon(tmp_path, classes=2, training=None), folders)
     assert sorted(_all(Decathlon(), root)) == list(CASES)
-    assert _image_of(_read(root, "c3")) == 2
+    assert image_of(_read(root, "c3")) == 2
 
 
 def test_an_ending_that_does_not_fit_is_told(tmp_path: Path) -> None:

@@ -13,7 +13,17 @@ from sfrbench import stats
 from sfrbench.report import captions, dead
 from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
-from sfrbench.report.style import DASH, axis_texts, judged, number, p_value, point_texts, signed, verdict
+from sfrbench.report.style import (
+    DASH,
+    axis_texts,
+    judged,
+    number,
+    p_value,
+    point_texts,
+    signed,
+    span,
+    verdict,
+)
 from sfrbench.report.tables import Entry, Notes, Table, unmarked
 
 if TYPE_CHECKING:
@@ -170,7 +180,7 @@ def _texts(
         Pair(one, other).name,
         header(frame, metric),
         judged(gap.mean if gap else None, METRICS[metric][1]),
-        f"{signed(gap.low)} to {signed(gap.high)}" if gap and gap.low is not None else DASH,
+        span(gap.low, gap.high) if gap else DASH,
         p_value(result.p if result else None),
         p_value(corrected),
         signed(result.effect if result else None),

@@ -10,7 +10,7 @@ from sfrbench.report import captions, dead
 from sfrbench.report.info import ReportInfo
 from sfrbench.report.pairs import ONE_SEED
 from sfrbench.report.round_labels import GROUPS, ONLINE, Found, Group, Labels, compare, rows_of_group
-from sfrbench.report.style import DASH, axis_text, judged, number, signed
+from sfrbench.report.style import DASH, axis_text, judged, number, span
 from sfrbench.report.tables import Entry, Notes, Table, unmarked
 
 _COLUMNS = ("Round", "n", "Before", "After", "After − before", "95 % interval", "Segmenter", "seeds")
@@ -46,7 +46,7 @@ def _table(rows: Sequence[Labels], info: ReportInfo, name: str, group: Group) ->
             for mean, line in zip(found.means, (row.before, row.after, row.segmenter), strict=True)
         )
         gap = found.gap
-        interval = f"{signed(gap.low)} to {signed(gap.high)}" if gap and gap.low is not None else DASH
+        interval = span(gap.low, gap.high) if gap else DASH
         which = (Entry(str(row.number)), Entry(found.n))
         change = (Entry(judged(gap.mean if gap else None, larger=True)), Entry(interval))
         made.append((*named, *which, before, after, *change, segmenter, Entry(str(found.seeds))))

@@ -54,6 +54,11 @@ def signed(value: float | None) -> str:
     return text.replace("-", "−") if text.startswith("-") else f"+{text}"
 
 
+def span(low: float | None, high: float | None) -> str:
+    """An interval of a difference, both ends signed; a dash where there is none."""
+    return DASH if low is None or high is None else f"{signed(low)} to {signed(high)}"
+
+
 def verdict(difference: float | None, larger: bool) -> str:
     """'better' or 'worse' of a difference in a metric of which ``larger`` values are the better ones or not;
     empty where there is none or it is printed as zero."""
