@@ -1,4 +1,4 @@
-"""Planning stays light, and dependencies point one way."""
+"""Dependencies point one way, down the list of rooms, and planning stays light."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -14,54 +14,19 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 
-#: Group: its modules (a package stands for all of its modules, the longest name wins), and the groups that it
-#: may import besides itself. A new component, stage, executor or report module is placed by its package; any
-#: other new module must be added here.
-LAYERS: dict[str, tuple[str, str]] = {
-    "errors": ("errors terminal sheets private", ""),
-    "files": ("files urls children yamlio yaml_tree limits roots", "errors"),
-    "base": ("components.base components.base_data components.core components.split", "errors"),
-    "places": ("locations weights", "errors files"),
-    "specs": (
-        # a specification may name rows of the paper's tables
-        "catalog card_code spec spec_reader spec_sections spec_sets spec_checks spec_search spec_published "
-        "report.published_tables report.published_file",
-        "errors files base",
-    ),
-    "store": ("store fingerprints", "errors files"),
-    "selfcheck": ("selfcheck selfcheck_ops", "errors files store"),
-    "numerics": ("gaps intervals losses metrics sampling stats volumes", "errors base"),
-    "components": ("components", "errors base numerics"),
-    "context": ("stages.context", "errors base store"),
-    "stages": ("stages training inference", "errors files base numerics components store context"),
-    "plan": (
-        "plan graph cells cell_names resolve reasons machine datacheck search_space search_view",
-        "errors files base places specs store",
-    ),
-    "executors": ("executors", "errors files base places store selfcheck plan context stages"),
-    "track": ("track track_database track_study track_values", "errors files base specs store plan"),
-    "run": (
-        "run search search_best search_optuna search_score",
-        "errors files base places specs store plan executors track",
-    ),
-    "report": ("report", "errors files base specs store numerics plan run"),
-    "trace": ("trace", "errors files places store track"),
-    "compare": ("compare compare_sides compare_work", "errors specs store numerics plan report trace"),
-    "deploy": (
-        "deploy",
-        "errors files base places specs store numerics components context stages plan executors run report",
-    ),
-    "api": ("api", "files places plan run report"),
-    "cli": (
-        "cli console text __main__",
-        "errors files base places specs store selfcheck plan executors track run report trace compare deploy",
-    ),
-}
-GROUP = {module: group for group, (modules, _) in LAYERS.items() for module in modules.split()}
+#: The rooms, from the top of the house to its ground. A module may import what stands in its own room or
+#: below, also in a function, for types alone, or by name at run time.
+ROOMS = (
+    "__main__", "cli", "api", "deploy", "compare", "report", "search", "conformance", "results", "run",
+    "machine", "plan", "spec", "stages", "paper", "engine", "catalog", "components", "places", "store",
+    "maths", "files", "errors", "version",
+)  # fmt: skip
 
 #: What planning, listing and showing must not wait for.
 HEAVY = ("torch", "peft", "mlflow", "pandas", "matplotlib", "scipy", "sklearn", "optuna", "nibabel", "h5py")
-LIGHT_GROUPS = {"errors", "files", "places", "base", "specs", "store", "plan", "run", "trace", "cli"}
+LIGHT = {"cli", "compare", "search", "run", "machine", "plan", "spec", "catalog", "places", "store", "files"}
+#: Modules of light rooms, or public ones of components, that hold heavy work.
+HEAVY_MODULES = {"machine.selfcheck_ops", "components.foundation.segmenter", "compare.runs"}
 
 
 def modules() -> dict[str, Path]:
@@ -74,56 +39,57 @@ def modules() -> dict[str, Path]:
     }
 
 
-def group_of(module: str) -> str | None:
-    while module and module not in GROUP:
-        module = module.rpartition(".")[0]
-    return GROUP.get(module)
-
-
-def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node below ``node``, except what stands under ``if TYPE_CHECKING``."""
-    for child in ast.iter_child_nodes(node):
-        yield child
-        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
-            for other in child.orelse:
-                yield from runtime_nodes(other)
-        else:
-            yield from runtime_nodes(child)
-
-
 def imports(source: str) -> set[str]:
-    """The modules of sfrbench that a source imports, at its top or in a function."""
+    """The modules of sfrbench that a source imports: at its top, in a function, for types, by name."""
     names: set[str] = set()
-    for node in runtime_nodes(ast.parse(source)):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute here"
-            # "from sfrbench.stages import context" imports the module stages.context
+            # "from sfrbench.engine import context" imports the module engine.context
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names |= {ast.unparse(part).strip("f'\"") for part in node.args[:1]}
     return {name.removeprefix("sfrbench.") for name in names if name.startswith("sfrbench.")}
 
 
-def test_layers_have_no_cycle() -> None:
-    graph = {group: set(below.split()) for group, (_, below) in LAYERS.items()}
-    assert set().union(*graph.values()) <= set(graph)
-    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
-    assert order[0] == "errors"
-    assert order[-1] == "cli"
+def room(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def faults(module: str, source: str) -> list[str]:
     """What is wrong with the direction of a module's imports."""
-    group = group_of(module)
-    if group is None:
-        return [f"sfrbench.{module} has no place in LAYERS of tests/test_imports.py"]
-    allowed = {group, *LAYERS[group][1].split()}
-    used = {name: group_of(name) for name in sorted(imports(source))}
-    return [
-        f"sfrbench.{module} ('{group}') must not import sfrbench.{name} ('{to}')"
-        for name, to in used.items()
-        if to is not None and to not in allowed
-    ]
+    if room(module) not in ROOMS:
+        return [f"sfrbench.{module} stands in no room of tests/test_imports.py"]
+    here = ROOMS.index(room(module))
+    above = sorted(name for name in imports(source) if room(name) in ROOMS[:here])
+    return [f"sfrbench.{module} must not import sfrbench.{name}, which stands above it" for name in above]
+
+
+def module_of(name: str, known: Mapping[str, Path]) -> str:
+    """The module that an imported name stands in; empty for a package."""
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def test_the_house_has_few_rooms() -> None:
+    top = [path for path in PACKAGE.iterdir() if path.suffix == ".py"]
+    rooms = [path for path in PACKAGE.iterdir() if path.is_dir() and list(path.rglob("*.py"))]
+    assert len(top) <= 8
+    assert len(top) + len(rooms) <= 26
+    assert {path.name for path in rooms} | {path.stem for path in top} <= {*ROOMS, "__init__"}
+
+
+def test_no_circle() -> None:
+    """Between modules, imports for types counted."""
+    known = modules()
+    graph = {
+        name: {module_of(to, known) for to in imports(path.read_text(encoding="utf-8"))} - {name, ""}
+        for name, path in known.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("module", modules())
@@ -134,10 +100,11 @@ def test_dependencies_point_down(module: str) -> None:
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("from sfrbench import weights", {"weights"}),
-        ("import sfrbench.plan", {"plan"}),
-        ("def f():\n    from sfrbench.stages import context", {"stages.context"}),
-        ("if TYPE_CHECKING:\n    from sfrbench.plan import Plan\nimport json", set()),
+        ("from sfrbench import api", {"api"}),
+        ("import sfrbench.plan.build", {"plan.build"}),
+        ("def f():\n    from sfrbench.engine import context", {"engine.context"}),
+        ("if TYPE_CHECKING:\n    from sfrbench.plan.build import Plan\nimport json", {"plan.build.Plan"}),
+        ("importlib.import_module(f'sfrbench.stages.{name}')", {"stages.{name}"}),
     ],
 )
 def test_imports_are_seen(source: str, found: set[str]) -> None:
@@ -148,11 +115,12 @@ def test_imports_are_seen(source: str, found: set[str]) -> None:
     ("module", "source", "count"),
     [
         ("nowhere", "", 1),
-        ("plan", "from sfrbench.components.base import Ssl", 0),
-        ("plan", "from sfrbench.components.stitch.grid import GridStitch", 1),
-        ("components.stitch.grid", "import sfrbench.plan", 1),
-        ("stages.retrain", "def f():\n    from sfrbench.executors import node", 1),
-        ("executors.inline", "from sfrbench.stages.context import Progress", 0),
+        ("plan.build", "from sfrbench.components.base import Ssl", 0),
+        ("components.stitch.grid", "import sfrbench.plan.build", 1),
+        ("maths.metrics", "if TYPE_CHECKING:\n    from sfrbench.components.base import Protocol", 1),
+        ("stages.retrain", "def f():\n    from sfrbench.run.executors import node", 1),
+        ("plan.build", "importlib.import_module('sfrbench.report.items')", 1),
+        ("run.executors.inline", "from sfrbench.engine.context import Progress", 0),
     ],
 )
 def test_a_wrong_direction_is_seen(module: str, source: str, count: int) -> None:
@@ -185,19 +153,16 @@ def heavy_after(names: list[str], heavy: tuple[str, ...]) -> dict[str, list[str]
 
 def test_planning_is_light() -> None:
     names = [
-        f"sfrbench.{name}"
+        name
         for name in modules()
-        if group_of(name) in LIGHT_GROUPS
-        or (group_of(name) == "components" and not name.rpartition(".")[2].startswith("_"))
+        if room(name) in LIGHT or (room(name) == "components" and not name.rpartition(".")[2].startswith("_"))
     ]
-    names.append("sfrbench.selfcheck")
-    names.remove("sfrbench.components.foundation.segmenter")  # a network with a public name
-    assert {"sfrbench.cli.commands", "sfrbench.plan", "sfrbench.components.stitch.grid"} <= set(names)
-    assert heavy_after(names, HEAVY) == {}
+    assert set(names) >= HEAVY_MODULES | {"cli.commands", "plan.build", "components.stitch.grid"}
+    assert heavy_after([f"sfrbench.{name}" for name in names if name not in HEAVY_MODULES], HEAVY) == {}
 
 
 def test_reports_need_no_training_library() -> None:
-    names = [f"sfrbench.{name}" for name in modules() if group_of(name) == "report"]
+    names = [f"sfrbench.{name}" for name in modules() if room(name) == "report"]
     assert heavy_after(names, ("torch", "peft", "mlflow")) == {}
 
 

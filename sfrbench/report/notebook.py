@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from sfrbench.errors import InputError, NotReadyError
-from sfrbench.files import write_atomic
-from sfrbench.private import without_places
+from sfrbench.files.atomic import write_atomic
+from sfrbench.files.private import without_places
+from sfrbench.files.roots import BESIDE, shipped
+from sfrbench.files.urls import has_password, masked
 from sfrbench.report.build import heading_of
 from sfrbench.report.style import stamp
 from sfrbench.report.tables import markdown
-from sfrbench.roots import shipped
-from sfrbench.run import Experiment
-from sfrbench.urls import has_password, masked
+from sfrbench.run.experiment import Experiment
 
 PACKAGES = ("ipykernel", "nbclient", "nbformat")
 NAME = "report.ipynb"
@@ -206,6 +206,5 @@ def _environment(experiment: Experiment, storage: str | None) -> dict[str, str]:
         "SFRBENCH_REGISTRY": join(str(root.resolve()) for root in experiment.catalog.roots[1:]),
         "SFRBENCH_STORAGE": _database(storage) or "",
     }
-    package = Path(__file__).resolve().parents[2]
     given = [str(Path(part).resolve()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    return {**os.environ, **places, "PYTHONPATH": os.pathsep.join(dict.fromkeys([*given, str(package)]))}
+    return {**os.environ, **places, "PYTHONPATH": os.pathsep.join(dict.fromkeys([*given, str(BESIDE)]))}
