@@ -19,7 +19,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "code.json"
-SHARED = ("training", "losses", "sampling", "inference", "metrics", "volumes")
+SHARED = (
+    "engine.training", "engine.inference", "engine.volumes", "engine.context",
+    "maths.losses", "maths.sampling", "maths.metrics",
+)  # fmt: skip
 sys.path.insert(0, str(ROOT))
 
 
@@ -61,7 +64,7 @@ def versions_of(module: str) -> dict[str, int]:
 
 
 def modules() -> list[str]:
-    paths = [ROOT / "sfrbench" / f"{name}.py" for name in SHARED]
+    paths = [ROOT / "sfrbench" / Path(*name.split(".")).with_suffix(".py") for name in SHARED]
     for folder in ("stages", "components"):
         paths += sorted((ROOT / "sfrbench" / folder).rglob("*.py"))
     names = [".".join(path.relative_to(ROOT / "sfrbench").with_suffix("").parts) for path in paths]

@@ -46,7 +46,6 @@ class Summary:
     test: int = 0
     classes: tuple[str, ...] = ()
     without_label: int = 0  # of the training cases
-    megabytes: float = 0.0  # of the raw files
     faults: tuple[Problem, ...] = ()
 
 
@@ -54,10 +53,8 @@ def summary(dataset: Dataset, root: Path | None) -> Summary:
     """Counts from the lists, without opening a volume."""
     try:
         train, test = dataset.case_lists(root)
-        files = [] if root is None or not dataset.needs_root else dataset.source_files(root)
-        size = sum(file.stat().st_size for file in files) / 1e6
         bare = len(dataset.without_label(root))
-        return Summary(len(train), len(test), dataset.class_names(root), bare, size)
+        return Summary(len(train), len(test), dataset.class_names(root), bare)
     except SfrbenchError as error:
         return Summary(faults=error.problems)
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
-#: Label of pixels that no loss may look at.
-IGNORE = 255
+from sfrbench.maths.labels import IGNORE
+
 EPS = 1e-5
 
 

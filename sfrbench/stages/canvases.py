@@ -11,7 +11,7 @@ import torch
 from sfrbench.components.base import Foundation, Stitch
 from sfrbench.engine.context import StageContext, seed_for
 from sfrbench.engine.volumes import Volumes
-from sfrbench.maths.losses import IGNORE
+from sfrbench.maths.labels import IGNORE
 from sfrbench.maths.sampling import Patch, Sides, View
 from sfrbench.stages.finetune_data import Pair, all_canvases, sam_input
 

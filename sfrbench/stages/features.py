@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sfrbench.components.backbone._interface import in_parts
+from sfrbench.components.backbone.interface import in_parts
 from sfrbench.components.base import Backbone
 from sfrbench.engine.context import StageContext, seed_for
 from sfrbench.engine.inference import Forward, case_by_case, load_backbone, slide

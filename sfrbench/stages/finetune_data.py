@@ -12,7 +12,7 @@ from sfrbench.components.base import Finetune, Foundation, Stitch
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.engine.context import StageContext, seed_for
 from sfrbench.engine.volumes import LabelView, Volumes
-from sfrbench.maths.losses import IGNORE
+from sfrbench.maths.labels import IGNORE
 from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at
 from sfrbench.stages.finetune_views import FixedViews
 from sfrbench.stages.selection import Selection

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sfrbench.components.backbone._interface import SCALES, in_parts, lacking
+from sfrbench.components.backbone.interface import SCALES, in_parts, lacking
 from sfrbench.components.base import Backbone, Ssl
 from sfrbench.components.split import Split
 from sfrbench.components.ssl._supervised import pseudo_label_loss, supervised_loss

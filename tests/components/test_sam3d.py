@@ -27,7 +27,7 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.inference import sam_forward
 from sfrbench.engine.volumes import Volumes
 from sfrbench.errors import InputError
-from sfrbench.maths.losses import IGNORE
+from sfrbench.maths.labels import IGNORE
 from sfrbench.stages import finetune as stage
 from tests.components.test_lora import tiny
 from tests.test_training import make_prepared

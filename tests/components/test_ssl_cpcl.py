@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sfrbench.catalog.cards import Catalog
-from sfrbench.components.backbone._interface import in_parts
+from sfrbench.components.backbone.interface import in_parts
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl.cpcl import Cpcl
 from sfrbench.errors import InputError

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from sfrbench.components.base import Dataset, Foundation
 from sfrbench.components.stitch import _geometry
 from sfrbench.components.stitch._resize import by_index, resize
-from sfrbench.components.stitch.grid import IGNORE, GridStitch
+from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
 from sfrbench.errors import InputError
+from sfrbench.maths.labels import IGNORE
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import torch
 
 from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Stitch
-from sfrbench.components.stitch.grid import IGNORE, TiledStitch
+from sfrbench.components.stitch.grid import TiledStitch
+from sfrbench.maths.labels import IGNORE
 
 CARDS = {card.name: card for card in Catalog.read().cards("stitch")}
 SIDES, CANVAS = (40, 36), 64

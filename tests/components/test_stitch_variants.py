@@ -13,13 +13,14 @@ from sfrbench.components.base import Dataset, Foundation
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.stitch import _augment, _images, _natural
-from sfrbench.components.stitch.grid import IGNORE, GridStitch, TiledStitch
+from sfrbench.components.stitch.grid import GridStitch, TiledStitch
 from sfrbench.components.stitch.natural_mix import NaturalMixStitch
 from sfrbench.components.stitch.slab3 import Slab3Stitch
 from sfrbench.components.stitch.small_size import SmallSizeStitch
 from sfrbench.components.stitch.uniform import UniformStitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
 from sfrbench.errors import InputError, NotReadyError
+from sfrbench.maths.labels import IGNORE
 
 SIDE, DEPTH, CANVAS = 16, 16, 64  # 4 x 4 cells without padding
 PHOTOGRAPHS = NaturalMixStitch(source="photographs")

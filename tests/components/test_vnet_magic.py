@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sfrbench.catalog.cards import Catalog
-from sfrbench.components.backbone._interface import in_parts
+from sfrbench.components.backbone._vnet_magic import LocationHead
+from sfrbench.components.backbone.interface import in_parts
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.backbone.vnet_magic import VNetMagic
 from sfrbench.errors import InputError
@@ -14,7 +15,7 @@ from sfrbench.errors import InputError
 
 def test_published_parameter_counts() -> None:
     with torch.device("meta"):
-        network, head = VNetMagic().build(14), VNetMagic().location_head()
+        network, head = VNetMagic().build(14), LocationHead(16 * 2**4, 32, 27)
     network_count, head_count = (sum(p.numel() for p in part.parameters()) for part in (network, head))
     assert (network_count, head_count) == (9_443_470, 8_511_515)
     figures = Catalog.read().card("backbone", "vnet_magic").figures
@@ -38,14 +39,14 @@ def test_what_is_stored_is_the_plain_v_net() -> None:
 @pytest.mark.parametrize(("filters", "cube", "width"), [(16, 32, 2048), (2, 32, 256), (2, 48, 864)])
 def test_the_width_follows_filters_and_cube(filters: int, cube: int, width: int) -> None:
     with torch.device("meta"):
-        head = VNetMagic(filters=filters).location_head(cube)
+        head = LocationHead(filters * 2**4, cube, 27)
     assert next(head.parameters()).shape == (4096, width)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_cubes_to_scores(precision: str) -> None:
     backbone = VNetMagic.model_validate({"filters": 2, "precision": precision})
-    network, head = backbone.build(3), backbone.location_head(cube=32, positions=8)
+    network, head = backbone.build(3), LocationHead(2 * 2**4, 32, 8)
     scores = head(in_parts(network).encode(torch.randn(8, 1, 32, 32, 32))[-1])
     assert scores.shape == (8, 8)
     assert scores.dtype == torch.float32
@@ -57,4 +58,4 @@ def test_cubes_to_scores(precision: str) -> None:
 
 def test_a_cube_that_cannot_be_halved_four_times_is_refused() -> None:
     with pytest.raises(InputError, match="no multiple of 16"):
-        VNetMagic().location_head(cube=24)
+        LocationHead(256, 24, 27)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sfrbench.catalog.cards import Card, Catalog
-from sfrbench.components.backbone._interface import ALONE, SCALES, SegmentationNetwork, in_parts
+from sfrbench.components.backbone.interface import ALONE, SCALES, SegmentationNetwork, in_parts
 from sfrbench.components.base import Backbone
 from sfrbench.engine.training import save_weights
 from sfrbench.errors import InputError

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from sfrbench.components.backbone.vnet import VNet
-
-if TYPE_CHECKING:
-    from sfrbench.components.backbone._vnet_magic import LocationHead
 
 
 class VNetMagic(VNet):
@@ -21,9 +18,3 @@ class VNetMagic(VNet):
 
     norm: Literal["batch", "group", "instance", "none"] = "instance"
     dropout: bool = Field(False, description="channel dropout, 0.5, after the bottleneck and before the head")
-
-    def location_head(self, cube: int = 32, positions: int = 27) -> LocationHead:
-        """Bottleneck maps of cubes, ``cube`` voxels a side, to scores of the positions in the patch."""
-        from sfrbench.components.backbone._vnet_magic import LocationHead
-
-        return LocationHead(self.filters * 2**4, cube, positions)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from sfrbench.components.backbone._interface import SegmentationNetwork
+from sfrbench.components.backbone.interface import SegmentationNetwork
 from sfrbench.components.ssl._prototypes import prototypes, wide
 
 

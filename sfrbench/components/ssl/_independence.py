@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from sfrbench.components._autocast import guard
-from sfrbench.components.backbone._interface import ALONE, in_parts
+from sfrbench.components.backbone.interface import ALONE, in_parts
 
 #: One row per output channel: [network][layer] -> a convolution's weight.
 Kernels = list[list[torch.Tensor]]

@@ -48,7 +48,7 @@ class Acmt(NoisyConsistency):
     certain: float = Field(0.1, ge=0, description="p_err: largest deviation of a probability that counts")
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
-        from sfrbench.components.backbone._interface import in_parts
+        from sfrbench.components.backbone.interface import in_parts
 
         if self.selector == "p_err":
             in_parts(make.student)  # refuses another backbone before the first step
@@ -80,7 +80,7 @@ class Acmt(NoisyConsistency):
         """(B_u, X, Y, Z) bool."""
         import torch
 
-        from sfrbench.components.backbone._interface import in_parts
+        from sfrbench.components.backbone.interface import in_parts
         from sfrbench.components.ssl import _ambiguity
         from sfrbench.maths.losses import ramp
 

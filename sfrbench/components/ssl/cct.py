@@ -34,7 +34,7 @@ class Cct(Consistency):
     drop_to: float = Field(0.9, ge=0, le=1, description="largest share of the maximum that is removed")
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
-        from sfrbench.components.backbone._interface import ALONE, in_parts
+        from sfrbench.components.backbone.interface import ALONE, in_parts
 
         decoders = {name: make() for name in ("noise", "dropout", "feature_drop")}
         for decoder in decoders.values():

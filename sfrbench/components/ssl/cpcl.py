@@ -47,7 +47,7 @@ class Cpcl(NoisyConsistency):
     )
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
-        from sfrbench.components.backbone._interface import in_parts
+        from sfrbench.components.backbone.interface import in_parts
 
         in_parts(make.student)  # refuses another backbone before the first step
         return {}
@@ -55,7 +55,7 @@ class Cpcl(NoisyConsistency):
     def loss(self, step: Step) -> torch.Tensor:
         import torch
 
-        from sfrbench.components.backbone._interface import in_parts
+        from sfrbench.components.backbone.interface import in_parts
         from sfrbench.maths.losses import cross_entropy
 
         if step.teacher is None or step.features is None:

@@ -50,7 +50,7 @@ class Dtc(Consistency):
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
         from torch import nn
 
-        from sfrbench.components.backbone._interface import in_parts
+        from sfrbench.components.backbone.interface import in_parts
 
         return {"sdf": nn.Conv3d(in_parts(make.student).feature_channels, make.classes - 1, 1)}
 

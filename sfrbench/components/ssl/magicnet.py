@@ -92,8 +92,8 @@ class MagicNet(NoisyConsistency):
         ]
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
-        from sfrbench.components.backbone._interface import in_parts
         from sfrbench.components.backbone._vnet_magic import LocationHead
+        from sfrbench.components.backbone.interface import in_parts
         from sfrbench.components.ssl._cubes import ClassCounts
 
         channels, grid = in_parts(make.student).bottleneck_channels, self.cubes_per_side
@@ -111,7 +111,7 @@ class MagicNet(NoisyConsistency):
     def loss(self, step: Step) -> torch.Tensor:
         import torch
 
-        from sfrbench.components.backbone._interface import in_parts
+        from sfrbench.components.backbone.interface import in_parts
         from sfrbench.components.ssl._cubes import cut
         from sfrbench.components.ssl._supervised import dice_form
         from sfrbench.maths.losses import dice
@@ -135,7 +135,7 @@ class MagicNet(NoisyConsistency):
         """(B, K, X, Y, Z) logits of all patches, from features of patches with exchanged cubes."""
         import torch
 
-        from sfrbench.components.backbone._interface import in_parts
+        from sfrbench.components.backbone.interface import in_parts
         from sfrbench.components.ssl._cubes import exchange
 
         student = in_parts(step.student)
@@ -148,7 +148,7 @@ class MagicNet(NoisyConsistency):
 
     def _recovered(self, step: Step, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """(B, K, X, Y, Z) logits of patches, each cube decoded alone from ``maps`` of (B N, ...)."""
-        from sfrbench.components.backbone._interface import in_parts
+        from sfrbench.components.backbone.interface import in_parts
         from sfrbench.components.ssl._cubes import join
 
         student = in_parts(step.student)

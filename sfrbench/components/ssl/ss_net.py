@@ -51,7 +51,7 @@ class SsNet(Consistency):
     keeps: Literal["lowest", "highest"] = Field("lowest", description="scores that enter the memory")
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
-        from sfrbench.components.backbone._interface import in_parts
+        from sfrbench.components.backbone.interface import in_parts
         from sfrbench.components.ssl._ss_net import Contrast
 
         channels = in_parts(make.student).feature_channels

@@ -29,7 +29,7 @@ class Urpc(Consistency):
     combine: ClassVar[Literal["sum", "mean"]] = "mean"
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
-        from sfrbench.components.backbone._interface import SCALES, in_parts
+        from sfrbench.components.backbone.interface import SCALES, in_parts
         from sfrbench.components.ssl._scale_heads import ScaleHeads
 
         return {"heads": ScaleHeads(in_parts(make.student, SCALES).scale_channels[1:], make.classes)}

@@ -10,7 +10,7 @@ import torch
 
 from sfrbench.components.stitch._images import Grey
 from sfrbench.components.stitch._resize import resize
-from sfrbench.components.stitch.grid import IGNORE
+from sfrbench.maths.labels import IGNORE
 
 
 def replace(

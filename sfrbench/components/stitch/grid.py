@@ -11,13 +11,11 @@ from sfrbench.components.base import Component, Dataset, Foundation, Stitch
 from sfrbench.components.stitch import _geometry
 from sfrbench.components.stitch._geometry import AxisGeometry, Geometry
 from sfrbench.errors import InputError
+from sfrbench.maths.labels import IGNORE
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
-
-#: Label of the pixels that no slice covers; the loss ignores them.
-IGNORE = 255
 
 
 class TiledStitch(Stitch):
