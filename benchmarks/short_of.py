@@ -74,11 +74,13 @@ def small_disks(place: Path, options: list[str]) -> list[bool]:
 
 
 def disk(place: Path) -> list[bool]:
-    return small_disks(place, [f"size={kilobytes}k" for kilobytes in (8, 64, 400, 1600, 3200)])
+    return small_disks(
+        place, [f"size={kilobytes}k" for kilobytes in (8, 64, 200, 400, 800, 1200, 1600, 2400, 3200, 4800)]
+    )
 
 
 def inodes(place: Path) -> list[bool]:
-    return small_disks(place, [f"nr_inodes={count}" for count in (2, 6, 12, 30, 80)])
+    return small_disks(place, [f"nr_inodes={count}" for count in (2, 4, 6, 9, 12, 20, 30, 50, 80, 120)])
 
 
 def under_limits(place: Path, kind: int, values: tuple[int, ...], name: str) -> list[bool]:
