@@ -32,7 +32,7 @@ from sfrbench.cli.common import (
 from sfrbench.cli.data import REGISTRY
 from sfrbench.cli.plan import print_plan, print_warnings
 from sfrbench.errors import InputError, SfrbenchError, problem_of, short_of
-from sfrbench.terminal import clean_log, echo
+from sfrbench.terminal import clean, clean_log, echo
 
 if TYPE_CHECKING:
     from sfrbench.executors.inline import Outcomes
@@ -48,7 +48,7 @@ class _Commands(click.Group):
             # not standalone: click would print what was typed as it is
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
         except click.ClickException as error:
-            said = io.StringIO()
+            error.message, said = clean(error.message), io.StringIO()
             error.show(said)
             echo(said.getvalue(), err=True, end="")
             sys.exit(error.exit_code)
@@ -146,7 +146,7 @@ def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
 
     from sfrbench.catalog import Catalog
     from sfrbench.components.base import KINDS
-    from sfrbench.errors import InputError, did_you_mean
+    from sfrbench.errors import did_you_mean
     from sfrbench.roots import shipped
 
     if kind is not None and kind not in (*KINDS, "experiment"):
@@ -171,7 +171,6 @@ def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
 def show(name: str, registry: Sequence[Path]) -> None:
     """Show one card: its fields with defaults and bounds, its citation."""
     from sfrbench.catalog import Catalog
-    from sfrbench.errors import InputError
     from sfrbench.text import card_page
 
     kind, slash, own = name.partition("/")
@@ -192,7 +191,6 @@ def show(name: str, registry: Sequence[Path]) -> None:
 @click.option("--labels", type=click.Path(path_type=Path), help="write label maps (NIfTI) here instead")
 def results(spec: str, format_: str, out: Path | None, labels: Path | None, **options: Any) -> None:
     """Write the tidy frame of SPEC: one row per cell, case, class and metric."""
-    from sfrbench.errors import InputError
     from sfrbench.files import atomic_file
     from sfrbench.report.assemble import load_frame
     from sfrbench.sheets import csv_of
