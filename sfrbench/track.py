@@ -222,7 +222,7 @@ class Tracker:
         elif track_database.is_database(self.uri):
             file = sqlite_file(self.uri)
             if file is not None:
-                track_database.ensure(file, replace_broken=False)
+                made = track_database.ensure(file, replace_broken=False)
             track_database.open_once(self.uri)
         client = MlflowClient(tracking_uri=self.uri)
         if made:  # MLflow may hold connections to a file of this name that is gone

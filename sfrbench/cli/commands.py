@@ -32,7 +32,7 @@ from sfrbench.cli.common import (
 from sfrbench.cli.data import REGISTRY
 from sfrbench.cli.plan import print_plan, print_warnings
 from sfrbench.errors import InputError, SfrbenchError, problem_of, short_of
-from sfrbench.terminal import clean, clean_log, echo
+from sfrbench.terminal import clean_log, echo
 
 if TYPE_CHECKING:
     from sfrbench.executors.inline import Outcomes
@@ -47,8 +47,13 @@ class _Commands(click.Group):
             clean_log()
             # not standalone: click would print what was typed as it is
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
+        except (click.Abort, KeyboardInterrupt):  # the first, a RuntimeError, is click's word for Ctrl-C
+            echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
         except click.ClickException as error:
-            error.message, said = clean(error.message), io.StringIO()
+            said = io.StringIO()
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                error.ctx.color = True  # click would leave out what was typed in colour
             error.show(said)
             echo(said.getvalue(), err=True, end="")
             sys.exit(error.exit_code)
@@ -65,9 +70,6 @@ class _Commands(click.Group):
             if short is None:
                 raise
             fail(InputError.of([short]))
-        except (click.Abort, KeyboardInterrupt):  # the first is click's word for Ctrl-C
-            echo("interrupted", err=True)
-            sys.exit(INTERRUPTED)
 
 
 def _drop_output() -> None:
