@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.store import Store
+from sfrbench.store.store import Store
 from tests.processes import children, gone, wait_until_gone
 from tests.test_run import cli, environment
 
 CHILD = (
-    "import sys, time; from sfrbench.children import end_with_parent; end_with_parent(int(sys.argv[1]))\n"
+    "import sys, time; from sfrbench.files.children import end_with_parent; end_with_parent(int(sys.argv[1]))\n"
     "print('up', flush=True); time.sleep(60)"
 )
 PARENT = (

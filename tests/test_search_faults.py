@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench import console
+from sfrbench.cli import console
 from sfrbench.cli import search as command
-from sfrbench.search import Options
-from sfrbench.search_optuna import open_storage
-from sfrbench.urls import sqlite_url
+from sfrbench.files.urls import sqlite_url
+from sfrbench.search.studies import open_storage
+from sfrbench.search.trials import Options
 from tests.processes import children, wait_until_gone
 from tests.test_run import QUIET, environment
 from tests.test_search import SMOKE, SPEC, search, study_of

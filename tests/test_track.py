@@ -13,12 +13,12 @@ import pytest
 from mlflow import MlflowClient
 
 from benchmarks.useless_servers import KINDS, useless_server
-from sfrbench.machine import Machine
-from sfrbench.run import Experiment, default_tracking_uri, open_experiment
-from sfrbench.store import Store
-from sfrbench.track import Tracker, logged_in
-from sfrbench.track_database import ensure, newest_version
-from sfrbench.urls import sqlite_url
+from sfrbench.files.urls import sqlite_url
+from sfrbench.machine.needs import Machine
+from sfrbench.run.experiment import Experiment, default_tracking_uri, open_experiment
+from sfrbench.run.tracking.database import ensure, newest_version
+from sfrbench.run.tracking.mlflow_log import Tracker, logged_in
+from sfrbench.store.store import Store
 from tests.test_run import QUIET, SPEC, cli
 
 TEXT = SPEC.split("arms:")[0].replace("mean_teacher", "supervised")
