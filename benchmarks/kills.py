@@ -96,6 +96,54 @@ def fresh(place: Path, name: str) -> Path:
     return folder
 
 
+def equal(folder: Path, expected: dict[str, object], what: str) -> bool:
+    """Whether a workspace, once a run ended in peace, holds what an undisturbed one holds; prints it."""
+    peaceful(folder)
+    found = state(folder)
+    unequal = [name for name in expected if expected[name] != found[name]]
+    twice = [cell for cell, count in found["cells"].items() if cell and count != 1]
+    said = f": {', '.join([*unequal, *twice])} differ" if unequal or twice else ""
+    print(f"{what}: {len(found['files'])} files, {dict(found['roles'])}{said}", flush=True)
+    return not unequal and not twice
+
+
+def together(place: Path, processes: int, expected: dict[str, object]) -> int:
+    folder = fresh(place, "other")
+    runs = [subprocess.Popen(command(folder, "run")) for _ in range(processes)]
+    ended = [process.wait() for process in runs]
+    return 0 if equal(folder, expected, f"{processes} processes") and not any(ended) else 1
+
+
+def in_database(
+    place: Path, given: argparse.Namespace, draw: random.Random, expected: dict[str, object]
+) -> int:
+    folder, hits = fresh(place, "other"), 0
+    peaceful(folder, "run", "--tracking-uri", "none")
+    while hits < given.kills:
+        (folder / "runs" / "mlflow.db").unlink(missing_ok=True)
+        hits += killed_in_database(folder, draw.uniform(0.0, given.seconds / 10))
+    return 0 if equal(folder, expected, f"{hits} kills") else 1
+
+
+def at_random(
+    place: Path, given: argparse.Namespace, draw: random.Random, expected: dict[str, object]
+) -> int:
+    """Kill until so many have hit; a workspace whose run came to its end is compared, and a new one begun."""
+    hits, here, number, well = 0, 0, 0, True
+    while hits < given.kills:
+        folder = place / f"other{number}"
+        if not folder.is_dir():
+            fresh(place, folder.name)
+        if killed(folder, draw.uniform(0.5, given.seconds)):
+            hits, here = hits + 1, here + 1
+            if hits < given.kills:
+                continue
+        well = equal(folder, expected, f"{here} kills") and well
+        number, here = number + 1, 0
+    print(f"{hits} kills in {number} workspaces: {'equal' if well else 'NOT EQUAL'}")
+    return 0 if well else 1
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
@@ -105,31 +153,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    draw = random.Random(given.seed)
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
-        whole, other = fresh(Path(place), "whole"), fresh(Path(place), "other")
+        whole = fresh(Path(place), "whole")
         peaceful(whole)
-        hit = 0
+        expected = state(whole)
         if given.processes > 1:
-            runs = [subprocess.Popen(command(other, "run")) for _ in range(given.processes)]
-            if any(process.wait() for process in runs):
-                return 1
-        elif given.during_database:
-            peaceful(other, "run", "--tracking-uri", "none")
-            for _ in range(given.kills):
-                for left in (other / "runs").glob("mlflow.db"):
-                    left.unlink()
-                hit += killed_in_database(other, draw.uniform(0.0, 2.0))
-        else:
-            for _ in range(given.kills):
-                hit += killed(other, draw.uniform(0.5, given.seconds))
-        peaceful(other)
-        expected, found = state(whole), state(other)
-    unequal = [name for name in expected if expected[name] != found[name]]
-    twice = [cell for cell, count in found["cells"].items() if cell and count != 1]
-    left = "" if not unequal else f": {', '.join(unequal)} differ"
-    print(f"{hit} kills, {given.processes} processes, {len(found['files'])} files, {found['roles']}{left}")
-    return 1 if unequal or twice else 0
+            return together(Path(place), given.processes, expected)
+        tally = in_database if given.during_database else at_random
+        return tally(Path(place), given, random.Random(given.seed), expected)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,15 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import useless_servers
 from kills import command, fresh, peaceful
 
 QUIET = ("--tracking-uri", "none")
@@ -74,11 +72,13 @@ def small_disks(place: Path, options: list[str]) -> list[bool]:
 
 
 def disk(place: Path) -> list[bool]:
-    return small_disks(place, [f"size={kilobytes}k" for kilobytes in (8, 64, 400, 1600, 3200)])
+    return small_disks(
+        place, [f"size={kilobytes}k" for kilobytes in (8, 64, 200, 400, 800, 1200, 1600, 2400, 3200, 4800)]
+    )
 
 
 def inodes(place: Path) -> list[bool]:
-    return small_disks(place, [f"nr_inodes={count}" for count in (2, 6, 12, 30, 80)])
+    return small_disks(place, [f"nr_inodes={count}" for count in (2, 4, 6, 9, 12, 20, 30, 50, 80, 120)])
 
 
 def under_limits(place: Path, kind: int, values: tuple[int, ...], name: str) -> list[bool]:
@@ -110,28 +110,11 @@ def rights(place: Path) -> list[bool]:
     return [*found, tried("a workspace that cannot be", folder, *QUIET)]
 
 
-class _Sick(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_error(500)
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 def servers(place: Path) -> list[bool]:
     folder, found = fresh(place, "servers"), []
-    sick = HTTPServer(("127.0.0.1", 0), _Sick)
-    threading.Thread(target=sick.serve_forever, daemon=True).start()
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        other.listen()
-        ports = {"refuses": one.getsockname()[1], "hangs": other.getsockname()[1], "500": sick.server_port}
-        for name, port in ports.items():
-            found.append(tried(f"a server that {name}", folder, "--tracking-uri", f"http://127.0.0.1:{port}"))
-    sick.shutdown()
+    for kind in useless_servers.KINDS:
+        with useless_servers.useless_server(kind) as address:
+            found.append(tried(f"a server that {kind}", folder, "--tracking-uri", f"http://{address}"))
     return found
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_run import environment
+from sfrbench.store.store import Store
+from tests.processes import children, gone, wait_until_gone
+from tests.test_run import cli, environment
 
 CHILD = (
     "import sys, time; from sfrbench.files.children import end_with_parent\n"
@@ -25,14 +27,6 @@ PARENT = (
 )
 
 
-def gone(pid: int) -> bool:
-    """Whether a process has ended, waited for by its new parent or not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux")
 def test_a_child_ends_when_its_parent_is_killed() -> None:
     parent = subprocess.Popen(
@@ -43,10 +37,7 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
     assert not gone(child)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 20
-    while not gone(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert gone(child)
+    wait_until_gone([child])
 
 
 def test_a_child_whose_parent_is_gone_already_ends() -> None:
@@ -56,7 +47,7 @@ def test_a_child_whose_parent_is_gone_already_ends() -> None:
     assert done.returncode == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("after", [0.1, 0.2, 0.35])
+@pytest.mark.parametrize("after", [0.1, 0.35, 0.6])
 def test_ctrl_c_in_the_first_moments_is_130(tmp_path: Path, after: float) -> None:
     """From where the package is loaded; before that, Python itself has the word."""
     code = (
@@ -74,3 +65,37 @@ def test_ctrl_c_in_the_first_moments_is_130(tmp_path: Path, after: float) -> Non
     _, told = process.communicate(timeout=60)
     assert process.returncode in (0, 130)  # it may have ended before
     assert "Traceback" not in told
+
+
+SLOW_CARD = "target: tests.odd_datasets:Slow\nsummary: Slow.\nlabel: Slow\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+def test_processes_that_prepare_end_with_the_command(tmp_path: Path) -> None:
+    """kill -9 of 'data prepare'; a second one makes the cases that are left, and those alone."""
+    (tmp_path / "own" / "dataset").mkdir(parents=True)
+    (tmp_path / "own" / "dataset" / "slow.yaml").write_text(SLOW_CARD)
+    command = ["data", "prepare", "slow", "--registry", "own", "--profile", "smoke", "--workers", "2"]
+    command += [f"--set={field}" for field in ("shape=[16, 16, 16]", "train_cases=8", "test_cases=2")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sfrbench", *command], cwd=tmp_path, env=environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    partial, deadline = tmp_path / "runs" / "store" / "partial", time.monotonic() + 60
+    while len(list(partial.glob("prepare-*/cases/[!.]*.json"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    workers = children(process.pid)
+    assert len(workers) >= 2  # and a process of Python's that counts semaphores
+    process.kill()
+    process.wait()
+    wait_until_gone(workers)
+    kept = {path.stem: path.stat().st_mtime_ns for path in partial.glob("prepare-*/cases/[!.]*.json")}
+    assert 2 <= len(kept) < 10
+    assert "prepared: " in cli(*command, cwd=tmp_path).stdout
+    (record,) = Store(tmp_path / "runs" / "store").records("prepare")
+    images = {Path(name).stem: name for name in record["files"] if name.startswith("images/")}
+    assert len(images) == 10
+    folder = tmp_path / "runs" / "store" / "prepare" / record["key"]
+    assert all((folder / images[case]).stat().st_mtime_ns <= when for case, when in kept.items())

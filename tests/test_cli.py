@@ -234,3 +234,49 @@ def test_a_thousand_faults_are_not_listed_one_by_one(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "and 900 more" in done.output
     assert done.output.count("below the bound") == 100
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["CODES"],
+        ["data", "CODES"],
+        ["run", "--CODES"],
+        ["run", "x", "--executor", "CODES"],
+        ["search", "x", "--workers", "CODES"],
+        ["run", "x", "CODES"],
+        ["run", "x", "--data", "CODES"],
+        ["show", "CODES"],
+    ],
+    ids=" ".join,
+)
+def test_what_was_typed_does_not_reach_the_terminal_as_codes(typed: list[str]) -> None:
+    """Nor is it left out: it stands as escapes."""
+    codes = "\x1b[31m\x1b]0;title\x07\x9b1m\u202e"
+    done = CliRunner().invoke(main, [part.replace("CODES", f"odd{codes}") for part in typed])
+    assert done.exit_code == 2
+    assert "odd" in done.stderr
+    assert r"\x1b[31m\x1b]0;title\x07\x9b1m\u202e" in done.stderr
+    assert not [mark for mark in codes if ord(mark) < 32 or ord(mark) > 126 if mark in done.output]
+
+
+def test_a_warning_in_the_log_is_cleaned_as_well(folder: Path) -> None:
+    code = (
+        "import logging; from sfrbench.cli import main; from sfrbench.cli import commands\n"
+        "main.commands['list'].callback = lambda **_: logging.getLogger('x').warning('a %s', '\\x1b[31m')\n"
+        "main(['list'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == rb"a \x1b[31m"
+
+
+def test_help_that_cannot_be_written_ends_without_a_traceback(folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sfrbench", "--help"],
+            cwd=folder, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr

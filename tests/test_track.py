@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from benchmarks.useless_servers import KINDS, useless_server
+from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
 from sfrbench.run.experiment import Experiment, default_tracking_uri, open_experiment
-from sfrbench.run.tracking.database import ensure
+from sfrbench.run.tracking.database import ensure, newest_version
 from sfrbench.run.tracking.mlflow_log import Tracker, logged_in
 from sfrbench.store.store import Store
 from tests.test_run import QUIET, SPEC, cli
@@ -104,8 +103,7 @@ def test_a_broken_database_is_made_anew(copy: Path, damage: str, caplog: pytest.
             if damage == "half made":
                 connection.execute("CREATE TABLE experiments (experiment_id INTEGER)")
             else:
-                connection.execute("DELETE FROM alembic_version")
-                (copy / "runs" / "tracked.json").unlink()
+                connection.execute("DELETE FROM alembic_version")  # its cells are known as logged
         connection.close()
     assert log(copy) == 2
     assert cells_of(copy) == ["a", "b"]
@@ -113,6 +111,49 @@ def test_a_broken_database_is_made_anew(copy: Path, damage: str, caplog: pytest.
         assert "is broken and is set aside" in caplog.text
         assert len(list((copy / "runs").glob("mlflow.db.broken-*"))) == 1
     assert not list((copy / "runs").glob("mlflow.db.new-*"))
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM", "UPDATE"])
+@pytest.mark.parametrize("own", [True, False], ids=["of the workspace", "another"])
+def test_a_database_of_another_version_is_noticed_though_nothing_is_to_be_logged(
+    copy: Path, change: str, own: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One without a version, in the workspace, is made anew; any other one is the user's to upgrade."""
+    path = copy / "runs" / "mlflow.db"
+    if not own:
+        path = path.rename(copy / "other.db")
+        state = copy / "runs" / "tracked.json"
+        state.write_text(state.read_text().replace('"mlflow.db"', json.dumps(sqlite_url(path))))
+    assert log(copy, sqlite_url(path)) == 0
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"{change} alembic_version{' SET version_num = 1' if change == 'UPDATE' else ''}")
+    connection.close()
+    if own and change == "DELETE FROM":
+        assert log(copy) == 2
+        return
+    with pytest.raises(AssertionError, match="out-of-date database schema"):
+        log(copy, sqlite_url(path))
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (3,)
+    connection.close()
+    assert "the run goes on without it" in caplog.text
+
+
+def test_the_version_is_read_off_without_importing_mlflow() -> None:
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db import utils
+
+    newest = ScriptDirectory.from_config(utils._get_alembic_config("")).get_current_head()
+    assert newest_version() == newest
+
+
+def test_a_database_of_the_users_that_is_gone_is_made_and_filled_anew(copy: Path) -> None:
+    (copy / "runs" / "mlflow.db").unlink()
+    (copy / "runs" / "tracked.json").unlink()
+    uri = sqlite_url(copy / "other.db")
+    assert (log(copy, uri), log(copy, uri)) == (2, 0)
+    (copy / "other.db").unlink()
+    assert (log(copy, uri), log(copy, uri)) == (2, 0)
 
 
 def test_a_database_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -143,30 +184,11 @@ def test_artefacts_follow_a_workspace_that_moves(logged: Path, copy: Path) -> No
     ]
 
 
-class _Sick(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_error(500)
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture(params=["refuses", "answers 500", "hangs"])
+@pytest.fixture(params=KINDS)
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
     """A server that is of no use, with a password in its URL."""
-    if request.param == "answers 500":
-        sick = HTTPServer(("127.0.0.1", 0), _Sick)
-        threading.Thread(target=sick.serve_forever, daemon=True).start()
-        yield f"http://me:pass-word@127.0.0.1:{sick.server_port}"
-        sick.shutdown()
-        return
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        if request.param == "hangs":
-            place.listen()
-        yield f"http://me:pass-word@127.0.0.1:{place.getsockname()[1]}"
+    with useless_server(request.param) as address:
+        yield f"http://me:pass-word@{address}"
 
 
 def test_a_server_of_no_use_holds_a_run_for_seconds(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -20,16 +21,17 @@ from sfrbench.cli import trace as trace_command
 from sfrbench.cli.common import (
     FAILED,
     INTERRUPTED,
-    STORAGE,
-    TRACKING,
     common,
     fail,
     interrupt,
     open_spec,
+    storage_option,
+    tracking_option,
 )
 from sfrbench.cli.data import REGISTRY
 from sfrbench.cli.plan import print_plan, print_warnings
-from sfrbench.files.terminal import echo
+from sfrbench.errors import InputError, SfrbenchError, problem_of, short_of
+from sfrbench.files.terminal import clean_log, echo
 from sfrbench.version import __version__
 
 if TYPE_CHECKING:
@@ -40,19 +42,21 @@ if TYPE_CHECKING:
 class _Commands(click.Group):
     """Turns the errors that a user can cause into one message and an exit code."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         try:
-            return super().main(*args, **kwargs)
-        except SystemExit as end:
-            if isinstance(end.__context__, click.Abort):  # click's word for Ctrl-C, with another status
-                sys.exit(INTERRUPTED)
-            raise
-
-    def invoke(self, ctx: click.Context) -> Any:
-        from sfrbench.errors import InputError, SfrbenchError, problem_of, short_of
-
-        try:
-            return super().invoke(ctx)
+            clean_log()
+            # not standalone: click would print what was typed as it is
+            sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
+        except (click.Abort, KeyboardInterrupt):  # the first, a RuntimeError, is click's word for Ctrl-C
+            echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
+        except click.ClickException as error:
+            said = io.StringIO()
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                error.ctx.color = True  # click would leave out what was typed in colour
+            error.show(said)
+            echo(said.getvalue(), err=True, end="")
+            sys.exit(error.exit_code)
         except SfrbenchError as error:
             fail(error)
         except BrokenPipeError:  # the reader of a pipe went away
@@ -66,9 +70,6 @@ class _Commands(click.Group):
             if short is None:
                 raise
             fail(InputError.of([short]))
-        except KeyboardInterrupt:
-            echo("interrupted", err=True)
-            sys.exit(INTERRUPTED)
 
 
 def _drop_output() -> None:
@@ -92,7 +93,7 @@ def main() -> None:
 @click.argument("spec")
 @common
 @click.option("--executor", type=click.Choice(["inline"]), default="inline", show_default=True)
-@click.option("--tracking-uri", default=None, help=TRACKING)
+@tracking_option
 @click.option("--dry-run", is_flag=True, help="say what would run, and stop")
 def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **options: Any) -> None:
     """Run what is missing of SPEC (a path or a shipped name), then write its report.
@@ -147,7 +148,7 @@ def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
 
     from sfrbench.catalog.cards import Catalog
     from sfrbench.components.base import KINDS
-    from sfrbench.errors import InputError, did_you_mean
+    from sfrbench.errors import did_you_mean
     from sfrbench.files.roots import shipped
 
     if kind is not None and kind not in (*KINDS, "experiment"):
@@ -173,7 +174,6 @@ def show(name: str, registry: Sequence[Path]) -> None:
     """Show one card: its fields with defaults and bounds, its citation."""
     from sfrbench.catalog.cards import Catalog
     from sfrbench.cli.text import card_page
-    from sfrbench.errors import InputError
 
     kind, slash, own = name.partition("/")
     if not slash:
@@ -193,7 +193,6 @@ def show(name: str, registry: Sequence[Path]) -> None:
 @click.option("--labels", type=click.Path(path_type=Path), help="write label maps (NIfTI) here instead")
 def results(spec: str, format_: str, out: Path | None, labels: Path | None, **options: Any) -> None:
     """Write the tidy frame of SPEC: one row per cell, case, class and metric."""
-    from sfrbench.errors import InputError
     from sfrbench.files.atomic import atomic_file
     from sfrbench.files.sheets import csv_of
     from sfrbench.report.assemble import load_frame
@@ -222,7 +221,7 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
 @click.argument("spec")
 @common
 @click.option("--out", type=click.Path(path_type=Path), help="folder; default: in the workspace")
-@click.option("--storage", default=None, metavar="URL", help=STORAGE)
+@storage_option
 @click.option("--notebook", is_flag=True, help="and a notebook of it, executed (needs the extra 'notebook')")
 @click.option("--template", type=click.Path(path_type=Path), help="of the notebook; see reports/notebook.py")
 def report(
@@ -252,7 +251,7 @@ def report(
 @main.command()
 @click.argument("spec")
 @common
-@click.option("--tracking-uri", default=None, help="MLflow tracking store; default: SQLite in the workspace")
+@tracking_option
 @click.option("--rebuild", is_flag=True, help="log every finished cell again")
 def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) -> None:
     """Log the finished cells of SPEC to MLflow, from the store."""

@@ -21,8 +21,19 @@ if TYPE_CHECKING:
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 MOST = 100  # problems that are listed
 
-TRACKING = "MLflow tracking store; default: SQLite in the workspace; 'none': off"
-STORAGE = "database of studies; default: SQLite in the workspace"
+#: Where addresses that may hold a password are read from: arguments of a process are for everybody to see.
+TRACKING, STORAGE = "SFRBENCH_TRACKING_URI", "SFRBENCH_STORAGE"
+tracking_option = click.option(
+    "--tracking-uri",
+    envvar=TRACKING,
+    help=f"MLflow tracking store; default: ${TRACKING}, or SQLite in the workspace; 'none': off",
+)
+storage_option = click.option(
+    "--storage",
+    envvar=STORAGE,
+    metavar="URL",
+    help=f"database of studies; default: ${STORAGE}, or SQLite in the workspace",
+)
 
 
 def fail(error: SfrbenchError) -> NoReturn:

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfrbench.cli.common import FAILED, INTERRUPTED, STORAGE, TRACKING, common, interrupt, open_spec
+from sfrbench.cli.common import (
+    FAILED,
+    INTERRUPTED,
+    STORAGE,
+    TRACKING,
+    common,
+    interrupt,
+    open_spec,
+    storage_option,
+    tracking_option,
+)
 from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
     from sfrbench.search.trials import Options
 
 PARENT = "SFRBENCH_PARENT"  # tells a worker which process started it
+GONE = 3  # status of a worker that found the studies removed: its starter says so, once for all
 
 
 class Hours(click.FloatRange):
@@ -36,7 +47,7 @@ class Hours(click.FloatRange):
 @click.command()
 @click.argument("spec")
 @common
-@click.option("--storage", default=None, metavar="URL", help=STORAGE)
+@storage_option
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="processes here")
 @click.option("--trials", type=click.IntRange(min=1), help="budget of the study, instead of the SPEC's")
 @click.option("--hours", type=Hours(min=0, min_open=True), help="the same, in hours of trials")
@@ -48,7 +59,7 @@ class Hours(click.FloatRange):
     metavar="SECONDS",
     help="a trial that is silent for three of them is run again by another worker",
 )
-@click.option("--tracking-uri", default=None, help=TRACKING)
+@tracking_option
 @click.option(
     "--write-best", type=click.Path(path_type=Path), metavar="FILE", help="write SPEC with the best values"
 )
@@ -72,20 +83,25 @@ def search(
     input is wrong, 130 interrupted.
     """
     from sfrbench.files.children import end_with_parent
-    from sfrbench.search.studies import search_of
+    from sfrbench.search.studies import StudiesRemoved, search_of
     from sfrbench.search.trials import Options
 
     experiment = open_spec(spec, options)
     search_of(experiment)
     how = Options(storage, tracking_uri, heartbeat, trials, hours)
     signal.signal(signal.SIGTERM, interrupt)
-    if worker and PARENT in os.environ:
+    started = worker and PARENT in os.environ
+    if started:
         end_with_parent(int(os.environ[PARENT]))
     try:
         if workers > 1:
-            _spawn(workers, _command(spec, how, options))
+            _spawn(experiment, workers, how, _command(spec, how, options))
         else:
             _work(experiment, how)
+    except StudiesRemoved:
+        if started:
+            sys.exit(GONE)
+        raise
     except KeyboardInterrupt:
         echo("interrupted; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
@@ -101,13 +117,11 @@ def _work(experiment: Experiment, how: Options) -> None:
 
 
 def _command(spec: str, how: Options, options: dict[str, Any]) -> list[str]:
-    """This command as one worker."""
+    """This command as one worker; addresses go by ``_environment``."""
     given = {
         "--profile": options["profile"],
         "--workspace": options["workspace"],
         "--device": options["device"],
-        "--storage": how.storage,
-        "--tracking-uri": how.tracking_uri,
         "--trials": how.trials,
         "--hours": how.hours,
         "--heartbeat": how.heartbeat,
@@ -119,10 +133,18 @@ def _command(spec: str, how: Options, options: dict[str, Any]) -> list[str]:
     return [sys.executable, "-m", "sfrbench", "search", spec, "--worker", *parts]
 
 
-def _spawn(workers: int, command: list[str]) -> None:
-    """Run workers and wait for them; one that dies is survived by the others."""
+def _environment(workers: int, how: Options) -> dict[str, str]:
+    """What a worker is told besides: its share of the cores, who started it, where studies and MLflow are."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ, PARENT: str(os.getpid())}
+    addresses = {STORAGE: how.storage or "", TRACKING: how.tracking_uri or ""}
+    return {"OMP_NUM_THREADS": threads, **os.environ, **addresses, PARENT: str(os.getpid())}
+
+
+def _spawn(experiment: Experiment, workers: int, how: Options, command: list[str]) -> None:
+    """Run workers and wait for them; one that dies is survived by the others."""
+    from sfrbench.search.studies import StudiesRemoved, storage_url
+
+    environment = _environment(workers, how)
     started = [subprocess.Popen(command, env=environment) for _ in range(workers)]
     try:
         codes = [process.wait() for process in started]
@@ -132,6 +154,8 @@ def _spawn(workers: int, command: list[str]) -> None:
         for process in started:
             process.wait()
         raise
+    if GONE in codes:
+        raise StudiesRemoved.at(storage_url(experiment, how.storage))
     for process, code in zip(started, codes, strict=True):
         if code:
             echo(f"worker {process.pid} ended with status {code}", err=True)

@@ -3,6 +3,7 @@ colour it or turn its text around."""
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 
@@ -13,6 +14,17 @@ _CODES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e
 def clean(text: str) -> str:
     """``text`` with such codes as escapes, ``\\x1b`` for ESC."""
     return _CODES.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+class _Clean(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(super().format(record))
+
+
+def clean_log() -> None:
+    """Have warnings that go to the terminal, for want of another place, cleaned as well."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Clean())
 
 
 def echo(text: object = "", *, err: bool = False, end: str = "\n") -> None:

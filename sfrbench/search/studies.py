@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+log = logging.getLogger(__name__)
+
 MAX_RETRY = 3  # a trial that kills its worker more often than this has failed
+_GO_ON = "finished trainings are in the store: the same command goes on with them"
+
+
+class StudiesRemoved(StoreError):
+    """The file of the studies was removed while a search went on."""
+
+    @classmethod
+    def at(cls, url: str) -> StudiesRemoved:
+        return cls("the database of studies was removed", where=masked(url), hint=_GO_ON)
 
 
 def search_of(experiment: Experiment) -> Search:
@@ -76,6 +88,11 @@ def default_storage(workspace: Path) -> str:
     return sqlite_url(workspace / "studies.db")
 
 
+def storage_url(experiment: Experiment, storage: str | None) -> str:
+    """Where the studies of an experiment are; ``storage`` as given by the user."""
+    return storage or default_storage(experiment.machine.workspace)
+
+
 def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBStorage:
     """The storage of a URL. Raises ``InputError`` where it cannot be opened.
 
@@ -97,11 +114,28 @@ def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBS
     try:
         check_answers(url)
         # Optuna fills braces in
-        return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"), **extra)
+        return _storage_class()(url.replace("{", "{{").replace("}", "}}"), **extra)
     except Exception as error:  # of the database's driver, whichever it is
         what = f"cannot be opened: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
         hint = "a database by URL, such as sqlite:////data/studies.db or postgresql://user@host/studies"
         raise InputError(masked(what), where=f"--storage {masked(url)}", hint=hint) from None
+
+
+def _storage_class() -> type[optuna.storages.RDBStorage]:
+    import optuna
+
+    class Storage(optuna.storages.RDBStorage):
+        def record_heartbeat(self, trial_id: int) -> None:
+            """Called by a thread of its own, whose errors would end it and print a traceback.
+
+            The trial itself meets the same error when it next reports, and says it.
+            """
+            try:
+                super().record_heartbeat(trial_id)
+            except optuna.exceptions.StorageInternalError as error:
+                log.debug("no heartbeat of trial %d: %s", trial_id, error)
+
+    return Storage
 
 
 @contextmanager
@@ -110,20 +144,17 @@ def storage_faults(experiment: Experiment, storage: str | None) -> Iterator[None
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    url = storage or default_storage(experiment.machine.workspace)
+    url = storage_url(experiment, storage)
     try:
         yield
     except Exception as error:  # Optuna ends in errors of any kind where its tables are gone
         file = sqlite_file(url)
-        removed = file is not None and not file.is_file()
-        if not removed and not isinstance(error, optuna.exceptions.StorageInternalError | SQLAlchemyError):
+        if file is not None and not (file.is_file() and file.stat().st_size):  # SQLite makes it anew, empty
+            raise StudiesRemoved.at(url) from error
+        if not isinstance(error, optuna.exceptions.StorageInternalError | SQLAlchemyError):
             raise
-        told = "was removed" if removed else masked(str(error)).splitlines()[0]
-        raise StoreError(
-            f"the database of studies {told}",
-            where=masked(url),
-            hint="finished trainings are in the store: the same command goes on with them",
-        ) from error
+        told = masked(str(error)).splitlines()[0]
+        raise StoreError(f"the database of studies {told}", where=masked(url), hint=_GO_ON) from error
 
 
 def retry(limit: int | None = None) -> optuna.storages.RetryHeartbeatStaleTrialCallback:
@@ -185,7 +216,7 @@ def read_study(experiment: Experiment, storage: str | None = None) -> Study | No
         return None
     import optuna
 
-    opened = open_storage(storage or default_storage(experiment.machine.workspace))
+    opened = open_storage(storage_url(experiment, storage))
     try:
         study = optuna.load_study(study_name=study_name(experiment), storage=opened)
     except KeyError:

@@ -25,13 +25,13 @@ from sfrbench.run.experiment import Experiment, claim, default_tracking_uri
 from sfrbench.run.tracking.mlflow_log import Tracker
 from sfrbench.search.score import flattering, score_of
 from sfrbench.search.studies import (
-    default_storage,
     make_pruner,
     make_sampler,
     open_storage,
     retry,
     search_of,
     storage_faults,
+    storage_url,
     study_name,
     suggest,
     trial_plan,
@@ -50,6 +50,10 @@ HEARTBEAT = 20  # seconds between signs of life of a running trial
 
 class TrialFailed(Exception):
     """A node of the trial failed, or nothing was scored."""
+
+
+class _Unheard(BaseException):
+    """A training could not report, for ``__cause__``. No fault of its node: like Ctrl-C, it ends the plan."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def _open(experiment: Experiment, name: str, options: Options) -> optuna.Study:
 
     search, workspace = search_of(experiment), experiment.machine.workspace
     workspace.mkdir(parents=True, exist_ok=True)
-    storage = open_storage(options.storage or default_storage(workspace), options.heartbeat)
+    storage = open_storage(storage_url(experiment, options.storage), options.heartbeat)
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -214,7 +218,10 @@ class _Runner:
         outcomes = Outcomes()
         watching = replace(self.worker, watch=partial(self._watch, trial, plan))
         try:
-            run_inline(plan, watching, self.listen(trial.number), _nothing, outcomes)
+            try:
+                run_inline(plan, watching, self.listen(trial.number), _nothing, outcomes)
+            except _Unheard as stop:
+                raise cast(Exception, stop.__cause__) from None
             fault = _fault(plan, outcomes)
             if fault:
                 trial.set_user_attr("fault", fault)
@@ -234,8 +241,11 @@ class _Runner:
         steps = cast(Ssl, node.components["ssl"].component).steps
         place = trainings.index((node.stage, node.key)) * steps + step
         larger = search_of(self.experiment).larger
-        trial.report(100 * dice if larger else 100 * (1 - dice), place)
-        return step < steps and trial.should_prune()
+        try:
+            trial.report(100 * dice if larger else 100 * (1 - dice), place)
+            return step < steps and trial.should_prune()
+        except Exception as error:  # of the storage
+            raise _Unheard from error
 
     def _score(self, trial: optuna.Trial, plan: Plan) -> float:
         """The mean over seeds of what a table would show."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import os
+import re
 import socket
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pandas as pd
@@ -16,25 +20,29 @@ import pytest
 from sfrbench.files.private import without_places
 from sfrbench.files.sheets import csv_of, guarded, plain, unguarded
 from sfrbench.report.notebook import PACKAGES
+from tests.data_writers import write_decathlon
 from tests.test_run import environment
 
 SPEC = """\
 title: Two protocols
-dataset: {name: phantom, labeled: 1, unlabeled: 1, max_test: 2, shape: [40, 40, 24]}
+dataset: {name: decathlon, labeled: 1, unlabeled: 1}
 base: {finetune: lora, foundation: sam_toy, stitch: grid, backbone: vnet, ssl: supervised, ssl.steps: 2}
 arms:
   - {name: lb, label: "=1+1"}
   - {name: "-bad", label: "@SUM(A1)", stages: [finetune, predict, evaluate], foundation.canvas: 100}
 axes: {protocol: [paper, strict]}
-report: [{table: results, metrics: [dice]}, {pairs: [[lb, "-bad"]]}]
+report: [{table: results, metrics: [dice]}, {pairs: [[lb, "-bad"]]}, {montage: 1}, {kde: dice}]
+profiles: {smoke: {replace: {dataset: decathlon}, dataset.test_cases: 2}}
 """
 USER, HOST = "zaphodx", "heartofgoldx"
+#: What is embedded as base64, in one line or, in a notebook, in several.
+PACKED = re.compile(r"(?:[A-Za-z0-9+/]|\\n){120,}={0,2}")
 
 
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, one arm of which fails, with a workspace, a home and a registry of telling names, its report and
-    its notebook."""
+    """A run, one arm of which fails, with data, a workspace, a home and a registry of telling names, its
+    report and its notebook."""
     for name in PACKAGES:
         pytest.importorskip(name, reason="the extra 'notebook' is not installed")
     home = tmp_path_factory.mktemp("home") / USER
@@ -51,7 +59,9 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     places = {"HOME": str(home), "USER": USER, "LOGNAME": USER, "HOSTNAME": HOST}
     places["PYTHONPATH"] = os.pathsep.join([environment()["PYTHONPATH"], str(home)])
+    root = write_decathlon(home / "own data")
     options = ["--profile=smoke", f"--workspace={home}/runs", f"--registry={home}/own"]
+    options += [f"--data=decathlon={root}"]
     for command in (["run", "--tracking-uri=none"], ["report", "--notebook", f"--out={home}/page"]):
         done = subprocess.run(
             [sys.executable, "-m", "sfrbench", command[0], str(home / "spec.yaml"), *command[1:], *options],
@@ -61,11 +71,64 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "page"
 
 
+def said_in(path: Path) -> str:
+    """The text of a file, what its embedded pictures say included."""
+    if path.suffix == ".png":
+        return said_in_png(path.read_bytes())
+    return PACKED.sub(_unpacked, path.read_text(encoding="utf-8"))
+
+
+def _unpacked(found: re.Match[str]) -> str:
+    """The words of what is embedded as base64; its pixels and voxels have none."""
+    text = found[0].replace("\\n", "")
+    data = base64.b64decode(text[: len(text) // 4 * 4])
+    if data.startswith(b"\x89PNG"):
+        return said_in_png(data)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+def said_in_png(data: bytes) -> str:
+    """What a picture says beside its pixels: every other chunk, texts unpacked. Raises where it is cut."""
+    place, said = 8, []
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    while place < len(data):
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        chunk = data[place + 8 : place + 8 + length]
+        if kind in (b"zTXt", b"iTXt", b"iCCP"):  # a stream of zlib stands somewhere behind the name
+            name, _, rest = chunk.partition(b"\0")
+            packed = rest.find(b"\x78")
+            chunk = name + b" " + (zlib.decompress(rest[packed:]) if packed >= 0 else rest)
+        if kind != b"IDAT":
+            said.append(f"{kind!r} {chunk.decode('utf-8', 'replace')}")
+        place += 12 + length
+    return "\n".join(said)
+
+
+def test_what_a_picture_says_is_found(tmp_path: Path) -> None:
+    from PIL import Image, PngImagePlugin
+
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("plain", f"/home/{USER}/a")
+    texts.add_text("packed", f"by {HOST} " * 9, zip=True)
+    texts.add_itxt("other", f"/data/{USER}/b", zip=True)
+    Image.new("L", (4, 4)).save(tmp_path / "x.png", pnginfo=texts)
+    said = said_in(tmp_path / "x.png")
+    packed = base64.b64encode((tmp_path / "x.png").read_bytes()).decode()
+    (tmp_path / "x.html").write_text(f'<img src="data:image/png;base64,{packed}">')
+    assert said in said_in(tmp_path / "x.html")
+    for text in (f"/home/{USER}/a", f"by {HOST} ", f"/data/{USER}/b"):
+        assert text in said
+
+
 def test_a_report_names_no_place_of_the_machine(sent: Path) -> None:
-    whole = [path for path in sent.rglob("*") if path.is_file() and path.suffix not in (".png", ".svg")]
+    whole = [path for path in sent.rglob("*") if path.is_file()]
     assert {"index.html", "provenance.json", "report.ipynb", "spec.yaml"} <= {path.name for path in whole}
+    assert {".png", ".svg", ".csv", ".tex", ".md"} <= {path.suffix for path in whole}
     for path in whole:
-        text = path.read_text(encoding="utf-8")
+        text = said_in(path)
         for name in (
             str(sent.parent),
             str(sent.parent.parent),

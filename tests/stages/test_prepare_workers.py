@@ -20,6 +20,7 @@ from sfrbench.plan.graph import STAGE_VERSIONS
 from sfrbench.stages import prepare, prepare_case
 from tests.data_writers import la_file, volume, write_abdomen_case, write_la, write_la_case, write_lists
 from tests.odd_datasets import Deadly
+from tests.processes import children, wait_until_gone
 from tests.stages.test_prepare import contents
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,19 +80,6 @@ def _start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT)
 
 
-def _children(process: int) -> list[int]:
-    folders = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
-    found = []
-    for folder in folders:
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has just ended
-            continue
-        if parent == process:
-            found.append(int(folder.name))
-    return found
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
 def test_a_run_killed_with_workers_goes_on(tmp_path: Path) -> None:
     first, cases = _start(tmp_path), tmp_path / "prepare-k" / "cases"
@@ -100,13 +88,11 @@ def test_a_run_killed_with_workers_goes_on(tmp_path: Path) -> None:
         assert time.monotonic() < end
         assert first.poll() is None
         time.sleep(0.02)
-    workers = _children(first.pid)
+    workers = children(first.pid)
     assert len(workers) >= 2
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):  # they end by themselves
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_until_gone(workers)
     kept = {path.stem: path.stat().st_mtime_ns for path in cases.glob("[!.]*.json")}
     assert 2 <= len(kept) < 10
     again = _start(tmp_path)

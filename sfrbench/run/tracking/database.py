@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from sfrbench.files.urls import sqlite_url
 
 log = logging.getLogger(__name__)
 
+#: What a step of MLflow's migrations says of itself, and of the one before it.
+_STEP, _BEFORE = (re.compile(rf'^{name} = "(\w+)"', re.M) for name in ("revision", "down_revision"))
 #: What says that a file is no whole database; a locked or unreadable one is not broken.
 _BROKEN = ("no such table", "no such column", "malformed", "not a database", "file is encrypted")
 
@@ -74,16 +78,40 @@ def _is_broken(path: Path) -> bool:
         if any(text in str(error) for text in _BROKEN):
             return True
         raise
-    return not version or (not runs and not _is_current(version[0][0]))
+    return not version or (not runs and not _is_newest(version))  # a kill may have left an earlier step
 
 
-def _is_current(version: str) -> bool:
-    """Whether this is the last step of MLflow's migrations: a kill may have left an earlier one."""
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db import utils
+def _is_newest(version: list[tuple[str]]) -> bool:
+    newest = newest_version()
+    return len(version) == 1 and newest in (None, version[0][0])
 
-    config: Any = vars(utils)["_get_alembic_config"]
-    return ScriptDirectory.from_config(config("")).get_current_head() == version
+
+def newest_version() -> str | None:
+    """The last step of the migrations of the installed MLflow, which is not imported: that takes seconds.
+
+    None where it cannot be told.
+    """
+    package = find_spec("mlflow")
+    if package is None or package.origin is None:
+        return None
+    steps: set[str] = set()
+    passed: set[str] = set()
+    for path in (Path(package.origin).parent / "store" / "db_migrations" / "versions").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        steps.update(_STEP.findall(text))
+        passed.update(_BEFORE.findall(text))
+    last = steps - passed
+    return last.pop() if len(last) == 1 else None
+
+
+def fits(path: Path) -> bool:
+    """Whether the installed MLflow opens a database: it has a table of runs, and one version, the newest."""
+    try:
+        with opened(path) as connection:
+            connection.execute("SELECT count(*) FROM runs").fetchone()
+            return _is_newest(connection.execute("SELECT version_num FROM alembic_version").fetchall())
+    except sqlite3.DatabaseError:
+        return False
 
 
 def cells(path: Path, experiment: str) -> set[str]:

@@ -91,7 +91,7 @@ class Tracker:
     def log_cells(self, plan: Plan, store: Store, cells: Sequence[Cell], *, ask: bool = False) -> int:
         """Log finished cells that are not logged yet; returns how many. Never raises.
 
-        What is noted as logged and is gone from MLflow is logged anew. The workspace's own database is always
+        What is noted as logged and is gone from MLflow is logged anew. A database that is a file is always
         looked at for that, another one where ``ask`` is set or something is to be logged.
         """
         marks = {cell.id: _mark(plan.spec.name, cell.nodes.values()) for cell in cells}
@@ -138,10 +138,11 @@ class Tracker:
         known = self._known(plan)
         if any(known.get(cell) != mark for cell, mark in marks.items()):
             return True
-        if self._own is None:
-            return False
+        file = self._own or (sqlite_file(self.uri) if track_database.is_database(self.uri) else None)
         name = experiment_name(plan.spec.name, plan.spec.profile.name)
-        return not track_database.cells(self._own, name).issuperset(marks)
+        return file is not None and not (
+            track_database.fits(file) and track_database.cells(file, name).issuperset(marks)
+        )
 
     def _known(self, plan: Plan) -> dict[str, str]:
         """The marks of this experiment's cells that are noted as logged here."""
@@ -221,7 +222,7 @@ class Tracker:
         elif track_database.is_database(self.uri):
             file = sqlite_file(self.uri)
             if file is not None:
-                track_database.ensure(file, replace_broken=False)
+                made = track_database.ensure(file, replace_broken=False)
             track_database.open_once(self.uri)
         client = MlflowClient(tracking_uri=self.uri)
         if made:  # MLflow may hold connections to a file of this name that is gone
