@@ -19,6 +19,7 @@ from sfrbench.executors.inline import Listener, Outcomes, run_inline
 from sfrbench.files import read_state, sha256_of, write_atomic
 from sfrbench.machine import Machine
 from sfrbench.plan import Cell, Plan, build_plan
+from sfrbench.reasons import earlier
 from sfrbench.spec_reader import locate, read_spec
 from sfrbench.store import Store
 from sfrbench.urls import sqlite_url
@@ -145,6 +146,7 @@ def summary(experiment: Experiment) -> dict[str, Any]:
         "swaps": plan.swaps(),
         "excluded": [{"cell": entry.title, "reason": entry.reason} for entry in plan.excluded],
         "no_ops": plan.no_ops(),
+        "earlier": earlier(store),
     }
 
 

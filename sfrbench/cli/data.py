@@ -241,6 +241,7 @@ def data_prepare(
     from sfrbench import console
     from sfrbench.executors.node import Worker
     from sfrbench.graph import prepare_node
+    from sfrbench.reasons import earlier
     from sfrbench.spec_reader import read_profile
     from sfrbench.store import Store
 
@@ -253,6 +254,8 @@ def data_prepare(
     if store.has(node.stage, node.key):
         echo(f"reuse {console.named(node)}  same key")
     else:
+        if note := earlier(store):
+            echo(f"note: {note}")
         store.open()
         listener = console.PlainListener()
         Worker.of(store, machine, profile).run(

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfrbench.cli.common import FAILED, INTERRUPTED, STORAGE, TRACKING, common, interrupt, open_spec
+from sfrbench.cli.common import (
+    FAILED,
+    INTERRUPTED,
+    STORAGE,
+    TRACKING,
+    common,
+    interrupt,
+    open_spec,
+    print_note,
+)
 from sfrbench.terminal import echo
 
 if TYPE_CHECKING:
@@ -72,11 +81,14 @@ def search(
     input is wrong, 130 interrupted.
     """
     from sfrbench.children import end_with_parent
+    from sfrbench.reasons import earlier
     from sfrbench.search import Options
     from sfrbench.search_optuna import search_of
 
     experiment = open_spec(spec, options)
     search_of(experiment)
+    if not worker:
+        print_note(earlier(experiment.store))
     how = Options(storage, tracking_uri, heartbeat, trials, hours)
     signal.signal(signal.SIGTERM, interrupt)
     if worker and PARENT in os.environ:
