@@ -1,8 +1,9 @@
 """The keys of the nodes of every shipped experiment in every profile, to be equal before and after a change.
 
-    python benchmarks/keys.py > before.json      all of them, in some twenty seconds
+    python benchmarks/keys.py                    how many they are, in some twenty seconds
+    python benchmarks/keys.py --json > before.json
     python benchmarks/keys.py --compare before.json
-    python benchmarks/keys.py --only quickstart --profile smoke
+    python benchmarks/keys.py --json --only quickstart --profile smoke
 
 Data need not be here: every dataset has the same made-up fingerprint. Nothing imports torch. Status 1: some
 differ.
@@ -62,15 +63,17 @@ def differences(before: Keys, now: Keys) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="what this printed before")
+    parser.add_argument("--json", action="store_true", help="print the node of every place")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="what --json printed before")
     parser.add_argument("--only", action="append", metavar="EXPERIMENT", help="instead of all")
     parser.add_argument("--profile", action="append", choices=PROFILES, help="instead of all")
     options = parser.parse_args()
     experiments = sorted(path.stem for path in shipped("experiments").glob("*.yaml"))
     now = keys_of(options.only or experiments, options.profile or PROFILES)
     print(counted(now), file=sys.stderr)
-    if options.compare is None:
+    if options.json:
         print(json.dumps(now, indent=1))
+    if options.compare is None:
         return 0
     before = json.loads(options.compare.read_text(encoding="utf-8"))
     if options.only or options.profile:

@@ -21,7 +21,7 @@ Definition = tuple[str, str]
 
 @dataclass(frozen=True)
 class Module:
-    """One module: the text of each definition, and what imports at its top give: name -> (module, name there)."""
+    """A module: the text of each definition, and what imports give, as name -> (module, name there)."""
 
     definitions: Mapping[str, str]
     imports: Mapping[str, Definition]

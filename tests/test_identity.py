@@ -158,7 +158,7 @@ def keys(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_keys_of_experiments_can_be_compared(tmp_path: Path) -> None:
-    before = keys("--only", "quickstart")
+    before = keys("--json", "--only", "quickstart")
     assert before.returncode == 0, before.stderr
     assert not [line for line in before.stderr.splitlines() if line.rpartition("|")[2].strip() == "torch"]
     found = json.loads(before.stdout)
