@@ -17,11 +17,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sfrbench.catalog import Catalog
-from sfrbench.plan import build_plan
-from sfrbench.roots import shipped
-from sfrbench.spec import PROFILES
-from sfrbench.spec_reader import locate, read_spec
+from sfrbench.catalog.cards import Catalog
+from sfrbench.files.roots import shipped
+from sfrbench.plan.build import build_plan
+from sfrbench.spec.model import PROFILES
+from sfrbench.spec.reader import locate, read_spec
 
 #: Experiment and profile -> cell and role -> "stage/key".
 Keys = Mapping[str, Mapping[str, str]]

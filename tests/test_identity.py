@@ -12,14 +12,14 @@ from typing import ClassVar
 import pytest
 from click.testing import CliRunner
 
-from sfrbench.card_code import BASES, class_known_as, our_classes
+from sfrbench.catalog.code import BASES, class_known_as, our_classes
 from sfrbench.cli import main
 from sfrbench.components.base import Backbone, Component
 from sfrbench.components.core import KINDS, PACKAGE
 from sfrbench.errors import InputError
-from sfrbench.plan import Plan
-from sfrbench.reasons import Reasons, comparable, differences, earlier, flatten
-from sfrbench.store import Store
+from sfrbench.plan.build import Plan
+from sfrbench.plan.reasons import Reasons, comparable, differences, earlier, flatten
+from sfrbench.store.store import Store
 from tests.test_spec import GOOD, plan_of
 
 ROOT = Path(__file__).resolve().parent.parent

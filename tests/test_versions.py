@@ -26,14 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "code.json"
 sys.path.insert(0, str(ROOT))
 
-from sfrbench.card_code import BASES, our_classes  # noqa: E402
-from sfrbench.catalog import Catalog  # noqa: E402
+from sfrbench.catalog.cards import Catalog  # noqa: E402
+from sfrbench.catalog.code import BASES, our_classes  # noqa: E402
 from sfrbench.components.base import Component, Optim  # noqa: E402
 from sfrbench.components.core import PACKAGE  # noqa: E402
 from sfrbench.components.ssl._cubes import cut  # noqa: E402
 from sfrbench.components.ssl.consistency import Consistency  # noqa: E402
-from sfrbench.graph import STAGE_VERSIONS  # noqa: E402
-from sfrbench.losses import dice  # noqa: E402
+from sfrbench.maths.losses import dice  # noqa: E402
+from sfrbench.plan.graph import STAGE_VERSIONS  # noqa: E402
 from tests.code_prints import Code, Definition  # noqa: E402
 
 #: They say, keep and write, and decide no number.

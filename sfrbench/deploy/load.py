@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from sfrbench.card_code import class_known_as
+from sfrbench.catalog.code import class_known_as
 from sfrbench.components.base import Backbone
 from sfrbench.errors import InputError
 
