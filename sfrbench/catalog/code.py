@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import pkgutil
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -21,19 +22,13 @@ from sfrbench.components.base import (
     Ssl,
     Stitch,
 )
+from sfrbench.components.core import PACKAGE
 from sfrbench.errors import InputError, SfrbenchError, did_you_mean, shorter
 from sfrbench.files.terminal import echo
 
 #: What the class behind a card must be, by the card's kind.
 BASES: Mapping[str, type[Component]] = {
-    "dataset": Dataset,
-    "stitch": Stitch,
-    "foundation": Foundation,
-    "finetune": Finetune,
-    "backbone": Backbone,
-    "ssl": Ssl,
-    "selector": Selector,
-    "protocol": Protocol,
+    base.kind: base for base in (Dataset, Stitch, Foundation, Finetune, Backbone, Ssl, Selector, Protocol)
 }
 
 
@@ -71,6 +66,45 @@ def class_of(target: str, kind: str, where: str) -> type[Component]:
         hint = did_you_mean(name, fitting) or f"name a class made from {base.__name__}"
         raise fault(f"a component of kind '{kind}' is needed, '{name}' {what}", hint)
     return found
+
+
+def our_classes(kind: str) -> list[type[Component]]:
+    """The classes of this package that are of a kind, found in its folder; their modules are imported."""
+    folder = importlib.import_module(f"{PACKAGE}.components.{kind}")
+    names = [entry.name for entry in pkgutil.walk_packages(folder.__path__, f"{folder.__name__}.")]
+    modules = [importlib.import_module(name) for name in names if "._" not in name]
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, BASES[kind]) and value.__module__ == module.__name__
+    ]
+
+
+def class_known_as(identity: str, kind: str) -> type[Component]:
+    """The class of a kind that keys, records and exports call so (``Component.identity``).
+
+    ``sfrbench.MODULE:Name`` is one of ours as it was called when it was known by its module: its name finds
+    it, wherever its file is now. Raises ``InputError`` where there is no such class, or of another kind.
+    """
+    ours, _, name = identity.rpartition("/")
+    module_name, _, named = identity.partition(":")
+    if module_name.partition(".")[0] == PACKAGE:
+        ours, name = kind, named
+    if ours:
+        found = next((cls for cls in our_classes(kind) if cls.identity() == f"{ours}/{name}"), None)
+        if found is None:
+            known = [cls.identity() for cls in our_classes(kind)]
+            raise InputError(f"no {kind} '{identity}' in this version", hint=did_you_mean(identity, known))
+        return found
+    try:
+        value = getattr(importlib.import_module(module_name), named)
+    except (ImportError, AttributeError, ValueError) as error:
+        hint = f"the module of your own {kind} must be on PYTHONPATH"
+        raise InputError(f"the class '{identity}' is not here: {error}", hint=hint) from error
+    if not (isinstance(value, type) and issubclass(value, BASES[kind])):
+        raise InputError(f"{identity} is no {kind}")
+    return value
 
 
 @contextmanager

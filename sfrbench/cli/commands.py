@@ -25,6 +25,7 @@ from sfrbench.cli.common import (
     fail,
     interrupt,
     open_spec,
+    print_note,
     storage_option,
     tracking_option,
 )
@@ -101,14 +102,18 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     Exit status: 0 all cells done, 1 some failed, 2 the input is wrong, 130 interrupted.
     """
     from sfrbench.cli import console
+    from sfrbench.plan.reasons import earlier
     from sfrbench.report.assemble import write_report
     from sfrbench.run.experiment import execute, summary
 
     experiment = open_spec(spec, options)
+    note = earlier(experiment.store)
     if dry_run:
         print_plan(summary(experiment), experiment)
+        print_note(note)
         return
     print_warnings(experiment.plan.no_ops())
+    print_note(note)
     signal.signal(signal.SIGTERM, interrupt)
     try:
         with console.listener(experiment.plan) as listener:

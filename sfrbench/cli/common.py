@@ -97,6 +97,12 @@ def interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def print_note(line: str) -> None:
+    """What to know of the workspace, where there is something."""
+    if line:
+        echo(f"note: {line}")
+
+
 def print_missing(experiment: Experiment) -> None:
     """What this machine lacks for an experiment."""
     missing = experiment.machine.lacks(experiment.plan)

@@ -241,6 +241,7 @@ def data_prepare(
     """
     from sfrbench.cli import console
     from sfrbench.plan.graph import prepare_node
+    from sfrbench.plan.reasons import earlier
     from sfrbench.run.executors.node import Worker
     from sfrbench.spec.reader import read_profile
     from sfrbench.store.store import Store
@@ -254,6 +255,8 @@ def data_prepare(
     if store.has(node.stage, node.key):
         echo(f"reuse {console.named(node)}  same key")
     else:
+        if note := earlier(store):
+            echo(f"note: {note}")
         store.open()
         listener = console.PlainListener()
         Worker.of(store, machine, profile).run(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfrbench.cli.common import WRONG, common, open_spec, print_missing, tell
+from sfrbench.cli.common import WRONG, common, open_spec, print_missing, print_note, tell
 from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def plan(specs: Sequence[str], as_json: bool, **options: Any) -> None:
         print_plan(entry, experiment)
         if len(specs) > 1:
             echo()
+    for line in dict.fromkeys(entry["earlier"] for entry in counts):
+        print_note(line)
     if len(specs) > 1:
         entry = together(experiments)
         echo(

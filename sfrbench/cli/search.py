@@ -20,6 +20,7 @@ from sfrbench.cli.common import (
     common,
     interrupt,
     open_spec,
+    print_note,
     storage_option,
     tracking_option,
 )
@@ -83,11 +84,14 @@ def search(
     input is wrong, 130 interrupted.
     """
     from sfrbench.files.children import end_with_parent
+    from sfrbench.plan.reasons import earlier
     from sfrbench.search.studies import StudiesRemoved, search_of
     from sfrbench.search.trials import Options
 
     experiment = open_spec(spec, options)
     search_of(experiment)
+    if not worker:
+        print_note(earlier(experiment.store))
     how = Options(storage, tracking_uri, heartbeat, trials, hours)
     signal.signal(signal.SIGTERM, interrupt)
     started = worker and PARENT in os.environ

@@ -44,6 +44,8 @@ __all__ = [
 class Foundation(Component):
     """A model of the SAM family with a semantic head: K mask tokens, no prompts."""
 
+    kind: ClassVar[str] = "foundation"
+
     canvas: int = Field(1024, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field(
         "zscore", description="input scale: 'zscore' per volume (the authors' recipe), 'unit' for [0, 1]"
@@ -77,6 +79,8 @@ class Foundation(Component):
 
 class Finetune(Component):
     """How a foundation model is adapted. ``attach`` decides which parameters train."""
+
+    kind: ClassVar[str] = "finetune"
 
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
     later_fields: ClassVar[Mapping[str, Any]] = {"loss_on": "full", "short_batch": "repeat"}
@@ -126,6 +130,8 @@ class Finetune(Component):
 class Backbone(Component):
     """A small 3D segmenter: the model that is deployed."""
 
+    kind: ClassVar[str] = "backbone"
+
     #: Every side of the input must be a multiple of this.
     divisor: ClassVar[int] = 16
 
@@ -153,6 +159,8 @@ class Ssl(Component):
     1e-10). Losses, weights and ramps of a class are its source's; length, batch, optimiser and schedule are
     the same for all, and those of the source stand in a card ``<name>_source``, where they differ.
     """
+
+    kind: ClassVar[str] = "ssl"
 
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
     later_fields: ClassVar[Mapping[str, Any]] = {
@@ -229,6 +237,8 @@ class Selector(Component):
     ours. A subclass says where the threshold is.
     """
 
+    kind: ClassVar[str] = "selector"
+
     #: Fields that stand in the keys of a round as what they make of finetune and ssl.
     round_fields: ClassVar[frozenset[str]] = frozenset(
         {"rounds", "finetune_steps", "finetune_lr", "retrain_steps", "retrain_lr"}
@@ -272,6 +282,8 @@ class Selector(Component):
 
 class Protocol(Component):
     """The rules that make numbers comparable. ``predict`` reads the first group, ``evaluate`` the second."""
+
+    kind: ClassVar[str] = "protocol"
 
     predict_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint", "stride", "sam_stride"})
 

@@ -23,6 +23,8 @@ class Dataset(Component):
     key of ``prepare``: each belongs to the stages that read it.
     """
 
+    kind: ClassVar[str] = "dataset"
+
     late_fields: ClassVar[frozenset[str]] = frozenset(
         {
             "labeled",
@@ -157,6 +159,8 @@ class Case(BaseModel):
 
 class Stitch(Component):
     """Turns a patch into square canvases, and maps on canvases back into the patch."""
+
+    kind: ClassVar[str] = "stitch"
 
     @property
     def stand_in(self) -> str:

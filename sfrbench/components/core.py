@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+PACKAGE = __name__.partition(".")[0]
 KINDS = ("dataset", "stitch", "foundation", "finetune", "backbone", "ssl", "selector", "protocol")
 
 
@@ -31,15 +32,28 @@ class Settings(BaseModel):
 class Component(Settings):
     """Settings plus behaviour. ``version`` is raised when the behaviour changes."""
 
+    #: What it is, one of ``KINDS``; the base class of each kind says it.
+    kind: ClassVar[str]
     version: ClassVar[int] = 1
     #: Fields that cannot change a result, such as the time between checkpoints; never part of a key.
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def identity(cls) -> str:
+        """How keys, records and exports call the class: ``kind/Name`` where it is ours, so that its file may
+        move, and ``module:Name`` where it comes from outside.
+
+        A class of ours that is renamed keeps its old name there by ``known_as = "OldName"`` in its body.
+        """
+        if cls.__module__.partition(".")[0] == PACKAGE:
+            return f"{cls.kind}/{vars(cls).get('known_as', cls.__name__)}"
+        return f"{cls.__module__}:{cls.__qualname__}"
 
     def key_settings(self) -> dict[str, Any]:
         """What a node's key holds of this component: class, version and every field (JSON types)."""
         cls = type(self)
         fields = self.without_later(self.model_dump(mode="json", exclude=set(cls.unkeyed_fields)))
-        return {"class": f"{cls.__module__}:{cls.__qualname__}", "version": cls.version, **fields}
+        return {"class": cls.identity(), "version": cls.version, **fields}
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Why this component cannot work with the others of a cell (kind -> component); empty: it can."""

@@ -29,7 +29,7 @@ def describe(
     return {
         "sfrbench": __version__,
         "network": {
-            "class": f"{type(lean).__module__}:{type(lean).__qualname__}",
+            "class": lean.identity(),
             "fields": lean.model_dump(mode="json"),
         },
         "classes": list(cell.volumes.classes),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from sfrbench.catalog.code import class_known_as
 from sfrbench.components.base import Backbone
 from sfrbench.errors import InputError
 
@@ -27,14 +28,10 @@ def load_model(folder: str | Path) -> nn.Module:
     if not path.is_file():
         raise InputError("no config.json here", where=str(folder), hint="name a folder of 'sfrbench export'")
     config = json.loads(path.read_text(encoding="utf-8"))
-    module, _, name = config["network"]["class"].partition(":")
     try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        hint = "the module of your own backbone must be on PYTHONPATH"
-        raise InputError(f"the network's class is not here: {error}", where=str(path), hint=hint) from error
-    if not (isinstance(cls, type) and issubclass(cls, Backbone)):
-        raise InputError(f"{module}:{name} is no backbone", where=str(path))
+        cls = cast("type[Backbone]", class_known_as(config["network"]["class"], Backbone.kind))
+    except InputError as error:
+        raise InputError.of([replace(problem, where=str(path)) for problem in error.problems]) from error
     with torch.random.fork_rng(devices=[]):
         network = cls(**config["network"]["fields"]).build(len(config["classes"]))
     network.load_state_dict(load_file(Path(folder) / "model.safetensors"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sfrbench.plan.graph import Node
+from sfrbench.components.core import PACKAGE
+from sfrbench.plan.graph import STAGE_VERSIONS, Node
 from sfrbench.store.store import Store
 
 _SHOWN = 3
@@ -45,8 +46,46 @@ class Reasons:
 def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     """What stands in the key: a component that only comes along, as in ``predict``, does not."""
     whole = record.get("components", {})
-    components = {kind: whole[kind] for kind in record.get("keyed", ()) if kind in whole}
-    return {"components": components, **{name: record.get(name) for name in _COMPARED}}
+    components = {kind: _by_name(kind, whole[kind]) for kind in record.get("keyed", ()) if kind in whole}
+    known_by = "module" if _of_earlier_version(record) else "kind and name"
+    return {
+        "components": components,
+        "components known by": known_by,
+        **{name: record.get(name) for name in _COMPARED},
+    }
+
+
+def _of_earlier_version(record: Mapping[str, Any]) -> bool:
+    """Whether the key of a record holds a component of ours by the module that it stood in."""
+    named = [str(settings.get("class")) for settings in record.get("components", {}).values()]
+    return any(name.startswith(f"{PACKAGE}.") for name in named)
+
+
+def _by_name(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a component in a record, with its class as it is known now."""
+    module, _, name = str(settings.get("class")).partition(":")
+    return {**settings, "class": f"{kind}/{name}"} if module.startswith(f"{PACKAGE}.") else {**settings}
+
+
+def earlier(store: Store) -> str:
+    """What it means that the nodes of a store are of a version with other keys, in one line; empty where they
+    are not, or where a run of this version has begun there, before which it was said.
+
+    Looks at one record of a stage, and counts the others.
+    """
+    if store.marked:
+        return ""
+    folders = [path for stage in STAGE_VERSIONS if (path := store.root / stage).is_dir()]
+    keys = {path.name: [each.name for each in path.iterdir()] for path in folders}
+    for stage, names in keys.items():
+        sound = next((key for key in names if store.has(stage, key)), None)
+        if sound is not None and _of_earlier_version(store.get(stage, sound).record):
+            return (
+                f"{sum(map(len, keys.values()))} nodes in {store.root} are of an earlier version and are not "
+                "reused: keys name components by kind and name now. That version still reads its results "
+                "and reports; nothing is deleted"
+            )
+    return ""
 
 
 def flatten(value: Any, at: str = "") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sfrbench.files.atomic import read_state, sha256_of, write_atomic
 from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell, Plan, build_plan
+from sfrbench.plan.reasons import earlier
 from sfrbench.run.executors.inline import Listener, Outcomes, run_inline
 from sfrbench.spec.reader import locate, read_spec
 from sfrbench.store.store import Store
@@ -145,6 +146,7 @@ def summary(experiment: Experiment) -> dict[str, Any]:
         "swaps": plan.swaps(),
         "excluded": [{"cell": entry.title, "reason": entry.reason} for entry in plan.excluded],
         "no_ops": plan.no_ops(),
+        "earlier": earlier(store),
     }
 
 

@@ -8,6 +8,7 @@ Layout under ``<workspace>/store``::
     work/<stage>-<digest>     the key of the first node that did this work
     locks/                    one lock file per key
     tmp/<name>/               files/ of an artefact being written, and the lock of the process that writes it
+    keys.json                 how the keys of what is written here are made
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RECORD = "record.json"
+_KEYS = {"keys": 2}  # 1, without a file: components were known by the module that they stood in
 _JUST_MADE_S = 60.0  # a folder so young may not have its lock yet
 _UNKNOWN_S = 7 * 24 * 3600.0  # one without a lock is an older version's, which may still be running
 
@@ -161,6 +163,11 @@ class Store:
             for path in sorted(found, key=lambda path: (path / RECORD).stat().st_mtime):
                 yield self.get(stage, path.name).record
 
+    @property
+    def marked(self) -> bool:
+        """Whether a run of this version, or of one with the same keys, has written here."""
+        return read_state(self.root / "keys.json", dict[str, int]) == _KEYS
+
     def open(self) -> None:
         """Make the folders that a run writes to, and remove what killed runs left of artefacts being written.
 
@@ -169,6 +176,8 @@ class Store:
         for name in ("locks", "tmp"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         self.discard(self.new_folder())
+        if not self.marked:
+            write_atomic(self.root / "keys.json", json.dumps(_KEYS))
         for folder in (self.root / "tmp").iterdir():
             if folder.is_dir() and not self._is_owned(folder):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -58,7 +58,7 @@ def source_of(slices: torch.Tensor, image: torch.Tensor) -> list[int]:
 
 
 def test_new_fields_leave_existing_keys_alone() -> None:
-    class_name = "sfrbench.components.stitch.grid:GridStitch"
+    class_name = "stitch/GridStitch"
     assert GridStitch().key_settings() == {"class": class_name, "version": 1, "scale": None}
     assert GridStitch(scale=3, bezier=0, order="natural").key_settings() == {
         "class": class_name,

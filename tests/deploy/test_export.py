@@ -52,6 +52,7 @@ def test_the_files_hold_the_deployed_network(smoke, exported):
     images = torch.randn(1, 1, 32, 32, 16)
     with torch.no_grad():
         assert torch.equal(network(images), trained(images))
+    assert json.loads((exported / "config.json").read_text())["network"]["class"] == "backbone/VNet"
     assert {path.name for path in exported.iterdir()} == set(export.FILES)
     assert list(exported.parent.iterdir()) == [exported]
     (table,) = sfrbench.load_report(
@@ -63,6 +64,19 @@ def test_the_files_hold_the_deployed_network(smoke, exported):
     assert config["parameters_for_training_only"] == 0
     assert config["input"]["patch"] == [32, 32, 16]
     assert config["cell"]["axes"] == {"ssl.w_pl": 1}
+
+
+@pytest.mark.parametrize("place", ["components.backbone.vnet", "a.room.that.is.gone"])
+def test_an_export_that_names_the_module_of_our_class_still_loads(exported, tmp_path, place):
+    """As it was written before; the file of the class may have moved since."""
+    for path in exported.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((exported / "config.json").read_text(encoding="utf-8"))
+    config["network"]["class"] = f"sfrbench.{place}:VNet"
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    images = torch.randn(1, 1, 32, 32, 16)
+    with torch.no_grad():
+        assert torch.equal(sfrbench.load_model(tmp_path)(images), sfrbench.load_model(exported)(images))
 
 
 def test_the_example_of_the_card_runs_and_agrees_with_torch(exported, monkeypatch):
@@ -163,7 +177,7 @@ def test_a_folder_that_is_no_export_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no config\.json"):
         sfrbench.load_model(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"network": {"class": "nowhere:Net"}}))
-    with pytest.raises(InputError, match="class is not here"):
+    with pytest.raises(InputError, match="'nowhere:Net' is not here"):
         sfrbench.load_model(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"network": {"class": "pathlib:Path"}}))
     with pytest.raises(InputError, match="is no backbone"):

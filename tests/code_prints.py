@@ -1,0 +1,197 @@
+"""A fingerprint of the code that something rests on: definitions by name, wherever their files lie.
+
+A definition is a function, a class or a value at the top of a module. What it rests on is found by the names
+that it uses, through imports at the top and inside functions, and so on from there. Imports, docstrings,
+comments, layout, file names and the descriptions of fields are no part of a fingerprint, so that moving a
+definition to another module leaves it as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+
+#: Module and name of a definition.
+Definition = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module: the text of each definition, and what imports give, as name -> (module, name there)."""
+
+    definitions: Mapping[str, str]
+    imports: Mapping[str, Definition]
+
+
+@dataclass(frozen=True)
+class Code:
+    """The modules of a package below ``root``. ``instead`` gives the text of some instead of their files."""
+
+    root: Path
+    package: str
+    instead: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def _modules(self) -> dict[str, Module | None]:
+        return {}
+
+    @cached_property
+    def _used(self) -> dict[Definition, set[Definition]]:
+        return {}
+
+    @cached_property
+    def _prints(self) -> dict[Definition, str]:
+        return {}
+
+    def module(self, name: str) -> Module | None:
+        """A module of the package; none where there is none of that name."""
+        if name not in self._modules:
+            text = self._text(name)
+            self._modules[name] = None if text is None else _module(text)
+        return self._modules[name]
+
+    def _text(self, name: str) -> str | None:
+        if name in self.instead or name.partition(".")[0] != self.package:
+            return self.instead.get(name)
+        path = self.root.joinpath(*name.split("."))
+        files = (path.with_suffix(".py"), path / "__init__.py")
+        return next((file.read_text(encoding="utf-8") for file in files if file.is_file()), None)
+
+    def reached(
+        self, roots: Collection[Definition], but: Collection[Definition], outside: Collection[str] = ()
+    ) -> set[Definition]:
+        """The roots and all they rest on, less ``but``, the modules and packages ``outside``, and what only
+        those use."""
+        found: set[Definition] = set()
+        waiting = list(roots)
+        while waiting:
+            at = waiting.pop()
+            left_out = any(f"{at[0]}.".startswith(f"{module}.") for module in outside)
+            if at not in found and at not in but and not left_out:
+                found.add(at)
+                waiting += self._uses(at)
+        return found
+
+    def print_of(self, definitions: Collection[Definition]) -> str:
+        """One fingerprint of several definitions, whatever their order and modules."""
+        prints = sorted(self._print(each) for each in definitions)
+        return hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16]
+
+    def _print(self, at: Definition) -> str:
+        if at not in self._prints:
+            names = Names(self, at)
+            text = ast.unparse(_Plain(names).visit(ast.parse(names.text)))
+            self._prints[at] = hashlib.sha256(text.encode()).hexdigest()
+        return self._prints[at]
+
+    def _uses(self, at: Definition) -> set[Definition]:
+        """The definitions of the package that one names."""
+        if at not in self._used:
+            names = Names(self, at)
+            targets = map(names.target, ast.walk(ast.parse(names.text)))
+            self._used[at] = {target for target in targets if target is not None}
+        return self._used[at]
+
+    def home(self, module: str, name: str) -> Definition | None:
+        """Where a name of a module is defined, through imports; none outside the package."""
+        known = self.module(module)
+        if known is None:
+            return None
+        if name in known.definitions:
+            return module, name
+        return self.home(*known.imports[name]) if name in known.imports else None
+
+
+class Names:
+    """What names mean inside one definition."""
+
+    def __init__(self, code: Code, at: Definition) -> None:
+        module = code.module(at[0])
+        assert module is not None
+        self.code = code
+        self.module = at[0]
+        self.text = module.definitions[at[1]]
+        self.imports = {**module.imports, **_imports([ast.parse(self.text)])}
+
+    def target(self, node: ast.AST) -> Definition | None:
+        """The definition of the package that a name, or an attribute of an imported module, stands for."""
+        if isinstance(node, ast.Name):
+            return self.code.home(*self.imports.get(node.id, (self.module, node.id)))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module, name = self.imports.get(node.value.id, ("", ""))
+            return self.code.home(f"{module}.{name}" if name else module, node.attr)
+        return None
+
+
+class _Plain(ast.NodeTransformer):
+    """A definition without what is no part of its fingerprint."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+
+    def visit_Import(self, node: ast.Import) -> None:
+        return None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        return None
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        target = self.names.target(node)
+        return node if target is None else ast.Name(target[1], node.ctx)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        target = self.names.target(node)
+        return self.generic_visit(node) if target is None else ast.Name(target[1], node.ctx)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id == "Field":
+            node.keywords = [each for each in node.keywords if each.arg != "description"]
+        return self.generic_visit(node)
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                body.pop(0)
+        super().generic_visit(node)
+        if isinstance(body, list) and not body:
+            body.append(ast.Pass())
+        return node
+
+
+@cache
+def _module(text: str) -> Module:
+    tree, lines = ast.parse(text), text.splitlines()
+    definitions: dict[str, str] = {}
+    for part in tree.body:
+        first = min([part.lineno, *(each.lineno for each in getattr(part, "decorator_list", ()))])
+        own = "\n".join(lines[first - 1 : part.end_lineno])
+        for name in _defined(part):
+            definitions[name] = f"{definitions.get(name, '')}{own}\n"
+    tops = [part for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef))]
+    return Module(definitions, _imports(tops))
+
+
+def _defined(part: ast.stmt) -> list[str]:
+    if isinstance(part, (ast.FunctionDef, ast.ClassDef)):
+        return [part.name]
+    targets = part.targets if isinstance(part, ast.Assign) else [getattr(part, "target", None)]
+    return [
+        node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name)
+    ]
+
+
+def _imports(parts: Collection[ast.AST]) -> dict[str, Definition]:
+    """Name -> (module, name there), for every import in these; the name there is empty for a whole module."""
+    found: dict[str, Definition] = {}
+    for node in (node for part in parts for node in ast.walk(part)):
+        if isinstance(node, ast.Import):
+            found |= {each.asname or each.name: (each.name, "") for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {each.asname or each.name: (node.module, each.name) for each in node.names}
+    return found
