@@ -26,7 +26,10 @@ ROOMS = (
 HEAVY = ("torch", "peft", "mlflow", "pandas", "matplotlib", "scipy", "sklearn", "optuna", "nibabel", "h5py")
 LIGHT = {"cli", "compare", "search", "run", "machine", "plan", "spec", "catalog", "places", "store", "files"}
 #: Modules of light rooms, or public ones of components, that hold heavy work.
-HEAVY_MODULES = {"machine.selfcheck_ops", "components.foundation.segmenter", "compare.runs"}
+HEAVY_MODULES = {
+    "machine.selfcheck_ops", "components.foundation.segmenter",
+    "compare.runs", "compare.sides", "compare.work",
+}  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

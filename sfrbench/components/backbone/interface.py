@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Protocol, cast
 
 from sfrbench.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 class SegmentationNetwork(Protocol):
