@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.places import ROOT
+
 # Read when torch, numpy and mlflow are first imported, so they are set before any test module is. Processes
 # that share the cores get one thread each: several that wait for one another are many times slower. All
 # follow OMP_NUM_THREADS: torch takes its number of threads from MKL's.
@@ -19,8 +21,6 @@ for _name in ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_name] = _threads
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MPLBACKEND"] = "Agg"
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True, scope="session")

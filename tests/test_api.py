@@ -14,7 +14,7 @@ import sfrbench
 from sfrbench.api import Report
 from sfrbench.errors import InputError
 from sfrbench.report.build import build_report
-from tests.report.conftest import axis_demo, demo
+from tests.support.demos import axis_demo, demo
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

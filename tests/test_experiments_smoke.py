@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from sfrbench.cli import main
 from sfrbench.files.roots import shipped
 from sfrbench.report.published_tables import Published, published
-from tests.report.browser import Browser, needs_browser
-from tests.report.captions import check_page
+from tests.support.browser import Browser, needs_browser
+from tests.support.captions import check_page
 
 EXPERIMENTS = sorted(shipped("experiments").glob("*.yaml"))
 TABLES = {path.stem: int(path.stem[5:7]) for path in EXPERIMENTS if re.match(r"table\d\d_", path.stem)}

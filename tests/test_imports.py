@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
+from tests.support.places import ROOT
+
+PACKAGE = ROOT / "sfrbench"
 
 #: The rooms, from the top of the house to its ground. A module may import what stands in its own room or
 #: below, also in a function, for types alone, or by name at run time.

@@ -18,8 +18,8 @@ import pytest
 from sfrbench import __version__
 from sfrbench.errors import NotReadyError
 from sfrbench.files import roots
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("registry", "experiments", "reports")
 PROBE = """
 import json, sfrbench

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from sfrbench.components.dataset.phantom import Phantom
-from tests.data_writers import write_manifest, write_nifti
-
-ROOT = Path(__file__).parent.parent
+from tests.support.data_writers import write_manifest, write_nifti
+from tests.support.places import ROOT
 
 
 def block(start: str) -> str:

@@ -34,7 +34,7 @@ from sfrbench.components.ssl._cubes import cut  # noqa: E402
 from sfrbench.components.ssl.consistency import Consistency  # noqa: E402
 from sfrbench.maths.losses import dice  # noqa: E402
 from sfrbench.plan.graph import STAGE_VERSIONS  # noqa: E402
-from tests.code_prints import Code, Definition  # noqa: E402
+from tests.support.code_prints import Code, Definition  # noqa: E402
 
 #: They say, keep and write, and decide no number.
 OUTSIDE = [f"{PACKAGE}.{name}" for name in ("errors", "files", "children", "store")]

@@ -15,7 +15,7 @@ from sfrbench.components.dataset._splits import ABDOMENCT1K
 from sfrbench.components.dataset.abdomenct1k import AbdomenCt1k
 from sfrbench.engine.volumes import CaseInfo, restore
 from sfrbench.errors import DataError
-from tests.data_writers import write_abdomen_case, write_lists, write_nifti
+from tests.support.data_writers import write_abdomen_case, write_lists, write_nifti
 
 CASES = ("Case_00001", "Case_00002", "Case_00003")
 FOUR = [(0.8, 0.8, 5), (0.7, 0.7, 2.5), (0.9, 0.9, 5), (0.8, 0.8, 4)]

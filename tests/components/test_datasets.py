@@ -19,7 +19,7 @@ from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.engine.volumes import CaseInfo, restore
 from sfrbench.errors import DataError, NotReadyError
-from tests.data_writers import (
+from tests.support.data_writers import (
     la_file,
     volume,
     write_decathlon,

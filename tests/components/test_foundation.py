@@ -21,6 +21,7 @@ from sfrbench.components.foundation.segmenter import SamSegmenter, prompt_and_de
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import InputError, NotReadyError
 from sfrbench.places import weights
+from tests.support.places import ROOT
 
 ABSENT = 'raise ImportError("torchvision is not here")\n'
 PRESENT = "batched_nms = box_area = resize = to_pil_image = 0\n"
@@ -88,8 +89,7 @@ def test_modelling_classes_need_no_torchvision(tmp_path: Path, torchvision: str)
             assert ImageEncoderViT is _samlib.ImageEncoderViT
             print("present", segment_anything.SamPredictor.__name__)
     """
-    root = Path(__file__).resolve().parents[2]
-    path = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(root)!r}]\n"
+    path = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
     result = subprocess.run(
         [sys.executable, "-c", path + textwrap.dedent(code)], capture_output=True, text=True, check=False
     )

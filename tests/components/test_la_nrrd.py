@@ -11,7 +11,7 @@ import pytest
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.engine.volumes import CaseInfo, restore
 from sfrbench.errors import DataError, NotReadyError
-from tests.data_writers import (
+from tests.support.data_writers import (
     LA_FOLDER,
     organs,
     write_la,

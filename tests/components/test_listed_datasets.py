@@ -23,7 +23,7 @@ from sfrbench.errors import DataError, NotReadyError
 from sfrbench.machine.datacheck import check
 from sfrbench.stages import prepare
 from sfrbench.store.store import Store
-from tests.data_writers import organs, write_brats_nifti, write_h5, write_lists, write_nifti
+from tests.support.data_writers import organs, write_brats_nifti, write_h5, write_lists, write_nifti
 
 B1, B2 = "BraTS19_2013_8_1", "BraTS19_CBICA_ASA_1"
 OBLIQUE = np.array([[0.9, 0.1, 0, 4], [-0.1, 0.9, 0, -7], [0, 0, 3.0, 11], [0, 0, 0, 1]])

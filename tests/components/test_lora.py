@@ -9,15 +9,13 @@ from torch import nn
 from sfrbench.components.finetune import _lora
 from sfrbench.components.finetune.lora import Lora
 from sfrbench.components.foundation import _build
-from sfrbench.components.foundation._tinyvit import TinyVit
 from sfrbench.components.foundation.segmenter import (
-    SamSegmenter,
     load_trained,
-    prompt_and_decoder,
     trained_state,
 )
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import InputError
+from tests.support.vits import tiny, vit_b
 
 #: SFR_FT of the paper with SAM ViT-B, recomputed: classes, all parameters, trainable parameters
 COUNTS = [
@@ -26,25 +24,6 @@ COUNTS = [
     (9, 94_584_533, 4_913_621),
     (14, 95_286_138, 5_615_226),
 ]
-
-
-def tiny(classes: int = 3) -> SamSegmenter:
-    torch.manual_seed(0)
-    encoder = TinyVit()
-    for name, value in encoder.named_parameters():
-        if name.endswith("attention_biases"):
-            nn.init.normal_(value)
-    parts = prompt_and_decoder(classes=classes, canvas=64, stride=4)
-    return SamSegmenter(encoder, *parts, canvas=64, classes=classes, precision="fp32").eval()
-
-
-def vit_b(classes: int = 2) -> SamSegmenter:
-    torch.manual_seed(0)
-    model = _build.vit("b", canvas=128, classes=classes, precision="fp32").eval()
-    for name, value in model.image_encoder.named_parameters():
-        if "pos" in name:
-            nn.init.normal_(value, std=0.1)
-    return model
 
 
 def disturb(model: nn.Module) -> None:

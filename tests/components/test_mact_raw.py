@@ -18,7 +18,7 @@ from sfrbench.components.dataset.btcv import Btcv
 from sfrbench.components.dataset.mact import Mact
 from sfrbench.errors import DataError, NotReadyError
 from sfrbench.machine.datacheck import check
-from tests.data_writers import (
+from tests.support.data_writers import (
     MACT_IDS,
     organs,
     write_dicom,

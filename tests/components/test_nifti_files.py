@@ -16,7 +16,7 @@ import pytest
 from sfrbench.components.dataset.decathlon import Decathlon
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.errors import DataError
-from tests.data_writers import (
+from tests.support.data_writers import (
     LA_FOLDER,
     image_of,
     volume,

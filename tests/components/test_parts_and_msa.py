@@ -16,7 +16,7 @@ from sfrbench.components.finetune.parts import Parts
 from sfrbench.components.foundation import _build
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import InputError
-from tests.components.test_lora import tiny, vit_b
+from tests.support.vits import tiny, vit_b
 
 #: Card, tokens, all parameters, trained parameters; SAM ViT-B. With 4 tokens: the constants of MedSAM.
 COUNTS = [

@@ -22,7 +22,7 @@ from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.engine.volumes import case_info, restore
 from sfrbench.errors import DataError, InputError
 from sfrbench.stages.prepare_case import entry_of
-from tests.data_writers import (
+from tests.support.data_writers import (
     organs,
     write_abdomen_case,
     write_brats_nifti,

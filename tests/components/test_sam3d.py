@@ -29,8 +29,8 @@ from sfrbench.engine.volumes import Volumes
 from sfrbench.errors import InputError
 from sfrbench.maths.labels import IGNORE
 from sfrbench.stages import finetune as stage
-from tests.components.test_lora import tiny
-from tests.test_training import make_prepared
+from tests.support.prepared import make_prepared
+from tests.support.vits import tiny
 
 
 def toy(classes: int = 3, seed: int = 0, **fields: float) -> SamSegmenter:

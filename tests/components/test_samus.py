@@ -18,7 +18,7 @@ from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import InputError
-from tests.components.test_lora import tiny
+from tests.support.vits import tiny
 
 # SAM ViT-B, C = 768, by hand. A convolution of 3 x 3 has no bias, its norm a weight and a bias each channel:
 #   branch           9 (3*64 + 64*128 + 128*256 + 256*768) + 2 (64 + 128 + 256 + 768) = 2_142_272

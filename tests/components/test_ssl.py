@@ -14,7 +14,7 @@ from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.components.ssl.step import Step
 from sfrbench.components.ssl.supervised import Supervised
 from sfrbench.stages.retrain import Models, update_teacher
-from tests.components.ssl_steps import softmax, step_of
+from tests.support.ssl_steps import softmax, step_of
 
 
 def make_step(student: nn.Module, teacher: nn.Module | None, iteration: int, seed: int = 0) -> Step:

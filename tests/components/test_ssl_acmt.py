@@ -12,7 +12,7 @@ from torch import nn
 from sfrbench.catalog.cards import Catalog
 from sfrbench.components.ssl._ambiguity import label_errors, prototype_labels
 from sfrbench.components.ssl.acmt import Acmt
-from tests.components.ssl_steps import gradients, models_of, numbers, softmax, step_of
+from tests.support.ssl_steps import gradients, models_of, numbers, softmax, step_of
 
 SELECTORS = ("ent", "mu", "p_err", "s_err")
 

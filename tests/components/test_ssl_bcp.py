@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from sfrbench.catalog.cards import Catalog
 from sfrbench.components.ssl.bcp import Bcp, halves
-from tests.components.ssl_steps import models_of, numbers, softmax, step_of, trained
+from tests.support.ssl_steps import models_of, numbers, softmax, step_of, trained
 
 SIDES = (32, 16, 16)
 LENGTHS = (21, 10, 10)  # two thirds, cut off

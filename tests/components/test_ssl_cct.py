@@ -10,7 +10,7 @@ from sfrbench.components.backbone.unet3d import UNet3d
 from sfrbench.components.base import Backbone
 from sfrbench.components.ssl._perturb import drop_strongest, drop_values, multiply_noise
 from sfrbench.components.ssl.cct import Cct
-from tests.components.ssl_steps import TINY, models_of, numbers, softmax, step_of, trained
+from tests.support.ssl_steps import TINY, models_of, numbers, softmax, step_of, trained
 
 UNET = UNet3d(filters=2, dropout=0)
 

@@ -13,7 +13,7 @@ from sfrbench.components.backbone.interface import in_parts
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl.cpcl import Cpcl
 from sfrbench.errors import InputError
-from tests.components.ssl_steps import gradients, models_of, numbers, softmax, step_of
+from tests.support.ssl_steps import gradients, models_of, numbers, softmax, step_of
 
 
 def segmented(source: Any, labels: Any, weights: Any, other: Any, scale: float) -> Any:

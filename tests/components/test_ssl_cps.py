@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sfrbench.components.ssl.cps import Cps
-from tests.components.ssl_steps import models_of, numbers, softmax, step_of, trained
+from tests.support.ssl_steps import models_of, numbers, softmax, step_of, trained
 
 
 @pytest.mark.parametrize(("classes", "counts"), [(2, (2, 2)), (5, (1, 1))])

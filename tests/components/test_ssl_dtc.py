@@ -17,7 +17,7 @@ from sfrbench.components.ssl.dtc import Dtc
 from sfrbench.engine.context import StageContext
 from sfrbench.stages.retrain import training_step
 from sfrbench.stages.retrain_data import Batch
-from tests.components.ssl_steps import SIDES, after_reload, gradients, models_of, numbers, softmax, step_of
+from tests.support.ssl_steps import SIDES, after_reload, gradients, models_of, numbers, softmax, step_of
 
 
 def distances_by_hand(mask: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sfrbench.components.ssl.ict import Ict
-from tests.components.ssl_steps import models_of, numbers, softmax, step_of, trained
+from tests.support.ssl_steps import models_of, numbers, softmax, step_of, trained
 
 
 @pytest.mark.parametrize(

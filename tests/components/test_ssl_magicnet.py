@@ -19,7 +19,7 @@ from sfrbench.components.ssl.magicnet import MagicNet
 from sfrbench.components.ssl.step import Step
 from sfrbench.stages.retrain import Models, training_step
 from sfrbench.stages.retrain_data import Batch
-from tests.components.ssl_steps import models_of, numbers, softmax, step_of, trained
+from tests.support.ssl_steps import models_of, numbers, softmax, step_of, trained
 
 SIDES = (32, 32, 16)
 GRID = {"cubes_per_side": (2, 1, 1), "ramp_length": 10, "ramp_unit": 5}

@@ -9,7 +9,7 @@ import torch
 from sfrbench.catalog.cards import Catalog
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl.slc_net import SlcNet
-from tests.components.ssl_steps import after_reload, gradients, models_of, numbers, softmax, step_of
+from tests.support.ssl_steps import after_reload, gradients, models_of, numbers, softmax, step_of
 
 
 def chosen(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

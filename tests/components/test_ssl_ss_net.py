@@ -13,7 +13,7 @@ from sfrbench.catalog.cards import Catalog
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl._ss_net import Contrast
 from sfrbench.components.ssl.ss_net import SsNet
-from tests.components.ssl_steps import after_reload, gradients, models_of, numbers, softmax, step_of
+from tests.support.ssl_steps import after_reload, gradients, models_of, numbers, softmax, step_of
 
 
 def batch_mlp(layers: Any, x: Any, running: bool = False) -> Any:

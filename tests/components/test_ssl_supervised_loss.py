@@ -16,7 +16,7 @@ from sfrbench.engine.context import StageContext
 from sfrbench.maths.losses import DiceForm, dice, segmentation_loss
 from sfrbench.stages.retrain import Models, training_step
 from sfrbench.stages.retrain_data import Batch
-from tests.components.ssl_steps import softmax
+from tests.support.ssl_steps import softmax
 
 #: Share of cross-entropy, foreground only, squares below the line, eps: read off the released codes.
 ALL = (0.5, False, True, 1e-5)

@@ -26,7 +26,7 @@ from sfrbench.errors import NotReadyError
 from sfrbench.places import weights
 from sfrbench.stages import finetune as stage
 from sfrbench.store.store import Artefact
-from tests.test_training import make_prepared
+from tests.support.prepared import make_prepared
 
 CARDS = Catalog.read().cards("finetune")
 LORA = r"prompt_encoder\.|mask_decoder\.|image_encoder\..*\.lora_[AB]\."

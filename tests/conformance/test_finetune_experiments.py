@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.test_run import cli
+from tests.support.runs import cli
 
 
 def test_strategies_and_ranks(tmp_path: Path) -> None:

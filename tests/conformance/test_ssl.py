@@ -31,7 +31,7 @@ from sfrbench.plan.resolve import unflatten
 from sfrbench.spec.reader import read_profile
 from sfrbench.stages import prepare, retrain
 from sfrbench.store.store import Artefact
-from tests.test_training import as_artefact
+from tests.support.prepared import as_artefact
 
 EXTRA = [Path(name) for name in os.environ.get("SFRBENCH_TEST_REGISTRY", "").split(os.pathsep) if name]
 CARDS = Catalog.read(EXTRA).cards("ssl")

@@ -17,7 +17,7 @@ from sfrbench.machine.needs import Machine
 from sfrbench.plan.graph import Node
 from sfrbench.run.executors.inline import Outcome
 from sfrbench.run.experiment import Experiment, execute, open_experiment
-from tests.data_writers import write_decathlon
+from tests.support.data_writers import write_decathlon
 
 SMOKE = """\
 title: Small

@@ -14,7 +14,7 @@ from sfrbench.deploy.cell import finished
 from sfrbench.engine.volumes import restore
 from sfrbench.errors import InputError
 from sfrbench.machine import selfcheck
-from tests.data_writers import write_nifti
+from tests.support.data_writers import write_nifti
 
 
 def stored(ran, name: str, seed: int | None = None) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from sfrbench.report.build import build_report
 from sfrbench.report.canvases import _through, canvases_figure
 from sfrbench.report.html import _picture
 from sfrbench.report.info import Canvas
-from tests.report.captions import faults
+from tests.support.captions import faults
 
 
 def canvas(role: str, rng: np.random.Generator, side: int = 64) -> Canvas:

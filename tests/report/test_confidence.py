@@ -11,8 +11,8 @@ import pytest
 from sfrbench.report.build import build_report
 from sfrbench.report.confidence import confidence_figure
 from sfrbench.report.info import ReportInfo, Round
-from tests.report.captions import faults
-from tests.report.test_rounds_table import a_round, frame, info
+from tests.support.captions import faults
+from tests.support.rounds import a_round, frame, info
 
 SCORES = {(0, "a"): 80.0, (0, "b"): 60.0, (0, "c"): 40.0, (1, "a"): 60.0, (1, "b"): 70.0, (1, "c"): 50.0}
 

@@ -18,8 +18,8 @@ from sfrbench.report.rank_table import ranks_table
 from sfrbench.report.ranks import Ranking, ranking
 from sfrbench.report.sections import result_tables
 from sfrbench.report.tables import Table, to_csv, to_html, to_latex, to_markdown
-from tests.report.conftest import axis_demo, rows_of
-from tests.report.test_published_item import FACTS, ORGANS, made
+from tests.support.demos import axis_demo, rows_of
+from tests.support.published import FACTS, ORGANS, made
 
 SAID = "never found (Dice below 0.5 % or predicted empty in every case): posterior 0 in 12 of 12 cases"
 

@@ -10,7 +10,7 @@ import pytest
 from sfrbench.plan.build import Excluded
 from sfrbench.report import curves, kde, montage, pairs
 from sfrbench.report.style import axis_text, number, p_value, safe_name
-from tests.report.captions import faults
+from tests.support.captions import faults
 
 
 def test_a_curve_names_its_interval_and_its_gap(scales, tmp_path):

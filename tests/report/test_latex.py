@@ -11,8 +11,8 @@ import pytest
 
 from sfrbench.report.latex import latex
 from sfrbench.report.tables import Entry, Table, to_latex
+from tests.support.places import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "report"
 HOSTILE = (
     r"_ & % $ # { } ~ ^ \ <script>",
     r"\input{/etc/passwd} \\ \end{tabular} $x^2$ %",
@@ -43,7 +43,7 @@ def hostile_table() -> Table:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed here")
 def test_every_table_compiles(tmp_path: Path) -> None:
-    golden = sorted(GOLDEN.glob("*.tex"))
+    golden = sorted((GOLDEN / "report").glob("*.tex"))
     assert golden
     tables = [path.read_text(encoding="utf-8") for path in golden]
     (tmp_path / "all.tex").write_text(document([*tables, to_latex(hostile_table())]), encoding="utf-8")

@@ -15,8 +15,8 @@ from sfrbench.report import viewer
 from sfrbench.report.build import build_report
 from sfrbench.report.html import embedded
 from sfrbench.report.montage import MontageCase
-from tests.report.browser import Browser, needs_browser
-from tests.report.conftest import Demo
+from tests.support.browser import Browser, needs_browser
+from tests.support.demos import Demo
 
 EVIL = "</script><script>window.evil=1</script><img src=x onerror='window.evil=1'>"
 

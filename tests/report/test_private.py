@@ -20,8 +20,8 @@ import pytest
 from sfrbench.files.private import without_places
 from sfrbench.files.sheets import csv_of, guarded, plain, unguarded
 from sfrbench.report.notebook import PACKAGES
-from tests.data_writers import write_decathlon
-from tests.test_run import environment
+from tests.support.data_writers import write_decathlon
+from tests.support.runs import environment
 
 SPEC = """\
 title: Two protocols

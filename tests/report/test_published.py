@@ -14,7 +14,7 @@ import pytest
 
 from sfrbench.report.published import sizes
 from sfrbench.report.published_tables import ROMAN, Erratum, Published, Row, published
-from tests.conftest import ROOT
+from tests.support.places import ROOT
 
 NUMBERS = range(1, 16)
 CENT = Decimal("0.01")

@@ -15,7 +15,7 @@ from sfrbench.files.roots import shipped
 from sfrbench.plan.build import build_plan
 from sfrbench.report.published_tables import ROMAN, published, read_table
 from sfrbench.spec.reader import read_spec
-from tests.conftest import ROOT
+from tests.support.places import ROOT
 
 NUMBERS = range(1, 16)
 FILES = ROOT / "reports" / "published"

@@ -13,48 +13,13 @@ import pytest
 from sfrbench.catalog.cards import Catalog
 from sfrbench.plan.build import build_plan
 from sfrbench.report.build import build_report
-from sfrbench.report.info import Missing, ReportInfo, Setup
-from sfrbench.report.published_item import published_part
+from sfrbench.report.info import Missing, Setup
 from sfrbench.report.setups import setups_of
 from sfrbench.report.tables import Table, to_csv, to_html, to_latex, to_markdown
 from sfrbench.spec.reader import locate, read_spec
-from tests.report.captions import check_page
-from tests.report.conftest import check_golden, rows_of
-
-ORGANS = ("liver", "kidneys", "spleen", "pancreas")
-FACTS = {
-    "foundation": "lite_medsam in the place of sam_vit_b",
-    "backbone": "V-Net",
-    "patch": "96 × 96 × 96",
-    "window": "stride 16, 16, 16",
-    "average": "the plain mean over the organs",
-    "training": "400 steps, AdamW 0.002, poly",
-}
-
-
-def made(
-    item: dict[str, Any], lines: dict[str, tuple[str, Setup]], rows: list[dict[str, Any]], **changes: Any
-) -> dict[str, Table]:
-    """The tables of one item by name, from arms with their labels and setups."""
-    info = ReportInfo(
-        experiment="demo",
-        title="Demonstration",
-        profile="cpu",
-        protocol="paper",
-        arms=tuple(dict.fromkeys((setup.arm, label) for label, setup in lines.values())),
-        seeds=(0, 1),
-        items=(item,),
-        setups=tuple(setup for _, setup in lines.values()),
-    )
-    columns = rows_of("none", 0, 0, cases=1)[0]
-    frame = pd.DataFrame(rows, columns=None if rows else list(columns))
-    tables, behind = published_part(frame, replace(info, **changes), item, item["published"])
-    assert set(behind) == {table.name for table in tables if not table.prose}
-    return {table.name: table for table in tables}
-
-
-def setup(arm: str, labeled: int, dataset: str = "la", **more: Any) -> tuple[str, Setup]:
-    return arm.upper(), Setup(arm, more.pop("axes", {}), dataset, labeled, **more)
+from tests.support.captions import check_page
+from tests.support.demos import check_golden, rows_of
+from tests.support.published import FACTS, ORGANS, made
 
 
 def data(table: Table) -> list[dict[str, str]]:

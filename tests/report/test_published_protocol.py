@@ -18,7 +18,7 @@ from sfrbench.report.published_item import published_part
 from sfrbench.report.published_tables import published, read_table, recipe
 from sfrbench.report.setups import setups_of
 from sfrbench.spec.reader import locate, read_spec
-from tests.report.conftest import rows_of
+from tests.support.demos import rows_of
 
 #: What the released code does (ShumengLI/SFR), and what the paper says or leaves out.
 PAPER = {

@@ -20,7 +20,7 @@ from sfrbench.report.build import build_report
 from sfrbench.report.rank_table import ranks_table
 from sfrbench.report.ranks import Ranking, ranking
 from sfrbench.report.results import lines
-from tests.report.conftest import Demo, rows_of
+from tests.support.demos import Demo, rows_of
 
 ARMS = tuple((f"m{index}", f"M{index}") for index in range(4))
 

@@ -21,8 +21,8 @@ from sfrbench.report import sections
 from sfrbench.report.build import build_report
 from sfrbench.report.info import Missing
 from sfrbench.report.montage import MontageCase
-from tests.report.captions import check_page, faults
-from tests.report.conftest import ARMS, check_golden, demo, rows_of
+from tests.support.captions import check_page, faults
+from tests.support.demos import ARMS, check_golden, demo, rows_of
 
 TABLES = ("results", "results_per_class", "paper", "pairs", "ranks_dice", "pseudo_labels", "parameters")
 

@@ -14,7 +14,7 @@ from sfrbench.report.build import build_report
 from sfrbench.report.frame import COLUMNS
 from sfrbench.report.info import ReportInfo
 from sfrbench.spec.model import Range
-from tests.report.captions import check_page
+from tests.support.captions import check_page
 
 SPACE = {
     "ssl.lambda_cons": Range(0.01, 10, log=True),

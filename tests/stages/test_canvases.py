@@ -17,7 +17,7 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.volumes import Volumes
 from sfrbench.stages import canvases
 from sfrbench.store.store import Artefact
-from tests.test_training import as_artefact, make_prepared
+from tests.support.prepared import as_artefact, make_prepared
 
 
 @pytest.fixture

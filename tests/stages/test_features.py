@@ -21,7 +21,7 @@ from sfrbench.engine.volumes import LabelView, Volumes
 from sfrbench.errors import InputError
 from sfrbench.stages import features
 from sfrbench.store.store import Artefact
-from tests.test_training import as_artefact, make_prepared
+from tests.support.prepared import as_artefact, make_prepared
 
 NET = VNet(filters=4, norm="instance", dropout=True)
 PATCH, STRIDE = (16, 16, 32), (8, 8, 16)

@@ -23,7 +23,7 @@ from sfrbench.stages import finetune
 from sfrbench.stages.finetune_data import Canvases
 from sfrbench.stages.finetune_views import FixedViews
 from sfrbench.store.store import Artefact
-from tests.test_training import FAST, make_prepared
+from tests.support.prepared import FAST, make_prepared
 
 
 @pytest.fixture(scope="module")

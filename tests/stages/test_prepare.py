@@ -18,17 +18,21 @@ from sfrbench.engine.volumes import CaseInfo, Volumes, restore
 from sfrbench.errors import DataError, NotReadyError
 from sfrbench.stages import prepare
 from sfrbench.store.store import Store
-from tests.data_writers import la_file, volume, write_abdomen_case, write_la, write_la_case, write_lists
+from tests.support.data_writers import (
+    la_file,
+    volume,
+    write_abdomen_case,
+    write_la,
+    write_la_case,
+    write_lists,
+)
+from tests.support.stores import contents
 
 
 def context(tmp_path: Path, dataset: Dataset, root: Path | None = None, out: str = "out") -> StageContext:
     for name in (out, "scratch"):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
     return StageContext({"dataset": dataset}, {}, {}, 0, tmp_path / out, tmp_path / "scratch", data_root=root)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def test_artefact_is_read_back_by_volumes(tmp_path: Path) -> None:

@@ -18,12 +18,18 @@ from sfrbench.engine.context import StageContext
 from sfrbench.errors import DataError, NotReadyError
 from sfrbench.plan.graph import STAGE_VERSIONS
 from sfrbench.stages import prepare, prepare_case
-from tests.data_writers import la_file, volume, write_abdomen_case, write_la, write_la_case, write_lists
-from tests.odd_datasets import Deadly
-from tests.processes import children, wait_until_gone
-from tests.stages.test_prepare import contents
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.data_writers import (
+    la_file,
+    volume,
+    write_abdomen_case,
+    write_la,
+    write_la_case,
+    write_lists,
+)
+from tests.support.odd_datasets import Deadly
+from tests.support.places import ROOT
+from tests.support.processes import children, wait_until_gone
+from tests.support.stores import contents
 
 
 def context(tmp_path: Path, dataset: Dataset, root: Path | None, key: str) -> StageContext:
@@ -72,7 +78,7 @@ def _start(folder: Path) -> subprocess.Popen[bytes]:
     code = (
         "import sys; from pathlib import Path\n"
         "from sfrbench.stages import prepare; from sfrbench.engine.context import StageContext\n"
-        "from tests.odd_datasets import Slow\n"
+        "from tests.support.odd_datasets import Slow\n"
         "dataset = Slow(shape=(16, 16, 16), train_cases=8, test_cases=2, workers=2)\n"
         "folder = Path(sys.argv[1]); (folder / 'out').mkdir(exist_ok=True, parents=True)\n"
         "prepare.run(StageContext({'dataset': dataset}, {}, {}, 0, folder / 'out', folder / 'prepare-k'))\n"

@@ -1,0 +1,39 @@
+"""Gradients in bf16 are gradients, whatever kernels the processor chooses, with one thread and with two."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.places import BENCHMARKS
+
+SCRIPT = BENCHMARKS / "bf16_gradients.py"
+#: A right kernel is off by 0.04 at most, in biases before a norm whose gradient is nothing but rounding.
+LIMIT = 0.2
+
+
+@pytest.mark.parametrize("isa", ["", "AVX2", "AVX512_CORE"])
+def test_every_backbone_at_its_smallest_patches(isa: str) -> None:
+    """Every convolution in bf16, forward and backward, against float32, with NaN in freed memory."""
+    kept = {name: value for name, value in os.environ.items() if "_MAX_CPU_ISA" not in name}
+    options = ["--quick", "--json", "--threads", "1", "2", *(["--isa", isa] if isa else [])]
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *options],
+        env={**kept, "OMP_WAIT_POLICY": "PASSIVE"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, float]] = json.loads(done.stdout)
+    cards = {name.partition(" ")[0] for name in found}
+    assert {"unet3d", "unet3d_ds", "vnet", "vnet_magic"} <= cards
+    assert len(found) == 2 * 3 * len(cards)
+    shares = {name: entry["kernel"] for name, entry in found.items()}
+    assert all(0 < share < math.inf for share in shares.values()), shares
+    assert max(shares.values()) < LIMIT, shares

@@ -1,0 +1,282 @@
+"""The command line as a stranger meets it: messages, exit codes, what is imported."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import sfrbench
+from sfrbench.cli import main
+from tests.support.data_writers import la_file, volume, write_decathlon, write_la, write_la_case
+from tests.support.runs import QUIET, SPEC, cli, environment
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "small.yaml").write_text(SPEC)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["list"],
+        ["show", "finetune/lora"],
+        ["validate", "small.yaml", "--profile", "smoke"],
+        ["plan", "small.yaml", "--profile", "smoke"],
+        ["report", "small.yaml", "--profile", "smoke"],
+        ["results", "small.yaml", "--profile", "smoke"],
+        ["weights", "list"],
+        ["data", "list"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_does_not_compute_does_not_import_torch(folder: Path, command: list[str]) -> None:
+    code = (
+        "import atexit, sys; from sfrbench.cli import main; "
+        "names = ('torch', 'peft', 'mlflow'); "
+        "atexit.register(lambda: print([name for name in names if name in sys.modules])); main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("[]")
+
+
+def test_a_report_before_any_run_says_that_nothing_ran(folder: Path) -> None:
+    cli("report", "small.yaml", "--profile", "smoke", "--out", "page", cwd=folder)
+    assert "not run yet" in (folder / "page" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["run", "nothing"], "no experiment 'nothing'"),
+        (["run", "small.yaml", "--profile", "cpus"], "did you mean 'cpu'"),
+        (["run", "small.yaml", "--data", "la"], "write NAME=DIR"),
+        (["plan", "small.yaml", "--registry", "nowhere"], "no such registry folder"),
+        (["run", "small.yaml", "--profile", "smoke", "--device", "cuda"], "torch sees no GPU"),
+        (["data", "check", "lla"], "did you mean 'la'"),
+        (["data", "check", "la"], "no folder with 'la' is known"),
+        (["weights", "get", "lite"], "lite_medsam"),
+        (["results", "small.yaml", "--profile", "smoke", "--format", "parquet"], "give --out"),
+    ],
+)
+def test_wrong_input_is_exit_2(
+    folder: Path, arguments: list[str], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SFRBENCH_DATA", raising=False)
+    assert wanted in cli(*arguments, cwd=folder, check=2).stderr
+
+
+def test_data_commands(folder: Path) -> None:
+    root = write_la(folder / "la")
+    checked = cli("data", "check", "la", "--data", f"la={root}", cwd=folder)
+    assert "4 cases, 0 broken" in checked.stdout
+    assert "left atrium" in checked.stdout
+    listed = cli("data", "list", "--data", f"la={root}", cwd=folder)
+    assert "3 train, 1 test" in listed.stdout
+    first = cli("data", "prepare", "la", "--data", f"la={root}", "--profile", "cpu", cwd=folder)
+    again = cli("data", "prepare", "la", "--data", f"la={root}", "--profile", "cpu", cwd=folder)
+    assert first.stdout.splitlines()[-1] == again.stdout.splitlines()[-1]
+    assert "reuse prepare" in again.stdout
+
+
+def test_data_check_fails_for_a_leak_and_draws(folder: Path) -> None:
+    root = write_la(folder / "la")
+    image, label = volume(seed=0)
+    write_la_case(root, "D4", image=image, label=label)  # the image of training case A1
+    options = ["--data", f"la={root}", "--set", "downsample=2", "--contact-sheet", "page.png"]
+    said = cli("data", "check", "la", *options, cwd=folder, check=1).stdout
+    assert "D4  test  10x9x8 1.25x1.25x1.25 mm (raw 20x18x16" in said
+    assert "SAME IMAGE AS A1 (a training and a test case)" in said
+    assert "1 of them across training and test" in said
+    assert "left atrium: in 4 of 4 cases" in said
+    assert (folder / "page.png").stat().st_size > 10_000
+    wrong = cli("data", "check", "la", "--data", f"la={root}", "--set", "downsample=20", cwd=folder, check=2)
+    assert "downsample" in wrong.stderr
+    wrong = cli("data", "prepare", "la", "--data", f"la={root}", "--set", "sample=2", cwd=folder, check=2)
+    assert "did you mean" in wrong.stderr
+
+
+def test_data_prepare_names_broken_cases_and_goes_on(folder: Path) -> None:
+    root = write_la(folder / "la")
+    la_file(root, "B2").write_bytes(la_file(root, "B2").read_bytes()[:900])
+    prepare = ["data", "prepare", "la", "--data", f"la={root}", "--workers", "2"]
+    broken = cli(*prepare, cwd=folder, check=2).stderr
+    assert f"case B2, {la_file(root, 'B2')}" in broken
+    image, label = volume(seed=1)
+    write_la_case(root, "B2", image=image, label=label)
+    place = Path(cli(*prepare, cwd=folder).stdout.splitlines()[-1].removeprefix("prepared: "))
+    assert json.loads((folder / place / "record.json").read_text())["notes"]["adopted"] == 3
+
+
+def test_doctor(folder: Path) -> None:
+    output = cli("doctor", cwd=folder).stdout
+    for part in ("torch ", "weights", "lite_medsam", "disk", "registry"):
+        assert part in output
+
+
+def test_predictions_return_to_the_raw_grid(folder: Path) -> None:
+    import nibabel
+    import numpy as np
+
+    affine = np.array([[-2.0, 0, 0, 10], [0, 0, 1.5, -4], [0, 3.0, 0, 7], [0, 0, 0, 1]])
+    root = write_decathlon(folder / "own", affine=affine)
+    text = SPEC.split("arms:")[0].replace("mean_teacher", "supervised")
+    data = "{name: phantom, labeled: 2, train_cases: 4, test_cases: 2, shape: [32, 32, 16]}"
+    own = "{name: decathlon, labeled: 1, test_cases: 1, patch: [32, 32, 32], stride: [32, 32, 32]}"
+    (folder / "own.yaml").write_text(text.replace(data, own))
+    options = ["--profile", "cpu", "--data", f"decathlon={root}", "--set", "ssl.steps=2"]
+    cli("run", "own.yaml", *options, *QUIET, cwd=folder)
+    cli("results", "own.yaml", *options, "--labels", "labels", cwd=folder)
+    found = list((folder / "labels").rglob("*.nii.gz"))
+    assert len(found) == 1
+    raw = nibabel.load(root / "imagesTr" / found[0].name)
+    back = nibabel.load(found[0])
+    assert back.shape == raw.shape
+    np.testing.assert_allclose(back.affine, raw.affine)
+
+
+def test_plan_as_json_has_the_promised_keys(folder: Path) -> None:
+    counts = json.loads(cli("plan", "small.yaml", "--profile", "smoke", "--json", cwd=folder).stdout)
+    assert {"cells", "nodes", "naive_nodes", "reused", "to_run", "by_stage"} <= counts.keys()
+
+
+def test_interrupted_is_exit_130(folder: Path) -> None:
+    import signal
+    import time
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sfrbench", "run", "small.yaml", "--profile", "smoke", *QUIET,
+         "--set", "finetune.steps=2000", "--set", "finetune.checkpoint_every=5"],
+        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    partial = folder / "runs" / "store" / "partial"
+    deadline = time.monotonic() + 120
+    while not list(partial.glob("finetune-*/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ("--device=tpu", "no device 'tpu'"),
+        ("--device=cuda:x", "did you mean 'cuda"),
+        ("--device=", "no device"),
+        ("--device=cuda:99999", "known: auto, cpu, cuda, cuda:N"),
+        ("--data=la=~no_such_user/x", "home directory"),
+        ("--set=a=[", "--set a=["),
+        ("--profile=smok", "did you mean 'smoke'?"),
+        ("--registry=nowhere", "no such registry"),
+    ],
+)
+def test_a_wrong_option_is_refused_at_once(tmp_path: Path, option: str, wanted: str) -> None:
+    done = CliRunner().invoke(main, ["validate", "quickstart", f"--workspace={tmp_path}", option])
+    assert (done.exit_code, done.exception.__class__) == (2, SystemExit)
+    assert wanted in done.output
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "-1", "0", "x"])
+def test_hours_that_never_end(hours: str) -> None:
+    done = CliRunner().invoke(main, ["search", "quickstart", f"--hours={hours}"])
+    assert (done.exit_code, done.exception.__class__) == (2, SystemExit)
+    assert "--hours" in done.output
+
+
+def test_codes_never_reach_the_terminal(tmp_path: Path) -> None:
+    """Neither from the name of a file, nor from its text, nor from an option."""
+    odd = tmp_path / "a\x1b[31m\u202eb.yaml"
+    for text in (
+        "title: x\n",
+        'title: "\\e[31m"\n',
+        "title: x\x1b[1m\n",
+        '"\\e": 1\n',
+        "ti\u009btle: x\n",
+        "'\x07': 1",
+    ):
+        odd.write_text(text)
+        for sets in ((), ("--set=\x1b[31mx=1",), ("--set=ssl=\u202ex",)):
+            done = CliRunner().invoke(main, ["validate", str(odd), *sets])
+            assert done.exit_code == 2
+            assert not set(done.output) & set("\x07\x1b\r\x9b\u202e")
+
+
+def test_only_one_function_prints() -> None:
+    """All text for a terminal goes through ``terminal.echo``, which takes such codes out."""
+    package = Path(sfrbench.__file__).parent
+    found = [
+        f"{path.relative_to(package)}:{node.lineno}"
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "click.echo", "click.secho")
+    ]
+    assert [place.partition(":")[0] for place in found] == ["files/terminal.py"], found
+
+
+def test_a_thousand_faults_are_not_listed_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC + f"\naxes: {{ssl.steps: {[-n for n in range(1, 1001)]}}}\n")
+    done = CliRunner().invoke(main, ["validate", str(tmp_path / "spec.yaml"), "--profile=smoke"])
+    assert done.exit_code == 2
+    assert "and 900 more" in done.output
+    assert done.output.count("below the bound") == 100
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["CODES"],
+        ["data", "CODES"],
+        ["run", "--CODES"],
+        ["run", "x", "--executor", "CODES"],
+        ["search", "x", "--workers", "CODES"],
+        ["run", "x", "CODES"],
+        ["run", "x", "--data", "CODES"],
+        ["show", "CODES"],
+    ],
+    ids=" ".join,
+)
+def test_what_was_typed_does_not_reach_the_terminal_as_codes(typed: list[str]) -> None:
+    """Nor is it left out: it stands as escapes."""
+    codes = "\x1b[31m\x1b]0;title\x07\x9b1m\u202e"
+    done = CliRunner().invoke(main, [part.replace("CODES", f"odd{codes}") for part in typed])
+    assert done.exit_code == 2
+    assert "odd" in done.stderr
+    assert r"\x1b[31m\x1b]0;title\x07\x9b1m\u202e" in done.stderr
+    assert not [mark for mark in codes if ord(mark) < 32 or ord(mark) > 126 if mark in done.output]
+
+
+def test_a_warning_in_the_log_is_cleaned_as_well(folder: Path) -> None:
+    code = (
+        "import logging; from sfrbench.cli import main; from sfrbench.cli import commands\n"
+        "main.commands['list'].callback = lambda **_: logging.getLogger('x').warning('a %s', '\\x1b[31m')\n"
+        "main(['list'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == rb"a \x1b[31m"
+
+
+def test_help_that_cannot_be_written_ends_without_a_traceback(folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sfrbench", "--help"],
+            cwd=folder, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr

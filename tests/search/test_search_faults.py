@@ -1,0 +1,121 @@
+"""What is taken from a search while it runs: its studies, its starter; and what is never shown of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sfrbench.cli import console
+from sfrbench.cli import search as command
+from sfrbench.files.urls import sqlite_url
+from sfrbench.search.studies import open_storage
+from sfrbench.search.trials import Options
+from tests.support.processes import children, wait_until_gone
+from tests.support.runs import QUIET, environment
+from tests.support.searches import SMOKE, SPEC, search, study_of
+
+REMOVED = "the database of studies was removed"
+LONG = ("--set=ssl.steps=60", "--set=ssl.val_every=10", "--set=ssl.checkpoint_every=5")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SPEC)
+    return tmp_path
+
+
+def two_workers(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """A search by two workers, both of which have begun a training."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sfrbench", "search", *SMOKE, *QUIET, "--workers", "2", *options],
+        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while len(list((folder / "runs" / "store" / "partial").glob("retrain-*/checkpoint.pt"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def test_studies_that_are_removed_are_one_message(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No node failed: the same command trains what is left."""
+    starts = console.PlainListener.node_starts
+
+    def removing(self, node, *rest) -> None:  # type: ignore[no-untyped-def]
+        if node.stage == "retrain":
+            Path("runs/studies.db").unlink()
+        starts(self, node, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(console.PlainListener, "node_starts", removing)
+        output = search("--trials", "1", status=2)
+    assert output.count(REMOVED) == 1
+    for word in ("FAILED", "blocked", "Traceback", "Error"):
+        assert word not in output
+    assert not list(Path("runs/store/failed").glob("*"))
+    assert "1 complete, 0 pruned, 0 failed" in search("--trials", "1")
+
+
+def test_studies_that_two_workers_lose_are_one_message(folder: Path) -> None:
+    process = two_workers(folder, *LONG, "--heartbeat", "1")
+    (folder / "runs" / "studies.db").unlink()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, output
+    assert output.count(REMOVED) == 1, output
+    for word in ("FAILED", "blocked", "Traceback", "ended with status"):
+        assert word not in output
+
+
+def test_a_heartbeat_without_a_database_is_left_to_the_trial(tmp_path: Path) -> None:
+    """In the thread that sends it, an error would be a traceback."""
+    import optuna
+
+    storage = open_storage(sqlite_url(tmp_path / "studies.db"), 1)
+    study = optuna.create_study(storage=storage)
+    trial = study.ask()
+    storage.record_heartbeat(trial._trial_id)
+    (tmp_path / "studies.db").unlink()
+    storage.record_heartbeat(trial._trial_id)
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        trial.report(1.0, 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+def test_workers_end_with_their_starter(folder: Path) -> None:
+    """And another search does what they left."""
+    steps = ("--trials=2", "--heartbeat=1", "--set=ssl.steps=25", "--set=ssl.checkpoint_every=5")
+    process = two_workers(folder, *steps)
+    workers = children(process.pid)
+    assert len(workers) == 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until_gone(workers)
+    assert "2 complete, 0 pruned, 0 failed" in search(*steps)
+    trials = study_of(("ssl.steps=25", "ssl.checkpoint_every=5")).of("complete")
+    assert len({tuple(trial.values.items()) for trial in trials}) == 2
+
+
+def test_no_password_is_an_argument_of_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody on a machine sees the arguments of its processes; the environment is its owner's."""
+    addresses = ("postgresql://me:pass-word@host/studies", "https://me:pass-word@host")
+    (folder / "cards").mkdir()
+    how = Options(*addresses, 20, 3, None)
+    given = {"profile": "smoke", "workspace": Path("runs"), "device": "cpu"}
+    more = {"sets": ("ssl.steps=3",), "data": {"la": Path("/la")}, "registry": (Path("cards"),)}
+    argv = command._command("small.yaml", how, {**given, **more})
+    assert not [part for part in argv if "pass-word" in part]
+    told = command._environment(2, how)
+    for name, value in zip((command.STORAGE, command.TRACKING), addresses, strict=True):
+        assert told[name] == value
+        monkeypatch.setenv(name, value)
+    seen: list[Options] = []
+    monkeypatch.setattr(command, "_work", lambda _, how: seen.append(how))
+    command.search.main(argv[4:], standalone_mode=False)
+    assert seen == [how]

@@ -1,0 +1,321 @@
+"""Specifications: what is right is read, what is wrong is named with its place and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sfrbench.errors import InputError
+from sfrbench.spec.reader import read_spec
+from tests.support.specs import GOOD, faults, plan_of
+
+
+def test_a_sound_specification(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, GOOD)
+    assert [cell.title for cell in plan.cells] == [
+        "sup seed 0", "sup seed 1", "mt seed 0", "mt seed 1", "sfr seed 0", "sfr seed 1",
+    ]  # fmt: skip
+    assert plan.cells[0].label == "Supervised"
+
+
+#: Name, the line to put in place of another (or to append), and what the message must hold.
+BROKEN = [
+    ("unknown key", ("seeds: [0, 1]", "sedes: [0, 1]"), ["spec.yaml:9:1", "no field 'sedes'", "'seeds'"]),
+    ("duplicate key", ("title: A test", "title: A\ntitle: B"), ["spec.yaml:2:1", "duplicate key"]),
+    ("no title", ("title: A test\n", ""), ["'title' is missing"]),
+    ("no dataset", ("dataset: {name: phantom, labeled: 2}\n", ""), ["'dataset' is missing"]),
+    ("bad yaml", ("seeds: [0, 1]", "seeds: [0, 1"), ["spec.yaml:"]),
+    ("not a mapping", (GOOD, "- a\n- b\n"), ["spec.yaml:1:1", "must hold a mapping"]),
+    ("unknown component", ("stitch: grid", "stitch: gird"), ["spec.yaml:4:8", "no component 'gird'", "'grid'"]),
+    ("unknown kind", ("stitch: grid", "stich: grid"), ["spec.yaml:4:8", "'stich' is no kind", "'stitch'"]),
+    ("unknown field", ("ssl.lambda_cons", "ssl.lamda_cons"), ["spec.yaml:7:16", "lamda_cons", "'lambda_cons'"]),
+    ("above a bound", ("lambda_cons: 0.2", "lambda_cons: -3"), ["spec.yaml:7:16", "-3 is below the bound"]),
+    ("wrong type", ("labeled: 2", "labeled: two"), ["spec.yaml:2:26", "labeled", "integer", "'two'"]),
+    ("zero labelled", ("labeled: 2", "labeled: 0"), ["spec.yaml:2:26", "0 is below the bound 1"]),
+    ("unknown switch value", ("pseudo: offline", "pseudo: ofline"), ["spec.yaml:8:17", "'offline'"]),
+    ("unknown stage", ("pseudo: offline", "stages: [fintune]"), ["no stage 'fintune'", "'finetune'"]),
+    ("arm twice", ("name: mt,", "name: sup,"), ["spec.yaml:7:5", "given twice"]),
+    ("arm without name", ("{name: sfr, pseudo", "{label: sfr, pseudo"), ["an arm needs a name"]),
+    ("no seeds", ("[0, 1]", "[]"), ["seeds"]),
+    ("seed is text", ("[0, 1]", "[zero]"), ["spec.yaml:9:9", "seeds.0", "integer"]),
+    ("unknown axis field", ("seeds:", "axes: {stitch.scael: [1]}\nseeds:"), ["scael", "'scale'"]),
+    ("axis out of bounds", ("seeds:", "axes: {ssl.ema: [0.9, 1.5]}\nseeds:"), ["ssl.ema", "1.5 is not below"]),
+    ("empty axis", ("seeds:", "axes: {ssl.ema: []}\nseeds:"), ["an axis needs a list"]),
+    ("axis value twice", ("seeds:", "axes: {ssl.ema: [0.9, 0.9]}\nseeds:"), ["given twice"]),
+    ("tied axes", ("seeds:", 'axes: {"ssl.ema, ssl.w_pl": [[0.9]]}\nseeds:'), ["tied axes need 2"]),
+    ("exclusion of nothing", ("seeds:", "exclude: [{when: {x: 1}, reason: r}]\nseeds:"), ["no axis 'x'"]),
+    ("exclusion without reason", ("seeds:", "exclude: [{when: {arm: mt}}]\nseeds:"), ["'exclude.0.reason' is missing"]),
+    ("report of no axis", ("seeds:", "report: [{curve: {x: stitch.scale, y: dice}}]\nseeds:"), ["no axis 'stitch.scale'"]),
+    ("report of no arm", ("seeds:", "report: [{pairs: [[sfr, mtt]]}]\nseeds:"), ["no arm 'mtt'", "'mt'"]),
+    ("gain of no arm", ("seeds:", "report: [{table: t, gains: {sfr: mtt}}]\nseeds:"), ["gains: no arm 'mtt'", "'mt'"]),
+    ("gain against itself", ("seeds:", "report: [{table: t, gains: {mt: mt}}]\nseeds:"), ["'mt' against itself"]),
+    ("column of no table", ("seeds:", "report: [{kde: dice, columns: [params]}]\nseeds:"), ["columns: only for a table"]),
+    ("ranks of no metric", ("seeds:", "report: [{ranks: dise}]\nseeds:"), ["report.0.ranks", "'dice'"]),
+    ("report of two things", ("seeds:", "report: [{kde: dice, montage: 1}]\nseeds:"), ["exactly one of"]),
+    ("published: no table", ("seeds:", "report: [{published: table7}]\nseeds:"), ["spec.yaml:9:11", "no table 'table7'", "'table07'"]),
+    ("published: no arm is a row", ("seeds:", "report: [{published: table03}]\nseeds:"), ["no arm is a row of Table III", "V-Net (LB)"]),
+    ("published: no arm", ("seeds:", "report: [{published: table07, rows: {mt: MT, sup_: V-Net (LB)}}]\nseeds:"), ["spec.yaml:9:", "no arm 'sup_'", "'sup'"]),
+    ("published: no row", ("seeds:", "report: [{published: table07, rows: {mt: MTT}}]\nseeds:"), ["spec.yaml:9:", "Table VII has no row 'MTT'", "'MT'"]),
+    ("published: nothing to be unbuilt", ("seeds:", "report: [{published: table07, rows: {mt: MT}, unbuilt: {ACMD: no}}]\nseeds:"), ["no row 'ACMD'", "'ACMT'"]),
+    ("published: built after all", ("seeds:", "report: [{published: table07, rows: {mt: MT}, unbuilt: {MT (1/79): no}}]\nseeds:"), ["row 'MT (1/79)' is that of arm 'mt'"]),
+    ("published: no such metric", ("seeds:", "report: [{published: table07, rows: {mt: MT}, metrics: [nsd]}]\nseeds:"), ["spec.yaml:9:", "Table VII prints no nsd"]),
+    ("published: rows are no axis", ("seeds:", "report: [{published: table07, rows: arm}]\nseeds:"), ["map arms to rows of the paper"]),
+    ("rows of what is not published", ("seeds:", "report: [{table: x, rows: {mt: MT}}]\nseeds:"), ["goes with 'published'"]),
+    ("unbuilt and not published", ("seeds:", "report: [{table: x, unbuilt: {MT: no}}]\nseeds:"), ["unbuilt goes with 'published'"]),
+    ("features of no arm", ("seeds:", "report: [{features: {arms: [mtt]}}]\nseeds:"), ["spec.yaml:9:", "no arm 'mtt'", "'mt'"]),
+    ("features without a segmenter", ("pseudo: offline}", "stages: [finetune, predict]}\nreport: [{features: {arms: [sfr]}}]"), ["'sfr' re-trains no segmenter"]),
+    ("features with a wrong field", ("seeds:", "report: [{features: {voxel: 5}}]\nseeds:"), ["no field 'report.0.features.voxel'"]),
+    ("features of no case", ("seeds:", "report: [{features: {cases: 0}}]\nseeds:"), ["0 is below the bound 2"]),
+    ("features drawn twice", ("seeds:", "report: [{features: {}}, {features: {cases: 5}}]\nseeds:"), ["'cases' and 'voxels' differ"]),
+    ("density of nothing", ("seeds:", "report: [{kde: features}]\nseeds:"), ["report.0.kde", "'confidence'"]),
+    ("profile for no arm", ("seeds:", "profiles: {smoke: {arms: {mtt: {pseudo: none}}}}\nseeds:"), ["no arm 'mtt'", "'mt'"]),
+    ("profile arms as a list", ("seeds:", "profiles: {smoke: {arms: [mt]}}\nseeds:"), ["from names of arms"]),
+    ("field of a profile's arm", ("seeds:", "profiles: {smoke: {arms: {mt: {ssl.emma: 1}}}}\nseeds:"), ["spec.yaml:9:", "'ema'"]),
+    ("profile's exclusion of nothing", ("seeds:", "profiles: {smoke: {exclude: [{when: {arm: mtt}, reason: r}]}}\nseeds:"), ["spec.yaml:9:38", "no arm 'mtt'", "'mt'"]),
+    ("profile's exclusion without reason", ("seeds:", "profiles: {smoke: {exclude: [{when: {arm: mt}}]}}\nseeds:"), ["'profiles.smoke.exclude.0.reason' is missing"]),
+    ("points of no axis", ("seeds:", "points: [{when: {dataset: la}, base: {backbone: unet3d}}]\nseeds:"), ["spec.yaml:9:18", "no axis 'dataset'"]),
+    ("points without choices", ("seeds:", "points: [{when: {arm: mt}}]\nseeds:"), ["'points.0.base' is missing"]),
+    ("field of points", ("seeds:", "points: [{when: {arm: mt}, base: {ssl.emma: 1}}]\nseeds:"), ["spec.yaml:9:", "'ema'"]),
+    ("component of points", ("seeds:", "points: [{when: {arm: mt}, base: {backbone: vnett}}]\nseeds:"), ["spec.yaml:9:", "'vnet'"]),
+    ("unknown profile", ("seeds:", "profiles: {gpu: {}}\nseeds:"), ["gpu"]),
+    ("field that nothing has", ("ssl: mean_teacher}", "ssl: mean_teacher, stitch.foo: 1}"), ["stitch.foo"]),
+    ("given twice in base", ("seeds:", "seeds: [0]\nseeds:"), ["duplicate key"]),
+    ("no ssl", (", ssl: mean_teacher}", "}"), ["no ssl is chosen"]),
+    ("patch for V-Net", ("labeled: 2}", "labeled: 2, patch: [30, 32, 16]}"), []),
+    ("seed twice", ("[0, 1]", "[5, 5]"), ["spec.yaml:9:12", "seed 5 is given twice"]),
+    ("seed is true", ("[0, 1]", "[true]"), ["spec.yaml:9:9", "an integer, got true"]),
+    ("seeds are true", ("[0, 1]", "true"), ["spec.yaml:9:1", "a list of integers"]),
+    ("seed of a profile twice", ("seeds:", "profiles: {smoke: {seeds: [1, 1]}}\nseeds:"), ["spec.yaml:9:31", "given twice"]),
+    ("axes of a profile", ("seeds:", "profiles: {smoke: {axes: 5}}\nseeds:"), ["spec.yaml:9:20", "must be a mapping"]),
+    ("replace of a profile", ("seeds:", "profiles: {smoke: {replace: {ssl: {a: 1}}}}\nseeds:"), ["spec.yaml:9:30", "give {chosen: used instead}"]),
+    ("a profile is a list", ("seeds:", "profiles: {smoke: [1]}\nseeds:"), ["spec.yaml:9:12", "must be a mapping"]),
+    ("profiles are a number", ("seeds:", "profiles: 5\nseeds:"), ["spec.yaml:9:1", "must be a mapping"]),
+    ("lists of a profile", ("seeds:", "profiles: {smoke: {exclude: 5, points: {a: 1}}}\nseeds:"), ["9:20", "9:32", "a list is needed"]),
+    ("axis of names", ("seeds:", "axes: {ssl: [5, {name: 3}, [a]]}\nseeds:"), ["9:14", "9:17", "9:28", "give a component's name"]),
+    ("axis of a switch", ("seeds:", "axes: {pseudo: [[offline], none]}\nseeds:"), ["spec.yaml:9:17", "no choice"]),
+    ("axis tied to itself", ("seeds:", 'axes: {"ssl.ema, ssl.ema": [[0.1, 0.2]]}\nseeds:'), ["an axis twice"]),
+    ("axis of no field", ("seeds:", "axes: {ssl.: [1], ssl..x: [1], '': [1]}\nseeds:"), ["9:15", "'' is no kind"]),
+    ("axes as a list", ("seeds:", "axes: [1]\nseeds:"), ["spec.yaml:9:1", "must be a mapping"]),
+    ("when of a wrong shape", ("seeds:", "exclude: [{when: {arm: 5}, reason: r}, {when: [1], reason: r}, 5, {whn: {arm: mt}}]\nseeds:"), ["9:19", "no arm has the name 5", "9:41", "9:64", "did you mean 'when'?"]),
+    ("points of a wrong shape", ("seeds:", "points: [{when: {arm: {a: 1}}, base: 5}]\nseeds:"), ["spec.yaml:9:32", "a mapping is needed"]),
+    ("report of a wrong shape", ("seeds:", "report: [5, {table: 5}, {features: {voxel: 5}}, {kde: dise}]\nseeds:"), ["9:10", "9:14", "did you mean 'voxels'?", "did you mean 'dice'?"]),
+    ("arm is a number", ("{name: mt,", "{name: 5,"), ["spec.yaml:7:5", "an arm needs a name, in text, got 5"]),
+    ("label is a list", ("{name: mt,", "{name: mt, label: [1],"), ["spec.yaml:7:16", "text is needed"]),
+    ("no stages", ("{name: mt,", "{name: mt, stages: [],"), ["spec.yaml:7:16", "has no stage"]),
+    ("stages are a mapping", ("{name: mt,", "{name: mt, stages: {a: 1},"), ["spec.yaml:7:16", "no stage"]),
+    ("a group is a number", ("{name: mt,", "{name: mt, ssl.optim: 5, ssl.optim.lr: 0.1,"), ["7:16", "a group of fields is needed, got 5"]),
+    ("nested field", ("{name: mt,", "{name: mt, ssl: {optim: {lrr: 1}},"), ["spec.yaml:7:30", "did you mean 'optim.lr'?"]),
+    ("field of a switch", ("{name: mt,", "{name: mt, pseudo.x: 1,"), ["spec.yaml:7:16", "pseudo"]),
+    ("name is a number", ("stitch: grid", "stitch: {name: 5}"), ["spec.yaml:4:8", "give a component's name"]),
+    ("name is a list", ("{name: phantom, labeled: 2}", "{name: [1]}"), ["spec.yaml:2:1", "give a component's name"]),
+    ("title is a number", ("title: A test", "title: 5"), ["spec.yaml:1:1", "put it in quotes"]),
+    ("pseudo is true", ("pseudo: offline", "pseudo: true"), ["spec.yaml:8:17", "no choice true"]),
+    ("search is a number", ("seeds:", "search: 5\nseeds:"), ["spec.yaml:9:1", "must be a mapping"]),
+    ("searched names are numbers", ("seeds:", "search: {params: {ssl: {choices: [1, 2]}}, arm: mt, trials: 3}\nseeds:"), ["spec.yaml:9:35", "a name is text"]),
+    ("searched switch", ("seeds:", "search: {params: {pseudo: {choices: [offline, foo]}}, arm: mt, trials: 3}\nseeds:"), ["no choice 'foo'"]),
+    ("searched seed twice", ("seeds:", "search: {params: {ssl.ema: [0.1, 0.9]}, seeds: [1, 1], arm: mt, trials: 3}\nseeds:"), ["seed 1 is given twice"]),
+    ("val scored without val", ("seeds:", "x: 1\nseeds:"), ["no field 'x'"]),
+]  # fmt: skip
+# ruff: noqa: E501
+
+
+@pytest.mark.parametrize(("change", "wanted"), [(b[1], b[2]) for b in BROKEN], ids=[b[0] for b in BROKEN])
+def test_broken_specifications(tmp_path: Path, change: tuple[str, str], wanted: list[str]) -> None:
+    assert change[0] in GOOD
+    text = GOOD.replace(change[0], change[1], 1)
+    profile = "paper" if "patch" in change[1] else "smoke"
+    message = faults(tmp_path, text, profile=profile)
+    for part in wanted:
+        assert part in message
+    assert "Traceback" not in message
+
+
+def test_every_fault_at_once(tmp_path: Path) -> None:
+    text = (
+        GOOD.replace("stitch: grid", "stitch: gird").replace("0.2", "-1").replace("labeled: 2", "labeled: 0")
+    )
+    text = text.replace("pseudo: offline", "pseudo: ofline").replace("finetune: lora", "fintune: lora")
+    message = faults(tmp_path, text)
+    for part in ("gird", "-1 is below", "0 is below the bound 1", "'offline'", "'fintune' is no kind"):
+        assert part in message
+
+
+def test_faults_of_form_do_not_hide_faults_of_meaning(tmp_path: Path) -> None:
+    text = GOOD.replace("title: A test", "title: 5").replace("seeds: [0, 1]", "sedes: [0, 1]\nseeds: [1, x]")
+    text = (
+        text.replace("stitch: grid", "stitch: gird").replace("0.2", "-1").replace("labeled: 2", "labeled: 0")
+    )
+    text += "exclude: [{when: {x: 1}, reason: r}, 5]\nreport: [{kde: dise}, {pairs: [[mt, mtt]]}]\n"
+    message = faults(tmp_path, text)
+    for part in (
+        "spec.yaml:1:1  title",
+        "no field 'sedes'",
+        "seeds.1",
+        "gird",
+        "-1 is below",
+        "0 is below the bound 1",
+        "no axis 'x'",
+        "exclude.1: a mapping",
+        "report.0.kde",
+        "no arm 'mtt'",
+    ):
+        assert part in message
+    assert message.count("spec.yaml:") == 10
+
+
+def test_what_is_left_out_is_no_second_fault(tmp_path: Path) -> None:
+    """A section that cannot be read is one fault; so is each reference to it none."""
+    more = "exclude: [{when: {arm: mt}, reason: r}]\nreport: [{pairs: [[mt, sfr]]}]\n"
+    for old, new in (
+        ("arms:\n", "arms: 5\nx:\n"),
+        ("dataset: {", "dataset: 5\nx: {"),
+        ("base: {", "base: 5\nx: {"),
+    ):
+        message = faults(tmp_path, GOOD.replace(old, new) + more)
+        assert message.count("spec.yaml:") == 2, message  # the section and 'x'
+
+
+HUNDRED = f"[{', '.join(f'0.{n:03}' for n in range(1, 101))}]"
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        (
+            f"axes: {{ssl.ema: {HUNDRED}, ssl.w_pl: {HUNDRED}, ssl.sup_ce: {HUNDRED}, ssl.pl_ce: {HUNDRED}}}\n",
+            "spec.yaml:10:8",
+        ),
+        (f"profiles: {{smoke: {{seeds: {list(range(7000))}}}}}\n", "21000 cells"),
+        (
+            "search: {params: {ssl.ema: {low: 0.1, high: 0.9, step: 1e-300}}, arm: mt, sampler: grid}\n",
+            "spec.yaml:10:1",
+        ),
+    ],
+)
+def test_more_cells_than_anybody_wants(tmp_path: Path, more: str, wanted: str) -> None:
+    message = faults(tmp_path, GOOD.replace("labeled: 2", "labeled: 2, val: 1") + more)
+    assert "SFRBENCH_LIMITS=cells=NUMBER" in message
+    assert wanted in message
+
+
+def test_the_number_of_cells_may_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFRBENCH_LIMITS", "cells=5")
+    assert "6 cells" in faults(tmp_path, GOOD)
+    monkeypatch.setenv("SFRBENCH_LIMITS", "cells=6")
+    assert len(plan_of(tmp_path, GOOD).cells) == 6
+
+
+def test_an_axis_of_groups(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, GOOD + "axes: {ssl.optim: [{lr: 0.1}, {lr: 0.2, clip: 1}]}\n")
+    optims = {
+        (c.components["ssl"].component.model_dump()["optim"][name])
+        for c in plan.cells
+        for name in ("lr", "clip")
+    }
+    assert optims == {0.1, 0.2, None, 1}
+
+
+def test_yaml_traps_are_read_as_written(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, GOOD.replace("seeds:", "axes: {ssl.optim.lr: [1e-4, 1e-3]}\nseeds:"))
+    assert sorted({cell.axes["ssl.optim.lr"] for cell in plan.cells}) == [1e-4, 1e-3]
+
+
+def test_a_profile_may_change_one_arm(tmp_path: Path) -> None:
+    text = GOOD + "profiles:\n  smoke:\n    arms: {mt: {ssl.lambda_cons: 0.7, ssl.ema: 0.5}}\n"
+    fields = {}
+    for profile in ("smoke", "cpu"):
+        for cell in plan_of(tmp_path, text, profile).cells:
+            fields[profile, cell.arm] = cell.components["ssl"].component.model_dump()
+    assert fields["smoke", "mt"]["lambda_cons"] == 0.7
+    assert fields["smoke", "mt"]["ema"] == 0.5
+    assert fields["smoke", "sfr"]["ema"] == 0.99
+    assert fields["cpu", "mt"]["lambda_cons"] == 0.2
+    assert fields["cpu", "mt"]["ema"] == 0.99
+
+
+def test_a_profile_may_leave_an_arm_out(tmp_path: Path) -> None:
+    text = GOOD + "profiles:\n  cpu:\n    exclude: [{when: {arm: mt}, reason: too slow}]\n"
+    for profile, left in (("smoke", []), ("cpu", [("mt", "too slow")])):
+        plan = plan_of(tmp_path, text, profile)
+        assert [(entry.title, entry.reason) for entry in plan.excluded] == left
+        assert ("mt" in {cell.arm for cell in plan.cells}) == (not left)
+
+
+def test_base_may_differ_at_some_points(tmp_path: Path) -> None:
+    """Such choices are base's: profiles scale them, arms and axes go before them."""
+    text = GOOD.replace("{name: sfr, pseudo", "{name: sfr, backbone.filters: 4, pseudo") + (
+        "axes: {dataset.labeled: [1, 2]}\n"
+        "points:\n"
+        "  - {when: {dataset.labeled: 2}, base: {backbone: unet3d, ssl.steps: 50, ssl.ema: 0.5}}\n"
+        "  - {when: {dataset.labeled: 2, arm: [mt, sfr]}, base: {ssl.ema: 0.7, backbone.filters: 8}}\n"
+        "profiles: {smoke: {points: [{when: {arm: mt}, base: {ssl.steps: 3}}]}}\n"
+    )
+    found = {}
+    for profile in ("paper", "smoke"):
+        for cell in plan_of(tmp_path, text, profile).cells:
+            parts = {kind: cell.components[kind] for kind in ("backbone", "ssl")}
+            fields = [parts["ssl"].component.model_dump()[name] for name in ("steps", "ema")]
+            network = parts["backbone"]
+            filters = network.component.model_dump()["filters"]
+            found[profile, cell.arm, cell.axes["dataset.labeled"]] = (network.card.name, filters, *fields)
+    assert found["paper", "mt", 1] == ("vnet", 16, 6000, 0.99)
+    assert found["paper", "mt", 2] == ("unet3d", 8, 50, 0.7)
+    assert found["paper", "sup", 2] == ("unet3d", 16, 50, 0.5)
+    assert found["paper", "sfr", 2] == ("unet3d", 4, 50, 0.7)
+    assert found["smoke", "mt", 1] == ("vnet", 2, 3, 0.99)
+    assert found["smoke", "mt", 2] == ("unet3d", 2, 3, 0.7)
+    assert found["smoke", "sfr", 2] == ("unet3d", 4, 2, 0.7)
+
+
+def test_a_combination_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    text = GOOD.replace("finetune: lora", "finetune: samus")
+    assert plan_of(tmp_path, text).cells
+    message = faults(tmp_path, text, profile="cpu")  # LiteMedSAM takes the place of the ViT
+    assert "finetune samus: SAMUS is defined for segment-anything's ViT encoders" in message
+    assert "or exclude it" in message
+
+
+def test_set_is_the_strongest(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, GOOD, sets=("ssl.lambda_cons=0.5", "seeds=[7]"))
+    lambdas = [cell.components["ssl"].component.model_dump().get("lambda_cons") for cell in plan.cells]
+    assert lambdas == [None, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "ssl.lamda=1",
+        "nonsense",
+        "ssl.ema=2",
+        "stages=x",
+        "seeds=[a]",
+        "a=[",
+        "=5",
+        "",
+        "ssl=",
+        "ssl.optim=5",
+        "ssl.optim={lrr: 1}",
+        "seeds=true",
+        "seeds=[1, 1]",
+        "ssl.ema=.nan",
+        "ssl.ema=!!binary x",
+        "pseudo=[1]",
+        "ssl.ema=" + "9" * 5000,
+        "ssl.ema=" + "[" * 300,
+        "dataset=5",
+        "x" * 3000 + "=1",
+        "ssl.ema=\x1b[1m",
+        "ssl.ema=\ud800",
+    ],
+)
+def test_a_wrong_set_is_named(tmp_path: Path, option: str) -> None:
+    assert "--set" in faults(tmp_path, GOOD, sets=(option,))
+
+
+def test_an_unreadable_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_spec(tmp_path / "missing.yaml", "smoke")
+    (tmp_path / "latin.yaml").write_bytes(b"title: \xe9\n")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_spec(tmp_path / "latin.yaml", "smoke")
