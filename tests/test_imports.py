@@ -44,6 +44,10 @@ LAYERS: dict[str, tuple[str, str]] = {
         "run search search_best search_optuna search_score",
         "errors files base places specs store plan executors track",
     ),
+    "conformance": (
+        "conformance",
+        "errors files base places specs store numerics components context stages plan",
+    ),
     "report": ("report", "errors files base specs store numerics plan run"),
     "trace": ("trace", "errors files places store track"),
     "compare": ("compare compare_sides compare_work", "errors specs store numerics plan report trace"),
@@ -54,7 +58,8 @@ LAYERS: dict[str, tuple[str, str]] = {
     "api": ("api", "files places plan run report"),
     "cli": (
         "cli console text __main__",
-        "errors files base places specs store selfcheck plan executors track run report trace compare deploy",
+        "errors files base places specs store selfcheck plan executors track run report trace compare deploy "
+        "conformance",
     ),
 }
 GROUP = {module: group for group, (modules, _) in LAYERS.items() for module in modules.split()}
