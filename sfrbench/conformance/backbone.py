@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -72,7 +74,9 @@ def sides_that_do_not_fit_are_refused(subject: Subject) -> None:
     """Sides that are no multiple of the divisor raise an error that names them and the nearest that fits."""
     by = type(small(subject)).divisor
     network = _built(subject)
-    calls = [network] if lacking(network) else [network, in_parts(network).features, in_parts(network).encode]
+    calls: list[Callable[[torch.Tensor], object]] = [network]
+    if not lacking(network):
+        calls += [in_parts(network).features, in_parts(network).encode]
     for sides in ((3 * by + 2, 2 * by, 2 * by + by // 2), (by + 1, by, by), (by // 2, by, by)):
         for call in calls if by > 1 else ():
             try:
@@ -210,7 +214,7 @@ def a_decoder_alone_holds_no_encoder(subject: Subject) -> None:
     with torch.no_grad():
         same = torch.equal(in_parts(alone).decode(maps), in_parts(whole).decode(maps))
     expect(same, "it decodes otherwise")
-    torch.stack([part.sum() for part in maps]).sum().backward()
+    torch.stack([part.sum() for part in maps]).sum().backward()  # type: ignore[no-untyped-call]
     encoder = {name for name, part in whole.named_parameters() if part.grad is not None}
     left = {name for name, _ in alone.named_parameters()}
     expect(bool(encoder), "the encoder has no parameters")

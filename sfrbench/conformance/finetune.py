@@ -61,7 +61,7 @@ def _one_step(model: SamSegmenter, tuned: Finetune, classes: int) -> Tensor:
     images, labels = _picture(classes)
     optimiser = make_optimiser(FAST, [part for part in model.parameters() if part.requires_grad])
     loss = stage.step_loss(tuned, model(images), labels)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     return loss.detach()
 
@@ -124,7 +124,7 @@ def checkpointing_changes_no_gradient(subject: Subject) -> None:
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(_counted(sizes), lambda tensor: tensor):
             loss = stage.step_loss(small(subject), model(images), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         grads.append([part.grad for part in model.parameters() if part.grad is not None])
         kept.append(sum(sizes))
     for plain, other in zip(*grads, strict=True):
@@ -163,7 +163,7 @@ def ignored_pixels_have_no_gradient(subject: Subject) -> None:
     _, labels = _picture()
     tuned, draw = small(subject), torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 32, 32, generator=draw, requires_grad=True)
-    stage.step_loss(tuned, logits, labels).backward()
+    stage.step_loss(tuned, logits, labels).backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     expect(not logits.grad[:, :, 0].any(), "a gradient within the ignored border")  # pixels 0, 1 of 4
     expect(bool(logits.grad[:, :, 4:].any(dim=1).all()), "pixels with a label and without a gradient")

@@ -283,7 +283,7 @@ def _is_the_backbone(ctx: StageContext, classes: int) -> None:
 
 def it_learns(subject: Subject) -> None:
     """On one labelled case the student comes to agree with the labels."""
-    wanted = {"steps": 30, "ramp_length": 30, "checkpoint_every": 500, "optim.lr": 2e-2}
+    wanted: dict[str, Any] = {"steps": 30, "ramp_length": 30, "checkpoint_every": 500, "optim.lr": 2e-2}
     wanted |= {
         "sup_ce": 0.5,
         "sup_dice": "all",
