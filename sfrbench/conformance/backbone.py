@@ -61,12 +61,15 @@ def logits_have_the_shape(subject: Subject) -> None:
 
 def images_are_apart(subject: Subject) -> None:
     """In evaluation mode the logits of an image do not depend on what else is in the batch."""
-    network, images = _built(subject).eval(), _images(subject)
+    # at least 16 voxels at the bottleneck: an instance norm of two that are nearly equal shows rounding alone
+    sides = [2 * side for side in _sides(subject)]
+    images = torch.randn(2, 1, *sides, generator=torch.Generator().manual_seed(0))
+    network = _built(subject).eval()
     with torch.no_grad():
         together = network(images)
         for index in range(len(images)):
             far = float((network(images[index : index + 1])[0] - together[index]).abs().max())
-            near = far <= 1e-4 * (1 + float(together.abs().max()))
+            near = far <= 1e-3 * (1 + float(together.abs().max()))
             expect(near, f"image {index} alone has logits that differ by up to {far:.3g}")
 
 
