@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from sfrbench.catalog_faults import form_problem
 from sfrbench.components.base import Settings
 from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.roots import shipped
@@ -20,7 +21,7 @@ from sfrbench.spec_checks import (
     read_points,
 )
 from sfrbench.spec_search import read_search
-from sfrbench.spec_sections import Reader, form_problem
+from sfrbench.spec_sections import Reader
 from sfrbench.spec_sets import read_section, read_sets
 from sfrbench.yamlio import Where, load
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from sfrbench.catalog import describe, hint
+from sfrbench.catalog_faults import form_problem
 from sfrbench.components.base import KINDS, Settings
 from sfrbench.errors import Problem, did_you_mean, shorter, shown
 from sfrbench.spec import STAGES, SWITCHES, Arm, Axis, Flat, Layer
@@ -245,12 +245,6 @@ class Reader:
                 here = (*at, index)
                 self.problems += [form_problem(self.document, fault, here, cls) for fault in error.errors()]
         return found
-
-
-def form_problem(document: Document, fault: Mapping[str, Any], at: Where, cls: type[Settings]) -> Problem:
-    """A pydantic fault of the section at ``at``, in our words and with its place."""
-    loc = tuple(part for part in fault["loc"] if not str(part).startswith(("function-", "str", "dict[")))
-    return Problem(document.where(*at, *loc), describe({**fault, "loc": (*at, *loc)}), hint(fault, cls))
 
 
 def leaves(path: str, value: Any) -> list[tuple[str, Any]]:

@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar, cast
 
 from pydantic import ValidationError
 
-from sfrbench.catalog import Card, field_exists
+from sfrbench.catalog import Card
+from sfrbench.catalog_fields import field_exists
 from sfrbench.components.base import Component
 from sfrbench.errors import NotReadyError, SfrbenchError, shorter
 from sfrbench.resolve import unflatten

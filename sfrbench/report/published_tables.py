@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
+from sfrbench.catalog_faults import form_problem
 from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.report.published_file import (
     Column,
@@ -23,7 +24,6 @@ from sfrbench.report.published_file import (
     group_faults,
 )
 from sfrbench.roots import shipped
-from sfrbench.spec_sections import form_problem
 from sfrbench.yamlio import Document, load
 
 #: The names of the tables; that of number n stands at n - 1.
