@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.errors import InputError
-from sfrbench.plan import Plan, build_plan
-from sfrbench.spec_reader import read_spec
+from sfrbench.plan.build import Plan, build_plan
+from sfrbench.spec.reader import read_spec
 
 GOOD = """\
 title: A test

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from sfrbench.cli.data import REGISTRY, data_option
-from sfrbench.terminal import echo
+from sfrbench.files.terminal import echo
 
 
 @click.command()
@@ -23,7 +23,7 @@ def conform(names: Sequence[str], registry: Sequence[Path], data: Mapping[str, P
     A line for each check of each card. Cards that need weights or data that are not here are named and not
     tried. Exit status: 0 nothing is broken, 1 something does not hold, 2 the input is wrong.
     """
-    from sfrbench.catalog import Catalog
+    from sfrbench.catalog.cards import Catalog
     from sfrbench.conformance.suites import Examination, chosen
 
     cards = chosen(Catalog.read(registry), names)

@@ -11,8 +11,8 @@ from torch import nn
 from sfrbench.components.backbone._interface import ALONE, SCALES, SegmentationNetwork, in_parts, lacking
 from sfrbench.components.base import Backbone
 from sfrbench.conformance.checks import Broken, Check, Subject, expect
+from sfrbench.engine.training import save_weights
 from sfrbench.errors import InputError
-from sfrbench.training import save_weights
 
 
 def small(subject: Subject, precision: str | None = None) -> Backbone:

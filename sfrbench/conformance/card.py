@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from annotated_types import Ge, Gt
 from pydantic.fields import FieldInfo
 
-from sfrbench.card_code import BASES
-from sfrbench.catalog_fields import nested
+from sfrbench.catalog.code import BASES
+from sfrbench.catalog.fields import nested
 from sfrbench.components.base import Component, Settings
 from sfrbench.conformance.checks import Check, Subject, expect
 

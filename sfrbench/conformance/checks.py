@@ -11,12 +11,12 @@ from typing import Any, Literal, TypeVar, cast
 
 from pydantic import ValidationError
 
-from sfrbench.catalog import Card
-from sfrbench.catalog_fields import field_exists
+from sfrbench.catalog.cards import Card
+from sfrbench.catalog.fields import field_exists
 from sfrbench.components.base import Component
 from sfrbench.errors import NotReadyError, SfrbenchError, shorter
-from sfrbench.resolve import unflatten
-from sfrbench.spec_reader import read_profile
+from sfrbench.plan.resolve import unflatten
+from sfrbench.spec.reader import read_profile
 
 C = TypeVar("C", bound=Component)
 Status = Literal["holds", "does not hold", "not ready here"]

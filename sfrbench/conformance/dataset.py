@@ -8,11 +8,11 @@ import numpy as np
 
 from sfrbench.components.base import Case, Dataset
 from sfrbench.conformance.checks import Check, Subject, expect
-from sfrbench.datacheck import check_lists
+from sfrbench.engine.volumes import case_info, restore
 from sfrbench.errors import NotReadyError
-from sfrbench.locations import data_root
+from sfrbench.machine.datacheck import check_lists
+from sfrbench.places.locations import data_root
 from sfrbench.stages.prepare_case import deep_enough, entry_of
-from sfrbench.volumes import case_info, restore
 
 
 def small(subject: Subject) -> Dataset:

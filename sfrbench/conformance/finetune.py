@@ -18,10 +18,10 @@ from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
 from sfrbench.conformance.checks import Check, Subject, expect
 from sfrbench.conformance.material import inputs_of
-from sfrbench.losses import IGNORE
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.training import make_optimiser
+from sfrbench.maths.losses import IGNORE
 from sfrbench.stages import finetune as stage
-from sfrbench.stages.context import StageContext
-from sfrbench.training import make_optimiser
 
 #: Parts of SAM that a model without prompts does not use: they may train, and have no gradient.
 UNUSED = ("prompt_encoder.", "mask_decoder.iou_prediction_head.")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from sfrbench import weights
 from sfrbench.components.base import Foundation
 from sfrbench.components.foundation.segmenter import HEAD, SamSegmenter
 from sfrbench.conformance.checks import Broken, Check, Subject, expect
 from sfrbench.errors import InputError
+from sfrbench.places import weights
 
 CANVAS = 64
 

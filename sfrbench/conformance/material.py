@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from sfrbench.components.dataset.phantom import Phantom
-from sfrbench.files import sha256_of
+from sfrbench.engine.context import StageContext
+from sfrbench.files.atomic import sha256_of
 from sfrbench.stages import prepare
-from sfrbench.stages.context import StageContext
-from sfrbench.store import Artefact
+from sfrbench.store.store import Artefact
 
 PATCH = (32, 16, 16)
 

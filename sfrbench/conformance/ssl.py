@@ -18,11 +18,11 @@ from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Ssl
 from sfrbench.conformance.checks import Broken, Check, Subject, expect
 from sfrbench.conformance.material import PATCH, Inputs, inputs_of
-from sfrbench.inference import backbone_forward, slide
+from sfrbench.engine.context import StageContext, no_progress
+from sfrbench.engine.inference import backbone_forward, slide
 from sfrbench.stages import retrain
-from sfrbench.stages.context import StageContext, no_progress
 from sfrbench.stages.retrain_data import Batch
-from sfrbench.store import Artefact
+from sfrbench.store.store import Artefact
 
 STEPS = 4
 #: One optimiser for all: a card's own recipe is not what is examined.

@@ -8,8 +8,8 @@ import torch
 from sfrbench.components.base import Stitch
 from sfrbench.components.stitch.grid import TiledStitch
 from sfrbench.conformance.checks import Check, Subject, expect
-from sfrbench.locations import folder_of
-from sfrbench.losses import IGNORE
+from sfrbench.maths.losses import IGNORE
+from sfrbench.places.locations import folder_of
 
 SIDES, CANVAS = (40, 36), 64
 DEPTHS = (1, 7, 80)  # one slice, a canvas that is not full, more than one canvas

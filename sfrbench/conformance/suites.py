@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
 
-from sfrbench.catalog import Card, Catalog
+from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components.base import KINDS, Component
 from sfrbench.conformance import card as every_card
 from sfrbench.conformance.checks import Check, Result, Subject, title, tried
 from sfrbench.errors import InputError, did_you_mean
-from sfrbench.files import canonical
+from sfrbench.files.atomic import canonical
 
 
 class Suite(Protocol):

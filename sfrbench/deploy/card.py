@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from sfrbench import weights
 from sfrbench.components.base import Foundation
 from sfrbench.deploy.cell import Finished
+from sfrbench.places import weights
 from sfrbench.report.assemble import info_of
 from sfrbench.report.captions import protocol_text
 from sfrbench.report.frame import load_frame

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Dataset
-from sfrbench.files import sha256_of
-from sfrbench.graph import Link
-from sfrbench.machine import environment, git_state
-from sfrbench.plan import Cell
-from sfrbench.private import without_places
+from sfrbench.engine.volumes import EVALUATE, Volumes, harden, split_of
+from sfrbench.files.atomic import sha256_of
+from sfrbench.files.private import without_places
+from sfrbench.machine.needs import environment, git_state
+from sfrbench.plan.build import Cell
+from sfrbench.plan.graph import Link
 from sfrbench.report.canvases import collect as collect_canvases
 from sfrbench.report.equal import equal_predictions
 from sfrbench.report.features import collect as collect_features
@@ -23,16 +24,15 @@ from sfrbench.report.published import size_of
 from sfrbench.report.round_labels import ONLINE
 from sfrbench.report.rounds import collect
 from sfrbench.report.setups import setups_of
-from sfrbench.run import Entry, Experiment
-from sfrbench.search_optuna import read_study
-from sfrbench.store import Artefact, Store
-from sfrbench.volumes import EVALUATE, Volumes, harden, split_of
+from sfrbench.run.experiment import Entry, Experiment
+from sfrbench.search.studies import read_study
+from sfrbench.store.store import Artefact, Store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sfrbench.plan.study import Study
     from sfrbench.report.montage import MontageCase
-    from sfrbench.search_view import Study
 
 __all__ = ["load_frame", "write_report"]
 

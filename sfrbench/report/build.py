@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from sfrbench.errors import InputError
-from sfrbench.files import write_atomic
+from sfrbench.files.atomic import write_atomic
 from sfrbench.report import (
     canvases,
     confidence,
@@ -37,7 +37,7 @@ from sfrbench.report.curves import Figure
 from sfrbench.report.info import Part, ReportInfo
 from sfrbench.report.results import METRICS, subset_of
 from sfrbench.report.style import safe_name
-from sfrbench.spec import ITEMS, FeaturesItem
+from sfrbench.spec.model import ITEMS, FeaturesItem
 
 #: What stands over each kind of item.
 HEADINGS: Mapping[str, str] = {

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sfrbench.engine.volumes import EVALUATE, Volumes
 from sfrbench.report import captions, overlays, style
 from sfrbench.report.curves import Figure
 from sfrbench.report.info import Canvas
 from sfrbench.report.montage import spread, wrap
 from sfrbench.report.results import Line, lines, subset_of
-from sfrbench.run import Experiment
-from sfrbench.volumes import EVALUATE, Volumes
+from sfrbench.run.experiment import Experiment
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sfrbench.maths.stats import Array
 from sfrbench.report import captions, dead, style
 from sfrbench.report.curves import Figure
 from sfrbench.report.kde import density
 from sfrbench.report.rounds import Lines, Quality, Row, known_dice, quality_of, rows_of, spearman
 from sfrbench.report.style import point_texts
-from sfrbench.stats import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sfrbench.maths.stats import Interval, mean_interval
 from sfrbench.report import captions, dead, style
 from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
-from sfrbench.stats import Interval, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from sfrbench.errors import did_you_mean
-from sfrbench.gaps import DRAWS, Array, CaseSample, Groups
+from sfrbench.maths.gaps import DRAWS, Array, CaseSample, Groups
 from sfrbench.report.info import Features, ReportInfo
 from sfrbench.report.style import axis_text, axis_texts, point_texts
-from sfrbench.run import Experiment
-from sfrbench.spec import FeaturesItem
+from sfrbench.run.experiment import Experiment
+from sfrbench.spec.model import FeaturesItem
 
 UNKNOWN = "no unlabelled case has a label, so it is not known what is predicted correctly in them"
 W1, RELATIVE, OVERLAP = range(3)  # of gaps.MEASURES

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sfrbench.files import atomic_file
-from sfrbench.gaps import Array, bandwidth, group_sample
+from sfrbench.files.atomic import atomic_file
+from sfrbench.files.sheets import guarded
+from sfrbench.maths.gaps import Array, bandwidth, group_sample
 from sfrbench.report import captions, style
 from sfrbench.report.curves import Figure
 from sfrbench.report.features import OVERLAP, RELATIVE, Gap
 from sfrbench.report.features_tables import spread_text
 from sfrbench.report.style import axis_text
-from sfrbench.sheets import guarded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sfrbench.gaps import DRAWS, Array
+from sfrbench.maths.gaps import DRAWS, Array
 from sfrbench.report import captions
 from sfrbench.report.features import OVERLAP, RELATIVE, W1, Gap, classes_of, mean_of
 from sfrbench.report.info import ReportInfo

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Protocol
-from sfrbench.graph import Link
-from sfrbench.plan import Cell
-from sfrbench.run import Experiment
-from sfrbench.spec import LARGER
+from sfrbench.plan.build import Cell
+from sfrbench.plan.graph import Link
+from sfrbench.run.experiment import Experiment
+from sfrbench.spec.model import LARGER
 
 if TYPE_CHECKING:
     import pandas as pd

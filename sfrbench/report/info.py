@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sfrbench.plan import Excluded
+    from sfrbench.plan.build import Excluded
+    from sfrbench.plan.study import Study
     from sfrbench.report.curves import Figure
     from sfrbench.report.montage import MontageCase
     from sfrbench.report.published import Size
     from sfrbench.report.tables import Table
-    from sfrbench.search_view import Study
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sfrbench.maths.stats import Array, class_means
 from sfrbench.report import captions, dead, style
 from sfrbench.report.curves import Figure
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of
-from sfrbench.stats import Array, class_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 
-from sfrbench.intervals import Bounds
+from sfrbench.maths.intervals import Bounds
 from sfrbench.report.results import Line
-from sfrbench.spec import LARGER, flatters
+from sfrbench.spec.model import LARGER, flatters
 
 
 def bounds_of(metric: str) -> Bounds:

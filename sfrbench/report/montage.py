@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sfrbench.maths.stats import class_means
 from sfrbench.report import captions, overlays, style, viewer
 from sfrbench.report.curves import Figure
 from sfrbench.report.results import Line, lines, subset_of
-from sfrbench.stats import class_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

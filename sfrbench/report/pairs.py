@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from sfrbench import stats
+from sfrbench.maths import stats
 from sfrbench.report import captions, dead
 from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.results import METRICS, Line, header, lines, subset_of

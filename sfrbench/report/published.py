@@ -11,12 +11,12 @@ from pydantic import Field, ValidationError
 
 from sfrbench.components.base import Settings
 from sfrbench.errors import InputError
-from sfrbench.roots import shipped
-from sfrbench.yamlio import load
+from sfrbench.files.roots import shipped
+from sfrbench.files.yamlio import load
 
 if TYPE_CHECKING:
-    from sfrbench.plan import Cell
-    from sfrbench.resolve import Resolved
+    from sfrbench.plan.build import Cell
+    from sfrbench.plan.resolve import Resolved
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sfrbench import stats
+from sfrbench.maths import stats
 from sfrbench.report import dead
 from sfrbench.report.measures import bounds_of, flattery
 from sfrbench.report.published_file import Column

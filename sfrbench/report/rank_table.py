@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sfrbench.maths.stats import nanmean
 from sfrbench.report import captions, dead, rows
 from sfrbench.report.ranks import Ranking
 from sfrbench.report.results import METRICS, header, subset_of
 from sfrbench.report.style import DASH, number, p_value
 from sfrbench.report.tables import Entry, Notes, Table, rank_entries
-from sfrbench.stats import nanmean
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sfrbench import stats
-from sfrbench.intervals import LEVEL
+from sfrbench.maths import stats
+from sfrbench.maths.intervals import LEVEL
+from sfrbench.maths.stats import Array
 from sfrbench.report.measures import bounds_of, flattered, flattery
 from sfrbench.report.results import METRICS, Line, lines, subset_of
 from sfrbench.report.style import axis_text, point_texts
-from sfrbench.stats import Array
 
 if TYPE_CHECKING:
     from sfrbench.report.info import ReportInfo

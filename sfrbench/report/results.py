@@ -17,10 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sfrbench.errors import InputError
+from sfrbench.maths.stats import Array, case_means, grand_mean
 from sfrbench.report.dead import Dead, find
 from sfrbench.report.style import axis_text, axis_texts, point_texts
-from sfrbench.spec import LARGER
-from sfrbench.stats import Array, case_means, grand_mean
+from sfrbench.spec.model import LARGER
 
 if TYPE_CHECKING:
     from sfrbench.report.info import Missing, ReportInfo

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sfrbench import stats
+from sfrbench.maths import stats
 from sfrbench.report.dead import Dead, find
 from sfrbench.report.frame import labels_of_round
 from sfrbench.report.info import ReportInfo, Round

@@ -16,7 +16,7 @@ from sfrbench.report.info import ReportInfo, Round
 from sfrbench.report.results import Line, lines
 from sfrbench.report.style import DASH, axis_text, axis_texts, number
 from sfrbench.report.tables import Entry, Notes, Table
-from sfrbench.run import Experiment
+from sfrbench.run.experiment import Experiment
 
 _COLUMNS = (
     "Round",

@@ -13,8 +13,8 @@ from sfrbench.report.style import DASH, axis_text, number
 from sfrbench.report.tables import Entry, Table, rank_entries
 
 if TYPE_CHECKING:
+    from sfrbench.plan.study import Study, Trial
     from sfrbench.report.info import ReportInfo
-    from sfrbench.search_view import Study, Trial
 
 HEADING = "Search"
 

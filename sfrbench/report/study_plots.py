@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-    from sfrbench.search_view import Study, Trial
-    from sfrbench.spec import Range
+    from sfrbench.plan.study import Study, Trial
+    from sfrbench.spec.model import Range
 
 _PANELS = 4  # fields in one row of slices, and pairs of contours
 _BLUE, _RED = style.COLOURS[0], style.COLOURS[1]

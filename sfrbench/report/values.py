@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from sfrbench.maths.stats import grand_mean
 from sfrbench.report import captions
 from sfrbench.report.measures import flattery
 from sfrbench.report.results import METRICS, Line, Stat, unit_of
 from sfrbench.report.rows import View
 from sfrbench.report.style import DASH, axis_text, judged, number
 from sfrbench.report.tables import Entry, Notes, rank_entries
-from sfrbench.stats import grand_mean
 
 if TYPE_CHECKING:
     from sfrbench.report.info import Counted

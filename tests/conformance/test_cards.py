@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.catalog import Card, Catalog
+from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.conformance import card as every_card
 from sfrbench.conformance.checks import Check, title
 from sfrbench.conformance.suites import Examination, suite_of

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfrbench import weights
-from sfrbench.catalog import Card, Catalog
+from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components.base import Finetune, Optim
 from sfrbench.components.foundation.lite_medsam import LiteMedSam
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.components.foundation.toy import SamToy
+from sfrbench.engine.training import make_optimiser
 from sfrbench.errors import NotReadyError
+from sfrbench.places import weights
 from sfrbench.stages import finetune as stage
-from sfrbench.training import make_optimiser
 
 CARDS = Catalog.read().cards("finetune")
 LORA = r"prompt_encoder\.|mask_decoder\.|image_encoder\..*\.lora_[AB]\."

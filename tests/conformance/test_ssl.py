@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sfrbench.catalog import Card, Catalog
+from sfrbench.catalog.cards import Card, Catalog
 
 CARDS = Catalog.read().cards("ssl")
 #: Cards without a paper to cite.

@@ -17,7 +17,7 @@ from sfrbench.report.features import Gap, gaps_of
 from sfrbench.report.features_plot import density, draw
 from sfrbench.report.features_tables import tables
 from sfrbench.report.info import Features, ReportInfo
-from sfrbench.spec import FeaturesItem
+from sfrbench.spec.model import FeaturesItem
 from tests.report.captions import check_page
 
 CLASSES = ("background", "front", "back")

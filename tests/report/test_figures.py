@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sfrbench.plan import Excluded
+from sfrbench.plan.build import Excluded
 from sfrbench.report import curves, kde, montage, pairs
 from sfrbench.report.style import axis_text, number, p_value, safe_name
 from tests.report.captions import faults

@@ -14,7 +14,7 @@ from sfrbench.cli import main
 from sfrbench.errors import InputError, NotReadyError
 from sfrbench.report import notebook
 from sfrbench.report.build import HEADINGS
-from sfrbench.spec import ITEMS
+from sfrbench.spec.model import ITEMS
 
 SPEC = """\
 title: Ev<i>l & "small"

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from sfrbench.catalog import Catalog
-from sfrbench.catalog_fields import field_exists
-from sfrbench.machine import Machine
-from sfrbench.plan import Cell, Excluded
+from sfrbench.catalog.cards import Catalog
+from sfrbench.catalog.fields import field_exists
+from sfrbench.machine.needs import Machine
+from sfrbench.plan.build import Cell, Excluded
 from sfrbench.report.assemble import info_of
 from sfrbench.report.info import Counted, ReportInfo
 from sfrbench.report.parameters import Row, parameters_table
 from sfrbench.report.published import size_of, sizes
 from sfrbench.report.sections import pseudo_table, result_tables
 from sfrbench.report.tables import Table, to_csv
-from sfrbench.run import Experiment, open_experiment
+from sfrbench.run.experiment import Experiment, open_experiment
 
 SPEC = """\
 title: Small

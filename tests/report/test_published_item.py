@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sfrbench.catalog import Catalog
-from sfrbench.plan import build_plan
+from sfrbench.catalog.cards import Catalog
+from sfrbench.plan.build import build_plan
 from sfrbench.report.build import build_report
 from sfrbench.report.info import Missing, ReportInfo, Setup
 from sfrbench.report.published_item import published_part
 from sfrbench.report.setups import setups_of
 from sfrbench.report.tables import Table, to_csv, to_html, to_latex, to_markdown
-from sfrbench.spec_reader import locate, read_spec
+from sfrbench.spec.reader import locate, read_spec
 from tests.report.captions import check_page
 from tests.report.conftest import check_golden, rows_of
 

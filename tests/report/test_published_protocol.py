@@ -8,16 +8,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.errors import InputError
-from sfrbench.plan import build_plan
+from sfrbench.files.roots import shipped
+from sfrbench.plan.build import build_plan
 from sfrbench.report.info import ReportInfo
 from sfrbench.report.published_file import Told
 from sfrbench.report.published_item import published_part
 from sfrbench.report.published_tables import published, read_table, recipe
 from sfrbench.report.setups import setups_of
-from sfrbench.roots import shipped
-from sfrbench.spec_reader import locate, read_spec
+from sfrbench.spec.reader import locate, read_spec
 from tests.report.conftest import rows_of
 
 #: What the released code does (ShumengLI/SFR), and what the paper says or leaves out.
