@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sfrbench.cli import compare as compare_command
+from sfrbench.cli import conform as conform_command
 from sfrbench.cli import data as data_commands
 from sfrbench.cli import deploy, machine
 from sfrbench.cli import plan as plan_commands
@@ -293,6 +294,7 @@ machine.register(main, weights)
 main.add_command(search_command.search)
 main.add_command(plan_commands.plan)
 main.add_command(plan_commands.validate)
+main.add_command(conform_command.conform)
 main.add_command(trace_command.trace)
 main.add_command(compare_command.compare)
 main.add_command(deploy.predict)

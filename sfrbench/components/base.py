@@ -173,6 +173,8 @@ class Ssl(Component):
     pseudo_fields: ClassVar[frozenset[str]] = frozenset({"w_pl", "pl_ce", "pseudo_labels"})
     needs_teacher: ClassVar[bool] = False
     uses_unlabelled: ClassVar[bool] = True
+    #: Whether ``loss`` itself depends on the labels of labelled patches; L_sup, the loop's, always does.
+    uses_labels: ClassVar[bool] = False
     #: Patches in the loop's own forward pass of the student. A method that trains on mixed patches leaves out
     #: the plain ones; SFR's pseudo-labels bring the unlabelled ones back, since L_pl is taken on them.
     plain: ClassVar[Literal["all", "labelled", "none"]] = "all"

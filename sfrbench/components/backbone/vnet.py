@@ -20,7 +20,9 @@ class VNet(Backbone):
     version: ClassVar[int] = 3  # small maps are convolved in float32
 
     filters: int = Field(16, ge=2, le=64, description="channels of the finest level; doubled at each level")
-    norm: Literal["batch", "group", "instance", "none"] = "batch"
+    norm: Literal["batch", "group", "instance", "none"] = Field(
+        "batch", description="normalisation behind each convolution"
+    )
     dropout: bool = Field(True, description="channel dropout, 0.5, after the bottleneck and before the head")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of forward passes")
 

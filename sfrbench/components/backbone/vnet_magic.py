@@ -16,5 +16,7 @@ class VNetMagic(VNet):
     head is a network of the semi-supervised method, which makes one for itself.
     """
 
-    norm: Literal["batch", "group", "instance", "none"] = "instance"
+    norm: Literal["batch", "group", "instance", "none"] = Field(
+        "instance", description="normalisation behind each convolution"
+    )
     dropout: bool = Field(False, description="channel dropout, 0.5, after the bottleneck and before the head")

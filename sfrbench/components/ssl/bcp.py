@@ -38,6 +38,7 @@ class Bcp(Ssl):
     """
 
     needs_teacher: ClassVar[bool] = True
+    uses_labels: ClassVar[bool] = True
     plain: ClassVar[Literal["all", "labelled", "none"]] = "none"
 
     pretrain: float = Field(

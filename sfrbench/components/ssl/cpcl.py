@@ -32,6 +32,7 @@ class Cpcl(NoisyConsistency):
     """
 
     needs_teacher: ClassVar[bool] = True
+    uses_labels: ClassVar[bool] = True
 
     back_weight: float = Field(10, ge=0, le=100, description="weight of unlabelled-to-labelled prediction")
     scale: float = Field(20, gt=0, description="factor of the cosine")

@@ -44,6 +44,7 @@ class MagicNet(NoisyConsistency):
     version: ClassVar[int] = 2
 
     needs_teacher: ClassVar[bool] = True
+    uses_labels: ClassVar[bool] = True
     plain: ClassVar[Literal["all", "labelled", "none"]] = "labelled"
 
     sup_dice_eps: float = Field(1e-10, gt=0, le=1, description="eps of L_sup's Dice")

@@ -35,6 +35,7 @@ class SsNet(Consistency):
     """
 
     version: ClassVar[int] = 2
+    uses_labels: ClassVar[bool] = True
 
     lambda_cons: float = Field(1.0, ge=0, le=100, description="consistency weight at the end of the ramp")
     sup_ce: float = Field(0.0, ge=0, le=1, description="share of cross-entropy in L_sup; Dice: rest")

@@ -1,0 +1,1 @@
+"""What every card of a kind must hold, for any card: ours and those of a ``--registry``."""
