@@ -248,7 +248,16 @@ MANIFESTS: dict[str, tuple[dict[str, object], str]] = {
     "channels": ({"modality": "MRI"}, "channels are not a mapping"),
     "ending": ({"file_ending": ".nrrd"}, "file_ending '.nrrd' is not read"),
     "list is empty": ({"training": []}, "train list is empty"),
-    "list is a number": ({"training": 5}, "not a file in the data folder"),
+    "list is a number": ({"training": 5}, "key 'training' is 5, not a list of entries"),
+    "list is a mapping": (
+        {"training": {"c1": {"image": "imagesTr/c1.nii.gz", "label": "labelsTr/c1.nii.gz"}}},
+        "key 'training' is a mapping, not a list of entries",
+    ),
+    "list is an empty mapping": ({"training": {}}, "key 'training' is a mapping"),
+    "validation is a mapping": ({"validation": {"c1": {}}}, "key 'validation' is a mapping"),
+    "an entry is null": ({"training": [None]}, "training, entry 1  null is no entry of a case"),
+    "an entry is a list": ({"training": [["a", "b"]]}, r"entry 1  \['a', 'b'\] is no entry of a case"),
+    "an entry has no image": ({"training": [{"label": "x"}]}, "names no image; it holds 'label'"),
     "leads out": (
         {"training": [{"image": "../x.nii.gz", "label": "../../x.nii.gz"}]},
         "not a file in the data folder",

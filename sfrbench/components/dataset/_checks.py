@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +13,13 @@ from numpy.typing import NDArray
 
 from sfrbench.components.base import Case
 from sfrbench.components.dataset._grid import Step, Volume, scaled
+from sfrbench.components.dataset._names import is_case_id, odd_character
 from sfrbench.errors import DataError, Problem
 
-_CASE_ID = re.compile(r"\w[\w .+-]*")
 #: How far stored class numbers may lie from integers: what a file's scaling leaves, such as 255 * (1 / 255).
 _ROUNDED = 0.01
+#: Levels of an 8-bit picture: with fewer between its darkest and brightest voxel an image has lost contrast.
+_LEVELS = 256
 _LARGE = 1e15  # of an image; beyond, its variance overflows
 
 
@@ -57,9 +58,9 @@ def check_lists(lists: dict[str, tuple[Path, list[str]]]) -> None:
             problems.append(Problem(str(file), f"the {name} list is empty", "name one case per line"))
         for number, case in enumerate(ids, 1):
             where = f"{file}, entry {number}"
-            if not _CASE_ID.fullmatch(case) or ".." in case:
+            if not is_case_id(case):
                 hint = "an id is the plain name of a case: letters, digits, '_', '-', '.', '+', no folders"
-                problems.append(Problem(where, f"'{case}' is not a case id", hint))
+                problems.append(Problem(where, f"{case!r} is not a case id{odd_character(case)}", hint))
             elif case in first:
                 if first[case] == name:
                     places, hint = f"in the {name} list", "keep one of them"
@@ -71,6 +72,12 @@ def check_lists(lists: dict[str, tuple[Path, list[str]]]) -> None:
                 first[case] = name
     if problems:
         raise DataError.of(problems)
+
+
+def check_two_files(image: Place, label: Place) -> None:
+    """Raises where an image is its own label, through links too."""
+    if image.file.exists() and label.file.exists() and image.file.samefile(label.file):
+        raise label.error("the label is the same file as the image", "bring the label map of the case")
 
 
 def checked_image(array: NDArray[Any], place: Place) -> NDArray[np.float32]:
@@ -90,6 +97,8 @@ def checked_image(array: NDArray[Any], place: Place) -> NDArray[np.float32]:
         hint = "replace NaN and infinite values (by the background value) and save the volume again"
         raise place.error(f"the image has {int(bad.sum())} NaN or infinite voxels, the first at {at}", hint)
     low, high = float(image.min()), float(image.max())
+    if image.dtype != array.dtype and coarse(low, high):
+        _check_rounding(array, image, place)
     if low == high:
         hint = "export the case again, or take it off the list"
         raise place.error(f"the image is constant, every voxel is {low:g}", hint)
@@ -97,6 +106,27 @@ def checked_image(array: NDArray[Any], place: Place) -> NDArray[np.float32]:
         hint = "their squares do not fit into 32-bit numbers; is the scaling in the header (scl_slope) right?"
         raise place.error(f"the image has values from {low:g} to {high:g}", hint)
     return image
+
+
+def coarse(low: Any, high: Any) -> bool:
+    """Whether an image (or one of several) between these values has fewer than ``_LEVELS`` steps of float32,
+    so that it may have lost contrast where it was stored more finely."""
+    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    step = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32)).astype(np.float64)
+    return bool(np.any(high - low < _LEVELS * step))
+
+
+def _check_rounding(array: NDArray[Any], image: NDArray[np.float32], place: Place) -> None:
+    """Raises where float32 moves a voxel by more than half of a level."""
+    low = array.min()
+    above = (array - low).astype(np.float64)  # exact for integers of any size
+    span, moved = float(above.max()), np.abs(above - (image.astype(np.float64) - float(low)))
+    if span and float(moved.max()) * 2 * _LEVELS > span:
+        what = f"the image's values span {span:.6g} above {float(low):.10g}, too little for 32-bit numbers"
+        hint = (
+            "their step there is so large that contrast is lost; subtract the smallest value from all voxels"
+        )
+        raise place.error(what, hint)
 
 
 def checked_label(

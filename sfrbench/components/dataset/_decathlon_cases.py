@@ -7,11 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sfrbench.components.dataset._checks import check_lists
-from sfrbench.components.dataset._manifest import ENDINGS, Entry, Manifest, read_json, read_manifest, stem
+from sfrbench.components.dataset._manifest import Entry, Manifest, read_json, read_manifest
+from sfrbench.components.dataset._names import ENDINGS, composed, spelled, stem
 from sfrbench.errors import DataError
 
 SPLITS = "splits_final.json"
@@ -100,7 +101,7 @@ class Reader:
         known = {entry.case for entry in listed}
         by_channel = any(f"{case}_0000" in images and case not in images for case in known)
         by_channel = by_channel or (manifest.nnunet and not known)
-        named = {path for entry in (*listed, *manifest.validation, *manifest.test) for path in entry.images}
+        named = {path for entry in (*listed, *manifest.validation, *manifest.test) for path in _paths(entry)}
         taken: set[str] = set(known)
         free: dict[str, str] = {}
         for name, path in images.items():
@@ -126,7 +127,10 @@ class Reader:
             if not name.endswith(self.manifest.endings):
                 continue
             if stem(name) in found:
-                what = f"'{stem(name)}' is there twice, as .nii and as .nii.gz"
+                other = PurePosixPath(found[stem(name)]).name
+                same = composed(other) == composed(name)
+                ways = "in two spellings of the same letters (NFC, NFD)" if same else "as .nii and as .nii.gz"
+                what = f"'{stem(name)}' is there twice, {ways}"
                 raise DataError(what, where=str(self.root / folder), hint="delete one of the two files")
             found[stem(name)] = f"{folder}/{name}"
         return found
@@ -151,15 +155,18 @@ class Reader:
 
     def _own_channel(self, image: Path) -> Path:
         """``CASE_0001.nii.gz`` for ``CASE.nii.gz`` or ``CASE_0000.nii.gz``, where there are such files."""
-        name = stem(image.name)
-        ending = image.name.removeprefix(name)
-        own, first = (image.with_name(f"{name}_{number:04d}{ending}") for number in (self.channel, 0))
+        ending = next((end for end in ENDINGS if image.name.endswith(end)), "")
+        name = image.name.removesuffix(ending)
+        own, first = (self._beside(image, f"{name}_{number:04d}{ending}") for number in (self.channel, 0))
         if own.is_file() or (first.is_file() and not image.is_file()):
             return own
         several = self.manifest.channels > 1 or self.manifest.nnunet
         if self.channel and name.endswith("_0000") and several:
-            return image.with_name(f"{name[:-4]}{self.channel:04d}{ending}")
+            return self._beside(image, f"{name[:-4]}{self.channel:04d}{ending}")
         return image
+
+    def _beside(self, image: Path, name: str) -> Path:
+        return self.root / spelled(self.root, str(image.with_name(name).relative_to(self.root)))
 
     def without_labels(self, images: int) -> DataError:
         """That no training case has a label, and what lies there instead."""
@@ -176,6 +183,10 @@ class Reader:
         fits = any(ending in ENDINGS for ending in others)
         hint += "set file_ending in dataset.json" if fits else f"bring the labels as {endings}"
         return DataError(f"the folder holds no label that ends with {endings}", where=str(folder), hint=hint)
+
+
+def _paths(entry: Entry) -> tuple[str, ...]:
+    return (*entry.images, *(() if entry.label is None else (entry.label,)))
 
 
 def _remarks(found: Folder, unlisted: Sequence[str], source: Path) -> Iterable[str]:
@@ -232,7 +243,7 @@ def read_fold(root: Path, fold: int, folder: Folder) -> tuple[list[str], list[st
     if fold >= len(folds):
         what = f"there is no fold {fold}: the file holds {len(folds)}, the first is 0"
         raise DataError(what, where=str(path), hint="lower dataset.fold")
-    train, test = list(folds[fold]["train"]), list(folds[fold]["val"])
+    train, test = (list(map(composed, folds[fold][part])) for part in ("train", "val"))
     check_lists({f"train (fold {fold})": (path, train), f"val (fold {fold})": (path, test)})
     strange = {*train, *test} - folder.labelled.keys() - folder.bare.keys()
     if strange:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.components.dataset._checks import Place
+from sfrbench.components.dataset._checks import Place, coarse
 from sfrbench.errors import NotReadyError
 
 _TAGS = (
@@ -48,9 +48,10 @@ class _Slice:
         return float(self.position @ _normal(self))
 
 
-def read_series(place: Place) -> tuple[NDArray[np.float32], NDArray[np.float64], tuple[str, ...]]:
+def read_series(place: Place) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
     """Rescaled values (columns, rows, slices), the 4x4 affine to RAS in mm, and notes.
 
+    Values are float32, or float64 where that may be too coarse.
     ``place`` is the folder, searched with all folders below. Slices are ordered by their position along the
     normal, whatever their names and numbers. Raises ``DataError``: several series, slices of different size
     or direction, two at one place, one that is missing between two others, unreadable files.
@@ -63,7 +64,7 @@ def read_series(place: Place) -> tuple[NDArray[np.float32], NDArray[np.float64],
         return _series(pydicom, place)
 
 
-def _series(pydicom: Any, place: Place) -> tuple[NDArray[np.float32], NDArray[np.float64], tuple[str, ...]]:
+def _series(pydicom: Any, place: Place) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
     files = sorted(path for path in place.file.rglob("*") if path.is_file() and path.name[0] != ".")
     found = [_header(pydicom, Place(place.case, file)) for file in files]
     slices = sorted((each for each in found if each is not None), key=lambda each: each.along)
@@ -73,10 +74,17 @@ def _series(pydicom: Any, place: Place) -> tuple[NDArray[np.float32], NDArray[np
     affine[:3, 0], affine[:3, 1] = first.steps
     affine[:3, 2] = (last.position - first.position) / (len(slices) - 1)
     affine[:3, 3] = first.position
-    values = np.empty((*first.shape, len(slices)), dtype=np.float32)
+    values = _stacked(pydicom, slices, np.float32)
+    if coarse(values.min(), values.max()):
+        values = _stacked(pydicom, slices, np.float64)
+    return values, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, notes
+
+
+def _stacked(pydicom: Any, slices: Sequence[_Slice], kind: type[np.floating[Any]]) -> NDArray[Any]:
+    values = np.empty((*slices[0].shape, len(slices)), dtype=kind)
     for number, each in enumerate(slices):
         values[:, :, number] = _pixels(pydicom, each).T
-    return values, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, notes
+    return values
 
 
 def _library(place: Place) -> Any:
@@ -197,7 +205,7 @@ def _normal(each: _Slice) -> NDArray[np.float64]:
     return unit
 
 
-def _pixels(pydicom: Any, each: _Slice) -> NDArray[np.float32]:
+def _pixels(pydicom: Any, each: _Slice) -> NDArray[Any]:
     """The rescaled values (rows, columns) of one slice; HU for CT."""
     try:
         data = pydicom.dcmread(each.place.file, force=True)
@@ -212,7 +220,7 @@ def _pixels(pydicom: Any, each: _Slice) -> NDArray[np.float32]:
         raise each.place.error(f"the pixels have shape {stored.shape}, not {each.shape[::-1]}", _AGAIN)
     slope, intercept = each.rescale
     scaled = stored * (1.0 if slope is None else slope) + (0.0 if intercept is None else intercept)
-    return scaled.astype(np.float32)
+    return np.asarray(scaled)
 
 
 def _unreadable(place: Place, error: Exception) -> Exception:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label
+from sfrbench.components.dataset._checks import Geometry, Place, check_two_files, checked_image, checked_label
 from sfrbench.components.dataset._lists import first_file
 from sfrbench.components.dataset._nifti import both_notes, geometry_of, onto_axes, read_nifti, same_grid
 from sfrbench.components.dataset.btcv import Btcv
@@ -68,6 +68,7 @@ def read_raw(
     The label is turned to the image's axes by the two headers, or by ``flip`` (axes such as "y") whatever its
     header says. Raises ``DataError``.
     """
+    check_two_files(image_place, label_place)
     if image_place.file.is_dir():
         from sfrbench.components.dataset._dicom import read_series
 

@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sfrbench.components.dataset._names import ENDINGS, composed, spelled, stem
 from sfrbench.errors import DataError
 
-ENDINGS = (".nii.gz", ".nii")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 #: How people call what is no class: the name of number 0, in lower case.
 _BACKGROUND = re.compile(
     r".*(back ?ground|clear|un-?label|nothing|ignore|outside|exterior|hintergrund|fondo?\b).*"
     r"|bg|bkg|none|null|empty|others?|rest|void|air|zero|0|(no|non|not|normal|healthy)\b.*|"
 )
+_LIST = 'it is a list: [{"image": "./imagesTr/CASE.nii.gz", "label": "./labelsTr/CASE.nii.gz"}, …]'
 _ENTRY = 'each entry is {"image": "./imagesTr/CASE.nii.gz", "label": "./labelsTr/CASE.nii.gz"}'
 
 
@@ -32,6 +33,7 @@ class Entry:
     images: tuple[str, ...]
     label: str | None  # none: the case has no label
     fold: int | None = None  # MONAI's
+    where: str = ""  # its place in dataset.json
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,12 @@ def _classes(labels: Mapping[str, Any], path: Path) -> tuple[str, ...]:
 
 def _check_names(names: Sequence[str], path: Path) -> None:
     """No name twice, and number 0 is the background and no other."""
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    seen = Counter(map(composed, names))
+    twice = next((name for name in names if seen[composed(name)] > 1), None)
     if twice is not None:
-        numbers = " and ".join(str(number) for number, name in enumerate(names) if name == twice)
+        numbers = " and ".join(
+            str(number) for number, name in enumerate(names) if composed(name) == composed(twice)
+        )
         hint = (
             "every result stands under its class's name: give each a name of its own, such as 'left kidney'"
         )
@@ -170,7 +175,7 @@ class _Lists:
         for case, files in named.items():
             if not isinstance(files, dict) or not files.get("images"):
                 raise DataError(f"'{case}' has no images", where=where, hint=hint)
-            entries.append(replace(self._entry(files, f"{where}, {case}"), case=case))
+            entries.append(replace(self._entry(files, f"{where}, {case}"), case=composed(case)))
         return tuple(entries)
 
     def of(self, raw: Mapping[str, Any], *names: str) -> tuple[Entry, ...] | None:
@@ -179,7 +184,9 @@ class _Lists:
         name = next((name for name in names if raw.get(name) is not None), None)
         if name is None:
             return None
-        listed = raw[name] if isinstance(raw[name], list) else [raw[name]]
+        listed = [raw[name]] if isinstance(raw[name], str) or _is_entry(raw[name]) else raw[name]
+        if not isinstance(listed, list):
+            raise _no_list(name, listed, self.path)
         where = f"{self.path}, {name}, entry "
         return _told_apart(
             [
@@ -190,6 +197,9 @@ class _Lists:
 
     def held_out(self, raw: Mapping[str, Any], *names: str) -> tuple[Entry, ...]:
         """Cases that do not train. Only what has a label is used, so of the others nothing is asked."""
+        mapping = next((name for name in names if isinstance(raw.get(name), dict) and raw[name]), None)
+        if mapping is not None:
+            raise _no_list(mapping, raw[mapping], self.path)
         name = next((name for name in names if isinstance(raw.get(name), list)), None)
         found = []
         for number, each in enumerate(raw[name] if name else (), 1):
@@ -197,7 +207,7 @@ class _Lists:
             if isinstance(entry, dict) and entry.get("label"):
                 found.append(self._entry(entry, f"{self.path}, {name}, entry {number}"))
             elif isinstance(entry, dict) and isinstance(entry.get("image"), str):
-                plain = os.path.normpath(entry["image"])
+                plain = spelled(self.root, os.path.normpath(entry["image"]))
                 found.append(Entry(stem(plain), (plain,), None))
         return _told_apart(found)
 
@@ -205,14 +215,17 @@ class _Lists:
         name = PurePosixPath(named).name
         folder = str(PurePosixPath(named).parent)
         label = f"labelsTr/{name}"
-        found = folder.endswith("labelsTr") or (self.root / label).is_file()
+        found = folder.endswith("labelsTr") or (self.root / spelled(self.root, label)).is_file()
         inside = folder.removeprefix("./") in (".", "", "imagesTr", "labelsTr")
         return {"image": f"imagesTr/{name}" if inside else named, "label": label if found else None}
 
     def _entry(self, entry: Any, where: str) -> Entry:
         if not isinstance(entry, dict):
-            raise DataError(f"{_short(entry)} is not a file in the data folder", where=where, hint=_ENTRY)
+            raise DataError(f"{_short(entry)} is no entry of a case", where=where, hint=_ENTRY)
         images = entry.get("images", entry.get("image"))
+        if images is None:
+            keys = ", ".join(f"'{key}'" for key in entry) or "nothing"
+            raise DataError(f"the entry names no image; it holds {keys}", where=where, hint=_ENTRY)
         paths = [self._path(each, where) for each in (images if isinstance(images, list) else [images])]
         if not paths:
             raise DataError("the entry names no image", where=where, hint=_ENTRY)
@@ -220,27 +233,32 @@ class _Lists:
         label = None if label in (None, "", []) else self._path(label, where)
         fold = entry.get("fold")
         own = fold if isinstance(fold, int) and not isinstance(fold, bool) else None
-        return Entry(_name_of(paths[0], label), tuple(paths), label, own)
+        return Entry(_name_of(paths[0], label), tuple(paths), label, own, where)
 
     def _path(self, named: Any, where: str) -> str:
-        """A path below the data folder, as it is written in the fingerprint of the data."""
+        """A path below the data folder, as the disk spells it."""
         if isinstance(named, str) and named.strip() and "\0" not in named:
             plain = os.path.normpath(os.path.relpath(named, self.root) if os.path.isabs(named) else named)
             if plain.split(os.sep)[0] not in ("..", "."):
-                return plain
+                return spelled(self.root, plain)
         hint = f"{_ENTRY}; files lie below the folder of dataset.json"
         raise DataError(f"{_short(named)} is not a file in the data folder", where=where, hint=hint)
 
 
+def _is_entry(value: Any) -> bool:
+    return isinstance(value, dict) and ("image" in value or "images" in value)
+
+
+def _no_list(name: str, value: Any, path: Path) -> DataError:
+    what = "a mapping" if isinstance(value, dict) else _short(value)
+    return DataError(
+        f"the key '{name}' is {what}, not a list of entries", where=f"{path}, {name}", hint=_LIST
+    )
+
+
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = "null" if value is None else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
-
-
-def stem(name: str) -> str:
-    """A file's name without folder and ending."""
-    base = name.rpartition("/")[2]
-    return next((base.removesuffix(ending) for ending in ENDINGS if base.endswith(ending)), base)
 
 
 def _name_of(image: str, label: str | None) -> str:
@@ -254,9 +272,9 @@ def _told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """Files of one name in folders of their own get the folder's name as well."""
     images: dict[str, set[str]] = {}
     for entry in entries:
-        images.setdefault(entry.case, set()).add(entry.images[0])
+        images.setdefault(entry.case, set()).add(composed(entry.images[0]))
     return tuple(
-        replace(entry, case=f"{PurePosixPath(entry.images[0]).parent.name}_{entry.case}")
+        replace(entry, case=f"{composed(PurePosixPath(entry.images[0]).parent.name)}_{entry.case}")
         if len(images[entry.case]) > 1
         else entry
         for entry in entries

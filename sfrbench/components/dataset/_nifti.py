@@ -16,7 +16,15 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from sfrbench.components.base import Case
-from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label, finish
+from sfrbench.components.dataset._checks import (
+    Geometry,
+    Place,
+    check_two_files,
+    checked_image,
+    checked_label,
+    coarse,
+    finish,
+)
 from sfrbench.components.dataset._grid import Step
 from sfrbench.components.dataset._nifti_header import checked_header
 
@@ -35,18 +43,19 @@ _GZIP = b"\x1f\x8b"
 
 
 def read_nifti(place: Place, *, as_stored: bool) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
-    """Scaled values, the affine in mm, and notes on the header. The file is read to its last byte, so that
-    the checksum of a compressed one is compared. Raises ``DataError``."""
+    """Scaled values (as float32, or finer where that may be too coarse), the affine in mm, and notes on the
+    header. The file is read to its last byte, so that the checksum of a compressed one is compared. Raises
+    ``DataError``."""
     if not place.file.is_file():
         raise place.error("the file is missing", "restore the file, or take the case off the list")
     try:
         with _opened(place) as stream, _quiet(), np.errstate(all="ignore"):
             size, packed = place.file.stat().st_size, isinstance(stream, gzip.GzipFile)
             header = checked_header(stream, size, place, packed=packed)
-            image: Any = header.reads.from_stream(stream)
-            values = np.asarray(image.dataobj) if as_stored else image.get_fdata(dtype=np.float32)
+            image: Any = header.reads.from_stream(header.stream)
+            values = np.asarray(image.dataobj) if as_stored else _numbers(image)
             affine = np.asarray(image.affine, dtype=np.float64)
-            notes = (*header.notes, *_rest(stream))
+            notes = (*header.notes, *_rest(header.stream))
     except _READ_ERRORS as error:
         raise place.error(f"the file cannot be read as NIfTI: {_said(error)}", _AGAIN) from error
     affine[:3] *= header.unit
@@ -54,6 +63,15 @@ def read_nifti(place: Place, *, as_stored: bool) -> tuple[NDArray[Any], NDArray[
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * float(np.prod(sizes)):
         raise place.error("the affine in the header is singular or not finite", "set qform or sform anew")
     return np.asarray(values), affine, notes
+
+
+def _numbers(image: Any) -> NDArray[Any]:
+    values: NDArray[Any] = image.get_fdata(dtype=np.float32, caching="unchanged")
+    axes = tuple(range(min(values.ndim, 3)))  # each channel on its own
+    if not values.size or not coarse(values.min(axis=axes), values.max(axis=axes)):
+        return values
+    exact = np.asarray(image.dataobj)
+    return exact if exact.dtype.kind in "iu" else image.get_fdata(dtype=np.float64, caching="unchanged")
 
 
 def _rest(stream: IO[bytes]) -> tuple[str, ...]:
@@ -185,6 +203,7 @@ def read_pair(
     image_place: Place, label_place: Place, classes: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], Geometry]:
     """Image and label of a case, checked, on one grid, with the way to RAS."""
+    check_two_files(image_place, label_place)
     array, affine, notes = read_nifti(image_place, as_stored=False)
     image = checked_image(array, image_place)
     raw_label, label_affine, more = read_nifti(label_place, as_stored=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from dataclasses import dataclass
 from typing import IO, Any
@@ -25,9 +26,11 @@ _APART = 0.01  # relative difference of two sizes of a voxel that is told
 
 @dataclass(frozen=True)
 class Header:
-    """A checked header: the class that reads the file, mm per unit of length, and what users should know."""
+    """A checked header: the class that reads ``stream``, which stands at the file's first byte, mm per unit
+    of length, and what users should know."""
 
     reads: Any
+    stream: IO[bytes]
     unit: float
     notes: tuple[str, ...]
 
@@ -39,10 +42,12 @@ def checked_header(stream: IO[bytes], size: int, place: Place, *, packed: bool) 
     _check_values(raw, place)
     shape = _shape(raw, place)
     room = size * _DEFLATED if packed else size
-    if int(np.prod(shape, dtype=object)) * raw.get_data_dtype().itemsize > room:
+    needed = int(np.prod(shape, dtype=object)) * raw.get_data_dtype().itemsize
+    if needed > room:
         grid = " x ".join(map(str, shape))
         what = f"the file cannot be read as NIfTI: it is too short for the {grid} voxels of its header"
         raise place.error(what, _AGAIN)
+    stream, begun = _begun(stream, raw, needed, room, place)
     spacing = [float(step) for step in raw["pixdim"][1 : 1 + min(len(shape), 3)]]
     unit, notes = _unit(raw, spacing, place)
     if not (np.isfinite(spacing).all() and min(spacing) > 0):
@@ -50,7 +55,36 @@ def checked_header(stream: IO[bytes], size: int, place: Place, *, packed: bool) 
         raise place.error(f"the spacing in the header is ({shown}) mm", "set pixdim to the true voxel size")
     if np.isinf(raw["scl_slope"]):
         notes = (*notes, "scl_slope in the header is infinite; the values are taken as they are stored")
-    return Header(reads, unit, (*notes, *_forms(raw, np.asarray(spacing), unit, place)))
+    return Header(reads, stream, unit, (*begun, *notes, *_forms(raw, np.asarray(spacing), unit, place)))
+
+
+def _begun(
+    stream: IO[bytes], raw: Any, needed: int, room: int, place: Place
+) -> tuple[IO[bytes], tuple[str, ...]]:
+    """The file with a sound ``vox_offset``, and a note where that was 0.
+
+    The voxels begin at byte ``int(vox_offset)``, in one file not before 352 (NIfTI-2: 544). What 0 means
+    there is not said, and readers differ: nifti_clib and ITK take 348, nibabel takes the header for voxels.
+    Where header and voxels fill the file it can only be the first byte behind the header. Raises
+    ``DataError``.
+    """
+    first, offset = raw.single_vox_offset, float(raw["vox_offset"])
+    hint = f"write the byte at which the voxels begin ({first} where nothing precedes them) into vox_offset"
+    if offset == 0:
+        content = bytearray(stream.read())
+        if len(content) != first + needed:
+            what = "the header does not say where the voxels begin: vox_offset is 0, and the file holds"
+            raise place.error(f"{what} {len(content)} bytes, not {first} and {needed} of voxels", hint)
+        raw["vox_offset"] = first
+        content[: len(raw.binaryblock)] = raw.binaryblock
+        note = f"vox_offset in the header is 0; the voxels are taken from byte {first}, and fill the file"
+        return io.BytesIO(bytes(content)), (note,)
+    if not first <= offset < np.inf:
+        raise place.error(f"the voxels cannot begin at byte {offset:g}, as vox_offset says", hint)
+    if int(offset) + needed > room:
+        what = f"the file is too short for {needed} bytes of voxels from byte {offset:.10g}, where vox_offset"
+        raise place.error(f"{what} lets them begin", hint)
+    return stream, ()
 
 
 def _raw(stream: IO[bytes], place: Place) -> tuple[Any, Any]:

@@ -114,9 +114,11 @@ class Decathlon(Dataset):
         return folder
 
     def _lists(self, root: Path, folder: Folder) -> tuple[list[str], list[str]]:
+        from sfrbench.components.dataset._apart import check_apart
         from sfrbench.components.dataset._decathlon_cases import read_fold
         from sfrbench.errors import DataError
 
+        check_apart(folder)
         bare = sorted(folder.bare, key=self._rank)
         if self.fold is not None:
             part, val = read_fold(root, self.fold, folder)

@@ -156,8 +156,10 @@ def _case_files(root: Path, case: str) -> tuple[Path, ...]:
 
 def _read_scan(place: Any, label_place: Any) -> tuple[Any, Any, Any]:
     """Image, label (255 made 1) and grid of a case of the challenge."""
+    from sfrbench.components.dataset._checks import check_two_files
     from sfrbench.components.dataset._nrrd import read_nrrd
 
+    check_two_files(place, label_place)
     image, geometry = read_nrrd(place)
     label, _ = read_nrrd(label_place)
     label = label.copy()
