@@ -28,7 +28,7 @@ from sfrbench.cli.common import (
     open_spec,
 )
 from sfrbench.cli.data import REGISTRY
-from sfrbench.cli.plan import print_plan, print_warnings
+from sfrbench.cli.plan import print_notes, print_plan, print_warnings
 from sfrbench.files.terminal import echo
 from sfrbench.version import __version__
 
@@ -108,6 +108,7 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
         print_plan(summary(experiment), experiment)
         return
     print_warnings(experiment.plan.no_ops())
+    print_notes(experiment.machine.remarks(experiment.plan))
     signal.signal(signal.SIGTERM, interrupt)
     try:
         with console.listener(experiment.plan) as listener:
