@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_own_data_of_twenty_images_and_three_labels(folder: Path) -> None:
     text += "profiles: {smoke: {replace: {dataset: decathlon, foundation: sam_toy}, dataset.test_cases: 1}}\n"
     (folder / "own.yaml").write_text(text)
     commands = block("sfrbench data check decathlon").splitlines()
-    check, run = (line.partition("#")[0].split()[1:] for line in commands)
+    check, run, predict = (line.partition("#")[0].split()[1:] for line in commands)
     checked = sfrbench(folder, *check)
     assert "note: 17 of 20 cases have no label and train unlabelled" in checked
     assert checked.count("NO LABEL") == 17
@@ -105,3 +106,6 @@ def test_own_data_of_twenty_images_and_three_labels(folder: Path) -> None:
     }
     assert len(list(folder.glob("runs/store/prepare/*/labels/*.npy"))) == 3
     assert len(list(folder.glob("runs/store/prepare/*/images/*.npy"))) == 20
+    shutil.copy(next((folder / "DIR" / "imagesTr").glob("*.nii.gz")), folder / "scan.nii.gz")
+    sfrbench(folder, *(word.replace("cpu", "smoke") for word in predict))
+    assert (folder / "labels.nii.gz").is_file()

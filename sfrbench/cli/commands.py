@@ -31,7 +31,7 @@ from sfrbench.cli.common import (
     tracking_option,
 )
 from sfrbench.cli.data import REGISTRY
-from sfrbench.cli.plan import print_plan, print_warnings
+from sfrbench.cli.plan import print_notes, print_plan, print_warnings
 from sfrbench.errors import InputError, SfrbenchError, problem_of, short_of
 from sfrbench.files.terminal import clean_log, echo
 from sfrbench.version import __version__
@@ -115,6 +115,7 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
         return
     print_warnings(experiment.plan.no_ops())
     print_note(note)
+    print_notes(experiment.machine.remarks(experiment.plan))
     signal.signal(signal.SIGTERM, interrupt)
     try:
         with console.listener(experiment.plan) as listener:

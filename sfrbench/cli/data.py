@@ -154,11 +154,12 @@ def data_check(
 ) -> None:
     """Read every case of dataset NAME and say what is wrong.
 
-    Exit status: 0 sound, 1 where a case is broken or a test case has the image of a training case.
+    Exit status: 0 sound, 1 where a case is broken, a test case has the image of a training case, or no
+    training case has a foreground voxel.
     """
     from sfrbench.components.base import Dataset
     from sfrbench.errors import InputError
-    from sfrbench.machine.datacheck import by_class, examine
+    from sfrbench.machine.datacheck import by_class, examine, no_foreground
 
     resolved = _dataset(name, registry, sets)
     assert isinstance(resolved.component, Dataset)
@@ -180,6 +181,9 @@ def data_check(
         echo(line)
     for remark in resolved.component.remarks(root):
         echo(f"note: {remark}")
+    lacking, hopeless = no_foreground(resolved.component, root, reports)
+    if lacking:
+        echo(f"{'BROKEN' if hopeless else 'note:'} {lacking}")
     broken = sum(not report.sound for report in reports)
     twins = sum(report.duplicate_of is not None for report in reports)
     leaks = sum(report.leak for report in reports)
@@ -187,7 +191,7 @@ def data_check(
     echo(said + (f", {leaks} of them across training and test" if leaks else ""))
     for page in pages.close() if pages is not None else ():
         echo(f"contact sheet: {page}")
-    sys.exit(1 if broken or leaks else 0)
+    sys.exit(1 if broken or leaks or hopeless else 0)
 
 
 def _case_line(report: CaseReport) -> str:

@@ -73,6 +73,11 @@ def print_warnings(lines: Sequence[str]) -> None:
         echo(f"warning: {line}")
 
 
+def print_notes(lines: Sequence[str]) -> None:
+    for line in lines:
+        echo(f"note: {line}")
+
+
 @click.command()
 @click.argument("specs", nargs=-1, required=True)
 @common

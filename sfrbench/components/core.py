@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 PACKAGE = __name__.partition(".")[0]
 KINDS = ("dataset", "stitch", "foundation", "finetune", "backbone", "ssl", "selector", "protocol")
@@ -19,6 +21,16 @@ class Settings(BaseModel):
     #: Fields added later, each with the value that means the old behaviour; left out of keys at that value.
     later_fields: ClassVar[Mapping[str, Any]] = {}
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """``true`` is not 1 and ``"4"`` not 4, which pydantic takes them for."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        wanted = _number_wanted(annotation, value)
+        if wanted is not None:
+            raise PydanticKnownError("int_type" if wanted is int else "float_type")
+        return value
+
     def without_later(self, fields: dict[str, Any]) -> dict[str, Any]:
         """``fields`` (this group's, JSON types) less those that mean the old behaviour, nested ones too."""
         kept = {name: value for name, value in fields.items() if not self._means_old(name, value)}
@@ -27,6 +39,29 @@ class Settings(BaseModel):
 
     def _means_old(self, name: str, value: Any) -> bool:
         return name in self.later_fields and value == self.later_fields[name]
+
+
+def _number_wanted(annotation: Any, value: Any) -> type | None:
+    """``int`` or ``float``, where the annotation asks for one, here or in a list, and the value is a boolean
+    or text; none where it may be that, or is a number."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if isinstance(value, (list, tuple)):
+        if origin in (Union, UnionType):
+            found = [_number_wanted(one, value) for one in inner if get_origin(one) in (list, tuple)]
+            return found[0] if len(found) == 1 else None
+        if origin not in (list, tuple):
+            return None
+        kinds = inner[:1] * len(value) if origin is list or inner[1:] == (...,) else inner
+        return next((one for one in map(_number_wanted, kinds, value) if one is not None), None)
+    if not isinstance(value, (bool, str)):
+        return None
+    plain = set(inner) if origin in (Union, UnionType) else {annotation}
+    literals = [choice for one in plain if get_origin(one) is Literal for choice in get_args(one)]
+    if Any in plain or type(value) in plain or type(value) in map(type, literals):
+        return None
+    return next((kind for kind in (float, int) if kind in plain), None)
 
 
 class Component(Settings):

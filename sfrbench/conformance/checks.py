@@ -118,4 +118,5 @@ def title(check: Check) -> str:
 
 
 def _one_line(error: SfrbenchError) -> str:
-    return "; ".join(" ".join(str(problem).split()) for problem in error.problems)
+    """What is wrong and how to mend it, in one line each."""
+    return "; ".join(" ".join(line.split()) for line in str(error).splitlines())

@@ -189,8 +189,8 @@ def _trained(subject: Subject, folder: Path, steps: int) -> StageContext:
 
 
 def it_learns(subject: Subject) -> None:
-    """The loss falls in 16 steps on one volume."""
-    ctx = _trained(subject, subject.folder / "learns", 16)
+    """The loss falls in 24 steps on one volume."""
+    ctx = _trained(subject, subject.folder / "learns", 24)
     with (ctx.out / "history.csv").open(encoding="utf-8") as stream:
         losses = [float(row["loss"]) for row in csv.DictReader(stream)]
     first, last = sum(losses[:5]) / 5, sum(losses[-5:]) / 5

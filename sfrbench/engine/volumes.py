@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +132,17 @@ class Volumes:
             path = self._artefact.path(f"{folder}/{case}.npy")
             self._open[key] = np.load(path, mmap_mode="r", allow_pickle=False)
         return self._open[key]
+
+
+def check_foreground(labels: LabelView, cases: Sequence[str]) -> None:
+    """Raises ``DataError`` where none of the ``cases`` has a foreground voxel: there is no class to learn."""
+    if any(labels[case].any() for case in cases):
+        return
+    named = ", ".join(cases[:4]) + (", …" if len(cases) > 4 else "")
+    raise DataError(
+        f"none of the {len(cases)} labelled training cases has a foreground voxel: {named}",
+        hint="bring their labels, or label others (dataset.labeled, dataset.choice)",
+    )
 
 
 def split_of(data: Dataset, volumes: Volumes) -> Split:

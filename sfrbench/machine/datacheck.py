@@ -132,6 +132,31 @@ def by_class(reports: Sequence[CaseReport], classes: Sequence[str]) -> list[str]
     return lines
 
 
+def no_foreground(dataset: Dataset, root: Path | None, reports: Sequence[CaseReport]) -> tuple[str, bool]:
+    """What to say where training would learn no class, and whether no choice of labelled cases mends it.
+
+    That is so where no training case has one; where those that ``labeled`` and ``choice`` take have none,
+    others may.
+    """
+    from sfrbench.components.split import split_cases
+
+    empty = {report.case for report in reports if report.sound and report.labelled and not report.volumes}
+    train, _ = dataset.case_lists(root)
+    bare = dataset.without_label(root)
+    known = [case for case in train if case not in bare]
+    if known and empty.issuperset(known):
+        return f"none of the {len(known)} labelled training cases has a foreground voxel", True
+    pool = known[: len(known) - dataset.val]
+    if not empty or not 1 <= dataset.labeled <= len(pool):
+        return "", False
+    taken = split_cases(pool, (), labeled=dataset.labeled, choice=dataset.choice).labelled
+    if not empty.issuperset(taken):
+        return "", False
+    named = ", ".join(taken[:4]) + (", …" if len(taken) > 4 else "")
+    said = f"with labeled: {dataset.labeled} and choice: {dataset.choice} training learns from {named} alone"
+    return f"{said}, whose labels have no foreground voxel", False
+
+
 def _report(
     read: Case, case: str, subset: str, classes: Sequence[str], twin: tuple[str, str] | None
 ) -> CaseReport:

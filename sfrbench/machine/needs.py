@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -74,8 +75,7 @@ class Machine:
     def lacks(self, plan: Plan) -> list[Problem]:
         """What a plan needs and this machine does not have."""
         found: dict[Problem, None] = {}
-        datasets = {cell.components["dataset"].digest: cell.components["dataset"] for cell in plan.cells}
-        for resolved in datasets.values():
+        for resolved in _datasets(plan):
             found.update(dict.fromkeys(self._lacks_data(resolved)))
         for cell in plan.cells:
             if "foundation" in cell.components:
@@ -86,6 +86,18 @@ class Machine:
         if "gpu" in needs and self.device == "auto" and not has_gpu():
             what = f"profile '{plan.spec.profile.name}' wants a GPU and none is visible"
             found[Problem("gpu", what, "use --profile cpu, or insist with --device cpu")] = None
+        return list(found)
+
+    def remarks(self, plan: Plan) -> list[str]:
+        """What users should know of the lists of a plan's datasets; of broken ones ``lacks`` tells."""
+        found: dict[str, None] = {}
+        for resolved in _datasets(plan):
+            dataset, root = cast(Dataset, resolved.component), self.root(resolved)
+            if root is None and dataset.needs_root:
+                continue
+            with suppress(SfrbenchError, OSError):
+                said = dataset.remarks(root)
+                found.update((f"data {resolved.card.name}: {remark}", None) for remark in said)
         return list(found)
 
     def _lacks_data(self, resolved: Resolved) -> list[Problem]:
@@ -124,6 +136,12 @@ class Machine:
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise NotReadyError(f"--device {self.device}: torch sees no GPU", hint="use --device cpu")
         return self.device
+
+
+def _datasets(plan: Plan) -> list[Resolved]:
+    return list(
+        {cell.components["dataset"].digest: cell.components["dataset"] for cell in plan.cells}.values()
+    )
 
 
 def _lacks_weights(resolved: Resolved) -> list[Problem]:

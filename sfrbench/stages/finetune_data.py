@@ -11,7 +11,7 @@ import torch
 from sfrbench.components.base import Finetune, Foundation, Stitch
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.engine.context import StageContext, seed_for
-from sfrbench.engine.volumes import LabelView, Volumes
+from sfrbench.engine.volumes import LabelView, Volumes, check_foreground
 from sfrbench.maths.labels import IGNORE
 from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at
 from sfrbench.stages.finetune_views import FixedViews
@@ -71,6 +71,7 @@ def make_batches(ctx: StageContext, volumes: Volumes, model: SamSegmenter) -> Ba
     canvases, finetune = Canvases(ctx, volumes), ctx.component("finetune", Finetune)
     split = volumes.split(**ctx.settings["split"])
     labels = volumes.labels(split.labelled, "finetune")
+    check_foreground(labels, split.labelled)
     order_seed, crop_seed = (seed_for("finetune", purpose, ctx.seed) for purpose in ("order", "labelled"))
 
     def fresh(step: int) -> Pair:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+
+import numpy as np
 
 from sfrbench.components.base import Dataset
 from sfrbench.engine.context import StageContext
@@ -37,6 +40,7 @@ def run(ctx: StageContext) -> None:
     if problems:
         raise DataError.of([problem for case in ids for problem in problems.get(case, ())])
     entries = {case: shelf.entry(case) for case in ids}
+    _check_foreground(shelf, [case for case in train if entries[case].get("labelled", True)])
     for folder in ("images", "labels"):
         (ctx.out / folder).mkdir(parents=True, exist_ok=True)
         for case in ids:
@@ -57,3 +61,18 @@ def run(ctx: StageContext) -> None:
     warnings = {case: notes for case, notes in warnings.items() if notes}
     if warnings:
         ctx.notes["warnings"] = warnings
+    remarks = dataset.remarks(ctx.data_root)
+    ctx.notes.update({"remarks": list(remarks)} if remarks else {})
+
+
+def _check_foreground(shelf: Shelf, cases: Sequence[str]) -> None:
+    """Raises ``DataError`` where no label of a training case has a foreground voxel: whichever of them are
+    labelled, there is no class to learn."""
+    if not cases or any(np.load(shelf.file("labels", case), mmap_mode="r").any() for case in cases):
+        return
+    raise DataError(
+        f"none of the {len(cases)} labelled training cases has a foreground voxel: {', '.join(cases[:4])}"
+        + (", …" if len(cases) > 4 else ""),
+        where=str(shelf.root or ""),
+        hint="bring the labels; 'sfrbench data check' says what is in them",
+    )

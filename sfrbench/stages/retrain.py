@@ -25,7 +25,7 @@ from sfrbench.components.ssl.step import Step
 from sfrbench.engine.context import Pruned, StageContext, seed_for
 from sfrbench.engine.inference import backbone_forward, slide
 from sfrbench.engine.training import Stateful, StepResult, save_weights, train
-from sfrbench.engine.volumes import Volumes
+from sfrbench.engine.volumes import Volumes, check_foreground
 from sfrbench.maths.losses import ema_alpha
 from sfrbench.maths.sampling import mix
 from sfrbench.stages.retrain_data import Batch, Data, labeller
@@ -50,6 +50,7 @@ def run(ctx: StageContext) -> None:
     ssl = ctx.component("ssl", Ssl)
     models = build_models(ctx, ssl, len(volumes.classes))
     labels = volumes.labels(split.labelled, "retrain")
+    check_foreground(labels, split.labelled)
     data = Data(ctx, ssl, volumes, split, labels, labeller(ctx, volumes), Selection.of(ctx))
     first = ctx.settings.get("first_iteration", 0)
     best = Best()

@@ -170,7 +170,7 @@ NIFTI_FAULTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], 
     "label turned": (
         _label,
         lambda root: write_nifti(_label(root), LABEL, np.diag([-1.0, -1.0, 1.0, 1.0])),
-        "other axes",
+        r"turned from LPS to the image's RAS, the label's origin lies 19\.0 mm",
     ),
 }
 

@@ -19,7 +19,7 @@ from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.components.ssl.supervised import Supervised
 from sfrbench.engine.context import StageContext, no_progress
 from sfrbench.engine.training import History, StepResult, TrainingError
-from sfrbench.errors import CheckpointError, InputError
+from sfrbench.errors import CheckpointError, DataError, InputError
 from sfrbench.stages import finetune, retrain
 from sfrbench.store.store import Artefact
 from tests.support.prepared import FAST, PATCH, as_artefact, files, make_prepared, net, sam
@@ -261,3 +261,14 @@ def test_a_method_without_unlabelled_cases_is_refused(run: Run) -> None:
 def test_unknown_source_of_pseudo_labels_is_refused(run: Run) -> None:
     with pytest.raises(InputError, match="none, offline, online"):
         run(retrain, net(), pseudo="sometimes")
+
+
+def test_labels_without_a_class_train_no_segmenter(tmp_path: Path, run: Run) -> None:
+    make_prepared(tmp_path / "a")
+    np.save(tmp_path / "a" / "labels" / "case0.npy", np.zeros((20, 18, 30), np.uint8))
+    empty = {"prepare": as_artefact("prepare", tmp_path / "a")}
+    with pytest.raises(
+        DataError, match="none of the 1 labelled training cases has a foreground voxel: case0"
+    ):
+        run(retrain, net(), inputs=empty)
+    run(retrain, net(steps=1), name="two", inputs=empty, split={"labeled": 2})

@@ -18,12 +18,13 @@ from sfrbench.components.foundation.toy import SamToy
 from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.engine.context import StageContext, no_progress
 from sfrbench.engine.volumes import Volumes
+from sfrbench.errors import DataError
 from sfrbench.maths.sampling import draw_view
 from sfrbench.stages import finetune
 from sfrbench.stages.finetune_data import Canvases
 from sfrbench.stages.finetune_views import FixedViews
 from sfrbench.store.store import Artefact
-from tests.support.prepared import FAST, make_prepared
+from tests.support.prepared import FAST, as_artefact, make_prepared
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +189,23 @@ def test_crops_are_drawn_as_the_settings_say(prepared: Artefact, tmp_path: Path)
         ]
         drawn[crops] = [patch.view for patch in patches]
     assert drawn["all"] != drawn["released"]
+
+
+@pytest.mark.parametrize("labeled", [1, 2])
+def test_labels_without_a_class_are_refused_before_training(tmp_path: Path, labeled: int) -> None:
+    make_prepared(tmp_path / "a")
+    for case in ("case0", "case1")[:labeled]:
+        np.save(tmp_path / "a" / "labels" / f"{case}.npy", np.zeros((20, 18, 30), np.uint8))
+    empty = as_artefact("prepare", tmp_path / "a")
+    ctx = context(empty, tmp_path / "f", parts(), labeled)
+    with pytest.raises(DataError, match=f"none of the {labeled} labelled training cases has .*: case0"):
+        finetune.run(ctx)
+    assert not list(ctx.out.iterdir())
+
+
+def test_one_label_without_a_class_among_others_trains(tmp_path: Path) -> None:
+    make_prepared(tmp_path / "a")
+    np.save(tmp_path / "a" / "labels" / "case0.npy", np.zeros((20, 18, 30), np.uint8))
+    ctx = context(as_artefact("prepare", tmp_path / "a"), tmp_path / "f", parts(steps=1))
+    finetune.run(ctx)
+    assert (ctx.out / "adapter.safetensors").is_file()

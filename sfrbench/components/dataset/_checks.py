@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ _ROUNDED = 0.01
 #: Levels of an 8-bit picture: with fewer between its darkest and brightest voxel an image has lost contrast.
 _LEVELS = 256
 _LARGE = 1e15  # of an image; beyond, its variance overflows
+#: Sides of a voxel, mm, that scanners make: micro-CT goes down to some 0.005, and no slice is 100 thick.
+#: Metres or microns that are taken for mm lie outside of it.
+PLAUSIBLE = (0.005, 100.0)
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class Geometry:
     notes: tuple[str, ...] = field(default=())
 
 
-def check_lists(lists: dict[str, tuple[Path, list[str]]]) -> None:
+def check_lists(lists: dict[str, tuple[Path, list[str]]], files: Mapping[str, str] | None = None) -> None:
     """Case ids of train and test: none empty, no id twice, no id that is a path. All faults at once.
 
-    ``lists`` maps the list's name to its file and ids.
+    ``lists`` maps the list's name to its file and ids, ``files`` an id that no list names to its own file.
     """
     problems: list[Problem] = []
     first: dict[str, str] = {}
@@ -57,9 +60,9 @@ def check_lists(lists: dict[str, tuple[Path, list[str]]]) -> None:
         if not ids:
             problems.append(Problem(str(file), f"the {name} list is empty", "name one case per line"))
         for number, case in enumerate(ids, 1):
-            where = f"{file}, entry {number}"
+            where = (files or {}).get(case, f"{file}, entry {number}")
             if not is_case_id(case):
-                hint = "an id is the plain name of a case: letters, digits, '_', '-', '.', '+', no folders"
+                hint = "an id is a plain name: letters, digits, spaces, '_', '-', '.', '+', and no folders"
                 problems.append(Problem(where, f"{case!r} is not a case id{odd_character(case)}", hint))
             elif case in first:
                 if first[case] == name:
@@ -135,6 +138,8 @@ def checked_label(
     """The label map as contiguous uint8 with values 0 … K-1 and the image's shape."""
     if tuple(array.shape) != tuple(shape):
         hint = "image and label must lie on the same voxel grid; resample the label (nearest) onto the image"
+        if sorted(array.shape) == sorted(shape):
+            hint = "its axes seem to stand in another order, and its header does not say so: export it anew"
         raise place.error(f"the label has shape {tuple(array.shape)}, the image {tuple(shape)}", hint)
     if array.dtype.kind not in "fiub":
         raise place.error(f"the label has values of type {array.dtype}", "save class numbers as integers")
@@ -217,6 +222,7 @@ def finish(
         label = np.zeros(image.shape, dtype=np.uint8)
     elif not label.any():
         notes.append("the label has no foreground voxel")
+    notes += _implausible(geometry.spacing)
     source = {
         **files,
         "shape": [int(n) for n in image.shape],
@@ -251,6 +257,14 @@ def finish(
         zscored=rescale,
         digest=digest,
     )
+
+
+def _implausible(spacing: Sequence[float]) -> list[str]:
+    """A note on sides of a voxel that no scanner makes."""
+    if all(PLAUSIBLE[0] <= step <= PLAUSIBLE[1] for step in spacing):
+        return []
+    shown = " x ".join(f"{step:g}" for step in spacing)
+    return [f"voxels of {shown} mm are implausible: is the spacing in mm? Distances and volumes count on it"]
 
 
 def _upright(image: NDArray[np.float32], label: NDArray[np.uint8], geometry: Geometry) -> Volume:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from sfrbench.components.base import Case
 from sfrbench.components.dataset._checks import Place, checked_image, checked_label, finish
 from sfrbench.components.dataset._decathlon_cases import Folder
-from sfrbench.components.dataset._nifti import both_notes, geometry_of, read_nifti, same_grid
+from sfrbench.components.dataset._nifti import both_notes, geometry_of, onto_image, read_nifti
 
 
 def read(root: Path, folder: Folder, case: str, channel: int, downsample: int) -> Case:
     """Read one case; without a label file its label is none. Raises ``DataError``."""
+    folder.check_image(case)
     manifest, paths = folder.reader.manifest, folder.files(case)
     place = Place(case, paths.image)
     array, affine, notes = read_nifti(place, as_stored=False)
@@ -26,8 +27,9 @@ def read(root: Path, folder: Folder, case: str, channel: int, downsample: int) -
     if paths.label is not None:
         label_place = Place(case, paths.label)
         raw_label, label_affine, more = read_nifti(label_place, as_stored=True)
-        label = checked_label(_flat(raw_label), image.shape, manifest.classes, label_place)
-        notes = (*both_notes(notes, more), *same_grid(affine, label_affine, label_place))
+        upright, moved = onto_image(_flat(raw_label), label_affine, affine, label_place)
+        label = checked_label(upright, image.shape, manifest.classes, label_place)
+        notes = (*both_notes(notes, more), *moved)
         files["label_file"] = str(paths.label.relative_to(root))
     made = finish(
         image,

@@ -8,14 +8,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from sfrbench.components.dataset._checks import check_lists
-from sfrbench.components.dataset._manifest import Entry, Manifest, read_json, read_manifest
+from sfrbench.components.dataset._decathlon_unread import (
+    check_endings,
+    maybe_volume,
+    no_image,
+    some,
+    unread_remarks,
+)
+from sfrbench.components.dataset._manifest import Entry, Manifest, read_manifest
 from sfrbench.components.dataset._names import ENDINGS, composed, spelled, stem
 from sfrbench.errors import DataError
-
-SPLITS = "splits_final.json"
 
 
 @dataclass(frozen=True)
@@ -36,27 +39,47 @@ class Folder:
     bare: dict[str, Entry]  # training cases without a label
     apart: dict[str, Entry]  # test cases that the folder sets apart, all with a label
     lists: dict[str, tuple[Path, list[str]]]  # for ``check_lists``
+    places: dict[str, str]  # the file that gives a case its id, where no list does
     remarks: tuple[str, ...] = ()  # what users should know of the lists
 
     def files(self, case: str) -> Files:
         """Those of one case; raises ``DataError`` where there is no such case."""
+        return self.reader.files(self._entry(case))
+
+    def check_image(self, case: str) -> None:
+        """Raises ``DataError`` where the folders hold a label and no image of its name. What a list names is
+        for the reading of the file to say."""
+        found = self._entry(case)
+        if found.label is None or case not in self.places or self.reader.files(found).image.is_file():
+            return
+        free = {name: entry.images[0] for name, entry in self.bare.items()}
+        inside = self.reader.inside(found.images[0].partition("/")[0])
+        what, hint = no_image(found.label, free, inside, self.reader.manifest.endings[0])
+        raise DataError(what, where=f"case {case}, {self.places[case]}", hint=hint)
+
+    def _entry(self, case: str) -> Entry:
         found = self.labelled.get(case) or self.apart.get(case) or self.bare.get(case)
         if found is None:
             raise DataError("the folder has no such case", where=f"case {case}", hint="look at dataset.json")
-        return self.reader.files(found)
+        return found
 
 
-def look(root: Path, channel: int, *, apart: bool) -> Folder:
+def look(root: Path, channel: int, *, apart: bool, unlisted: str | None = None) -> Folder:
     """What the folder holds. Test cases are set ``apart`` by a labelled ``test`` or by ``validation`` in
     ``dataset.json``, or by ``labelsTs``; else validation cases are training cases like the others, and
-    ``labelsTs`` is not looked at. Raises ``DataError``."""
+    ``labelsTs`` is not looked at. ``unlisted`` as ``Decathlon.unlisted``. Raises ``DataError``."""
     manifest = read_manifest(root)
     reader = Reader(root, manifest, channel)
     where = root / ("labelsTr" if manifest.training is None else "dataset.json")
     listed = list(reader.pairs() if manifest.training is None else manifest.training)
     if not apart:
         listed += [entry for entry in manifest.validation if entry.label is not None]
-    other, unlisted = reader.unlisted(listed)
+    other, unused = reader.unlisted(listed)
+    strange = reader.unread(listed)
+    check_endings(root, {folder: strange[folder] for folder in ("imagesTr", "labelsTr")})
+    off = [entry.case for entry in other] if manifest.training is not None else []
+    if off and (unlisted or _usual(manifest)) == "left_out":
+        other = []
     test, source = reader.set_apart() if apart else ([], where)
     found = Folder(
         reader,
@@ -65,10 +88,37 @@ def look(root: Path, channel: int, *, apart: bool) -> Folder:
         {entry.case: entry for entry in test},
         {"train": (where, [entry.case for entry in (*listed, *other)])}
         | ({"test": (source, [entry.case for entry in test])} if test else {}),
+        _places(root, manifest, listed, other, test if source.name == "labelsTs" else []),
     )
     if not found.labelled and (found.bare or manifest.training is None):
         raise reader.without_labels(len(found.bare))
-    return replace(found, remarks=tuple(_remarks(found, unlisted, source)))
+    said = (*_remarks(found, unused, source), *_off_list(off, used=bool(other)))
+    return replace(found, remarks=(*said, *unread_remarks(root, strange, manifest.endings)))
+
+
+def _usual(manifest: Manifest) -> str:
+    """What becomes of images that no list names. A list that names images without a label means to be whole;
+    one of labelled cases alone, as the Decathlon's, says nothing of the others."""
+    whole = any(entry.label is None for entry in manifest.training or ())
+    return "left_out" if whole else "unlabelled"
+
+
+def _places(
+    root: Path, manifest: Manifest, listed: Sequence[Entry], *others: Sequence[Entry]
+) -> dict[str, str]:
+    """The file behind the id of each case that no list names."""
+    entries = [*(listed if manifest.training is None else ()), *(entry for part in others for entry in part)]
+    return {entry.case: str(root / (entry.label or entry.images[0])) for entry in entries}
+
+
+def _off_list(cases: Sequence[str], *, used: bool) -> Iterable[str]:
+    if not cases:
+        return
+    said = f"{len(cases)} images without a label stand on no list of dataset.json and"
+    if used:
+        yield f"{said} train unlabelled: {some(cases)}; 'unlisted: left_out' keeps them out"
+    else:
+        yield f"{said} are left out: {some(cases)}; 'unlisted: unlabelled' trains on them"
 
 
 @dataclass(frozen=True)
@@ -100,7 +150,8 @@ class Reader:
         manifest, images, labels = self.manifest, self.names("imagesTr"), self.names("labelsTr")
         known = {entry.case for entry in listed}
         by_channel = any(f"{case}_0000" in images and case not in images for case in known)
-        by_channel = by_channel or (manifest.nnunet and not known)
+        telling = known & images.keys() if manifest.training is None else known
+        by_channel = by_channel or (manifest.nnunet and not telling)
         named = {path for entry in (*listed, *manifest.validation, *manifest.test) for path in _paths(entry)}
         taken: set[str] = set(known)
         free: dict[str, str] = {}
@@ -120,10 +171,27 @@ class Reader:
         plain = f"images{part}/{case}{self.manifest.endings[0]}"
         return Entry(case, (images.get(case) or images.get(f"{case}_0000") or plain,), label)
 
+    def unread(self, listed: Sequence[Entry]) -> dict[str, list[str]]:
+        """By folder, what may be a volume and is not read."""
+        manifest = self.manifest
+        entries = (*listed, *manifest.validation, *manifest.test)
+        named = {path for entry in entries for path in (*entry.images, entry.label)}
+        folders = (f"{kind}{part}" for part in ("Tr", "Ts") for kind in ("images", "labels"))
+        return {
+            folder: [
+                name
+                for name in self.inside(folder)
+                if maybe_volume(name)
+                and not name.endswith(manifest.endings)
+                and f"{folder}/{name}" not in named
+            ]
+            for folder in folders
+        }
+
     def names(self, folder: str) -> dict[str, str]:
         """Paths below the root by name, sorted, without hidden files (``._x`` in some archives)."""
         found: dict[str, str] = {}
-        for name in self._inside(folder):
+        for name in self.inside(folder):
             if not name.endswith(self.manifest.endings):
                 continue
             if stem(name) in found:
@@ -135,7 +203,8 @@ class Reader:
             found[stem(name)] = f"{folder}/{name}"
         return found
 
-    def _inside(self, folder: str) -> list[str]:
+    def inside(self, folder: str) -> list[str]:
+        """Every name in a folder that is not hidden, sorted."""
         try:
             return sorted(name for name in os.listdir(self.root / folder) if not name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
@@ -177,7 +246,7 @@ class Reader:
             return DataError(
                 what, where=str(self.root / "dataset.json"), hint="name the labels that there are"
             )
-        others = Counter("".join(Path(name).suffixes) for name in self._inside("labelsTr"))
+        others = Counter("".join(Path(name).suffixes) for name in self.inside("labelsTr"))
         here = ", ".join(f"{count} of {ending or 'no ending'}" for ending, count in others.most_common(3))
         hint = f"it holds {here}; " if here else ""
         fits = any(ending in ENDINGS for ending in others)
@@ -212,52 +281,3 @@ def _remarks(found: Folder, unlisted: Sequence[str], source: Path) -> Iterable[s
     unused = images - {re.sub(r"_\d{4}$", "", stem(entry.images[0])) for entry in found.apart.values()}
     if unused:
         yield f"{len(unused)} images of imagesTs are not used"
-
-
-def some(cases: Iterable[str]) -> str:
-    """A few ids."""
-    ids = sorted(cases)
-    return ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
-
-
-def read_fold(root: Path, fold: int, folder: Folder) -> tuple[list[str], list[str]]:
-    """Training and validation ids of a fold of ``splits_final.json``, else of the entries' own ``fold``.
-
-    Raises ``DataError``.
-    """
-    path = root / SPLITS
-    own = {case: entry.fold for case, entry in folder.labelled.items() if entry.fold is not None}
-    if not path.is_file() and own:
-        test = [case for case, number in own.items() if number == fold]
-        if not test:
-            what = f"no labelled case of dataset.json has fold {fold}"
-            raise DataError(what, where=str(root / "dataset.json"), hint="see the folds of its entries")
-        return [case for case in folder.labelled if own.get(case) != fold], test
-    if not path.is_file():
-        hint = "copy it from nnUNet_preprocessed into the data folder, or leave dataset.fold out"
-        raise DataError(f"{SPLITS} is missing", where=str(path), hint=hint)
-    folds = read_json(path)
-    hint = 'the file is a list of folds, each {"train": [ids], "val": [ids]}'
-    if not isinstance(folds, list) or not all(_is_fold(each) for each in folds):
-        raise DataError("these are not folds of nnU-Net", where=str(path), hint=hint)
-    if fold >= len(folds):
-        what = f"there is no fold {fold}: the file holds {len(folds)}, the first is 0"
-        raise DataError(what, where=str(path), hint="lower dataset.fold")
-    train, test = (list(map(composed, folds[fold][part])) for part in ("train", "val"))
-    check_lists({f"train (fold {fold})": (path, train), f"val (fold {fold})": (path, test)})
-    strange = {*train, *test} - folder.labelled.keys() - folder.bare.keys()
-    if strange:
-        what = f"fold {fold} names {len(strange)} cases that are no training cases: {some(strange)}"
-        raise DataError(what, where=str(path), hint="is this the file of this dataset?")
-    bare = [case for case in test if case in folder.bare]
-    if bare:
-        what = f"fold {fold} tests on {len(bare)} cases that have no label: {some(bare)}"
-        raise DataError(what, where=str(path), hint="bring their labels, or take them off 'val'")
-    return [case for case in train if case in folder.labelled], test
-
-
-def _is_fold(each: Any) -> bool:
-    lists = [each.get("train"), each.get("val")] if isinstance(each, dict) else []
-    return bool(lists) and all(
-        isinstance(ids, list) and all(isinstance(case, str) for case in ids) for ids in lists
-    )

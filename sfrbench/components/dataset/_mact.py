@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sfrbench.components.dataset._checks import Geometry, Place, check_two_files, checked_image, checked_label
 from sfrbench.components.dataset._lists import first_file
-from sfrbench.components.dataset._nifti import both_notes, geometry_of, onto_axes, read_nifti, same_grid
+from sfrbench.components.dataset._nifti import both_notes, geometry_of, onto_image, read_nifti
 from sfrbench.components.dataset.btcv import Btcv
 
 #: The numbers of the published labels: BTCV's, and one more.
@@ -21,6 +21,7 @@ PUBLISHED = ("background", *Btcv.names, "duodenum")
 ORGAN_IDS = (1, 3, 4, 5, 6, 7, 11, 14)
 TCIA, BTCV = "PANCREAS_", "img"
 _AIR, _MUCH = -300.0, 0.2  # HU; share of organ voxels that no sound label reaches (gas in the stomach)
+_LOOK = "look at 'sfrbench data check mact --contact-sheet FILE.png', and see dataset.tcia_flip"
 _ENDINGS = (".nii.gz", ".nii")
 _PARTS = ("Training", "Testing")
 _LABELS = {
@@ -79,12 +80,8 @@ def read_raw(
     stored, label_affine, more = read_nifti(label_place, as_stored=True)
     notes = both_notes(notes, more)
     if flip is None:
-        stored, label_affine, turned = onto_axes(stored, label_affine, affine)
-        shifted = same_grid(affine, label_affine, label_place)
-        if turned and shifted:
-            hint = "look at 'sfrbench data check mact --contact-sheet FILE.png', and see dataset.tcia_flip"
-            raise label_place.error(f"{turned}, and then {shifted[0].partition(';')[0]}", hint)
-        notes = (*notes, *([turned] if turned else []), *shifted)
+        stored, moved = onto_image(stored, label_affine, affine, label_place, _LOOK)
+        notes = (*notes, *moved)
     else:
         stored = np.flip(stored, tuple("xyz".index(axis) for axis in flip))
     label = renumbered(checked_label(stored, image.shape, PUBLISHED, label_place), kept)

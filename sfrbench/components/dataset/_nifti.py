@@ -40,6 +40,11 @@ _READ_ERRORS = (
 )
 _AGAIN = "copy or export the file again"
 _GZIP = b"\x1f\x8b"
+#: The one remedy that is right whichever header is: a header that is copied may mirror or move the label.
+_RESAMPLE = (
+    "resample the label (nearest) onto the image, by the two headers; where the label's is wrong, export the "
+    "label anew (copying the image's header would mirror or move a label whose voxels run another way)"
+)
 
 
 def read_nifti(place: Place, *, as_stored: bool) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
@@ -124,32 +129,60 @@ def _said(error: Exception) -> str:
     return text
 
 
-def same_grid(image: NDArray[np.float64], label: NDArray[np.float64], place: Place) -> tuple[str, ...]:
-    """Notes; raises where label and image are turned or scaled differently (a shift alone is noted)."""
+def onto_image(
+    label: NDArray[Any],
+    affine: NDArray[np.float64],
+    image: NDArray[np.float64],
+    place: Place,
+    remedy: str = _RESAMPLE,
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """A label (X, Y, Z) with its axes permuted and reversed to run as those of the image, and notes.
+
+    ``affine`` is the label's, ``image`` the image's. Raises where they are no permutation or reversal of each
+    other (``remedy`` says how to mend), or where they are one and the voxels then lie elsewhere. Of axes that
+    run alike a shift alone is noted.
+    """
+    if label.ndim != 3:
+        return label, ()  # what is wrong with it is said with its shape
     size = np.linalg.norm(image[:3, :3], axis=0)
-    if np.abs(image[:3, :3] - label[:3, :3]).max() > 0.02 * float(size.max()):
-        hint = "both must have the same orientation and spacing; copy the image's header to the label"
-        raise place.error("the label's affine has other axes than the image's", hint)
-    shift = float(np.abs(image[:3, 3] - label[:3, 3]).max())
-    if shift > 0.5 * float(size.min()):
-        return (f"the label's origin lies {shift:.1f} mm from the image's; voxels are taken as they stand",)
-    return ()
+    way = _way(affine, image)
+    if np.abs(affine[:3, :3] @ way - image[:3, :3]).max() > 0.02 * float(size.max()):
+        raise place.error(_other_grid(affine, image), _RESAMPLE)
+    order = [int(axis) for axis in np.argmax(np.abs(way), axis=0)]
+    reversed_ = tuple(axis for axis in range(3) if way[order[axis], axis] < 0)
+    first = [label.shape[axis] - 1 if way[axis].sum() < 0 else 0 for axis in range(3)]
+    shift = float(np.abs((affine @ [*first, 1] - image[:, 3])[:3]).max())
+    turned = "" if np.array_equal(way, np.eye(3)) else f"turned from {letters(affine)} to the image's"
+    far = shift > 0.5 * float(size.min())
+    if not turned:
+        said = f"the label's origin lies {shift:.1f} mm from the image's; voxels are taken as they stand"
+        return label, (said,) if far else ()
+    turned += f" {letters(image)}"
+    if far:
+        raise place.error(f"{turned}, the label's origin lies {shift:.1f} mm from the image's", remedy)
+    return np.flip(np.transpose(label, order), reversed_), (f"the label was {turned}",)
 
 
-def onto_axes(
-    label: NDArray[Any], affine: NDArray[np.float64], wanted: NDArray[np.float64]
-) -> tuple[NDArray[Any], NDArray[np.float64], str]:
-    """A label with its axes permuted and reversed to run as those of the affine ``wanted``, its own affine
-    then, and what was done in words (empty: nothing)."""
-    space = nib.orientations
-    have, want = space.io_orientation(affine), space.io_orientation(wanted)  # type: ignore[no-untyped-call]
-    turn = space.ornt_transform(have, want)  # type: ignore[no-untyped-call]
-    if label.ndim != 3 or np.array_equal(turn, [[0, 1], [1, 1], [2, 1]]):
-        return label, affine, ""
-    names = ["".join(space.ornt2axcodes(each)) for each in (have, want)]  # type: ignore[no-untyped-call]
-    turned = space.apply_orientation(label, turn)  # type: ignore[no-untyped-call]
-    moved = affine @ space.inv_ornt_aff(turn, label.shape)  # type: ignore[no-untyped-call]
-    return turned, moved, f"the label was turned from {names[0]} to the image's {names[1]}"
+def _way(label: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The 3 x 3 matrix of -1, 0 and 1 that comes closest to leading from the image's axes to the label's; the
+    identity where none is close."""
+    steps = np.linalg.solve(label[:3, :3], image[:3, :3])
+    way = np.where(np.abs(steps) > 0.5, np.sign(steps), 0.0)
+    return way if (np.abs(way).sum(axis=0) == 1).all() and (np.abs(way).sum(axis=1) == 1).all() else np.eye(3)
+
+
+def _other_grid(label: NDArray[np.float64], image: NDArray[np.float64]) -> str:
+    """In which way two grids differ that no turn makes one."""
+    sizes = [np.linalg.norm(affine[:3, :3], axis=0) for affine in (label, image)]
+    shown = [
+        f"{letters(affine)}, {' x '.join(f'{step:.4g}' for step in size)} mm"
+        for affine, size in zip((label, image), sizes, strict=True)
+    ]
+    if shown[0] != shown[1]:
+        return f"the label lies on another grid than the image: {shown[0]}; the image {shown[1]}"
+    course = [affine[:3, :3] / size for affine, size in zip((label, image), sizes, strict=True)]
+    angle = np.degrees(np.arccos(np.clip((course[0] * course[1]).sum(axis=0), -1, 1))).max()
+    return f"the label lies on another grid than the image: its axes are turned by {angle:.1f} degrees"
 
 
 def geometry_of(affine: NDArray[np.float64], notes: tuple[str, ...], towards: str = "RAS") -> Geometry:
@@ -206,10 +239,10 @@ def read_pair(
     check_two_files(image_place, label_place)
     array, affine, notes = read_nifti(image_place, as_stored=False)
     image = checked_image(array, image_place)
-    raw_label, label_affine, more = read_nifti(label_place, as_stored=True)
-    label = checked_label(raw_label, image.shape, classes, label_place)
-    shifted = same_grid(affine, label_affine, label_place)
-    return image, label, geometry_of(affine, (*both_notes(notes, more), *shifted))
+    stored, label_affine, more = read_nifti(label_place, as_stored=True)
+    upright, moved = onto_image(stored, label_affine, affine, label_place)
+    label = checked_label(upright, image.shape, classes, label_place)
+    return image, label, geometry_of(affine, (*both_notes(notes, more), *moved))
 
 
 def both_notes(image: Sequence[str], label: Sequence[str]) -> tuple[str, ...]:

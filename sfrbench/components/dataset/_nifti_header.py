@@ -13,12 +13,11 @@ from nibabel.nifti1 import xform_codes
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from sfrbench.components.dataset._checks import Place
+from sfrbench.components.dataset._checks import PLAUSIBLE, Place
 
 _AGAIN = "copy or export the file again"
 #: Millimetres of a unit, by its code in ``xyzt_units``; 0: not said, and then it is mm.
 _UNITS = {0: ("unknown", 1.0), 1: ("metre", 1000.0), 2: ("mm", 1.0), 3: ("micron", 0.001)}
-_PLAUSIBLE = (0.01, 100.0)  # mm; what lies outside of it was not meant in another unit than mm
 _CIFTI = range(3000, 3100)  # intent codes
 _DEFLATED = 1100  # no gzip file holds more bytes than this for each of its own
 _APART = 0.01  # relative difference of two sizes of a voxel that is told
@@ -148,7 +147,7 @@ def _unit(raw: Any, spacing: list[float], place: Place) -> tuple[float, tuple[st
     if factor == 1:
         return factor, ()
     shown = " x ".join(f"{step * factor:g}" for step in spacing)
-    if not all(_PLAUSIBLE[0] <= step * factor <= _PLAUSIBLE[1] for step in spacing):
+    if not all(PLAUSIBLE[0] <= step * factor <= PLAUSIBLE[1] for step in spacing):
         hint = "write the spacing in mm, with 'mm' as the unit (xyzt_units), into image and label"
         raise place.error(f"the header's unit is the {name}: voxels would be {shown} mm", hint)
     return factor, (f"the header's unit is the {name}; voxels are {shown} mm",)

@@ -29,7 +29,7 @@ class Decathlon(Dataset):
     which, its validation cases, test; the order is that of the hash, too.
 
     An image without a label is an unlabelled training case: it stands behind those with a label, and never
-    tests or validates.
+    tests or validates. ``unlisted`` says whether one that the lists of ``dataset.json`` do not name is, too.
     """
 
     version: ClassVar[int] = 2  # the files that dataset.json names; units of the header
@@ -37,6 +37,7 @@ class Decathlon(Dataset):
         **Dataset.later_fields,
         "fold": None,
         "missing_label": "unlabelled",
+        "unlisted": None,
     }
 
     channel: int = Field(0, ge=0, description="image channel (modality) that is used")
@@ -51,6 +52,11 @@ class Decathlon(Dataset):
     )
     missing_label: Literal["unlabelled", "error"] = Field(
         "unlabelled", description="an image without a label trains unlabelled, or is an error"
+    )
+    unlisted: Literal["unlabelled", "left_out"] | None = Field(
+        None,
+        description="images of imagesTr that dataset.json has lists for and does not name: they train "
+        "unlabelled or are left out; none: left out where the lists name images without a label",
     )
     split_seed: int = Field(0, ge=0, description="another seed gives another order and another test set")
     downsample: int = Field(1, ge=1, le=8, description="volumes shrink by this: block mean, majority label")
@@ -69,7 +75,7 @@ class Decathlon(Dataset):
 
     def source_files(self, root: Path) -> list[Path]:
         """``dataset.json`` and every image and label that is there (``prepare`` reports the others)."""
-        from sfrbench.components.dataset._decathlon_cases import SPLITS
+        from sfrbench.components.dataset._decathlon_folds import SPLITS
 
         folder = self._look(root)
         files = [root / "dataset.json", *([] if self.fold is None else [root / SPLITS])]
@@ -100,11 +106,13 @@ class Decathlon(Dataset):
 
     def _look(self, root: Path) -> Folder:
         from sfrbench.components.dataset._checks import check_lists
-        from sfrbench.components.dataset._decathlon_cases import look, some
+        from sfrbench.components.dataset._decathlon_cases import look
+        from sfrbench.components.dataset._decathlon_unread import some
         from sfrbench.errors import DataError
 
-        folder = look(root, self.channel, apart=self.test_cases is None and self.fold is None)
-        check_lists(folder.lists)
+        apart = self.test_cases is None and self.fold is None
+        folder = look(root, self.channel, apart=apart, unlisted=self.unlisted)
+        check_lists(folder.lists, folder.places)
         if folder.bare and self.missing_label == "error":
             raise DataError(
                 f"{len(folder.bare)} training cases have no label: {some(folder.bare)}",
@@ -115,7 +123,7 @@ class Decathlon(Dataset):
 
     def _lists(self, root: Path, folder: Folder) -> tuple[list[str], list[str]]:
         from sfrbench.components.dataset._apart import check_apart
-        from sfrbench.components.dataset._decathlon_cases import read_fold
+        from sfrbench.components.dataset._decathlon_folds import read_fold
         from sfrbench.errors import DataError
 
         check_apart(folder)
@@ -128,6 +136,8 @@ class Decathlon(Dataset):
             return [*train, *bare], list(folder.apart)
         count = max(len(train) // 5, 1) if self.test_cases is None else self.test_cases
         if count >= len(train):
+            for case in train:  # a label whose image is not there is the better reason
+                folder.check_image(case)
             labelled = "training cases with a label" if bare else "training cases"
             raise DataError(
                 f"{count} test cases leave nothing of {len(train)} {labelled}",

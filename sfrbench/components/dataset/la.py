@@ -155,13 +155,20 @@ def _case_files(root: Path, case: str) -> tuple[Path, ...]:
 
 
 def _read_scan(place: Any, label_place: Any) -> tuple[Any, Any, Any]:
-    """Image, label (255 made 1) and grid of a case of the challenge."""
+    """Image, label (255 made 1) and grid of a case of the challenge. As in UA-MT voxels are taken as they
+    stand, so axes that run another way in the label are refused."""
     from sfrbench.components.dataset._checks import check_two_files
+    from sfrbench.components.dataset._nifti import letters
     from sfrbench.components.dataset._nrrd import read_nrrd
 
     check_two_files(place, label_place)
     image, geometry = read_nrrd(place)
-    label, _ = read_nrrd(label_place)
+    label, other = read_nrrd(label_place)
+    if geometry.affine is not None and other.affine is not None:
+        ours, theirs = letters(geometry.affine), letters(other.affine)
+        if ours != theirs:
+            hint = "resample the label (nearest) onto the image, by the two headers"
+            raise label_place.error(f"the label's axes run {theirs}, the image's {ours}", hint)
     label = label.copy()
     label[label == 255] = 1
     return image, label, geometry
