@@ -249,7 +249,7 @@ def test_phantom_bounds(field: dict[str, object]) -> None:
 def test_components_import_nothing_heavy() -> None:
     code = (
         "import sys, sfrbench.components.dataset.la, sfrbench.components.dataset.decathlon,"
-        " sfrbench.components.dataset.phantom, sfrbench.locations, sfrbench.datacheck\n"
+        " sfrbench.components.dataset.phantom, sfrbench.places.locations, sfrbench.machine.datacheck\n"
         "print([m for m in ('numpy', 'torch', 'h5py', 'nibabel', 'scipy') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
