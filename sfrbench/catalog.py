@@ -15,7 +15,7 @@ from sfrbench.card_code import class_of, guarded
 from sfrbench.components.base import KINDS, Component, Settings
 from sfrbench.errors import InputError, Problem, did_you_mean, shown
 from sfrbench.roots import shipped
-from sfrbench.yamlio import Document, load
+from sfrbench.yamlio import Document, Where, load
 
 
 class Card(Settings):
@@ -265,3 +265,9 @@ def _group(cls: type[Settings], name: str) -> type[Settings] | None:
     """As ``nested``, also where the field may be none."""
     found = (nested(cls, name), *get_args(cls.model_fields[name].annotation))
     return next((one for one in found if isinstance(one, type) and issubclass(one, Settings)), None)
+
+
+def form_problem(document: Document, fault: Mapping[str, Any], at: Where, cls: type[Settings]) -> Problem:
+    """A pydantic fault of the section at ``at``, in our words and with its place."""
+    loc = tuple(part for part in fault["loc"] if not str(part).startswith(("function-", "str", "dict[")))
+    return Problem(document.where(*at, *loc), describe({**fault, "loc": (*at, *loc)}), hint(fault, cls))

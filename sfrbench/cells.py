@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -24,7 +24,7 @@ from sfrbench.graph import (
     without,
 )
 from sfrbench.resolve import Resolved, digest
-from sfrbench.spec import ReportItem
+from sfrbench.spec import Item
 
 
 def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -> dict[str, Link]:
@@ -53,18 +53,27 @@ def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -
     return nodes
 
 
+#: Stages that only a report asks for: the role that must be there, and what makes the node.
+_ASKED: Mapping[str, tuple[str, Callable[..., Link]]] = {
+    "canvases": ("finetune", canvases_node),
+    "features": ("retrain", features_node),
+}
+
+
 def report_nodes(
-    graph: Graph, point: Point, nodes: Mapping[str, Link], arm: str, report: Sequence[ReportItem]
+    graph: Graph, point: Point, nodes: Mapping[str, Link], arm: str, report: Sequence[Item]
 ) -> dict[str, Link]:
     """Nodes that only the report of a specification asks for, by role."""
-    found: dict[str, Link] = {}
-    pictures = max((item.canvases or 0 for item in report), default=0)
-    if pictures and "finetune" in nodes:
-        found["canvases"] = canvases_node(graph, point, nodes, pictures)
-    shown = next((item.features for item in report if item.features and item.features.shows(arm)), None)
-    if shown and "retrain" in nodes:
-        found["features"] = features_node(graph, point, nodes, cases=shown.cases, voxels=shown.voxels)
-    return found
+    asked: dict[str, dict[str, int]] = {}
+    for item in report:
+        for stage, settings in item.asks(arm).items():
+            own = asked.setdefault(stage, {})
+            own |= {name: max(value, own.get(name, value)) for name, value in settings.items()}
+    return {
+        stage: make(graph, point, nodes, **asked[stage])
+        for stage, (needed, make) in _ASKED.items()
+        if stage in asked and needed in nodes
+    }
 
 
 def further_rounds(graph: Graph, point: Point, nodes: Mapping[str, Link], seed: int) -> dict[str, Link]:

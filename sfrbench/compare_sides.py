@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from sfrbench.errors import InputError
-from sfrbench.report.frame import COLUMNS, scores, subset_of_role, tidy
-from sfrbench.report.style import axis_text
+from sfrbench.results.axes import axis_text
+from sfrbench.results.frame import COLUMNS, scores, subset_of_role, tidy
 from sfrbench.sheets import plain
 from sfrbench.store import Store
 from sfrbench.trace import Report, open_report

@@ -19,6 +19,7 @@ from sfrbench.executors.inline import Listener, Outcomes, run_inline
 from sfrbench.files import read_state, sha256_of, write_atomic
 from sfrbench.machine import Machine
 from sfrbench.plan import Cell, Plan, build_plan
+from sfrbench.spec import ItemKinds
 from sfrbench.spec_reader import locate, read_spec
 from sfrbench.store import Store
 from sfrbench.urls import sqlite_url
@@ -78,11 +79,20 @@ class Experiment:
 
 
 def open_experiment(
-    spec: str, profile: str, machine: Machine, *, sets: Sequence[str] = (), registry: Sequence[Path] = ()
+    spec: str,
+    profile: str,
+    machine: Machine,
+    *,
+    items: ItemKinds,
+    sets: Sequence[str] = (),
+    registry: Sequence[Path] = (),
 ) -> Experiment:
-    """Read and plan a specification. Raises ``InputError`` with everything that is wrong."""
+    """Read and plan a specification; ``items`` are the kinds that its report may have.
+
+    Raises ``InputError`` with everything that is wrong.
+    """
     catalog = Catalog.read(registry)
-    plan = build_plan(read_spec(locate(spec), profile, sets), catalog, machine.fingerprint)
+    plan = build_plan(read_spec(locate(spec), profile, sets, items=items), catalog, machine.fingerprint)
     return Experiment(plan, catalog, machine, Store(machine.workspace / "store"))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 
+from sfrbench.metric_names import flatters
 from sfrbench.plan import Cell
-from sfrbench.spec import Search, flatters
+from sfrbench.spec import Search
 from sfrbench.store import Store
 from sfrbench.track_values import mean_scores
 

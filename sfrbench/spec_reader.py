@@ -9,18 +9,19 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from sfrbench.catalog import form_problem
 from sfrbench.components.base import Settings
 from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.roots import shipped
-from sfrbench.spec import Profile, ReportItem, Spec
+from sfrbench.spec import ItemKinds, Profile, Spec
 from sfrbench.spec_checks import (
-    check_report,
     check_swapped_axes,
     read_exclusions,
+    read_items,
     read_points,
 )
 from sfrbench.spec_search import read_search
-from sfrbench.spec_sections import Reader, form_problem
+from sfrbench.spec_sections import Reader
 from sfrbench.spec_sets import read_section, read_sets
 from sfrbench.yamlio import Where, load
 
@@ -73,9 +74,11 @@ def locate(spec: str) -> Path:
     return found
 
 
-def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
-    """Read a specification. Names and bounds are checked by the plan, which raises what is wrong there
-    together with the ``problems`` found here. Raises ``InputError`` where the file has no usable form.
+def read_spec(path: Path, profile: str, sets: Sequence[str] = (), *, items: ItemKinds) -> Spec:
+    """Read a specification whose report may have these kinds of ``items``.
+
+    Names and bounds are checked by the plan, which raises what is wrong there together with the ``problems``
+    found here. Raises ``InputError`` where the file has no usable form.
     """
     reader = Reader(load(path), [])
     file = _outline(reader)
@@ -102,8 +105,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     )
     points = read_points(reader, file.points, ("points",), arms, axes)
     overlay_points = read_points(reader, own_points, (*at, "points"), arms, axes)
-    report = reader.entries(ReportItem, file.report, ("report",))
-    check_report(reader, report, arms, axes)
+    report = read_items(reader, file.report, items, arms, axes)
     search = read_search(reader, file.search, own_search, (*at, "search"), arms, set_seeds or seeds)
     base = reader.base({"dataset": file.dataset, "protocol": file.protocol}, file.base)
     overlay = reader.layer(section, at, soft=True)
@@ -122,7 +124,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
         axes=axes,
         exclude=exclude,
         seeds=set_seeds or seeds,
-        report=tuple(item for _, item in report),
+        report=report,
         sets=set_layer,
         search=search,
         problems=tuple(reader.problems),

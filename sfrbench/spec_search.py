@@ -27,7 +27,8 @@ from pydantic import Field, ValidationError
 from sfrbench.catalog import describe, hint
 from sfrbench.components.base import KINDS, Dataset, Settings
 from sfrbench.errors import Problem, did_you_mean, shown
-from sfrbench.spec import METRICS, SWITCHES, Arm, Param, Range, Search
+from sfrbench.metric_names import METRICS
+from sfrbench.spec import SWITCHES, Arm, Param, Range, Search
 from sfrbench.spec_sections import Reader
 from sfrbench.yamlio import Where
 

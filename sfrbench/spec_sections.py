@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from sfrbench.catalog import describe, hint
+from sfrbench.catalog import form_problem
 from sfrbench.components.base import KINDS, Settings
 from sfrbench.errors import Problem, did_you_mean, shorter, shown
 from sfrbench.spec import STAGES, SWITCHES, Arm, Axis, Flat, Layer
@@ -232,25 +232,23 @@ class Reader:
                 found[seed] = None
         return tuple(found)
 
+    def list_of(self, entries: Any, at: Where) -> list[Any]:
+        """The list at a place; empty where there is something else."""
+        if isinstance(entries, list):
+            return entries
+        self.fault(at, f"{_dotted(at)}: a list is needed, got {shown(entries)}", "begin each with '- '")
+        return []
+
     def entries(self, cls: type[Entry], entries: Any, at: Where) -> list[tuple[int, Entry]]:
         """The entries of a list that are well formed, with their places in it."""
-        if not isinstance(entries, list):
-            self.fault(at, f"{_dotted(at)}: a list is needed, got {shown(entries)}", "begin each with '- '")
-            return []
         found = []
-        for index, entry in enumerate(entries):
+        for index, entry in enumerate(self.list_of(entries, at)):
             try:
                 found.append((index, cls.model_validate(entry)))
             except ValidationError as error:
                 here = (*at, index)
                 self.problems += [form_problem(self.document, fault, here, cls) for fault in error.errors()]
         return found
-
-
-def form_problem(document: Document, fault: Mapping[str, Any], at: Where, cls: type[Settings]) -> Problem:
-    """A pydantic fault of the section at ``at``, in our words and with its place."""
-    loc = tuple(part for part in fault["loc"] if not str(part).startswith(("function-", "str", "dict[")))
-    return Problem(document.where(*at, *loc), describe({**fault, "loc": (*at, *loc)}), hint(fault, cls))
 
 
 def leaves(path: str, value: Any) -> list[tuple[str, Any]]:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from sfrbench.cli import main
-from sfrbench.report.published_tables import Published, published
+from sfrbench.paper.tables import Published, published
 from sfrbench.roots import shipped
 from tests.report.browser import Browser, needs_browser
 from tests.report.captions import check_page

@@ -19,18 +19,18 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sfrbench"
 #: other new module must be added here.
 LAYERS: dict[str, tuple[str, str]] = {
     "errors": ("errors terminal sheets private", ""),
+    "names": ("metric_names", ""),
     "files": ("files urls children yamlio yaml_tree limits roots", "errors"),
     "base": ("components.base components.base_data components.core components.split", "errors"),
     "places": ("locations weights", "errors files"),
     "specs": (
         # a specification may name rows of the paper's tables
-        "catalog card_code spec spec_reader spec_sections spec_sets spec_checks spec_search spec_published "
-        "report.published_tables report.published_file",
-        "errors files base",
+        "catalog card_code spec spec_reader spec_sections spec_sets spec_checks spec_search paper",
+        "errors files base names",
     ),
     "store": ("store fingerprints", "errors files"),
     "selfcheck": ("selfcheck selfcheck_ops", "errors files store"),
-    "numerics": ("gaps intervals losses metrics sampling stats volumes", "errors base"),
+    "numerics": ("gaps intervals losses metrics sampling stats volumes", "errors base names"),
     "components": ("components", "errors base numerics"),
     "context": ("stages.context", "errors base store"),
     "stages": ("stages training inference", "errors files base numerics components store context"),
@@ -42,19 +42,25 @@ LAYERS: dict[str, tuple[str, str]] = {
     "track": ("track track_database track_study track_values", "errors files base specs store plan"),
     "run": (
         "run search search_best search_optuna search_score",
-        "errors files base places specs store plan executors track",
+        "errors files base names places specs store plan executors track",
     ),
-    "report": ("report", "errors files base specs store numerics plan run"),
+    "results": ("results", "errors files base names specs store numerics plan run"),
+    "report": ("report", "errors files base names specs store numerics plan run results"),
     "trace": ("trace", "errors files places store track"),
-    "compare": ("compare compare_sides compare_work", "errors specs store numerics plan report trace"),
+    "compare": (
+        "compare compare_sides compare_work",
+        "errors names specs store numerics plan results report trace",
+    ),
     "deploy": (
         "deploy",
-        "errors files base places specs store numerics components context stages plan executors run report",
+        "errors files base places specs store numerics components context stages plan executors run "
+        "results report",
     ),
-    "api": ("api", "files places plan run report"),
+    "api": ("api", "files places plan run results report"),
     "cli": (
         "cli console text __main__",
-        "errors files base places specs store selfcheck plan executors track run report trace compare deploy",
+        "errors files base places specs store selfcheck plan executors track run results report trace "
+        "compare deploy names",
     ),
 }
 GROUP = {module: group for group, (modules, _) in LAYERS.items() for module in modules.split()}

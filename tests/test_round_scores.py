@@ -17,6 +17,7 @@ from sfrbench.cli.commands import main
 from sfrbench.compare import compare
 from sfrbench.compare_sides import load_sides
 from sfrbench.machine import Machine
+from sfrbench.report.items import kinds
 from sfrbench.run import Experiment, open_experiment
 from sfrbench.trace import described, find, open_report
 from sfrbench.track_values import metrics
@@ -56,7 +57,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 def opened(folder: Path) -> Experiment:
     sets = ["dataset.train_cases=6", "dataset.test_cases=1"]
-    return open_experiment(str(folder / "rounds.yaml"), "smoke", Machine(folder / "ws"), sets=sets)
+    return open_experiment(
+        str(folder / "rounds.yaml"), "smoke", Machine(folder / "ws"), sets=sets, items=kinds()
+    )
 
 
 def report_of(experiment: Experiment) -> Path:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from sfrbench.cli import main
 from sfrbench.machine import Machine
 from sfrbench.plan import Cell
+from sfrbench.report.items import kinds
 from sfrbench.run import Experiment, open_experiment
 from sfrbench.search_optuna import read_study, study_name
 from sfrbench.search_score import flattering
@@ -66,7 +67,7 @@ def search(*arguments: str, status: int = 0) -> str:
 
 
 def opened(sets: tuple[str, ...] = ()) -> Experiment:
-    return open_experiment("small.yaml", "smoke", Machine(Path("runs")), sets=sets)
+    return open_experiment("small.yaml", "smoke", Machine(Path("runs")), sets=sets, items=kinds())
 
 
 def study_of(sets: tuple[str, ...] = ()) -> Study:
@@ -101,7 +102,7 @@ def test_trials_share_nodes_and_go_on(folder: Path) -> None:
 
 
 def test_the_value_is_that_of_the_table(folder: Path) -> None:
-    from sfrbench.report.frame import load_frame
+    from sfrbench.results.frame import load_frame
     from sfrbench.search_optuna import trial_plan
 
     (folder / "small.yaml").write_text(SPEC.replace("trials: 3", "trials: 1\n  seeds: [0, 1]"))
@@ -202,7 +203,9 @@ def test_the_best_values_round_trip(folder: Path) -> None:
         assert part in text
     assert "search:" not in text
     sfrbench("validate", "best.yaml", "--profile", "smoke")
-    plan = open_experiment("best.yaml", "smoke", Machine(Path("runs")), sets=("ssl.steps=3",)).plan
+    plan = open_experiment(
+        "best.yaml", "smoke", Machine(Path("runs")), sets=("ssl.steps=3",), items=kinds()
+    ).plan
     mt = next(cell for cell in plan.cells if cell.arm == "mt")
     found = mt.components["ssl"].component.model_dump()
     assert found["lambda_cons"] == best.values["ssl.lambda_cons"]
@@ -234,7 +237,7 @@ def test_best_values_win_over_every_other_layer(folder: Path, arms: str, more: s
     trial = Trial(7, "complete", {"ssl.lambda_cons": 0.4, "ssl.optim.lr": 0.02}, 50.0)
     study = Study("s", "dice", True, "%", (0,), experiment.plan.space, "grid", "none", [trial])
     write_best_spec(experiment, study, Path("best.yaml"))
-    (cell,) = open_experiment("best.yaml", "smoke", Machine(Path("runs"))).plan.cells
+    (cell,) = open_experiment("best.yaml", "smoke", Machine(Path("runs")), items=kinds()).plan.cells
     found = cell.components["ssl"].component.model_dump()
     assert (found["lambda_cons"], found["optim"]["lr"]) == (0.4, 0.02)
 

@@ -9,6 +9,7 @@ import pytest
 from sfrbench.catalog import Catalog
 from sfrbench.errors import InputError
 from sfrbench.plan import Plan, build_plan
+from sfrbench.report.items import kinds
 from sfrbench.spec_reader import read_spec
 
 GOOD = """\
@@ -27,7 +28,7 @@ seeds: [0, 1]
 def plan_of(tmp_path: Path, text: str, profile: str = "smoke", sets: tuple[str, ...] = ()) -> Plan:
     path = tmp_path / "spec.yaml"
     path.write_text(text, encoding="utf-8")
-    return build_plan(read_spec(path, profile, sets), Catalog.read(), lambda dataset: "none")
+    return build_plan(read_spec(path, profile, sets, items=kinds()), Catalog.read(), lambda dataset: "none")
 
 
 def faults(tmp_path: Path, text: str, **options: object) -> str:
@@ -75,7 +76,7 @@ BROKEN = [
     ("report of no arm", ("seeds:", "report: [{pairs: [[sfr, mtt]]}]\nseeds:"), ["no arm 'mtt'", "'mt'"]),
     ("gain of no arm", ("seeds:", "report: [{table: t, gains: {sfr: mtt}}]\nseeds:"), ["gains: no arm 'mtt'", "'mt'"]),
     ("gain against itself", ("seeds:", "report: [{table: t, gains: {mt: mt}}]\nseeds:"), ["'mt' against itself"]),
-    ("column of no table", ("seeds:", "report: [{kde: dice, columns: [params]}]\nseeds:"), ["columns: only for a table"]),
+    ("column of no table", ("seeds:", "report: [{kde: dice, columns: [params]}]\nseeds:"), ["columns goes with 'table', not with 'kde'"]),
     ("ranks of no metric", ("seeds:", "report: [{ranks: dise}]\nseeds:"), ["report.0.ranks", "'dice'"]),
     ("report of two things", ("seeds:", "report: [{kde: dice, montage: 1}]\nseeds:"), ["exactly one of"]),
     ("published: no table", ("seeds:", "report: [{published: table7}]\nseeds:"), ["spec.yaml:9:11", "no table 'table7'", "'table07'"]),
@@ -340,7 +341,7 @@ def test_a_wrong_set_is_named(tmp_path: Path, option: str) -> None:
 
 def test_an_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
-        read_spec(tmp_path / "missing.yaml", "smoke")
+        read_spec(tmp_path / "missing.yaml", "smoke", items=kinds())
     (tmp_path / "latin.yaml").write_bytes(b"title: \xe9\n")
     with pytest.raises(InputError, match="not UTF-8"):
-        read_spec(tmp_path / "latin.yaml", "smoke")
+        read_spec(tmp_path / "latin.yaml", "smoke", items=kinds())

@@ -14,7 +14,7 @@ from sfrbench.cli import main
 from sfrbench.errors import InputError
 from sfrbench.files import sha256_of
 from sfrbench.report.build import build_report
-from sfrbench.report.info import Setup
+from sfrbench.report.facts.info import Setup
 from sfrbench.trace import described, find, open_report
 from sfrbench.track import Tracker, logged_in
 from tests.report.conftest import ARMS, axis_demo, demo

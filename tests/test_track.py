@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sfrbench.machine import Machine
+from sfrbench.report.items import kinds
 from sfrbench.run import Experiment, default_tracking_uri, open_experiment
 from sfrbench.store import Store
 from sfrbench.track import Tracker, logged_in
@@ -43,7 +44,7 @@ def copy(logged: Path, tmp_path: Path) -> Path:
 
 
 def opened(folder: Path) -> Experiment:
-    return open_experiment(str(folder / "small.yaml"), "smoke", Machine(folder / "runs"))
+    return open_experiment(str(folder / "small.yaml"), "smoke", Machine(folder / "runs"), items=kinds())
 
 
 def log(folder: Path, uri: str | None = None) -> int:

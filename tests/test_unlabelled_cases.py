@@ -17,7 +17,7 @@ from sfrbench.components.split import split_cases
 from sfrbench.datacheck import by_class, check, check_lists, summary
 from sfrbench.errors import DataError, InputError
 from sfrbench.files import sha256_of
-from sfrbench.report.contact import _tile
+from sfrbench.report.render.contact import _tile
 from sfrbench.stages import evaluate, prepare
 from sfrbench.stages.context import StageContext
 from sfrbench.store import Artefact

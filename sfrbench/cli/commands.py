@@ -100,7 +100,7 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     Exit status: 0 all cells done, 1 some failed, 2 the input is wrong, 130 interrupted.
     """
     from sfrbench import console
-    from sfrbench.report.assemble import write_report
+    from sfrbench.report.build import write_report
     from sfrbench.run import execute, summary
 
     experiment = open_spec(spec, options)
@@ -195,14 +195,14 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
     """Write the tidy frame of SPEC: one row per cell, case, class and metric."""
     from sfrbench.errors import InputError
     from sfrbench.files import atomic_file
-    from sfrbench.report.assemble import load_frame
+    from sfrbench.results.frame import load_frame
     from sfrbench.sheets import csv_of
 
     if format_ == "parquet" and out is None and labels is None:
         raise InputError("parquet needs a file", hint="give --out FILE.parquet")
     experiment = open_spec(spec, options)
     if labels is not None:
-        from sfrbench.report.labels import write_labels
+        from sfrbench.results.labels import write_labels
 
         echo(f"{write_labels(experiment, labels)} label maps: {labels}")
         return
@@ -230,7 +230,7 @@ def report(
 ) -> None:
     """Write the report of SPEC, and of its search, from what is in the store; runs nothing."""
     from sfrbench.report import notebook as notebooks
-    from sfrbench.report.assemble import write_report
+    from sfrbench.report.build import write_report
     from sfrbench.run import claim
 
     if notebook or template:

@@ -139,7 +139,7 @@ def _spawn(workers: int, command: list[str]) -> None:
 
 def _finish(experiment: Experiment, how: Options, write_best: Path | None) -> int:
     """Say what came out, write the report and the best specification; returns the exit status."""
-    from sfrbench.report.assemble import write_report
+    from sfrbench.report.build import write_report
     from sfrbench.search import Budget
     from sfrbench.search_best import write_best_spec
     from sfrbench.search_optuna import read_study, search_of

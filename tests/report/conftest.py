@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
-from sfrbench.report.montage import MontageCase
-from sfrbench.report.published import Size
+from sfrbench.paper.sizes import Size
+from sfrbench.report.facts.info import Counted, Failure, ReportInfo, Reuse
+from sfrbench.report.facts.volumes import MontageCase
+from sfrbench.results.grid import Missing
 
 ARMS = (("supervised", "V-Net (LB)"), ("mt", "MT"), ("sfr_ft", "SFR_FT"), ("sfr_mt", "SFR_MT"))
 LEVEL = {"supervised": 62.0, "mt": 70.0, "sfr_ft": 66.0, "sfr_mt": 74.0}

@@ -13,10 +13,13 @@ import pytest
 from sfrbench.catalog import Catalog
 from sfrbench.plan import build_plan
 from sfrbench.report.build import build_report
-from sfrbench.report.info import Missing, ReportInfo, Setup
-from sfrbench.report.published_item import published_part
-from sfrbench.report.setups import setups_of
-from sfrbench.report.tables import Table, to_csv, to_html, to_latex, to_markdown
+from sfrbench.report.facts.info import ReportInfo, Setup
+from sfrbench.report.facts.setups import setups_of
+from sfrbench.report.items import kinds
+from sfrbench.report.items.published.rows import Own
+from sfrbench.report.items.published.tables import published_part
+from sfrbench.report.render.tables import Table, to_csv, to_html, to_latex, to_markdown
+from sfrbench.results.grid import Missing
 from sfrbench.spec_reader import locate, read_spec
 from tests.report.captions import check_page
 from tests.report.conftest import check_golden, rows_of
@@ -48,7 +51,10 @@ def made(
     )
     columns = rows_of("none", 0, 0, cases=1)[0]
     frame = pd.DataFrame(rows, columns=None if rows else list(columns))
-    tables, behind = published_part(frame, replace(info, **changes), item, item["published"])
+    own = Own(item.get("rows", {}), item.get("unbuilt", {}))
+    tables, behind = published_part(
+        frame, replace(info, **changes), item["published"], own, item.get("metrics", ()), item["published"]
+    )
     assert set(behind) == {table.name for table in tables if not table.prose}
     return {table.name: table for table in tables}
 
@@ -242,7 +248,9 @@ def test_arms_that_are_not_called_as_their_rows_have_a_column():
 @pytest.mark.parametrize("profile", ["paper", "cpu", "smoke"])
 def test_shipped_setups_say_what_differs(profile: str, small: Any, tmp_path: Path) -> None:
     catalog = Catalog.read()
-    plan = build_plan(read_spec(locate("table07_la_scarce"), profile), catalog, lambda dataset: "none")
+    plan = build_plan(
+        read_spec(locate("table07_la_scarce"), profile, items=kinds()), catalog, lambda dataset: "none"
+    )
     setups = {one.arm: one for one in setups_of(plan, catalog)}
     assert {one.dataset for one in setups.values()} == {"la"}
     grids = {

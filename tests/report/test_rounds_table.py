@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from sfrbench.report.info import ReportInfo, Round
-from sfrbench.report.rounds import rounds_table
+from sfrbench.report.facts.info import ReportInfo, Round
+from sfrbench.report.items.rounds.table import rounds_table
 
 CONFIDENCE = {"a": 0.99, "b": 0.97, "c": 0.90}
 
