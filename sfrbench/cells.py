@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
+from sfrbench import roles
 from sfrbench.components.base import Finetune, Selector, Ssl
 from sfrbench.graph import (
     Graph,
@@ -45,11 +46,13 @@ def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -
         nodes["predict"] = predict_node(graph, point, nodes, "retrain" if "retrain" in stages else "finetune")
     if "evaluate" in stages:
         if "predict" in nodes:
-            nodes["evaluate"] = evaluate_node(graph, point, nodes, "predict")
+            nodes[roles.RESULT] = evaluate_node(graph, point, nodes, "predict")
         if "pseudolabel" in nodes:
-            nodes["evaluate_pseudo"] = evaluate_node(graph, point, nodes, "pseudolabel")
-        for role in [role for role in nodes if role.startswith(("select_", "pseudolabel_"))]:
-            nodes[f"evaluate_{role}"] = evaluate_node(graph, point, nodes, role)
+            nodes[roles.PSEUDO] = evaluate_node(graph, point, nodes, "pseudolabel")
+        for role in list(nodes):
+            stage, _ = roles.round_of(role) or ("", 0)
+            if stage in ("select", "pseudolabel"):
+                nodes[roles.scored(role)] = evaluate_node(graph, point, nodes, role)
     return nodes
 
 
@@ -84,11 +87,11 @@ def further_rounds(graph: Graph, point: Point, nodes: Mapping[str, Link], seed: 
         return _selected_rounds(graph, point, dict(nodes), seed, selector)
     known, found = dict(nodes), {}
     for number in range(1, ssl.relabels + 1):
-        found[f"retrain_{number - 1}"] = known["retrain"]
+        found[roles.in_round("retrain", number - 1)] = known["retrain"]
         by_model = {**known, "pseudolabel": pseudolabel_node(graph, point, known, by="retrain")}
         offline = replace(point, pseudo="offline")
         known["retrain"] = retrain_node(graph, offline, by_model, round_seed(seed, number))
-        found[f"pseudolabel_{number}"] = by_model["pseudolabel"]
+        found[roles.in_round("pseudolabel", number)] = by_model["pseudolabel"]
     return {**found, "retrain": known["retrain"]} if found else {}
 
 
@@ -114,12 +117,15 @@ def _selected_rounds(
             # what SAM's update is trained with does not matter here, so that labels by a SAM that no
             # case has updated are the same work as before
             nodes["pseudolabel"] = pseudolabel_node(graph, point, nodes)
-            found[f"pseudolabel_{number}"] = nodes["pseudolabel"]
+            found[roles.in_round("pseudolabel", number)] = nodes["pseudolabel"]
         train = More({"first_iteration": done}, {"before": before["retrain"], "select": select}, keyed)
         nodes["retrain"] = retrain_node(graph, later, nodes, own_seed, train)
         done += chooser.retrain_steps
-        found |= {f"retrain_{number - 1}": before["retrain"], f"select_{number}": select}
-        found[f"finetune_{number}"] = nodes["finetune"]
+        found |= {
+            roles.in_round("retrain", number - 1): before["retrain"],
+            roles.in_round("select", number): select,
+        }
+        found[roles.in_round("finetune", number)] = nodes["finetune"]
     return {**found, "retrain": nodes["retrain"]}
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from sfrbench.errors import InputError
 from sfrbench.results.axes import axis_text
-from sfrbench.results.frame import COLUMNS, scores, subset_of_role, tidy
+from sfrbench.results.frame import COLUMNS, scores, tidy
+from sfrbench.results.subsets import subset_of_role
 from sfrbench.sheets import plain
 from sfrbench.store import Store
 from sfrbench.trace import Report, open_report

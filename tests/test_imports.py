@@ -35,7 +35,7 @@ LAYERS: dict[str, tuple[str, str]] = {
     "context": ("stages.context", "errors base store"),
     "stages": ("stages training inference", "errors files base numerics components store context"),
     "plan": (
-        "plan graph cells cell_names resolve reasons machine datacheck search_space search_view",
+        "plan graph roles cells cell_names resolve reasons machine datacheck search_space search_view",
         "errors files base places specs store",
     ),
     "executors": ("executors", "errors files base places store selfcheck plan context stages"),
@@ -199,6 +199,14 @@ def test_planning_is_light() -> None:
     names.append("sfrbench.selfcheck")
     names.remove("sfrbench.components.foundation.segmenter")  # a network with a public name
     assert {"sfrbench.cli.commands", "sfrbench.plan", "sfrbench.components.stitch.grid"} <= set(names)
+    assert heavy_after(names, HEAVY) == {}
+
+
+def test_kinds_of_report_items_are_light() -> None:
+    """Reading and planning import them all; what draws and computes comes with ``make``."""
+    folder = PACKAGE / "report" / "items"
+    names = [f"sfrbench.report.items.{path.stem}" for path in folder.iterdir() if path.stem[0] != "_"]
+    assert len(names) > 10
     assert heavy_after(names, HEAVY) == {}
 
 

@@ -137,7 +137,8 @@ class TableFile(_Strict):
     columns: dict[str, Column] = Field(min_length=1)
     groups: list[Group] = Field(min_length=1)
     errata: list[Erratum] = []
-    notes: list[str] = []
+    legend: list[str] = Field([], description="how the cells are read")
+    notes: list[str] = Field([], description="what else is told of the table")
 
 
 def column_faults(document: Document, file: TableFile) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from sfrbench.components.base import Protocol
 from sfrbench.graph import Link
 from sfrbench.metric_names import LARGER
 from sfrbench.plan import Cell
+from sfrbench.results.subsets import subset_of_role
 from sfrbench.run import Experiment
 
 if TYPE_CHECKING:
@@ -68,19 +69,6 @@ def scores(path: Path, spacing: str) -> pd.DataFrame:
     frame.loc[percent, "value"] *= 100
     frame["unit"] = percent.map({True: "%", False: spacing})
     return frame
-
-
-def subset_of_role(role: str, score: str) -> str:
-    """What an evaluate node of a cell scores; ``score`` is the cell's own choice, 'test' or 'val'."""
-    kind, _, number = role.removeprefix("evaluate_").rpartition("_")
-    if kind == "pseudolabel":
-        return labels_of_round(int(number))
-    return {"evaluate": score, "evaluate_pseudo": "unlabelled"}.get(role) or f"round {number}"
-
-
-def labels_of_round(number: int) -> str:
-    """The subset of the pseudo-labels that round ``number`` made; 0: the first ones."""
-    return f"unlabelled round {number}" if number else "unlabelled"
 
 
 def _facts(experiment: Experiment, cell: Cell, role: str, link: Link) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from sfrbench.errors import InputError
 from sfrbench.metric_names import METRICS
 from sfrbench.results.axes import axis_text, axis_texts, point_texts
 from sfrbench.results.dead import Dead, find
+from sfrbench.results.subsets import UNLABELLED
 from sfrbench.stats import Array, case_means, grand_mean
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def lines(frame: pd.DataFrame, grid: Grid, subset: str) -> list[Line]:
     values: dict[tuple[str, Point], Mapping[str, Any]] = {
         key: {path: group[path].iloc[0] for path in paths} for key, group in rows.items()
     }
-    unscored = grid.unscored if subset == "unlabelled" else ()
+    unscored = grid.unscored if subset == UNLABELLED else ()
     lost = _missing([*unscored, *grid.missing], paths)  # what is missing has the last word
     for arm, point, axes in lost.points:
         values.setdefault((arm, point), axes)
@@ -194,7 +195,7 @@ def lines(frame: pd.DataFrame, grid: Grid, subset: str) -> list[Line]:
     labelling = {*grid.pseudo_arms, *(entry.arm for entry in grid.unscored)}
     found = []
     for (arm, point), axes in values.items():
-        if subset == "unlabelled" and (arm, point) not in rows and arm not in labelling:
+        if subset == UNLABELLED and (arm, point) not in rows and arm not in labelling:
             continue
         own = rows.get((arm, point), part.iloc[:0])
         have = {int(seed) for seed in own["seed"].unique()}

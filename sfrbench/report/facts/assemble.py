@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sfrbench import roles
 from sfrbench.files import sha256_of
 from sfrbench.graph import Link
 from sfrbench.machine import environment, git_state
@@ -49,7 +50,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         protocol_fields=next(iter(protocols.values())),
         protocols=protocols if len(protocols) > 1 else {},
         axes=spec.told,
-        pseudo_arms=list({cell.arm: None for cell in plan.cells if "evaluate_pseudo" in cell.nodes}),
+        pseudo_arms=list({cell.arm: None for cell in plan.cells if roles.PSEUDO in cell.nodes}),
         missing=_missing(experiment),
         unscored=[*_online(experiment), *_unscored(pseudo)],
         rounds=rounds_of(experiment),
@@ -100,7 +101,7 @@ def _pseudo_scores(experiment: Experiment) -> list[tuple[Cell, int, int]]:
     """Cells with scored pseudo-labels, and how many unlabelled cases have no label and have one."""
     found = []
     for cell in experiment.plan.cells:
-        scored = artefact_of(experiment, cell, "evaluate_pseudo")
+        scored = artefact_of(experiment, cell, roles.PSEUDO)
         if scored is not None:
             ledger = scored.read_json("ledger.json")
             found.append((cell, len(ledger.get("without_label", ())), len(ledger["labels_opened"])))

@@ -9,6 +9,7 @@ import numpy as np
 
 from sfrbench.components.base import Selector
 from sfrbench.report.facts.info import Round
+from sfrbench.roles import in_round
 from sfrbench.run import Experiment
 
 ONLINE = "pseudo: online: SAM labels each crop as re-training asks for it, and nothing is stored to score"
@@ -22,7 +23,7 @@ def rounds_of(experiment: Experiment) -> list[Round]:
             continue
         selector = cast(Selector, cell.components["selector"].component)
         for number_ in range(1, selector.rounds + 1):
-            select, tune = cell.nodes.get(f"select_{number_}"), cell.nodes.get(f"finetune_{number_}")
+            select, tune = (cell.nodes.get(in_round(stage, number_)) for stage in ("select", "finetune"))
             if select is None or tune is None or not (store.has(*select) and store.has(*tune)):
                 continue
             with store.get(*select).path("confidence.csv").open(encoding="utf-8", newline="") as stream:
@@ -41,7 +42,7 @@ def rounds_of(experiment: Experiment) -> list[Round]:
                     select[1],
                     selector.both,
                     selector.unit == "crop" and bool(np.isfinite(float(chosen["threshold"]))),
-                    f"pseudolabel_{number_}" not in cell.nodes,
+                    in_round("pseudolabel", number_) not in cell.nodes,
                 )
             )
     return found

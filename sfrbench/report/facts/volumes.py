@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sfrbench.components.base import Dataset
 from sfrbench.graph import Link
 from sfrbench.plan import Cell
+from sfrbench.results.subsets import UNLABELLED
 from sfrbench.run import Experiment
 from sfrbench.store import Artefact
 from sfrbench.volumes import EVALUATE, Volumes, harden, split_of
@@ -47,10 +48,8 @@ def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase 
             opened[link] = Volumes(store.get(*link))
         volumes = opened[link]
         labels = volumes.labels([case], f"{EVALUATE}: picture")
-        predicted = None if subset.startswith("unlabelled") else artefact_of(experiment, cell, "predict")
-        _, in_round, number = subset.partition("unlabelled round ")
-        role = f"pseudolabel_{number}" if in_round else "pseudolabel"
-        pseudo = artefact_of(experiment, cell, role) if case in _unlabelled(cell, volumes) else None
+        predicted = None if subset == UNLABELLED else artefact_of(experiment, cell, "predict")
+        pseudo = artefact_of(experiment, cell, "pseudolabel") if case in _unlabelled(cell, volumes) else None
         return MontageCase(
             image=lambda: volumes.image(case),
             truth=lambda: labels[case],

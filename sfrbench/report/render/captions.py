@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfrbench.report.render.style import scaled, stamp
 from sfrbench.results.axes import axis_text
+from sfrbench.results.subsets import TEST, UNLABELLED, VAL
 
 if TYPE_CHECKING:
     from sfrbench.report.facts.info import ReportInfo
@@ -88,9 +89,7 @@ def seeds_text(count: int) -> str:
 
 
 def subset_text(subset: str) -> str:
-    names = {"test": "test cases", "val": "validation cases", "unlabelled": "unlabelled training cases"}
-    if subset.startswith("unlabelled round "):
-        return f"{names['unlabelled']} in {subset.removeprefix('unlabelled ')}"
+    names = {TEST: "test cases", VAL: "validation cases", UNLABELLED: "unlabelled training cases"}
     return names.get(subset, f"cases of subset '{subset}'")
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DASH = "—"
+LEAST_P = 0.001  #: a smaller p is printed as less than it
 #: Colours that the colour-blind tell apart (Okabe and Ito 2008); yellow last, it is weak on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -73,7 +74,7 @@ def judged(difference: float | None, larger: bool) -> str:
 def p_value(value: float | None) -> str:
     if value is None:
         return DASH
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    return f"<{LEAST_P}" if value < LEAST_P else f"{value:.3f}"
 
 
 def safe_name(name: str) -> str:

@@ -16,6 +16,7 @@ from sfrbench.report.render import captions, style
 from sfrbench.report.render.parts import Figure
 from sfrbench.results import dead
 from sfrbench.results.axes import point_texts
+from sfrbench.results.subsets import before_round
 from sfrbench.stats import Array
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def confidence_figure(
 
     The label is the segmenter's, which updates SAM where C is high enough. None where no round is scored.
     """
-    quality = quality_of(frame)
-    pairs = [(row, _cloud(row, quality)) for row in rows_of(info)]
+    every = rows_of(info)
+    quality = quality_of(frame, every)
+    pairs = [(row, _cloud(row, quality)) for row in every]
     rows = [row for row, cloud in pairs if cloud.c.size]
     clouds = [cloud for _, cloud in pairs if cloud.c.size]
     if not clouds:
@@ -77,7 +79,7 @@ def confidence_figure(
         _legend(figure)
         files = style.save(figure, folder, name)
     known = Lines(frame, info)
-    own = [(cloud.name, known.at(f"round {row.number}", row.arm, row.axes)) for row, cloud in pairs]
+    own = [(cloud.name, known.at(before_round(row.number), row.arm, row.axes)) for row, cloud in pairs]
     never = dead.sentence((told, line.dead) for told, line in own if line is not None)
     title, notes = "Confidence against true quality.", (*_notes(clouds), *never)
     return Figure(name, title, _CAPTION, tuple(files), (), notes=notes), rows

@@ -21,13 +21,14 @@ class MontageItem(OfArms):
     def make_of(self, context: Context) -> Part:
         from sfrbench.report.items.montage.figure import montage_figure
         from sfrbench.results.lines import subset_of
+        from sfrbench.results.subsets import UNLABELLED
 
         frame, info, new = context.frame, context.info, context.names.new
         subset, name = subset_of(frame), new("montage")
         figures = [montage_figure(frame, info, self.montage, subset, name, context.figures)]
-        if (frame["subset"] == "unlabelled").any():
+        if (frame["subset"] == UNLABELLED).any():
             name = new("montage_pseudo_labels")
-            figures.append(montage_figure(frame, info, self.montage, "unlabelled", name, context.figures))
+            figures.append(montage_figure(frame, info, self.montage, UNLABELLED, name, context.figures))
         kept = [figure for figure in figures if figure is not None]
         if not kept:
             return Part(remark="No prediction or no volume is at hand to show slices of.")

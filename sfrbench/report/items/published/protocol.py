@@ -20,7 +20,7 @@ Row = tuple[str, str, str]  # what, the paper's, ours
 def protocol_table(table: Published, info: ReportInfo, sides: Sequence[Side], name: str) -> Table:
     """What the paper says beside what our arms in the table do, where the two are not plainly the same."""
     rows = list(_rows(table, info, [side for side in sides if side.line and side.row]))
-    notes = (" ".join(note.split()) for note in table.notes if not note.startswith(("0*", "Units are")))
+    notes = (" ".join(note.split()) for note in table.notes)
     return Table(
         f"{name}_protocol",
         f"Protocol of Table {table.table} and ours.",

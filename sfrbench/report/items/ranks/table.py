@@ -10,7 +10,7 @@ from sfrbench.metric_names import METRICS
 from sfrbench.report.items.ranks.ranking import Ranking
 from sfrbench.report.items.table import rows
 from sfrbench.report.render import captions
-from sfrbench.report.render.style import DASH, number, p_value
+from sfrbench.report.render.style import DASH, LEAST_P, number, p_value
 from sfrbench.report.render.tables import Entry, Notes, Table, rank_entries
 from sfrbench.results.lines import header, subset_of
 from sfrbench.stats import nanmean
@@ -90,7 +90,8 @@ def rules(found: Ranking) -> tuple[str, ...]:
         )
     if found.friedman is not None:
         these = "; it speaks of these trainings only" if found.over == "cases" else ""
-        said.append(f"Friedman's test that all rank alike: p {_equals(p_value(found.friedman))}{these}.")
+        sign = "" if found.friedman < LEAST_P else "= "  # else "<" stands before it
+        said.append(f"Friedman's test that all rank alike: p {sign}{p_value(found.friedman)}{these}.")
     said += [f"Not tested: {found.why}."] if found.why else []
     if found.flattery:
         what = "dataset" if found.over == "datasets" else "case"
@@ -99,7 +100,3 @@ def rules(found: Ranking) -> tuple[str, ...]:
             "methods with such are not tested."
         )
     return (*said, *(f"Left out: {gap}." for gap in found.gaps))
-
-
-def _equals(text: str) -> str:
-    return text if text.startswith("<") else f"= {text}"

@@ -15,9 +15,9 @@ from sfrbench.report.items.rounds.table import Lines, rows_of
 from sfrbench.report.render.style import DASH
 from sfrbench.results.axes import axis_text, axis_texts, point_texts
 from sfrbench.results.dead import Dead, find
-from sfrbench.results.frame import labels_of_round
 from sfrbench.results.lines import Line
 from sfrbench.results.measures import bounds_of
+from sfrbench.results.subsets import before_round, labels_of_round, rounds_among
 
 
 @dataclass(frozen=True)
@@ -141,16 +141,15 @@ def _of_sfr_plus(known: Lines, info: ReportInfo, group: Group) -> Iterator[Label
     for row in rows_of(info):
         before, after = (known.at(labels_of_round(row.number - back), row.arm, row.axes) for back in (1, 0))
         pairs = {one.seed: (one, rounds.get((one.cell, one.number - 1))) for one in row.rounds}
-        segmenter = known.at(f"round {row.number}", row.arm, row.axes)
+        segmenter = known.at(before_round(row.number), row.arm, row.axes)
         yield Labels(row.arm, row.label, row.axes, row.number, before, after, segmenter, pairs, group)
 
 
 def _of_self_training(known: Lines, frame: pd.DataFrame, info: ReportInfo, group: Group) -> Iterator[Labels]:
     of_sfr_plus = {one.arm for one in info.rounds}
-    prefix = labels_of_round(1).removesuffix("1")
-    subsets = [str(name) for name in frame["subset"].unique() if str(name).startswith(prefix)]
-    for round_ in sorted(int(name.removeprefix(prefix)) for name in subsets) if group.every else ():
-        for line in known.of(labels_of_round(round_)):
+    there = rounds_among(map(str, frame["subset"].unique())) if group.every else {}
+    for round_, subset in there.items():
+        for line in known.of(subset):
             if line.arm not in of_sfr_plus:
                 before = known.at(labels_of_round(round_ - 1), line.arm, line.axes)
                 yield Labels(line.arm, line.label, line.axes, round_, before, line, None, {}, group)

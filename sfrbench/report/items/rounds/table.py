@@ -16,6 +16,7 @@ from sfrbench.report.render.style import DASH, number
 from sfrbench.report.render.tables import Entry, Notes, Table
 from sfrbench.results.axes import axis_text, axis_texts
 from sfrbench.results.lines import Line, lines
+from sfrbench.results.subsets import before_round
 
 _COLUMNS = (
     "Round",
@@ -86,12 +87,12 @@ def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list
     if not rows:
         return [], []
     paths = [path for path in info.axes if any(path in row.axes for row in rows)]
-    quality, known, notes = quality_of(frame), Lines(frame, info), Notes()
+    quality, known, notes = quality_of(frame, rows), Lines(frame, info), Notes()
     entries, data = [], []
     for row in rows:
         names = [row.label, *(axis_text(row.axes[path]) for path in paths)]
         values = _values(row, quality)
-        line = known.at(f"round {row.number}", row.arm, row.axes)
+        line = known.at(before_round(row.number), row.arm, row.axes)
         first = with_dead(Entry(names[0]), line.dead if line else (), notes)
         entries.append((first, *(Entry(text) for text in (*names[1:], str(row.number), *values))))
         heads = ["label", *paths, *(head.lower() for head in _COLUMNS)]
@@ -130,12 +131,14 @@ def rows_of(info: ReportInfo) -> list[Row]:
 Quality = Mapping[tuple[str, int, str], float]
 
 
-def quality_of(frame: pd.DataFrame) -> Quality:
-    """Dice in percent of the labels that a round chooses from, mean over classes, by cell, round and case."""
-    part = frame[frame["subset"].str.startswith("round ") & (frame["metric"] == "dice")]
+def quality_of(frame: pd.DataFrame, rows: Sequence[Row]) -> Quality:
+    """Dice in percent of the labels that rounds choose from, mean over classes, by cell, round and case."""
+    numbers = {before_round(row.number): row.number for row in rows}
+    part = frame[frame["subset"].isin(list(numbers)) & (frame["metric"] == "dice")]
     means = part.groupby(["cell", "subset", "case"])["value"].mean().dropna().reset_index()
-    numbers = means["subset"].str.removeprefix("round ").astype(int)
-    keys = zip(means["cell"].astype(str), numbers, means["case"].astype(str), strict=True)
+    keys = zip(
+        means["cell"].astype(str), means["subset"].map(numbers), means["case"].astype(str), strict=True
+    )
     return dict(zip(keys, means["value"].astype(float), strict=True))
 
 

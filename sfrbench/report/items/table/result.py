@@ -18,6 +18,7 @@ from sfrbench.report.render.tables import Entry, Notes, Table, unmarked
 from sfrbench.results import dead
 from sfrbench.results.axes import axis_text
 from sfrbench.results.lines import Line, header, lines, subset_of
+from sfrbench.results.subsets import UNLABELLED
 
 if TYPE_CHECKING:
     from sfrbench.report.facts.info import ReportInfo
@@ -47,10 +48,10 @@ def pseudo_table(
     frame: pd.DataFrame, info: ReportInfo, how: Shown, name: str
 ) -> tuple[list[Table], list[Line]]:
     """How good the pseudo-labels are; arms that share them stand in one row."""
-    shown = rows.merge_equal(lines(frame, info.grid, "unlabelled"))
+    shown = rows.merge_equal(lines(frame, info.grid, UNLABELLED))
     if not shown:
         return [], []
-    view = View(frame[frame["subset"] == "unlabelled"], info, shown, "unlabelled", how)
+    view = View(frame[frame["subset"] == UNLABELLED], info, shown, UNLABELLED, how)
     return [_result(view, name, "Quality of the pseudo-labels.")], shown
 
 
