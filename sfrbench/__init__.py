@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sfrbench.version import __version__
+
 if TYPE_CHECKING:
     from sfrbench.api import Report, load_report, load_results
     from sfrbench.deploy.load import load_model
 
-__version__ = "0.1.0"
 __all__ = ["Report", "__version__", "load_model", "load_report", "load_results"]
 
 

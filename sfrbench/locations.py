@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sfrbench.errors import InputError, NotReadyError
-
-if TYPE_CHECKING:
-    from sfrbench.components.base import Dataset
 
 
 def config_file() -> Path:
@@ -54,9 +51,10 @@ def workspace() -> Path:
     return Path("runs")
 
 
-def data_root(name: str, dataset: Dataset, cli: Mapping[str, Path]) -> Path | None:
-    """The folder that holds the data of the card ``name``, or of ``dataset.folder``; see ``folder_of``."""
-    return folder_of([each for each in (name, dataset.folder) if each], cli)
+def data_root(name: str, folder: str, cli: Mapping[str, Path]) -> Path | None:
+    """The folder that holds the data of the card ``name``, or of the dataset's own ``folder``; see
+    ``folder_of``."""
+    return folder_of([each for each in (name, folder) if each], cli)
 
 
 def folder_of(names: Sequence[str], cli: Mapping[str, Path]) -> Path | None:

@@ -49,7 +49,7 @@ class Machine:
             return None
         name = resolved.card.name
         if name not in self._roots:
-            self._roots[name] = locations.data_root(name, dataset, self.data)
+            self._roots[name] = locations.data_root(name, dataset.folder, self.data)
         return self._roots[name]
 
     def folder(self, name: str) -> Path | None:

@@ -21,12 +21,11 @@ import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.components.base import Protocol
 from sfrbench.errors import DataError, NotReadyError
 from sfrbench.metric_names import DISTANCES, METRICS
 
@@ -35,6 +34,24 @@ Distances = NDArray[np.float64]
 Step = tuple[float, ...] | None  # voxel size per axis; none: distances in voxels
 Box = tuple[slice, ...]
 Measure = Callable[[Mask, Mask, Step, float], dict[str, float]]
+
+
+class Rules(Protocol):
+    """What scoring reads of a protocol (``components.base.Protocol``): the unit of distances, what an empty
+    mask is worth, the direction of ASD, what is kept of a prediction."""
+
+    @property
+    def spacing(self) -> Literal["voxel", "mm"]: ...
+    @property
+    def empty(self) -> Literal["paper_zero", "skip", "worst"]: ...
+    @property
+    def absent(self) -> Literal["score", "skip"]: ...
+    @property
+    def asd(self) -> Literal["pred_to_gt", "gt_to_pred"]: ...
+    @property
+    def largest_component(self) -> bool: ...
+    @property
+    def nsd_tolerance(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,7 @@ def score_case(
     gt: NDArray[Any],
     classes: int,
     spacing: tuple[float, ...] | None,
-    protocol: Protocol,
+    protocol: Rules,
     backend: Literal["fast", "medpy"] = "fast",
 ) -> list[Score]:
     """All metrics of all foreground classes of one case.
@@ -120,7 +137,7 @@ def _check_maps(pred: NDArray[Any], gt: NDArray[Any]) -> None:
             raise DataError(f"the {name} must hold integer classes, its type is {volume.dtype}")
 
 
-def _step(spacing: Sequence[float] | None, protocol: Protocol, ndim: int) -> Step:
+def _step(spacing: Sequence[float] | None, protocol: Rules, ndim: int) -> Step:
     """The voxel size that the protocol measures with."""
     if protocol.spacing == "voxel":
         return None
@@ -132,7 +149,7 @@ def _step(spacing: Sequence[float] | None, protocol: Protocol, ndim: int) -> Ste
     return tuple(float(s) for s in spacing)
 
 
-def _empty_values(protocol: Protocol, empty_pred: bool, empty_gt: bool, diagonal: float) -> dict[str, float]:
+def _empty_values(protocol: Rules, empty_pred: bool, empty_gt: bool, diagonal: float) -> dict[str, float]:
     """The values of a class that is absent from the prediction, the truth or both."""
     if protocol.empty == "skip" or (empty_gt and protocol.absent == "skip"):
         return dict.fromkeys(METRICS, math.nan)

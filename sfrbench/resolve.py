@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sfrbench.catalog import Card, Catalog, describe, field_exists, field_paths, hint
+from sfrbench.catalog import Card, Catalog
+from sfrbench.catalog_faults import describe, hint
+from sfrbench.catalog_fields import field_exists, field_paths
 from sfrbench.components.base import Component
 from sfrbench.errors import InputError, Problem, did_you_mean, shown
 from sfrbench.files import canonical

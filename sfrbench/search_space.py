@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
-from sfrbench.catalog import field_exists, field_paths, nested
+from sfrbench.catalog_fields import field_exists, field_paths, nested
 from sfrbench.components.base import KINDS, Settings
 from sfrbench.errors import did_you_mean
 from sfrbench.graph import Point

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfrbench.selfcheck import Fault, Precision
+from sfrbench.selfcheck_fault import Fault, Precision
 
 #: Most that the norm of a difference may be, as a share of the norm. What is right is off by 0.005 and 1e-6;
 #: what is wrong by 0.5 and more.

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from sfrbench.catalog import form_problem
+from sfrbench.catalog_faults import form_problem
 from sfrbench.components.base import Settings
 from sfrbench.errors import Problem, did_you_mean, shown
 from sfrbench.spec import SWITCHES, Arm, Axis, Exclusion, Item, ItemKinds, Known, Local, Profile

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sfrbench.catalog import form_problem
+from sfrbench.catalog_faults import form_problem
 from sfrbench.components.base import Settings
 from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.roots import shipped

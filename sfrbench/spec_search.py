@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sfrbench.catalog import describe, hint
+from sfrbench.catalog_faults import describe, hint
 from sfrbench.components.base import KINDS, Dataset, Settings
 from sfrbench.errors import Problem, did_you_mean, shown
 from sfrbench.metric_names import METRICS

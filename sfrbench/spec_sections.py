@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from sfrbench.catalog import form_problem
+from sfrbench.catalog_faults import form_problem
 from sfrbench.components.base import KINDS, Settings
 from sfrbench.errors import Problem, did_you_mean, shorter, shown
 from sfrbench.spec import STAGES, SWITCHES, Arm, Axis, Flat, Layer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sfrbench.catalog import Card, field_paths, nested
+from sfrbench.catalog import Card
+from sfrbench.catalog_fields import field_paths, nested
 from sfrbench.components.base import Settings
 
 

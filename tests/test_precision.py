@@ -17,7 +17,8 @@ from sfrbench.components.base import Component
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.executors.precision import NETWORKS, Precision
 from sfrbench.graph import STAGE_VERSIONS
-from sfrbench.selfcheck import Fault, SelfCheck
+from sfrbench.selfcheck import SelfCheck
+from sfrbench.selfcheck_fault import Fault
 
 FAULT = Fault(
     precision="bf16", operation="convolution 3", part="the gradient of input 2 is", off=None, limit=0.1

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sfrbench import selfcheck, selfcheck_ops
-from sfrbench.selfcheck import Fault, SelfCheck
+from sfrbench.selfcheck import SelfCheck
+from sfrbench.selfcheck_fault import Fault
 
 
 @pytest.fixture(autouse=True)

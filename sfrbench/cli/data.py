@@ -76,7 +76,8 @@ def _dataset(name: str, registry: Sequence[Path], sets: Sequence[str], **fields:
     """The dataset of a card with the fields of ``--set``, as in a specification."""
     from pydantic import ValidationError
 
-    from sfrbench.catalog import Catalog, describe, hint
+    from sfrbench.catalog import Catalog
+    from sfrbench.catalog_faults import describe, hint
     from sfrbench.errors import InputError, Problem
     from sfrbench.resolve import Resolved, unflatten
     from sfrbench.yamlio import read_value

@@ -9,7 +9,8 @@ from typing import Any
 
 from sfrbench import selfcheck
 from sfrbench.components.base import Component
-from sfrbench.selfcheck import Fault, SelfCheck
+from sfrbench.selfcheck import SelfCheck
+from sfrbench.selfcheck_fault import Fault
 
 log = logging.getLogger("sfrbench")
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from sfrbench.catalog import form_problem
+from sfrbench.catalog_faults import form_problem
 from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.paper.form import (
     Column,

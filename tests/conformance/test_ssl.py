@@ -21,7 +21,8 @@ from annotated_types import Ge, Gt
 from pydantic.fields import FieldInfo
 from safetensors.torch import load_file
 
-from sfrbench.catalog import Card, Catalog, field_exists, nested
+from sfrbench.catalog import Card, Catalog
+from sfrbench.catalog_fields import field_exists, nested
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Settings, Ssl
 from sfrbench.components.dataset.phantom import Phantom

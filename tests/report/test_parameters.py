@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from sfrbench.catalog import Catalog, field_exists
+from sfrbench.catalog import Catalog
+from sfrbench.catalog_fields import field_exists
 from sfrbench.machine import Machine
 from sfrbench.paper.sizes import sizes
 from sfrbench.plan import Cell, Excluded

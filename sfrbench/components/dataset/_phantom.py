@@ -6,19 +6,30 @@ values are roughly distances in these coordinates.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from sfrbench.components.dataset.phantom import Phantom
 
 Array = NDArray[np.float32]
 Vector = NDArray[np.float64]  # a point, or a rotation matrix
 
 
-def make(spec: Phantom, index: int) -> tuple[Array, NDArray[np.uint8]]:
+@dataclass(frozen=True)
+class Cohort:
+    """What cases are made of; the fields are those of ``phantom.Phantom`` and mean the same."""
+
+    shape: tuple[int, int, int]
+    organs: int
+    seed: int
+    contrast: tuple[float, float]
+    variation: float
+    distractors: int
+    bias: float
+    noise: float
+
+
+def make(spec: Cohort, index: int) -> tuple[Array, NDArray[np.uint8]]:
     """Image float32 (magnitude, tissue about 1) and label uint8 of case ``index``."""
     rng = np.random.Generator(np.random.PCG64([spec.seed, index]))
     grid = [np.linspace(-1, 1, size, dtype=np.float32) for size in spec.shape]
@@ -47,7 +58,7 @@ def make(spec: Phantom, index: int) -> tuple[Array, NDArray[np.uint8]]:
     return _acquire(rng, image, grid, spec), label
 
 
-def _acquire(rng: np.random.Generator, image: Array, grid: list[Array], spec: Phantom) -> Array:
+def _acquire(rng: np.random.Generator, image: Array, grid: list[Array], spec: Cohort) -> Array:
     """Bias field, then the magnitude of a complex signal with Gaussian noise (Rician), then a gain."""
     bias = np.exp(spec.bias * _field(rng, grid, 2))
     sigma = spec.noise * float(rng.uniform(0.7, 1.3))
@@ -57,7 +68,7 @@ def _acquire(rng: np.random.Generator, image: Array, grid: list[Array], spec: Ph
     return np.asarray(gain * np.hypot(real, imaginary), dtype=np.float32)
 
 
-def _organ(rng: np.random.Generator, grid: list[Array], number: int, spec: Phantom) -> Array:
+def _organ(rng: np.random.Generator, grid: list[Array], number: int, spec: Cohort) -> Array:
     """A lumpy ellipsoid with tubes that leave it; where and how depends on the class and the case."""
     vary = spec.variation
     angle = 2 * np.pi * number / spec.organs + 0.6

@@ -66,13 +66,14 @@ class Phantom(Dataset):
     def read_case(self, root: Path | None, case: str) -> Case:
         """Make one case."""
         from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label, finish
-        from sfrbench.components.dataset._phantom import make
+        from sfrbench.components.dataset._phantom import Cohort, make
         from sfrbench.errors import DataError
 
         if not (case.startswith("p") and case[1:].isdigit()):
             hint = "ids are p000000 and on, test cases p100000 and on"
             raise DataError("this is not a case of the phantom cohort", where=f"case {case}", hint=hint)
-        image, label = make(self, int(case[1:]))
+        cohort = Cohort(**{name: getattr(self, name) for name in Cohort.__dataclass_fields__})
+        image, label = make(cohort, int(case[1:]))
         place = Place(case, Path("(made from a seed)"))
         return finish(
             checked_image(image, place),
