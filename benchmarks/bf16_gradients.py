@@ -31,10 +31,10 @@ def measure(draws: int, patches: list[tuple[int, ...]], networks: bool = True) -
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from sfrbench.catalog import Catalog
+    from sfrbench.catalog.cards import Catalog
     from sfrbench.components.base import Backbone
-    from sfrbench.losses import segmentation_loss
-    from sfrbench.selfcheck_ops import leave_nan
+    from sfrbench.machine.selfcheck_ops import leave_nan
+    from sfrbench.maths.losses import segmentation_loss
 
     def share(got: torch.Tensor, right: torch.Tensor) -> float:
         off = float((got.float() - right.float()).norm() / right.float().norm())

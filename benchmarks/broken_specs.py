@@ -33,7 +33,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from sfrbench.cli import main as command
-from sfrbench.roots import shipped
+from sfrbench.files.roots import shipped
 
 # ruff: noqa: E501
 SECONDS, MEGABYTES = 10.0, 1000.0

@@ -37,8 +37,8 @@ import numpy as np
 from scipy import special
 from scipy import stats as scipy_stats
 
-from sfrbench import intervals, stats
-from sfrbench.intervals import Array, Bounds
+from sfrbench.maths import intervals, stats
+from sfrbench.maths.intervals import Array, Bounds
 
 PERCENT, DISTANCE = Bounds(100.0), Bounds(np.inf)
 GRID = [(seeds, cases) for seeds in (2, 3, 5) for cases in (4, 8, 20)]

@@ -69,8 +69,8 @@ def state(folder: Path) -> dict[str, object]:
     """What is to be equal: artefacts by their files, the frame, the cells of MLflow with their counts."""
     from mlflow import MlflowClient
 
-    from sfrbench.run import default_tracking_uri
-    from sfrbench.store import Store
+    from sfrbench.run.experiment import default_tracking_uri
+    from sfrbench.store.store import Store
 
     store, names = Store(folder / "runs" / "store"), (".npy", ".safetensors", "scores.csv", "history.csv")
     files = {

@@ -105,7 +105,7 @@ def decoder_step(variant: str, canvas: int) -> tuple[Any, Any, Any]:
     import torch
     from safetensors.torch import load_file, save_file
 
-    from sfrbench.catalog import Catalog
+    from sfrbench.catalog.cards import Catalog
     from sfrbench.components.foundation import _build
 
     tuned: Any = Catalog.read().card("finetune", "decoder_only").component({})

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
 from sfrbench.components.protocol.standard import StandardProtocol
-from sfrbench.metrics import score_case
+from sfrbench.maths.metrics import score_case
 
 LabelMap = NDArray[np.uint8]
 Spacing = tuple[float, float, float] | None

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfrbench import locations
-from sfrbench.files import atomic_file
-from sfrbench.machine import Machine
+from sfrbench.files.atomic import atomic_file
+from sfrbench.machine.needs import Machine
+from sfrbench.places import locations
 from sfrbench.report.items import kinds
-from sfrbench.run import Experiment, open_experiment
+from sfrbench.run.experiment import Experiment, open_experiment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +132,7 @@ def load_report(
     """
     from sfrbench.report.facts.assemble import info_of
     from sfrbench.results.frame import load_frame
-    from sfrbench.search_optuna import read_study
+    from sfrbench.search.studies import read_study
 
     opened = _opened(experiment, profile, workspace, data, sets, registry)
     study = read_study(opened, storage or os.environ.get("SFRBENCH_STORAGE") or None)

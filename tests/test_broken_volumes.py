@@ -13,9 +13,9 @@ import pytest
 
 from sfrbench.components.dataset.decathlon import Decathlon
 from sfrbench.components.dataset.la import LeftAtrium
+from sfrbench.engine.context import StageContext
 from sfrbench.errors import DataError, Problem
 from sfrbench.stages import prepare
-from sfrbench.stages.context import StageContext
 from tests.data_writers import (
     la_file,
     volume,

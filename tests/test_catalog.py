@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import KINDS
 from sfrbench.errors import InputError
 from tests.test_run import cli
@@ -213,7 +213,7 @@ def test_show_tells_what_a_group_given_in_part_keeps(tmp_path: Path) -> None:
 
 
 def test_listing_imports_nothing_heavy() -> None:
-    code = "import sys; from sfrbench.catalog import Catalog; Catalog.read(); print('torch' in sys.modules)"
+    code = "import sys; from sfrbench.catalog.cards import Catalog; Catalog.read(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

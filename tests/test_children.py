@@ -14,7 +14,7 @@ import pytest
 from tests.test_run import environment
 
 CHILD = (
-    "import sys, time; from sfrbench.children import end_with_parent; end_with_parent(int(sys.argv[1]))\n"
+    "import sys, time; from sfrbench.files.children import end_with_parent; end_with_parent(int(sys.argv[1]))\n"
     "print('up', flush=True); time.sleep(60)"
 )
 PARENT = (

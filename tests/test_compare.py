@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from sfrbench.cli import main
-from sfrbench.compare import Comparison, compare, data
-from sfrbench.compare_sides import Side, commits, load_sides
+from sfrbench.compare.runs import Comparison, compare, data
+from sfrbench.compare.sides import Side, commits, load_sides
 from sfrbench.errors import InputError
-from sfrbench.resolve import digest
-from sfrbench.store import Store
+from sfrbench.plan.resolve import digest
+from sfrbench.store.store import Store
 from tests.report.conftest import rows_of
 
 DICE = ("dice",)

@@ -11,8 +11,8 @@ from PIL import Image
 from sfrbench.components.dataset.decathlon import Decathlon
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
-from sfrbench.datacheck import CaseReport, by_class, check, examine, summary
 from sfrbench.errors import Problem
+from sfrbench.machine.datacheck import CaseReport, by_class, check, examine, summary
 from sfrbench.report.render.contact import ContactSheet, _look
 from tests.data_writers import (
     la_file,

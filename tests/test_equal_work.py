@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.machine import Machine
+from sfrbench.machine.needs import Machine
 from sfrbench.report.items import kinds
-from sfrbench.run import Experiment, open_experiment
+from sfrbench.run.experiment import Experiment, open_experiment
 from tests.test_run import QUIET
 from tests.test_search import sfrbench
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Ssl
-from sfrbench.plan import Cell, Plan, build_plan
+from sfrbench.files.roots import shipped
+from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.report.items import kinds
-from sfrbench.roots import shipped
-from sfrbench.spec import PROFILES
-from sfrbench.spec_reader import locate, read_spec
+from sfrbench.spec.model import PROFILES
+from sfrbench.spec.reader import locate, read_spec
 
 NAMES = sorted(path.stem for path in shipped("experiments").glob("*.yaml"))
 #: Experiments on several semi-supervised methods.

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from sfrbench.cli import main
+from sfrbench.files.roots import shipped
 from sfrbench.paper.tables import Published, published
-from sfrbench.roots import shipped
 from tests.report.browser import Browser, needs_browser
 from tests.report.captions import check_page
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.store import Store
-from sfrbench.track_values import mean_scores
+from sfrbench.run.tracking.values import mean_scores
+from sfrbench.store.store import Store
 from tests.test_run import QUIET, SPEC, cli, environment
 
 SMALL = SPEC.split("arms:")[0].replace("mean_teacher", "supervised")

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from sfrbench.errors import StoreError, problem_of, short_of, told
-from sfrbench.files import atomic_file, read_state, write_atomic
-from sfrbench.fingerprints import Fingerprints
-from sfrbench.store import Store
+from sfrbench.files.atomic import atomic_file, read_state, write_atomic
+from sfrbench.store.fingerprints import Fingerprints
+from sfrbench.store.store import Store
 from tests.test_store import _publish
 
 TORN = ["", "{", '{"a": ', "[]", "{}", "null", "3", '"text"', '{"a": 1', "[[[", '{"files": []}', "\x00\x01"]
@@ -131,7 +131,7 @@ def test_the_mode_of_all_files_follows_the_umask(tmp_path: Path) -> None:
 
 def test_what_killed_runs_left_is_swept_and_no_living_process_loses_its_folder(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from sfrbench.store import Store\n"
+        "import sys, time; from pathlib import Path; from sfrbench.store.store import Store\n"
         "store = Store(Path(sys.argv[1])); folder = store.new_folder(); (folder / 'x').write_text('x')\n"
         "print(folder, flush=True); time.sleep(60)"
     )

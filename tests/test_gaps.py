@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sfrbench.gaps import CaseSample, Groups, bandwidth, group_sample
+from sfrbench.maths.gaps import CaseSample, Groups, bandwidth, group_sample
 
 
 def case(name: str, values: np.ndarray, voxels: int | None = None) -> CaseSample:

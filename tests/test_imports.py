@@ -143,7 +143,7 @@ def test_dependencies_point_down(module: str) -> None:
         ("from sfrbench import weights", {"weights"}),
         ("import sfrbench.plan", {"plan"}),
         ("def f():\n    from sfrbench.stages import context", {"stages.context"}),
-        ("if TYPE_CHECKING:\n    from sfrbench.plan import Plan\nimport json", set()),
+        ("if TYPE_CHECKING:\n    from sfrbench.plan.build import Plan\nimport json", set()),
     ],
 )
 def test_imports_are_seen(source: str, found: set[str]) -> None:
@@ -158,7 +158,7 @@ def test_imports_are_seen(source: str, found: set[str]) -> None:
         ("plan", "from sfrbench.components.stitch.grid import GridStitch", 1),
         ("components.stitch.grid", "import sfrbench.plan", 1),
         ("stages.retrain", "def f():\n    from sfrbench.executors import node", 1),
-        ("executors.inline", "from sfrbench.stages.context import Progress", 0),
+        ("executors.inline", "from sfrbench.engine.context import Progress", 0),
     ],
 )
 def test_a_wrong_direction_is_seen(module: str, source: str, count: int) -> None:

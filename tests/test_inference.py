@@ -12,7 +12,7 @@ from torch import nn
 
 from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
-from sfrbench.inference import sam_forward, slide, windows
+from sfrbench.engine.inference import sam_forward, slide, windows
 
 
 def plain_sliding_window(

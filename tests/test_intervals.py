@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from sfrbench import intervals, stats
-from sfrbench.intervals import Array, Bounds, Difference
+from sfrbench.maths import intervals, stats
+from sfrbench.maths.intervals import Array, Bounds, Difference
 
 PERCENT, DISTANCE = Bounds(100.0), Bounds(math.inf)
 

@@ -8,7 +8,7 @@ import pytest
 
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.errors import InputError, NotReadyError
-from sfrbench.locations import config, data_root
+from sfrbench.places.locations import config, data_root
 
 
 def test_data_root_asks_option_then_environment_then_file(

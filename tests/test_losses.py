@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sfrbench.components.base import Optim
-from sfrbench.losses import IGNORE, cross_entropy, dice, ema_alpha, ramp, segmentation_loss
+from sfrbench.maths.losses import IGNORE, cross_entropy, dice, ema_alpha, ramp, segmentation_loss
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

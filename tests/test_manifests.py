@@ -13,8 +13,8 @@ import pytest
 
 from sfrbench.components.dataset.decathlon import Decathlon
 from sfrbench.components.dataset.la import LeftAtrium
-from sfrbench.datacheck import check_lists
 from sfrbench.errors import DataError, InputError
+from sfrbench.machine.datacheck import check_lists
 from tests.data_writers import (
     image_of,
     volume,

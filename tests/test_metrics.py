@@ -13,7 +13,7 @@ from scipy import ndimage
 from sfrbench.components.base import Protocol
 from sfrbench.components.protocol.standard import StandardProtocol
 from sfrbench.errors import DataError
-from sfrbench.metrics import DISTANCES, METRICS, Score, _exact, largest_component, score_case
+from sfrbench.maths.metrics import DISTANCES, METRICS, Score, _exact, largest_component, score_case
 
 PAPER = StandardProtocol(empty="paper_zero", absent="score")
 STRICT = StandardProtocol(spacing="mm")

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from sfrbench.executors import node
+from sfrbench.run.executors import node
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the high-water mark is reset on Linux only")

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from sfrbench import __version__, roots
+from sfrbench import __version__
 from sfrbench.errors import NotReadyError
+from sfrbench.files import roots
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("registry", "experiments", "reports")

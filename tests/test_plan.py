@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from sfrbench.cli import main
-from sfrbench.plan import Plan
-from sfrbench.roots import shipped
-from sfrbench.spec import PROFILES
+from sfrbench.files.roots import shipped
+from sfrbench.plan.build import Plan
+from sfrbench.spec.model import PROFILES
 from tests.test_spec import GOOD, faults, plan_of
 
 
@@ -193,10 +193,10 @@ def test_ten_thousand_cells(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(shipped("experiments").glob("*.yaml")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_shipped_experiment_plans(path: Path, profile: str) -> None:
-    from sfrbench.catalog import Catalog
-    from sfrbench.plan import build_plan
+    from sfrbench.catalog.cards import Catalog
+    from sfrbench.plan.build import build_plan
     from sfrbench.report.items import kinds
-    from sfrbench.spec_reader import read_spec
+    from sfrbench.spec.reader import read_spec
 
     plan = build_plan(read_spec(path, profile, items=kinds()), Catalog.read(), lambda dataset: "none")
     assert plan.cells

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from sfrbench import selfcheck
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Component
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
-from sfrbench.executors.precision import NETWORKS, Precision
-from sfrbench.graph import STAGE_VERSIONS
-from sfrbench.selfcheck import SelfCheck
-from sfrbench.selfcheck_fault import Fault
+from sfrbench.machine import selfcheck
+from sfrbench.machine.selfcheck import SelfCheck
+from sfrbench.machine.selfcheck_fault import Fault
+from sfrbench.plan.graph import STAGE_VERSIONS
+from sfrbench.run.executors.precision import NETWORKS, Precision
 
 FAULT = Fault(
     precision="bf16", operation="convolution 3", part="the gradient of input 2 is", off=None, limit=0.1

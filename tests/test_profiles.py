@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.cli import main
-from sfrbench.plan import Plan, build_plan
+from sfrbench.files.roots import shipped
+from sfrbench.plan.build import Plan, build_plan
 from sfrbench.report.items import kinds
 from sfrbench.report.render.style import scaled, stamp
-from sfrbench.roots import shipped
-from sfrbench.spec import PROFILES
-from sfrbench.spec_reader import locate, read_profile, read_spec
+from sfrbench.spec.model import PROFILES
+from sfrbench.spec.reader import locate, read_profile, read_spec
 from tests.test_spec import GOOD, faults, plan_of
 
 ONLINE = "profiles: {smoke: {replace: {pseudo: {offline: online}}}}\n"

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from sfrbench.api import load_results
 from sfrbench.cli.commands import main
-from sfrbench.compare import compare
-from sfrbench.compare_sides import load_sides
-from sfrbench.machine import Machine
+from sfrbench.compare.runs import compare
+from sfrbench.compare.sides import load_sides
+from sfrbench.compare.trace import described, find, open_report
+from sfrbench.engine.volumes import EVALUATE, Volumes
+from sfrbench.machine.needs import Machine
 from sfrbench.report.items import kinds
-from sfrbench.run import Experiment, open_experiment
-from sfrbench.trace import described, find, open_report
-from sfrbench.track_values import metrics
-from sfrbench.volumes import EVALUATE, Volumes
+from sfrbench.run.experiment import Experiment, open_experiment
+from sfrbench.run.tracking.values import metrics
 
 SPEC = """\
 title: Rounds

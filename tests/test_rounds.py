@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from sfrbench.components.base import Selector
 from sfrbench.components.selector.threshold import Everything, Nothing, Quantile, Tau
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
-from sfrbench.inference import backbone_forward, load_backbone, slide
-from sfrbench.plan import Plan
-from sfrbench.sampling import draw_patch
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.inference import backbone_forward, load_backbone, slide
+from sfrbench.engine.volumes import Volumes
+from sfrbench.maths.sampling import draw_patch
+from sfrbench.plan.build import Plan
 from sfrbench.stages import finetune, pseudolabel, retrain, select
-from sfrbench.stages.context import StageContext
 from sfrbench.stages.selection import Selection
-from sfrbench.store import Artefact
-from sfrbench.volumes import Volumes
+from sfrbench.store.store import Artefact
 from tests.test_plan import keys, stages
 from tests.test_spec import GOOD, faults, plan_of
 from tests.test_training import PATCH, as_artefact, make_prepared, net, sam

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.files import sha256_of
-from sfrbench.store import Store
-from sfrbench.trace import described, find, open_report
+from sfrbench.compare.trace import described, find, open_report
+from sfrbench.files.atomic import sha256_of
+from sfrbench.store.store import Store
 from tests.data_writers import write_decathlon
 
 SPEC = """\

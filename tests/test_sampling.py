@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from sfrbench.errors import InputError
-from sfrbench.sampling import View, draw_patch, draw_view, labelled_at, mix, unlabelled_at, vary_intensity
+from sfrbench.maths.sampling import (
+    View,
+    draw_patch,
+    draw_view,
+    labelled_at,
+    mix,
+    unlabelled_at,
+    vary_intensity,
+)
 
 
 def rng(*seed: int) -> np.random.Generator:

@@ -13,15 +13,15 @@ import pytest
 from click.testing import CliRunner
 
 from sfrbench.cli import main
-from sfrbench.machine import Machine
-from sfrbench.plan import Cell
+from sfrbench.machine.needs import Machine
+from sfrbench.plan.build import Cell
+from sfrbench.plan.study import Study
 from sfrbench.report.items import kinds
-from sfrbench.run import Experiment, open_experiment
-from sfrbench.search_optuna import read_study, study_name
-from sfrbench.search_score import flattering
-from sfrbench.search_view import Study
-from sfrbench.spec import Search
-from sfrbench.store import Store
+from sfrbench.run.experiment import Experiment, open_experiment
+from sfrbench.search.score import flattering
+from sfrbench.search.studies import read_study, study_name
+from sfrbench.spec.model import Search
+from sfrbench.store.store import Store
 from tests.test_run import DIVERGES, QUIET, environment
 
 SPEC = """\
@@ -103,7 +103,7 @@ def test_trials_share_nodes_and_go_on(folder: Path) -> None:
 
 def test_the_value_is_that_of_the_table(folder: Path) -> None:
     from sfrbench.results.frame import load_frame
-    from sfrbench.search_optuna import trial_plan
+    from sfrbench.search.studies import trial_plan
 
     (folder / "small.yaml").write_text(SPEC.replace("trials: 3", "trials: 1\n  seeds: [0, 1]"))
     search("--worker")
@@ -180,7 +180,7 @@ def test_a_trial_whose_value_empty_predictions_flatter_fails(
         counted.append(flattering(store, cell, search))
         return 2
 
-    monkeypatch.setattr("sfrbench.search.flattering", two)
+    monkeypatch.setattr("sfrbench.search.trials.flattering", two)
     search("--worker", "--trials", "1")
     (trial,) = study_of().trials
     assert (trial.state, trial.value, study_of().best) == ("failed", None, None)
@@ -228,8 +228,8 @@ def test_the_best_values_round_trip(folder: Path) -> None:
     ids=["no arms", "fields in the arm", "groups in the arm", "a profile's arm"],
 )
 def test_best_values_win_over_every_other_layer(folder: Path, arms: str, more: str) -> None:
-    from sfrbench.search_best import write_best_spec
-    from sfrbench.search_view import Trial
+    from sfrbench.plan.study import Trial
+    from sfrbench.search.best import write_best_spec
 
     text = re.sub(r"arms:\n(  - .*\n)+", f"arms:\n{arms}" if arms else "", SPEC).replace("  arm: mt\n", "")
     (folder / "small.yaml").write_text(text + more)

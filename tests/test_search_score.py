@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sfrbench.search_score import flattering
+from sfrbench.search.score import flattering
 
 
 @pytest.mark.parametrize(

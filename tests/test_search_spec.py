@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench import spec_search
-from sfrbench.catalog import Card, Catalog
-from sfrbench.resolve import unflatten
-from sfrbench.search_space import grid_size, grid_values, probes
-from sfrbench.spec import Range
-from sfrbench.spec_search import range_faults, to_range
+from sfrbench.catalog.cards import Card, Catalog
+from sfrbench.plan.resolve import unflatten
+from sfrbench.plan.space import grid_size, grid_values, probes
+from sfrbench.spec import search as spec_search
+from sfrbench.spec.model import Range
+from sfrbench.spec.search import range_faults, to_range
 from tests.test_spec import faults, plan_of
 
 SPEC = """\

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.files import sha256_of
-from sfrbench.search_optuna import default_storage, open_storage, study_name
-from sfrbench.store import Store
+from sfrbench.files.atomic import sha256_of
+from sfrbench.search.studies import default_storage, open_storage, study_name
+from sfrbench.store.store import Store
 from tests.test_run import QUIET, cli, environment
 from tests.test_search import SMOKE, SPEC, opened, search, sfrbench, study_of
 
@@ -79,7 +79,7 @@ def _goes_on_to_the_same_bits(
 
 
 def test_an_interrupted_trial_is_put_in_line_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sfrbench import search as module
+    from sfrbench.search import trials as module
 
     with monkeypatch.context() as patch:
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfrbench import selfcheck, selfcheck_ops
-from sfrbench.selfcheck import SelfCheck
-from sfrbench.selfcheck_fault import Fault
+from sfrbench.machine import selfcheck, selfcheck_ops
+from sfrbench.machine.selfcheck import SelfCheck
+from sfrbench.machine.selfcheck_fault import Fault
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.errors import InputError
-from sfrbench.plan import Plan, build_plan
+from sfrbench.plan.build import Plan, build_plan
 from sfrbench.report.items import kinds
-from sfrbench.spec_reader import read_spec
+from sfrbench.spec.reader import read_spec
 
 GOOD = """\
 title: A test

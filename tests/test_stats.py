@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from sfrbench import intervals, stats
-from sfrbench.intervals import Bounds, Difference
-from sfrbench.stats import Array
+from sfrbench.maths import intervals, stats
+from sfrbench.maths.intervals import Bounds, Difference
+from sfrbench.maths.stats import Array
 
 PERCENT = Bounds(100.0)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sfrbench.errors import StoreError
-from sfrbench.files import canonical, write_atomic
-from sfrbench.fingerprints import Fingerprints
-from sfrbench.store import Store
+from sfrbench.files.atomic import canonical, write_atomic
+from sfrbench.store.fingerprints import Fingerprints
+from sfrbench.store.store import Store
 
 
 def _publish(store: Store, key: str = "k1", text: str = "hello") -> None:

@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from sfrbench.cli import main
+from sfrbench.compare.trace import described, find, open_report
 from sfrbench.errors import InputError
-from sfrbench.files import sha256_of
+from sfrbench.files.atomic import sha256_of
 from sfrbench.report.build import build_report
 from sfrbench.report.facts.info import Setup
-from sfrbench.trace import described, find, open_report
-from sfrbench.track import Tracker, logged_in
+from sfrbench.run.tracking.mlflow_log import Tracker, logged_in
 from tests.report.conftest import ARMS, axis_demo, demo
 
 GIT = {"clean": {"commit": "a" * 40, "dirty": False}, "dirty": {"commit": "b" * 40, "dirty": True}}
@@ -183,7 +183,7 @@ def test_mlflow_is_named_where_exactly_this_was_logged(report: Path) -> None:
     found = find(opened, "mt", "dice", "results")
     workspace = report.parent
     links = [tuple(link.split("/")) for link in opened.whole["nodes"]["mt-0"].values()]
-    from sfrbench import track
+    from sfrbench.run.tracking import mlflow_log as track
 
     marks = {"demo/mt-0": track._mark("demo", links), "demo/mt-1": "of other nodes"}
     tracker = Tracker("sqlite:///x.db", workspace)

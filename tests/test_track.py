@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sfrbench.machine import Machine
+from sfrbench.machine.needs import Machine
 from sfrbench.report.items import kinds
-from sfrbench.run import Experiment, default_tracking_uri, open_experiment
-from sfrbench.store import Store
-from sfrbench.track import Tracker, logged_in
-from sfrbench.track_database import ensure
+from sfrbench.run.experiment import Experiment, default_tracking_uri, open_experiment
+from sfrbench.run.tracking.database import ensure
+from sfrbench.run.tracking.mlflow_log import Tracker, logged_in
+from sfrbench.store.store import Store
 from tests.test_run import QUIET, SPEC, cli
 
 TEXT = SPEC.split("arms:")[0].replace("mean_teacher", "supervised")

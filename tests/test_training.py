@@ -19,12 +19,12 @@ from sfrbench.components.foundation.toy import SamToy
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.components.ssl.supervised import Supervised
 from sfrbench.components.stitch.grid import GridStitch
+from sfrbench.engine.context import StageContext, no_progress
+from sfrbench.engine.training import History, StepResult, TrainingError
 from sfrbench.errors import CheckpointError, InputError
-from sfrbench.files import sha256_of
+from sfrbench.files.atomic import sha256_of
 from sfrbench.stages import finetune, retrain
-from sfrbench.stages.context import StageContext, no_progress
-from sfrbench.store import Artefact
-from sfrbench.training import History, StepResult, TrainingError
+from sfrbench.store.store import Artefact
 
 Run = Callable[..., StageContext]
 PATCH = [16, 16, 32]

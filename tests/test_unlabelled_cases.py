@@ -14,14 +14,14 @@ from sfrbench.cli import main
 from sfrbench.components.dataset.decathlon import Decathlon
 from sfrbench.components.protocol.standard import StandardProtocol
 from sfrbench.components.split import split_cases
-from sfrbench.datacheck import by_class, check, check_lists, summary
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.volumes import EVALUATE, Volumes, split_of
 from sfrbench.errors import DataError, InputError
-from sfrbench.files import sha256_of
+from sfrbench.files.atomic import sha256_of
+from sfrbench.machine.datacheck import by_class, check, check_lists, summary
 from sfrbench.report.render.contact import _tile
 from sfrbench.stages import evaluate, prepare
-from sfrbench.stages.context import StageContext
-from sfrbench.store import Artefact
-from sfrbench.volumes import EVALUATE, Volumes, split_of
+from sfrbench.store.store import Artefact
 from tests.data_writers import volume, write_decathlon, write_manifest, write_nifti, write_nnunet
 
 CASES = [f"n{number:02d}" for number in range(12)]

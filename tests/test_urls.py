@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy
 
 from sfrbench.errors import InputError
+from sfrbench.files.urls import check_answers, has_password, masked, sqlite_file, sqlite_url
 from sfrbench.report.notebook import check_storage
-from sfrbench.search_optuna import default_storage, open_storage
-from sfrbench.urls import check_answers, has_password, masked, sqlite_file, sqlite_url
+from sfrbench.search.studies import default_storage, open_storage
 
 ODD = ["plain", "w?s", "w%s", "w%3Fs", "w#s", "w{s}", "w s", "wü", "w@:s", "w&uri=true", "w;s"]
 

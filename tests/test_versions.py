@@ -38,7 +38,7 @@ def code_hash(path: Path) -> str:
 def versions_of(module: str) -> dict[str, int]:
     """The versions in keys that stand for a module: its own components', its stage's, or every stage's."""
     from sfrbench.components.base import Component
-    from sfrbench.graph import STAGE_VERSIONS
+    from sfrbench.plan.graph import STAGE_VERSIONS
 
     parts = module.split(".")
     if parts[0] == "stages":

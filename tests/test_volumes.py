@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from sfrbench.components.dataset._checks import Geometry, Place, finish, shrink_label
 from sfrbench.components.split import split_cases
+from sfrbench.engine.volumes import EVALUATE, CaseInfo, Volumes, restore
 from sfrbench.errors import DataError, InputError, LeakError, StoreError
-from sfrbench.store import Artefact
-from sfrbench.volumes import EVALUATE, CaseInfo, Volumes, restore
+from sfrbench.store.store import Artefact
 
 
 def _artefact(folder: Path) -> Artefact:

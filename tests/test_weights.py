@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench import weights
 from sfrbench.errors import InputError, NotReadyError
+from sfrbench.places import weights
 
 CONTENT = b"weights" * 100
 

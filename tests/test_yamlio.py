@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sfrbench.errors import InputError
-from sfrbench.yamlio import load, read_value
+from sfrbench.files.yamlio import load, read_value
 
 
 def read(tmp_path: Path, text: str) -> Any:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfrbench import __version__
 from sfrbench.cli import compare as compare_command
 from sfrbench.cli import data as data_commands
 from sfrbench.cli import deploy, machine
@@ -30,11 +29,12 @@ from sfrbench.cli.common import (
 )
 from sfrbench.cli.data import REGISTRY
 from sfrbench.cli.plan import print_plan, print_warnings
-from sfrbench.terminal import echo
+from sfrbench.files.terminal import echo
+from sfrbench.version import __version__
 
 if TYPE_CHECKING:
-    from sfrbench.executors.inline import Outcomes
-    from sfrbench.run import Experiment
+    from sfrbench.run.executors.inline import Outcomes
+    from sfrbench.run.experiment import Experiment
 
 
 class _Commands(click.Group):
@@ -99,9 +99,9 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
 
     Exit status: 0 all cells done, 1 some failed, 2 the input is wrong, 130 interrupted.
     """
-    from sfrbench import console
+    from sfrbench.cli import console
     from sfrbench.report.build import write_report
-    from sfrbench.run import execute, summary
+    from sfrbench.run.experiment import execute, summary
 
     experiment = open_spec(spec, options)
     if dry_run:
@@ -145,10 +145,10 @@ def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
     """List the components (of one KIND) and the experiments."""
     import json
 
-    from sfrbench.catalog import Catalog
+    from sfrbench.catalog.cards import Catalog
     from sfrbench.components.base import KINDS
     from sfrbench.errors import InputError, did_you_mean
-    from sfrbench.roots import shipped
+    from sfrbench.files.roots import shipped
 
     if kind is not None and kind not in (*KINDS, "experiment"):
         raise InputError(f"no kind '{kind}'", hint=did_you_mean(kind, (*KINDS, "experiment")))
@@ -171,9 +171,9 @@ def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
 @click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY)
 def show(name: str, registry: Sequence[Path]) -> None:
     """Show one card: its fields with defaults and bounds, its citation."""
-    from sfrbench.catalog import Catalog
+    from sfrbench.catalog.cards import Catalog
+    from sfrbench.cli.text import card_page
     from sfrbench.errors import InputError
-    from sfrbench.text import card_page
 
     kind, slash, own = name.partition("/")
     if not slash:
@@ -194,9 +194,9 @@ def show(name: str, registry: Sequence[Path]) -> None:
 def results(spec: str, format_: str, out: Path | None, labels: Path | None, **options: Any) -> None:
     """Write the tidy frame of SPEC: one row per cell, case, class and metric."""
     from sfrbench.errors import InputError
-    from sfrbench.files import atomic_file
+    from sfrbench.files.atomic import atomic_file
+    from sfrbench.files.sheets import csv_of
     from sfrbench.results.frame import load_frame
-    from sfrbench.sheets import csv_of
 
     if format_ == "parquet" and out is None and labels is None:
         raise InputError("parquet needs a file", hint="give --out FILE.parquet")
@@ -231,7 +231,7 @@ def report(
     """Write the report of SPEC, and of its search, from what is in the store; runs nothing."""
     from sfrbench.report import notebook as notebooks
     from sfrbench.report.build import write_report
-    from sfrbench.run import claim
+    from sfrbench.run.experiment import claim
 
     if notebook or template:
         notebooks.check_storage(storage)
@@ -256,9 +256,9 @@ def report(
 @click.option("--rebuild", is_flag=True, help="log every finished cell again")
 def track(spec: str, tracking_uri: str | None, rebuild: bool, **options: Any) -> None:
     """Log the finished cells of SPEC to MLflow, from the store."""
-    from sfrbench.run import claim, default_tracking_uri
-    from sfrbench.track import Tracker
-    from sfrbench.urls import masked
+    from sfrbench.files.urls import masked
+    from sfrbench.run.experiment import claim, default_tracking_uri
+    from sfrbench.run.tracking.mlflow_log import Tracker
 
     experiment = open_spec(spec, options)
     claim(experiment)

@@ -11,12 +11,12 @@ import click
 
 from sfrbench.cli import data as data_commands
 from sfrbench.cli.data import REGISTRY
-from sfrbench.terminal import echo
+from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
     from sfrbench.errors import Problem, SfrbenchError
-    from sfrbench.machine import Machine
-    from sfrbench.run import Experiment
+    from sfrbench.machine.needs import Machine
+    from sfrbench.run.experiment import Experiment
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 MOST = 100  # problems that are listed
@@ -68,7 +68,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
 def open_spec(spec: str, options: dict[str, Any]) -> Experiment:
     """The experiment that the common options mean."""
     from sfrbench.report.items import kinds
-    from sfrbench.run import open_experiment
+    from sfrbench.run.experiment import open_experiment
 
     return open_experiment(
         spec,
@@ -82,7 +82,7 @@ def open_spec(spec: str, options: dict[str, Any]) -> Experiment:
 
 def machine_of(options: dict[str, Any]) -> Machine:
     """The machine that the common options mean."""
-    from sfrbench.machine import Machine
+    from sfrbench.machine.needs import Machine
 
     return Machine(options["workspace"], options["data"], options.get("device", "auto"))
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sfrbench.terminal import echo
+from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
-    from sfrbench.compare import Comparison, Row
+    from sfrbench.compare.runs import Comparison, Row
 
 
 @click.command()
@@ -39,9 +39,9 @@ def compare(
 
     A and B are workspaces, reports, or frames that 'sfrbench results' wrote.
     """
-    from sfrbench.compare import compare as compared
-    from sfrbench.compare import data, known_metric
-    from sfrbench.compare_sides import load_sides
+    from sfrbench.compare.runs import compare as compared
+    from sfrbench.compare.runs import data, known_metric
+    from sfrbench.compare.sides import load_sides
 
     names = [known_metric(name) for name in metrics]
     found = compared(*load_sides(a, b, experiment, profile), names, subset)
@@ -50,8 +50,8 @@ def compare(
     if file is not None:
         import pandas as pd
 
-        from sfrbench.files import atomic_file
-        from sfrbench.sheets import csv_of
+        from sfrbench.files.atomic import atomic_file
+        from sfrbench.files.sheets import csv_of
 
         with atomic_file(file) as temporary:
             temporary.write_text(csv_of(pd.DataFrame(data(found))), encoding="utf-8", newline="")
@@ -59,7 +59,7 @@ def compare(
 
 
 def _lines(found: Comparison) -> Iterator[str]:
-    from sfrbench.compare_sides import commits
+    from sfrbench.compare.sides import commits
 
     for name, side in zip("AB", found.sides, strict=True):
         code = f", code {' '.join(commits(side))}" if side.report else ""
@@ -79,7 +79,7 @@ def _lines(found: Comparison) -> Iterator[str]:
 
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:
-    from sfrbench.metric_names import METRICS
+    from sfrbench.maths.metric_names import METRICS
     from sfrbench.report.render.style import DASH, judged, number, p_value, signed
 
     heads = ("arm", "metric", "A", "B", "A − B", "95 % interval", "p", "n", "seeds", "")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfrbench.terminal import echo
+from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
-    from sfrbench.datacheck import CaseReport
-    from sfrbench.machine import Machine
-    from sfrbench.resolve import Resolved
+    from sfrbench.machine.datacheck import CaseReport
+    from sfrbench.machine.needs import Machine
+    from sfrbench.plan.resolve import Resolved
 
 
 def register(data: click.Group) -> None:
@@ -29,7 +29,7 @@ WORKSPACE = "$SFRBENCH_WORKSPACE, or runs"
 
 def workspace() -> Path:
     """The default of ``--workspace``."""
-    from sfrbench import locations
+    from sfrbench.places import locations
 
     return locations.workspace()
 
@@ -67,7 +67,7 @@ def _one_dataset(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _machine(data: Mapping[str, Path], workspace: Path = Path("runs")) -> Machine:
-    from sfrbench.machine import Machine
+    from sfrbench.machine.needs import Machine
 
     return Machine(workspace, data)
 
@@ -76,11 +76,11 @@ def _dataset(name: str, registry: Sequence[Path], sets: Sequence[str], **fields:
     """The dataset of a card with the fields of ``--set``, as in a specification."""
     from pydantic import ValidationError
 
-    from sfrbench.catalog import Catalog
-    from sfrbench.catalog_faults import describe, hint
+    from sfrbench.catalog.cards import Catalog
+    from sfrbench.catalog.faults import describe, hint
     from sfrbench.errors import InputError, Problem
-    from sfrbench.resolve import Resolved, unflatten
-    from sfrbench.yamlio import read_value
+    from sfrbench.files.yamlio import read_value
+    from sfrbench.plan.resolve import Resolved, unflatten
 
     card = Catalog.read(registry).card("dataset", name)
     for text in sets:
@@ -114,10 +114,10 @@ def _root(machine: Machine, resolved: Resolved) -> Path | None:
 @data_option
 def data_list(data: Mapping[str, Path]) -> None:
     """Datasets, where they lie, and how many cases they hold."""
-    from sfrbench.catalog import Catalog
+    from sfrbench.catalog.cards import Catalog
     from sfrbench.components.base import Dataset
-    from sfrbench.datacheck import summary
-    from sfrbench.resolve import Resolved
+    from sfrbench.machine.datacheck import summary
+    from sfrbench.plan.resolve import Resolved
 
     machine = _machine(data)
     for card in Catalog.read().cards("dataset"):
@@ -157,8 +157,8 @@ def data_check(
     Exit status: 0 sound, 1 where a case is broken or a test case has the image of a training case.
     """
     from sfrbench.components.base import Dataset
-    from sfrbench.datacheck import by_class, examine
     from sfrbench.errors import InputError
+    from sfrbench.machine.datacheck import by_class, examine
 
     resolved = _dataset(name, registry, sets)
     assert isinstance(resolved.component, Dataset)
@@ -239,11 +239,11 @@ def data_prepare(
     Broken cases are named at the end and the others are kept: the next time only those are read that were
     not finished.
     """
-    from sfrbench import console
-    from sfrbench.executors.node import Worker
-    from sfrbench.graph import prepare_node
-    from sfrbench.spec_reader import read_profile
-    from sfrbench.store import Store
+    from sfrbench.cli import console
+    from sfrbench.plan.graph import prepare_node
+    from sfrbench.run.executors.node import Worker
+    from sfrbench.spec.reader import read_profile
+    from sfrbench.store.store import Store
 
     read_profile(profile)
     machine = _machine(data, workspace)

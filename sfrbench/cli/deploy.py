@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfrbench.cli.common import common, open_spec
-from sfrbench.terminal import echo
+from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
     from sfrbench.deploy.cell import Finished
@@ -17,7 +17,7 @@ _SEED = click.option("--seed", type=int, default=None, help="seed of the cell, w
 
 
 def _finished(spec: str, name: str, seed: int | None, options: dict[str, Any]) -> Finished:
-    from sfrbench.cell_names import find_cell
+    from sfrbench.cli.cell_names import find_cell
     from sfrbench.deploy.cell import finished
 
     experiment = open_spec(spec, options)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from sfrbench.cli.data import data_list, data_option
-from sfrbench.terminal import echo
+from sfrbench.files.terminal import echo
 
 
 def register(main: click.Group, weights: click.Group) -> None:
@@ -22,7 +22,7 @@ def register(main: click.Group, weights: click.Group) -> None:
 @click.command("list")
 def weights_list() -> None:
     """Weight files, their licence, and whether they are here."""
-    from sfrbench import weights
+    from sfrbench.places import weights
 
     for entry in weights.listing():
         echo(entry)
@@ -32,7 +32,7 @@ def weights_list() -> None:
 @click.argument("name")
 def weights_get(name: str) -> None:
     """Fetch weight file NAME where that can be done, and verify it."""
-    from sfrbench import weights
+    from sfrbench.places import weights
 
     echo(f"{name}: {weights.get(name)}")
 
@@ -41,8 +41,8 @@ def weights_get(name: str) -> None:
 @click.argument("name", required=False)
 def weights_check(name: str | None) -> None:
     """Verify the weight files that are here (or file NAME) by size and hash."""
-    from sfrbench import weights
     from sfrbench.errors import SfrbenchError
+    from sfrbench.places import weights
 
     bad = False
     for each in [name] if name else list(weights.CATALOGUE):
@@ -60,9 +60,9 @@ def doctor(data: Mapping[str, Path]) -> None:
     """What this machine has and can run."""
     import shutil
 
-    from sfrbench.locations import config_file
-    from sfrbench.machine import environment, git_state
-    from sfrbench.roots import shipped
+    from sfrbench.files.roots import shipped
+    from sfrbench.machine.needs import environment, git_state
+    from sfrbench.places.locations import config_file
 
     facts = environment()
     echo(f"sfrbench {facts['sfrbench']} {git_state().get('commit', '')[:10]}  Python {facts['python']}")
@@ -88,7 +88,7 @@ def _doctor_torch() -> None:
         echo(f"torch     cannot be imported: {type(error).__name__}: {error}")
         echo("          nothing can be trained or predicted here until it is installed anew")
         return
-    from sfrbench import selfcheck
+    from sfrbench.machine import selfcheck
 
     echo(f"torch     {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     for index in range(torch.cuda.device_count()):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfrbench.cli.common import WRONG, common, open_spec, print_missing, tell
-from sfrbench.terminal import echo
+from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
-    from sfrbench.run import Experiment
+    from sfrbench.run.experiment import Experiment
 
 
 @click.command()
@@ -23,7 +23,7 @@ def plan(specs: Sequence[str], as_json: bool, **options: Any) -> None:
     """Say what SPECS would run, what they would reuse, and what that costs; of several, also together."""
     import json
 
-    from sfrbench.run import summary, together
+    from sfrbench.run.experiment import summary, together
 
     experiments = [open_spec(spec, options) for spec in specs]
     counts = [summary(experiment) for experiment in experiments]
@@ -44,7 +44,7 @@ def plan(specs: Sequence[str], as_json: bool, **options: Any) -> None:
 
 
 def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
-    from sfrbench.text import duration, size
+    from sfrbench.cli.text import duration, size
 
     echo(f"{counts['experiment']}, profile {counts['profile']}: {counts['cells']} cells")
     echo(

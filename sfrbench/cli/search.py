@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfrbench.cli.common import FAILED, INTERRUPTED, STORAGE, TRACKING, common, interrupt, open_spec
-from sfrbench.terminal import echo
+from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
-    from sfrbench.run import Experiment
-    from sfrbench.search import Options
-    from sfrbench.search_view import Study
+    from sfrbench.plan.study import Study
+    from sfrbench.run.experiment import Experiment
+    from sfrbench.search.trials import Options
 
 PARENT = "SFRBENCH_PARENT"  # tells a worker which process started it
 
@@ -71,9 +71,9 @@ def search(
     on several machines, too. Exit status: 0 the budget is spent and there is a best trial, 1 otherwise, 2 the
     input is wrong, 130 interrupted.
     """
-    from sfrbench.children import end_with_parent
-    from sfrbench.search import Options
-    from sfrbench.search_optuna import search_of
+    from sfrbench.files.children import end_with_parent
+    from sfrbench.search.studies import search_of
+    from sfrbench.search.trials import Options
 
     experiment = open_spec(spec, options)
     search_of(experiment)
@@ -94,8 +94,8 @@ def search(
 
 
 def _work(experiment: Experiment, how: Options) -> None:
-    from sfrbench import console
-    from sfrbench.search import work
+    from sfrbench.cli import console
+    from sfrbench.search.trials import work
 
     work(experiment, how, lambda number: console.PlainListener(f"trial {number}  "), console.say)
 
@@ -140,9 +140,9 @@ def _spawn(workers: int, command: list[str]) -> None:
 def _finish(experiment: Experiment, how: Options, write_best: Path | None) -> int:
     """Say what came out, write the report and the best specification; returns the exit status."""
     from sfrbench.report.build import write_report
-    from sfrbench.search import Budget
-    from sfrbench.search_best import write_best_spec
-    from sfrbench.search_optuna import read_study, search_of
+    from sfrbench.search.best import write_best_spec
+    from sfrbench.search.studies import read_study, search_of
+    from sfrbench.search.trials import Budget
 
     study = read_study(experiment, how.storage)
     if study is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sfrbench.terminal import echo
+from sfrbench.files.terminal import echo
 
 
 @click.command()
@@ -20,7 +20,7 @@ from sfrbench.terminal import echo
 @click.option("--json", "as_json", is_flag=True, help="for programs")
 def trace(report: Path, row: str | None, col: str | None, table: str | None, as_json: bool) -> None:
     """Say what stands behind a number of REPORT (its folder): runs, nodes, code, specification."""
-    from sfrbench.trace import described, find, open_report
+    from sfrbench.compare.trace import described, find, open_report
 
     opened = open_report(report)
     if row is None:

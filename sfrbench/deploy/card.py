@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from sfrbench import weights
 from sfrbench.components.base import Foundation
 from sfrbench.deploy.cell import Finished
+from sfrbench.places import weights
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.info import ReportInfo
 from sfrbench.report.render.captions import protocol_text

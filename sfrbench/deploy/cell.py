@@ -9,18 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from sfrbench import weights
 from sfrbench.components.base import Dataset
 from sfrbench.components.split import Split
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.volumes import Volumes, split_of
 from sfrbench.errors import InputError
-from sfrbench.executors.precision import Precision
-from sfrbench.graph import Link, Node
-from sfrbench.machine import ABSENT
-from sfrbench.plan import Cell
-from sfrbench.run import Experiment
-from sfrbench.stages.context import StageContext
-from sfrbench.store import Artefact
-from sfrbench.volumes import Volumes, split_of
+from sfrbench.machine.needs import ABSENT
+from sfrbench.places import weights
+from sfrbench.plan.build import Cell
+from sfrbench.plan.graph import Link, Node
+from sfrbench.run.executors.precision import Precision
+from sfrbench.run.experiment import Experiment
+from sfrbench.store.store import Artefact
 
 
 @dataclass(frozen=True)

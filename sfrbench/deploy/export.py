@@ -25,10 +25,10 @@ from sfrbench.deploy.card import model_card
 from sfrbench.deploy.cell import Finished
 from sfrbench.deploy.facts import describe
 from sfrbench.deploy.norms import stepwise
+from sfrbench.engine.inference import load_backbone, windows
+from sfrbench.engine.training import save_weights
 from sfrbench.errors import InputError, NotReadyError, StoreError
-from sfrbench.inference import load_backbone, windows
 from sfrbench.stages.predict import window_stride
-from sfrbench.training import save_weights
 
 TOLERANCE = 1e-4  # of logits in float32
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sfrbench import __version__
 from sfrbench.components.base import Backbone
 from sfrbench.components.dataset._nifti import letters
 from sfrbench.deploy.cell import Finished
-from sfrbench.files import sha256_of
+from sfrbench.files.atomic import sha256_of
+from sfrbench.version import __version__
 
 
 def describe(

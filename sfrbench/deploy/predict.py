@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfrbench.deploy.cell import Finished
+from sfrbench.engine.inference import windows
+from sfrbench.engine.volumes import CaseInfo, case_info, restore
 from sfrbench.errors import DataError
-from sfrbench.inference import windows
 from sfrbench.stages.predict import predictor, window_stride
 from sfrbench.stages.prepare_case import deep_enough, entry_of
-from sfrbench.volumes import CaseInfo, case_info, restore
 
 ENDINGS = (".nii.gz", ".nii")
 _SPACING = 1.25  # spacing beyond the training cases' by this factor is said

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from sfrbench.components.base import Settings
 from sfrbench.errors import Problem, did_you_mean
-from sfrbench.yamlio import Document, Where
+from sfrbench.files.yamlio import Document, Where
 
 
 def _cell(value: object) -> object:

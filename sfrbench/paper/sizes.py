@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError
 
 from sfrbench.components.base import Settings
 from sfrbench.errors import InputError
-from sfrbench.roots import shipped
-from sfrbench.yamlio import load
+from sfrbench.files.roots import shipped
+from sfrbench.files.yamlio import load
 
 if TYPE_CHECKING:
     pass

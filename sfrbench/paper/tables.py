@@ -10,8 +10,10 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from sfrbench.catalog_faults import form_problem
+from sfrbench.catalog.faults import form_problem
 from sfrbench.errors import InputError, Problem, did_you_mean
+from sfrbench.files.roots import shipped
+from sfrbench.files.yamlio import Document, load
 from sfrbench.paper.form import (
     Column,
     Erratum,
@@ -23,8 +25,6 @@ from sfrbench.paper.form import (
     column_faults,
     group_faults,
 )
-from sfrbench.roots import shipped
-from sfrbench.yamlio import Document, load
 
 #: The names of the tables; that of number n stands at n - 1.
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV")

@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.files import write_atomic
+from sfrbench.files.atomic import write_atomic
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.study import provenance_of
 from sfrbench.report.item import Context
 from sfrbench.report.items import item_of
 from sfrbench.report.render import page, tables
 from sfrbench.results.frame import load_frame
-from sfrbench.search_optuna import read_study
+from sfrbench.search.studies import read_study
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from sfrbench.report.facts.info import ReportInfo
     from sfrbench.report.render.parts import Part
-    from sfrbench.run import Experiment
+    from sfrbench.run.experiment import Experiment
 
 
 def write_report(experiment: Experiment, out: Path, storage: str | None = None) -> Path:

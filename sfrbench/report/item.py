@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from sfrbench.metric_names import MetricName
+from sfrbench.maths.metric_names import MetricName
 from sfrbench.report.render.parts import Part
 from sfrbench.report.render.style import safe_name
-from sfrbench.spec import Fault, Item, Known
+from sfrbench.spec.model import Fault, Item, Known
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from sfrbench.errors import InputError, NotReadyError
-from sfrbench.files import write_atomic
-from sfrbench.private import without_places
+from sfrbench.files.atomic import write_atomic
+from sfrbench.files.private import without_places
+from sfrbench.files.roots import shipped
+from sfrbench.files.urls import has_password, masked
 from sfrbench.report.facts.assemble import entries_of
 from sfrbench.report.items import item_of
 from sfrbench.report.render.style import stamp
 from sfrbench.report.render.tables import markdown
-from sfrbench.roots import shipped
-from sfrbench.run import Experiment
-from sfrbench.urls import has_password, masked
+from sfrbench.run.experiment import Experiment
 
 PACKAGES = ("ipykernel", "nbclient", "nbformat")
 NAME = "report.ipynb"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Protocol
-from sfrbench.graph import Link
-from sfrbench.metric_names import LARGER
-from sfrbench.plan import Cell
+from sfrbench.maths.metric_names import LARGER
+from sfrbench.plan.build import Cell
+from sfrbench.plan.graph import Link
 from sfrbench.results.subsets import subset_of_role
-from sfrbench.run import Experiment
+from sfrbench.run.experiment import Experiment
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sfrbench.plan import Excluded
+    from sfrbench.plan.build import Excluded
 
 
 @dataclass(frozen=True)

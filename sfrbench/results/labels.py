@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from sfrbench.files import atomic_file
-from sfrbench.graph import Link
-from sfrbench.run import Experiment
-from sfrbench.volumes import Volumes, restore
+from sfrbench.engine.volumes import Volumes, restore
+from sfrbench.files.atomic import atomic_file
+from sfrbench.plan.graph import Link
+from sfrbench.run.experiment import Experiment
 
 
 def write_labels(experiment: Experiment, out: Path) -> int:

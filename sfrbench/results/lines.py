@@ -17,11 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sfrbench.errors import InputError
-from sfrbench.metric_names import METRICS
+from sfrbench.maths.metric_names import METRICS
+from sfrbench.maths.stats import Array, case_means, grand_mean
 from sfrbench.results.axes import axis_text, axis_texts, point_texts
 from sfrbench.results.dead import Dead, find
 from sfrbench.results.subsets import UNLABELLED
-from sfrbench.stats import Array, case_means, grand_mean
 
 if TYPE_CHECKING:
     from sfrbench.results.grid import Grid, Missing

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from sfrbench.intervals import Bounds
-from sfrbench.metric_names import LARGER, flatters
+from sfrbench.maths.intervals import Bounds
+from sfrbench.maths.metric_names import LARGER, flatters
 from sfrbench.results.lines import Line
 
 

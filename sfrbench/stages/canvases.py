@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from sfrbench.components.base import Foundation, Stitch
-from sfrbench.losses import IGNORE
-from sfrbench.sampling import Patch, Sides, View
-from sfrbench.stages.context import StageContext, seed_for
+from sfrbench.engine.context import StageContext, seed_for
+from sfrbench.engine.volumes import Volumes
+from sfrbench.maths.losses import IGNORE
+from sfrbench.maths.sampling import Patch, Sides, View
 from sfrbench.stages.finetune_data import Pair, all_canvases, sam_input
-from sfrbench.volumes import Volumes
 
 #: How much of the training is done where the training canvas is drawn; some strategies change on the way.
 PROGRESS = 0.25

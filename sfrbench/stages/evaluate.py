@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfrbench.components.base import Protocol
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.volumes import EVALUATE, CaseInfo, Volumes, harden, own_slices, own_spacing
 from sfrbench.errors import DataError, SfrbenchError
-from sfrbench.metrics import Score, score_case
-from sfrbench.stages.context import StageContext
-from sfrbench.store import Artefact
-from sfrbench.volumes import EVALUATE, CaseInfo, Volumes, harden, own_slices, own_spacing
+from sfrbench.maths.metrics import Score, score_case
+from sfrbench.store.store import Artefact
 
 COLUMNS = ("case", "class", "metric", "value", "empty_pred", "empty_gt")
 

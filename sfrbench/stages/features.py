@@ -16,9 +16,9 @@ from torch import nn
 
 from sfrbench.components.backbone._interface import in_parts
 from sfrbench.components.base import Backbone
-from sfrbench.inference import Forward, case_by_case, load_backbone, slide
-from sfrbench.stages.context import StageContext, seed_for
-from sfrbench.volumes import EVALUATE, Volumes
+from sfrbench.engine.context import StageContext, seed_for
+from sfrbench.engine.inference import Forward, case_by_case, load_backbone, slide
+from sfrbench.engine.volumes import EVALUATE, Volumes
 
 
 def run(ctx: StageContext) -> None:

@@ -10,13 +10,13 @@ from torch import nn
 
 from sfrbench.components.base import Finetune, Foundation
 from sfrbench.components.foundation.segmenter import SamSegmenter, enlarge, load_trained, trained_state
-from sfrbench.inference import pretrained_path
-from sfrbench.losses import segmentation_loss
-from sfrbench.stages.context import StageContext, seed_for
+from sfrbench.engine.context import StageContext, seed_for
+from sfrbench.engine.inference import pretrained_path
+from sfrbench.engine.training import StepResult, TrainedParts, save_weights, train
+from sfrbench.engine.volumes import Volumes
+from sfrbench.maths.losses import segmentation_loss
 from sfrbench.stages.finetune_data import confident_batches, make_batches
 from sfrbench.stages.selection import Selection
-from sfrbench.training import StepResult, TrainedParts, save_weights, train
-from sfrbench.volumes import Volumes
 
 
 def run(ctx: StageContext) -> None:

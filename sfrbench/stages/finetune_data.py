@@ -10,12 +10,12 @@ import torch
 
 from sfrbench.components.base import Finetune, Foundation, Stitch
 from sfrbench.components.foundation.segmenter import SamSegmenter
-from sfrbench.losses import IGNORE
-from sfrbench.sampling import Patch, Volume, draw_patch, labelled_at
-from sfrbench.stages.context import StageContext, seed_for
+from sfrbench.engine.context import StageContext, seed_for
+from sfrbench.engine.volumes import LabelView, Volumes
+from sfrbench.maths.losses import IGNORE
+from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at
 from sfrbench.stages.finetune_views import FixedViews
 from sfrbench.stages.selection import Selection
-from sfrbench.volumes import LabelView, Volumes
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 #: Low-resolution logits (B, K, h, w) of a step's canvases, with their labels (B, I, I) int64.

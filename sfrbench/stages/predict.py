@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from sfrbench.components.base import Backbone, Foundation, Stitch
-from sfrbench.inference import (
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.inference import (
     Forward,
     Size,
     backbone_forward,
@@ -21,8 +22,7 @@ from sfrbench.inference import (
     sam_forward,
     slide,
 )
-from sfrbench.stages.context import StageContext
-from sfrbench.volumes import Volumes
+from sfrbench.engine.volumes import Volumes
 
 
 def run(ctx: StageContext) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from sfrbench.components.base import Dataset
+from sfrbench.engine.context import StageContext
 from sfrbench.errors import DataError, Problem
-from sfrbench.stages.context import StageContext
 from sfrbench.stages.prepare_case import Shelf, link
 from sfrbench.stages.prepare_workers import prepare_all
 

@@ -15,7 +15,7 @@ import numpy as np
 from sfrbench.components.base import Case, Dataset
 from sfrbench.components.dataset import _grid
 from sfrbench.components.dataset._checks import zscore
-from sfrbench.files import canonical, read_state, write_atomic
+from sfrbench.files.atomic import canonical, read_state, write_atomic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

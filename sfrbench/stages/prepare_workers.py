@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Literal, cast
 
-from sfrbench.children import end_with_parent
 from sfrbench.errors import DataError, NotReadyError, Problem
+from sfrbench.files.children import end_with_parent
 from sfrbench.stages.prepare_case import Shelf
 
 #: What a process says of a case: made (with what is wrong with it), not possible here, or a defect of ours.

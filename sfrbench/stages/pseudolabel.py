@@ -8,9 +8,16 @@ import numpy as np
 import torch
 
 from sfrbench.components.base import Backbone, Foundation, Stitch
-from sfrbench.inference import backbone_forward, case_by_case, fine_tuned, load_backbone, sam_forward, slide
-from sfrbench.stages.context import StageContext
-from sfrbench.volumes import Volumes
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.inference import (
+    backbone_forward,
+    case_by_case,
+    fine_tuned,
+    load_backbone,
+    sam_forward,
+    slide,
+)
+from sfrbench.engine.volumes import Volumes
 
 
 def run(ctx: StageContext) -> None:

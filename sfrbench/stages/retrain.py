@@ -22,15 +22,15 @@ from sfrbench.components.base import Backbone, Ssl
 from sfrbench.components.split import Split
 from sfrbench.components.ssl._supervised import pseudo_label_loss, supervised_loss
 from sfrbench.components.ssl.step import Step
-from sfrbench.inference import backbone_forward, slide
-from sfrbench.losses import ema_alpha
-from sfrbench.sampling import mix
-from sfrbench.stages.context import Pruned, StageContext, seed_for
+from sfrbench.engine.context import Pruned, StageContext, seed_for
+from sfrbench.engine.inference import backbone_forward, slide
+from sfrbench.engine.training import Stateful, StepResult, save_weights, train
+from sfrbench.engine.volumes import Volumes
+from sfrbench.maths.losses import ema_alpha
+from sfrbench.maths.sampling import mix
 from sfrbench.stages.retrain_data import Batch, Data, labeller
 from sfrbench.stages.selection import Selection
-from sfrbench.store import Artefact
-from sfrbench.training import Stateful, StepResult, save_weights, train
-from sfrbench.volumes import Volumes
+from sfrbench.store.store import Artefact
 
 
 def run(ctx: StageContext) -> None:

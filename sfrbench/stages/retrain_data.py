@@ -10,13 +10,13 @@ import torch
 
 from sfrbench.components.base import Foundation, Ssl, Stitch
 from sfrbench.components.split import Split
+from sfrbench.engine.context import StageContext, seed_for
+from sfrbench.engine.inference import fine_tuned, sam_forward
+from sfrbench.engine.volumes import LabelView, Volumes
 from sfrbench.errors import InputError
-from sfrbench.inference import fine_tuned, sam_forward
-from sfrbench.sampling import Patch, Volume, draw_patch, labelled_at, unlabelled_at
-from sfrbench.stages.context import StageContext, seed_for
+from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at, unlabelled_at
 from sfrbench.stages.finetune_data import sam_input
 from sfrbench.stages.selection import Selection
-from sfrbench.volumes import LabelView, Volumes
 
 #: Augmented unlabelled crops to foreground probabilities (B, K - 1, X, Y, Z).
 Labeller = Callable[[list[Patch]], torch.Tensor]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from sfrbench.components.base import Backbone
-from sfrbench.inference import backbone_forward, case_by_case, load_backbone, slide
-from sfrbench.stages.context import StageContext
-from sfrbench.volumes import Volumes
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.inference import backbone_forward, case_by_case, load_backbone, slide
+from sfrbench.engine.volumes import Volumes
 
 #: Certainty is stored as a whole number of 1 / SCALE.
 SCALE = 65535

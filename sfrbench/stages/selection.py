@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from sfrbench.components.base import Selector
-from sfrbench.sampling import Patch, Volume
-from sfrbench.stages.context import StageContext
+from sfrbench.engine.context import StageContext
+from sfrbench.maths.sampling import Patch, Volume
 from sfrbench.stages.select import SCALE
-from sfrbench.store import Artefact
+from sfrbench.store.store import Artefact
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from sfrbench.components.dataset import _grid
 from sfrbench.components.dataset._organ_stats import target_spacing
 from sfrbench.components.dataset._splits import ABDOMENCT1K
 from sfrbench.components.dataset.abdomenct1k import AbdomenCt1k
+from sfrbench.engine.volumes import CaseInfo, restore
 from sfrbench.errors import DataError
-from sfrbench.volumes import CaseInfo, restore
 from tests.data_writers import write_abdomen_case, write_lists, write_nifti
 
 CASES = ("Case_00001", "Case_00002", "Case_00003")

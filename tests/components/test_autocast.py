@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sfrbench.catalog import Card, Catalog
+from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components._autocast import Conv3d, ConvTranspose2d, guard, is_small
 from sfrbench.components.base import Backbone
 from sfrbench.components.finetune.sam3d_adapter import Sam3dAdapter

@@ -17,8 +17,8 @@ import pytest
 from sfrbench.components.dataset.decathlon import Decathlon
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
+from sfrbench.engine.volumes import CaseInfo, restore
 from sfrbench.errors import DataError, NotReadyError
-from sfrbench.volumes import CaseInfo, restore
 from tests.data_writers import (
     la_file,
     volume,

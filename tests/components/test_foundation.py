@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfrbench import weights
 from sfrbench.components.foundation import _build, _samlib
 from sfrbench.components.foundation._tinyvit import TinyVit
 from sfrbench.components.foundation.lite_medsam import LiteMedSam
@@ -21,6 +20,7 @@ from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.foundation.segmenter import SamSegmenter, prompt_and_decoder, read_state
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import InputError, NotReadyError
+from sfrbench.places import weights
 
 ABSENT = 'raise ImportError("torchvision is not here")\n'
 PRESENT = "batched_nms = box_area = resize = to_pil_image = 0\n"

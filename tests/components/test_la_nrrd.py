@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from sfrbench.components.dataset.la import LeftAtrium
+from sfrbench.engine.volumes import CaseInfo, restore
 from sfrbench.errors import DataError, NotReadyError
-from sfrbench.volumes import CaseInfo, restore
 from tests.data_writers import (
     LA_FOLDER,
     organs,

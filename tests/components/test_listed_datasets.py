@@ -17,12 +17,12 @@ from sfrbench.components.dataset import _grid, _splits
 from sfrbench.components.dataset.brats19 import Brats19
 from sfrbench.components.dataset.btcv import Btcv
 from sfrbench.components.dataset.mact import Mact
-from sfrbench.datacheck import check
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.volumes import CaseInfo, Volumes, restore
 from sfrbench.errors import DataError, NotReadyError
+from sfrbench.machine.datacheck import check
 from sfrbench.stages import prepare
-from sfrbench.stages.context import StageContext
-from sfrbench.store import Store
-from sfrbench.volumes import CaseInfo, Volumes, restore
+from sfrbench.store.store import Store
 from tests.data_writers import organs, write_brats_nifti, write_h5, write_lists, write_nifti
 
 B1, B2 = "BraTS19_2013_8_1", "BraTS19_CBICA_ASA_1"

@@ -16,8 +16,8 @@ from sfrbench.components.dataset._dicom import read_series
 from sfrbench.components.dataset._splits import MACT
 from sfrbench.components.dataset.btcv import Btcv
 from sfrbench.components.dataset.mact import Mact
-from sfrbench.datacheck import check
 from sfrbench.errors import DataError, NotReadyError
+from sfrbench.machine.datacheck import check
 from tests.data_writers import (
     MACT_IDS,
     organs,

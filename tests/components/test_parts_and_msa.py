@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Finetune
 from sfrbench.components.finetune import _adapter
 from sfrbench.components.finetune.lora import Lora

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Component, Finetune, Foundation, Stitch
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.components.finetune import _sam3d
@@ -23,12 +23,12 @@ from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.components.stitch.slab3 import Slab3Stitch
 from sfrbench.components.stitch.small_size import SmallSizeStitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.inference import sam_forward
+from sfrbench.engine.volumes import Volumes
 from sfrbench.errors import InputError
-from sfrbench.inference import sam_forward
-from sfrbench.losses import IGNORE
+from sfrbench.maths.losses import IGNORE
 from sfrbench.stages import finetune as stage
-from sfrbench.stages.context import StageContext
-from sfrbench.volumes import Volumes
 from tests.components.test_lora import tiny
 from tests.test_training import make_prepared
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.finetune import _samus
 from sfrbench.components.finetune.samus import Samus
 from sfrbench.components.foundation import _build

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.ssl._ambiguity import label_errors, prototype_labels
 from sfrbench.components.ssl.acmt import Acmt
 from tests.components.ssl_steps import gradients, models_of, numbers, softmax, step_of

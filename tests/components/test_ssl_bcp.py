@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.ssl.bcp import Bcp, halves
 from tests.components.ssl_steps import models_of, numbers, softmax, step_of, trained
 

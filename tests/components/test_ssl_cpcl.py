@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.backbone._interface import in_parts
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl.cpcl import Cpcl

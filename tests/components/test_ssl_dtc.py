@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.backbone._interface import in_parts
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl._sdf import signed_distances
 from sfrbench.components.ssl.dtc import Dtc
-from sfrbench.stages.context import StageContext
+from sfrbench.engine.context import StageContext
 from sfrbench.stages.retrain import training_step
 from sfrbench.stages.retrain_data import Batch
 from tests.components.ssl_steps import SIDES, after_reload, gradients, models_of, numbers, softmax, step_of

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.backbone.vnet_magic import VNetMagic
 from sfrbench.components.dataset.phantom import Phantom

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl.slc_net import SlcNet
 from tests.components.ssl_steps import after_reload, gradients, models_of, numbers, softmax, step_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Ssl
 from sfrbench.components.ssl.causal import Causal
 from sfrbench.components.ssl.consistency import Consistency

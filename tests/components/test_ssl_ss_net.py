@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl._ss_net import Contrast
 from sfrbench.components.ssl.ss_net import SsNet

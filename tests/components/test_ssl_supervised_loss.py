@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Ssl
-from sfrbench.losses import DiceForm, dice, segmentation_loss
-from sfrbench.stages.context import StageContext
+from sfrbench.engine.context import StageContext
+from sfrbench.maths.losses import DiceForm, dice, segmentation_loss
 from sfrbench.stages.retrain import Models, training_step
 from sfrbench.stages.retrain_data import Batch
 from tests.components.ssl_steps import softmax

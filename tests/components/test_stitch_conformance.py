@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Stitch
 from sfrbench.components.stitch.grid import IGNORE, TiledStitch
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.backbone._layers import Dropout
 from sfrbench.components.backbone._unet3d import UNet3dModule
 from sfrbench.components.backbone.unet3d import UNet3d

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sfrbench.catalog import Card, Catalog
+from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components.backbone._interface import ALONE, SCALES, SegmentationNetwork, in_parts
 from sfrbench.components.base import Backbone
+from sfrbench.engine.training import save_weights
 from sfrbench.errors import InputError
-from sfrbench.training import save_weights
 
 CARDS = Catalog.read().cards("backbone")
 every_card = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)

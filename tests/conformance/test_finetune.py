@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfrbench import weights
-from sfrbench.catalog import Card, Catalog
+from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components.base import Component, Finetune, Optim
 from sfrbench.components.foundation._vit import ImageEncoder
 from sfrbench.components.foundation.lite_medsam import LiteMedSam
@@ -21,11 +20,12 @@ from sfrbench.components.foundation.segmenter import SamSegmenter, load_trained,
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.training import make_optimiser
 from sfrbench.errors import NotReadyError
+from sfrbench.places import weights
 from sfrbench.stages import finetune as stage
-from sfrbench.stages.context import StageContext
-from sfrbench.store import Artefact
-from sfrbench.training import make_optimiser
+from sfrbench.store.store import Artefact
 from tests.test_training import make_prepared
 
 CARDS = Catalog.read().cards("finetune")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sfrbench.catalog import Card, Catalog
+from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components.base import Foundation
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.errors import InputError

@@ -21,16 +21,16 @@ from annotated_types import Ge, Gt
 from pydantic.fields import FieldInfo
 from safetensors.torch import load_file
 
-from sfrbench.catalog import Card, Catalog
-from sfrbench.catalog_fields import field_exists, nested
+from sfrbench.catalog.cards import Card, Catalog
+from sfrbench.catalog.fields import field_exists, nested
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Settings, Ssl
 from sfrbench.components.dataset.phantom import Phantom
-from sfrbench.resolve import unflatten
-from sfrbench.spec_reader import read_profile
+from sfrbench.engine.context import StageContext, no_progress
+from sfrbench.plan.resolve import unflatten
+from sfrbench.spec.reader import read_profile
 from sfrbench.stages import prepare, retrain
-from sfrbench.stages.context import StageContext, no_progress
-from sfrbench.store import Artefact
+from sfrbench.store.store import Artefact
 from tests.test_training import as_artefact
 
 EXTRA = [Path(name) for name in os.environ.get("SFRBENCH_TEST_REGISTRY", "").split(os.pathsep) if name]

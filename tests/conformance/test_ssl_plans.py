@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.catalog import Card, Catalog
+from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components.base import Component
 from sfrbench.errors import InputError
-from sfrbench.plan import build_plan
+from sfrbench.plan.build import build_plan
 from sfrbench.report.items import kinds
-from sfrbench.spec_reader import read_spec
+from sfrbench.spec.reader import read_spec
 
 CATALOG = Catalog.read(
     [Path(name) for name in os.environ.get("SFRBENCH_TEST_REGISTRY", "").split(os.pathsep) if name]

@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sfrbench.cli import main
-from sfrbench.executors.inline import Outcome
-from sfrbench.graph import Node
-from sfrbench.machine import Machine
+from sfrbench.machine.needs import Machine
+from sfrbench.plan.graph import Node
 from sfrbench.report.items import kinds
-from sfrbench.run import Experiment, execute, open_experiment
+from sfrbench.run.executors.inline import Outcome
+from sfrbench.run.experiment import Experiment, execute, open_experiment
 from tests.data_writers import write_decathlon
 
 SMOKE = """\

@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 import sfrbench
-from sfrbench.cell_names import find_cell
+from sfrbench.cli.cell_names import find_cell
 from sfrbench.components.backbone.unet3d import UNet3d
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.deploy import export
 from sfrbench.deploy.card import EXAMPLE
 from sfrbench.deploy.cell import finished
 from sfrbench.deploy.norms import StepwiseNorm
+from sfrbench.engine.inference import load_backbone
 from sfrbench.errors import InputError, NotReadyError, StoreError
-from sfrbench.inference import load_backbone
 
 CELL = "sfr_mt ssl.w_pl=1 seed 1"
 

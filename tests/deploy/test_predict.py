@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from sfrbench import selfcheck
-from sfrbench.cell_names import find_cell
 from sfrbench.cli import main
+from sfrbench.cli.cell_names import find_cell
 from sfrbench.components.dataset._phantom import make
 from sfrbench.deploy.cell import finished
+from sfrbench.engine.volumes import restore
 from sfrbench.errors import InputError
-from sfrbench.volumes import restore
+from sfrbench.machine import selfcheck
 from tests.data_writers import write_nifti
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sfrbench.plan import Excluded
+from sfrbench.plan.build import Excluded
 from sfrbench.report.items.curve import figure as curves
 from sfrbench.report.items.kde import density as kde
 from sfrbench.report.items.montage import figure as montage

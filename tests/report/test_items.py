@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from sfrbench.errors import InputError
+from sfrbench.files.roots import shipped
 from sfrbench.report.items import every, item_of, kinds
-from sfrbench.roots import shipped
-from sfrbench.spec_reader import locate, read_spec
+from sfrbench.spec.reader import locate, read_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 ITEM = '''

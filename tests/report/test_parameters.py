@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from sfrbench.catalog import Catalog
-from sfrbench.catalog_fields import field_exists
-from sfrbench.machine import Machine
+from sfrbench.catalog.cards import Catalog
+from sfrbench.catalog.fields import field_exists
+from sfrbench.machine.needs import Machine
 from sfrbench.paper.sizes import sizes
-from sfrbench.plan import Cell, Excluded
+from sfrbench.plan.build import Cell, Excluded
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.info import Counted, ReportInfo
 from sfrbench.report.facts.sizes import size_of
@@ -24,7 +24,7 @@ from sfrbench.report.items import kinds
 from sfrbench.report.items.parameters.table import Row, parameters_table
 from sfrbench.report.items.table.result import pseudo_table, result_tables
 from sfrbench.report.render.tables import Table, to_csv
-from sfrbench.run import Experiment, open_experiment
+from sfrbench.run.experiment import Experiment, open_experiment
 
 SPEC = """\
 title: Small

@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sfrbench.private import without_places
+from sfrbench.files.private import without_places
+from sfrbench.files.sheets import csv_of, guarded, plain, unguarded
 from sfrbench.report.notebook import PACKAGES
-from sfrbench.sheets import csv_of, guarded, plain, unguarded
 from tests.test_run import environment
 
 SPEC = """\

@@ -8,15 +8,15 @@ from typing import cast
 
 import pytest
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Dataset
 from sfrbench.errors import InputError
+from sfrbench.files.roots import shipped
 from sfrbench.paper.tables import ROMAN, published, read_table
-from sfrbench.plan import build_plan
+from sfrbench.plan.build import build_plan
 from sfrbench.report.items import kinds
 from sfrbench.report.items.published import PublishedItem
-from sfrbench.roots import shipped
-from sfrbench.spec_reader import read_spec
+from sfrbench.spec.reader import read_spec
 from tests.conftest import ROOT
 
 NUMBERS = range(1, 16)

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sfrbench.catalog import Catalog
-from sfrbench.plan import build_plan
+from sfrbench.catalog.cards import Catalog
+from sfrbench.plan.build import build_plan
 from sfrbench.report.build import build_report
 from sfrbench.report.facts.info import ReportInfo, Setup
 from sfrbench.report.facts.setups import setups_of
@@ -20,7 +20,7 @@ from sfrbench.report.items.published.rows import Own
 from sfrbench.report.items.published.tables import published_part
 from sfrbench.report.render.tables import Table, to_csv, to_html, to_latex, to_markdown
 from sfrbench.results.grid import Missing
-from sfrbench.spec_reader import locate, read_spec
+from sfrbench.spec.reader import locate, read_spec
 from tests.report.captions import check_page
 from tests.report.conftest import check_golden, rows_of
 

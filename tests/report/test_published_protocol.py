@@ -8,18 +8,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.errors import InputError
+from sfrbench.files.roots import shipped
 from sfrbench.paper.form import Told
 from sfrbench.paper.tables import published, read_table, recipe
-from sfrbench.plan import build_plan
+from sfrbench.plan.build import build_plan
 from sfrbench.report.facts.info import ReportInfo
 from sfrbench.report.facts.setups import setups_of
 from sfrbench.report.items import kinds
 from sfrbench.report.items.published.rows import Own
 from sfrbench.report.items.published.tables import published_part
-from sfrbench.roots import shipped
-from sfrbench.spec_reader import locate, read_spec
+from sfrbench.spec.reader import locate, read_spec
 from tests.report.conftest import rows_of
 
 #: What the released code does (ShumengLI/SFR), and what the paper says or leaves out.

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from sfrbench import stats
-from sfrbench.intervals import Bounds
+from sfrbench.maths import stats
+from sfrbench.maths.intervals import Bounds
 from sfrbench.report.build import build_report
 from sfrbench.report.items.ranks.ranking import Ranking, ranking
 from sfrbench.report.items.ranks.table import ranks_table

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sfrbench import stats
+from sfrbench.compare.trace import find, open_report
+from sfrbench.maths import stats
 from sfrbench.report.build import build_report
 from sfrbench.report.facts.info import ReportInfo, Round
 from sfrbench.report.facts.rounds import ONLINE
@@ -19,7 +20,6 @@ from sfrbench.report.items.rounds.label_tables import label_tables
 from sfrbench.report.items.table.result import pseudo_table
 from sfrbench.report.render.tables import Table, to_csv, to_html, to_latex, to_markdown
 from sfrbench.results.measures import bounds_of
-from sfrbench.trace import find, open_report
 
 CASES = ("a", "b", "c", "d", "e")
 #: Dice of each case (both classes) in the first labels, after round 1, after round 2, and the segmenter's.

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sfrbench.plan.study import State, Study, Trial
 from sfrbench.report.build import build_report
 from sfrbench.report.facts.info import ReportInfo
 from sfrbench.results.frame import COLUMNS
-from sfrbench.search_view import State, Study, Trial
-from sfrbench.spec import Range
+from sfrbench.spec.model import Range
 from tests.report.captions import check_page
 
 SPACE = {

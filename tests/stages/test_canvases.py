@@ -13,10 +13,10 @@ from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.components.stitch.natural_mix import NaturalMixStitch
 from sfrbench.components.stitch.slab3 import Slab3Stitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.volumes import Volumes
 from sfrbench.stages import canvases
-from sfrbench.stages.context import StageContext
-from sfrbench.store import Artefact
-from sfrbench.volumes import Volumes
+from sfrbench.store.store import Artefact
 from tests.test_training import as_artefact, make_prepared
 
 

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from sfrbench.components.protocol.standard import StandardProtocol
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.volumes import harden
 from sfrbench.errors import DataError
-from sfrbench.metrics import METRICS, score_case
+from sfrbench.maths.metrics import METRICS, score_case
 from sfrbench.stages import evaluate
-from sfrbench.stages.context import StageContext
-from sfrbench.store import Artefact, Store
-from sfrbench.volumes import harden
+from sfrbench.store.store import Artefact, Store
 
 CLASSES = ["background", "anterior", "posterior"]
 SPACING = (1.0, 0.7, 2.0)

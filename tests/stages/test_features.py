@@ -15,12 +15,12 @@ from sfrbench.components.backbone.unet3d import UNet3d
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.backbone.vnet_magic import VNetMagic
 from sfrbench.components.base import Backbone
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.inference import backbone_forward, windows
+from sfrbench.engine.volumes import LabelView, Volumes
 from sfrbench.errors import InputError
-from sfrbench.inference import backbone_forward, windows
 from sfrbench.stages import features
-from sfrbench.stages.context import StageContext
-from sfrbench.store import Artefact
-from sfrbench.volumes import LabelView, Volumes
+from sfrbench.store.store import Artefact
 from tests.test_training import as_artefact, make_prepared
 
 NET = VNet(filters=4, norm="instance", dropout=True)

@@ -16,13 +16,13 @@ from sfrbench.components.finetune.lora import Lora
 from sfrbench.components.finetune.parts import Parts
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.components.stitch.grid import GridStitch
-from sfrbench.sampling import draw_view
+from sfrbench.engine.context import StageContext, no_progress
+from sfrbench.engine.volumes import Volumes
+from sfrbench.maths.sampling import draw_view
 from sfrbench.stages import finetune
-from sfrbench.stages.context import StageContext, no_progress
 from sfrbench.stages.finetune_data import Canvases
 from sfrbench.stages.finetune_views import FixedViews
-from sfrbench.store import Artefact
-from sfrbench.volumes import Volumes
+from sfrbench.store.store import Artefact
 from tests.test_training import FAST, make_prepared
 
 

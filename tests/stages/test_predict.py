@@ -17,11 +17,11 @@ from sfrbench.components.finetune.lora import Lora
 from sfrbench.components.foundation.segmenter import SamSegmenter, trained_state
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.components.stitch.grid import GridStitch
+from sfrbench.engine.context import Progress, StageContext, no_progress
+from sfrbench.engine.inference import backbone_forward, load_backbone, load_segmenter, slide
 from sfrbench.errors import InputError, NotReadyError
-from sfrbench.inference import backbone_forward, load_backbone, load_segmenter, slide
 from sfrbench.stages import predict, pseudolabel
-from sfrbench.stages.context import Progress, StageContext, no_progress
-from sfrbench.store import Artefact, Store
+from sfrbench.store.store import Artefact, Store
 
 
 class TinyBackbone(Backbone):

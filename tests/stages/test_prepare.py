@@ -13,11 +13,11 @@ from sfrbench.components.base import Case, Dataset
 from sfrbench.components.dataset.abdomenct1k import AbdomenCt1k
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
+from sfrbench.engine.context import StageContext
+from sfrbench.engine.volumes import CaseInfo, Volumes, restore
 from sfrbench.errors import DataError, NotReadyError
 from sfrbench.stages import prepare
-from sfrbench.stages.context import StageContext
-from sfrbench.store import Store
-from sfrbench.volumes import CaseInfo, Volumes, restore
+from sfrbench.store.store import Store
 from tests.data_writers import la_file, volume, write_abdomen_case, write_la, write_la_case, write_lists
 
 

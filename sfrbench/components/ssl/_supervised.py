@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sfrbench.components.base import Ssl
-from sfrbench.losses import DiceForm, segmentation_loss
+from sfrbench.maths.losses import DiceForm, segmentation_loss
 
 
 def dice_form(ssl: Ssl) -> DiceForm:

@@ -82,7 +82,7 @@ class Acmt(NoisyConsistency):
 
         from sfrbench.components.backbone._interface import in_parts
         from sfrbench.components.ssl import _ambiguity
-        from sfrbench.losses import ramp
+        from sfrbench.maths.losses import ramp
 
         assert step.teacher is not None
         images, labels = step.images_u, probs.argmax(1)

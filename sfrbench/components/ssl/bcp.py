@@ -91,7 +91,7 @@ class Bcp(Ssl):
         """CE and Dice of ``logits`` (B, K, X, Y, Z) and ``labels`` (B, X, Y, Z) in ``where`` (X, Y, Z)."""
         from torch.nn import functional
 
-        from sfrbench.losses import EPS
+        from sfrbench.maths.losses import EPS
 
         mask = where.to(logits.dtype)
         ce = (functional.cross_entropy(logits, labels, reduction="none") * mask).sum()
@@ -107,7 +107,7 @@ class Bcp(Ssl):
         import numpy as np
         import torch
 
-        from sfrbench.metrics import largest_component
+        from sfrbench.maths.metrics import largest_component
 
         with torch.no_grad():
             labels = torch.cat([teacher(part).argmax(1) for part in images.chunk(2)])

@@ -27,7 +27,7 @@ class Consistency(Ssl):
 
     def progress(self, step: Step) -> float:
         """The ramp itself at this step, e^-5 to 1."""
-        from sfrbench.losses import ramp
+        from sfrbench.maths.losses import ramp
 
         return ramp(step.iteration, self.ramp_length, self.ramp_unit)
 

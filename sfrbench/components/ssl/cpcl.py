@@ -56,7 +56,7 @@ class Cpcl(NoisyConsistency):
         import torch
 
         from sfrbench.components.backbone._interface import in_parts
-        from sfrbench.losses import cross_entropy
+        from sfrbench.maths.losses import cross_entropy
 
         if step.teacher is None or step.features is None:
             raise ValueError("CPCL was called without a teacher or without features")

@@ -45,7 +45,7 @@ class Cps(Consistency):
         return [step.logits, self._second(step)]
 
     def loss(self, step: Step) -> torch.Tensor:
-        from sfrbench.losses import cross_entropy
+        from sfrbench.maths.losses import cross_entropy
 
         one, two = step.logits_u, self._second(step)[len(step.logits_l) :]
         distance = cross_entropy(one, two.argmax(1)) + cross_entropy(two, one.argmax(1))

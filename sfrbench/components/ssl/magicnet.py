@@ -114,7 +114,7 @@ class MagicNet(NoisyConsistency):
         from sfrbench.components.backbone._interface import in_parts
         from sfrbench.components.ssl._cubes import cut
         from sfrbench.components.ssl._supervised import dice_form
-        from sfrbench.losses import dice
+        from sfrbench.maths.losses import dice
 
         labelled = step.labels.shape[0]
         cross = self._cross_image(step).softmax(1)

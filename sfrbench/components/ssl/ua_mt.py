@@ -47,7 +47,7 @@ class UaMt(MeanTeacher):
 
         import torch
 
-        from sfrbench.losses import ramp
+        from sfrbench.maths.losses import ramp
 
         if step.teacher is None:
             raise ValueError("UA-MT was called without a teacher")

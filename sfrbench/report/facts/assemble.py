@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sfrbench import roles
-from sfrbench.files import sha256_of
-from sfrbench.graph import Link
-from sfrbench.machine import environment, git_state
-from sfrbench.plan import Cell
-from sfrbench.private import without_places
+from sfrbench.files.atomic import sha256_of
+from sfrbench.files.private import without_places
+from sfrbench.machine.needs import environment, git_state
+from sfrbench.plan import roles
+from sfrbench.plan.build import Cell
+from sfrbench.plan.graph import Link
 from sfrbench.report.facts.canvases import canvases_of
 from sfrbench.report.facts.equal import equal_predictions
 from sfrbench.report.facts.features import features_of
@@ -22,12 +22,12 @@ from sfrbench.report.facts.setups import setups_of
 from sfrbench.report.facts.sizes import size_of
 from sfrbench.report.facts.volumes import artefact_of, volumes_of
 from sfrbench.results.grid import Missing
-from sfrbench.run import Entry, Experiment
-from sfrbench.spec import Spec
-from sfrbench.store import Store
+from sfrbench.run.experiment import Entry, Experiment
+from sfrbench.spec.model import Spec
+from sfrbench.store.store import Store
 
 if TYPE_CHECKING:
-    from sfrbench.search_view import Study
+    from sfrbench.plan.study import Study
 
 
 def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:

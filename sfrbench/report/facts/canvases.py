@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfrbench.engine.volumes import EVALUATE, Volumes
 from sfrbench.report.facts.info import Canvas
-from sfrbench.run import Experiment
-from sfrbench.volumes import EVALUATE, Volumes
+from sfrbench.run.experiment import Experiment
 
 
 def canvases_of(experiment: Experiment) -> Callable[[str], Sequence[Canvas]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from sfrbench.graph import Link
-from sfrbench.run import Experiment
+from sfrbench.plan.graph import Link
+from sfrbench.run.experiment import Experiment
 
 
 def equal_predictions(experiment: Experiment) -> list[str]:

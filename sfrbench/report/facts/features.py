@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sfrbench.report.facts.info import Features
-from sfrbench.run import Experiment
+from sfrbench.run.experiment import Experiment
 
 
 def features_of(experiment: Experiment) -> list[Features]:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sfrbench.paper.sizes import Size
-    from sfrbench.plan import Excluded
+    from sfrbench.plan.build import Excluded
+    from sfrbench.plan.study import Study
     from sfrbench.report.facts.volumes import MontageCase
-    from sfrbench.search_view import Study
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sfrbench.plan import Plan
+from sfrbench.plan.build import Plan
 from sfrbench.results.axes import axis_text
 
 

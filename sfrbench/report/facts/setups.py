@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from sfrbench.catalog import Catalog
+from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Dataset, Finetune, Foundation, Optim, Protocol, Selector, Ssl, Stitch
-from sfrbench.plan import Cell, Plan
-from sfrbench.reasons import flatten
+from sfrbench.plan.build import Cell, Plan
+from sfrbench.plan.reasons import flatten
+from sfrbench.plan.resolve import Resolved
 from sfrbench.report.facts.info import Setup
-from sfrbench.resolve import Resolved
 from sfrbench.results.axes import axis_text
 
 _EMPTY = {

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sfrbench.paper.sizes import Size, sizes
-from sfrbench.plan import Cell
-from sfrbench.resolve import Resolved
+from sfrbench.plan.build import Cell
+from sfrbench.plan.resolve import Resolved
 
 
 def size_of(cell: Cell) -> Size | None:

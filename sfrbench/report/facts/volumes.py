@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Dataset
-from sfrbench.graph import Link
-from sfrbench.plan import Cell
+from sfrbench.engine.volumes import EVALUATE, Volumes, harden, split_of
+from sfrbench.plan.build import Cell
+from sfrbench.plan.graph import Link
 from sfrbench.results.subsets import UNLABELLED
-from sfrbench.run import Experiment
-from sfrbench.store import Artefact
-from sfrbench.volumes import EVALUATE, Volumes, harden, split_of
+from sfrbench.run.experiment import Experiment
+from sfrbench.store.store import Artefact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sfrbench.catalog_faults import describe, hint
+from sfrbench.catalog.faults import describe, hint
 from sfrbench.errors import InputError, Problem
 from sfrbench.report.item import ReportItem
 

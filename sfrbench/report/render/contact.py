@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.files import atomic_file
+from sfrbench.files.atomic import atomic_file
 from sfrbench.report.render import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sfrbench.components.base import Case
-    from sfrbench.datacheck import CaseReport
+    from sfrbench.machine.datacheck import CaseReport
 
 ACROSS, DOWN = 8, 6  # cases of a page
 _PIXELS = 192  # longest side that is kept of a slice

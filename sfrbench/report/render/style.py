@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.files import atomic_file
-from sfrbench.spec import FULL_SIZE
+from sfrbench.files.atomic import atomic_file
+from sfrbench.spec.model import FULL_SIZE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import pandas as pd
 
-from sfrbench.files import write_atomic
+from sfrbench.files.atomic import write_atomic
+from sfrbench.files.sheets import guarded, plain
 from sfrbench.report.render.latex import latex
 from sfrbench.report.render.style import DASH
-from sfrbench.sheets import guarded, plain
 
 MARKS = ("†", "‡", "§", "¶", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n")
 _MARK = re.compile(r"\(\d+\)|.")

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from sfrbench.components.base import Settings
 from sfrbench.errors import did_you_mean
-from sfrbench.metric_names import METRICS
+from sfrbench.maths.metric_names import METRICS
 from sfrbench.report.item import Context, OfArms, figure_part
 from sfrbench.report.render.parts import Part
-from sfrbench.spec import Fault, Item, Known
+from sfrbench.spec.model import Fault, Item, Known
 
 
 class Axes(Settings):

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sfrbench.metric_names import METRICS
+from sfrbench.maths.metric_names import METRICS
+from sfrbench.maths.stats import Interval, mean_interval
 from sfrbench.report.render import captions, style
 from sfrbench.report.render.parts import Figure
 from sfrbench.results import dead
 from sfrbench.results.axes import axis_text, point_texts
 from sfrbench.results.lines import Line, header, lines, subset_of
 from sfrbench.results.measures import bounds_of, flattery
-from sfrbench.stats import Interval, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from pydantic import Field
 from sfrbench.components.base import Settings
 from sfrbench.report.item import Context, ReportItem
 from sfrbench.report.render.parts import Part, Traced
-from sfrbench.spec import Fault, Item, Known
+from sfrbench.spec.model import Fault, Item, Known
 
 
 class FeaturesOf(Settings):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sfrbench.errors import did_you_mean
-from sfrbench.gaps import DRAWS, Array, CaseSample, Groups
+from sfrbench.maths.gaps import DRAWS, Array, CaseSample, Groups
 from sfrbench.report.facts.info import Features, ReportInfo
 from sfrbench.results.axes import axis_text, axis_texts, point_texts
 

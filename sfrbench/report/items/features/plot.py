@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sfrbench.files import atomic_file
-from sfrbench.gaps import Array, bandwidth, group_sample
+from sfrbench.files.atomic import atomic_file
+from sfrbench.files.sheets import guarded
+from sfrbench.maths.gaps import Array, bandwidth, group_sample
 from sfrbench.report.items.features.gaps import OVERLAP, RELATIVE, Gap
 from sfrbench.report.items.features.tables import spread_text
 from sfrbench.report.render import captions, style
 from sfrbench.report.render.parts import Figure
 from sfrbench.results.axes import axis_text
-from sfrbench.sheets import guarded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sfrbench.gaps import DRAWS, Array
+from sfrbench.maths.gaps import DRAWS, Array
 from sfrbench.report.facts.info import ReportInfo
 from sfrbench.report.items.features.gaps import OVERLAP, RELATIVE, W1, Gap, classes_of, mean_of
 from sfrbench.report.items.pairs.table import difference

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.metric_names import Share
+from sfrbench.maths.metric_names import Share
 from sfrbench.report.item import Context, OfArms, figure_part
 from sfrbench.report.render.parts import Part
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sfrbench.maths.stats import Array
 from sfrbench.report.items.kde.density import density
 from sfrbench.report.items.rounds.table import Lines, Quality, Row, known_dice, quality_of, rows_of, spearman
 from sfrbench.report.render import captions, style
@@ -17,7 +18,6 @@ from sfrbench.report.render.parts import Figure
 from sfrbench.results import dead
 from sfrbench.results.axes import point_texts
 from sfrbench.results.subsets import before_round
-from sfrbench.stats import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sfrbench.metric_names import METRICS
+from sfrbench.maths.metric_names import METRICS
+from sfrbench.maths.stats import Array, class_means
 from sfrbench.report.render import captions, style
 from sfrbench.report.render.parts import Figure
 from sfrbench.results import dead
 from sfrbench.results.lines import Line, header, lines, subset_of
-from sfrbench.stats import Array, class_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sfrbench.maths.stats import class_means
 from sfrbench.report.items.montage import viewer
 from sfrbench.report.render import captions, overlays, style
 from sfrbench.report.render.parts import Figure
 from sfrbench.results.lines import Line, lines
-from sfrbench.stats import class_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

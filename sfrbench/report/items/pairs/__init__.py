@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from sfrbench.metric_names import MetricName
+from sfrbench.maths.metric_names import MetricName
 from sfrbench.report.item import Context, OfArms
 from sfrbench.report.render.parts import Part
-from sfrbench.spec import Fault, Item, Known
+from sfrbench.spec.model import Fault, Item, Known
 
 
 class PairsItem(OfArms):

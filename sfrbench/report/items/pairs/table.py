@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from sfrbench import stats
-from sfrbench.metric_names import METRICS
+from sfrbench.maths import stats
+from sfrbench.maths.metric_names import METRICS
 from sfrbench.report.render import captions
 from sfrbench.report.render.style import DASH, judged, number, p_value, signed, span, verdict
 from sfrbench.report.render.tables import Entry, Notes, Table, unmarked

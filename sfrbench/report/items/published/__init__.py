@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import BeforeValidator, Field
 
 from sfrbench.errors import InputError, did_you_mean
-from sfrbench.metric_names import MetricName
+from sfrbench.maths.metric_names import MetricName
 from sfrbench.report.item import Context, OfArms
 from sfrbench.report.render.parts import Part
-from sfrbench.spec import Fault, Item, Known
+from sfrbench.spec.model import Fault, Item, Known
 
 if TYPE_CHECKING:
     from sfrbench.paper.tables import Published

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sfrbench import stats
+from sfrbench.maths import stats
 from sfrbench.paper.form import Column
 from sfrbench.paper.tables import Published, Value
 from sfrbench.report.items.published.rows import Side

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from sfrbench.metric_names import METRICS
+from sfrbench.maths.metric_names import METRICS
 from sfrbench.paper.tables import Published, published_as
 from sfrbench.report.facts.info import ReportInfo
 from sfrbench.report.items.pairs.table import ONE_SEED

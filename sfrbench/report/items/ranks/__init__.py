@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from sfrbench.metric_names import MetricName
+from sfrbench.maths.metric_names import MetricName
 from sfrbench.report.item import Context, OfArms
 from sfrbench.report.render.parts import Part
 
@@ -22,7 +22,7 @@ class RanksItem(OfArms):
     )
 
     def make_of(self, context: Context) -> Part:
-        from sfrbench.metric_names import METRICS
+        from sfrbench.maths.metric_names import METRICS
         from sfrbench.report.items.ranks.diagram import rank_diagram
         from sfrbench.report.items.ranks.ranking import ranking
         from sfrbench.report.items.ranks.table import ranks_table

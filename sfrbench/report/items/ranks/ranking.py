@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sfrbench import stats
-from sfrbench.intervals import LEVEL
-from sfrbench.metric_names import METRICS
+from sfrbench.maths import stats
+from sfrbench.maths.intervals import LEVEL
+from sfrbench.maths.metric_names import METRICS
+from sfrbench.maths.stats import Array
 from sfrbench.results.axes import axis_text, point_texts
 from sfrbench.results.lines import Line, lines, subset_of
 from sfrbench.results.measures import bounds_of, flattered, flattery
-from sfrbench.stats import Array
 
 if TYPE_CHECKING:
     from sfrbench.report.facts.info import ReportInfo

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sfrbench.metric_names import METRICS
+from sfrbench.maths.metric_names import METRICS
+from sfrbench.maths.stats import nanmean
 from sfrbench.report.items.ranks.ranking import Ranking
 from sfrbench.report.items.table import rows
 from sfrbench.report.render import captions
 from sfrbench.report.render.style import DASH, LEAST_P, number, p_value
 from sfrbench.report.render.tables import Entry, Notes, Table, rank_entries
 from sfrbench.results.lines import header, subset_of
-from sfrbench.stats import nanmean
 
 if TYPE_CHECKING:
     from sfrbench.report.facts.info import ReportInfo

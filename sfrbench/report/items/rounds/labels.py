@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sfrbench import stats
+from sfrbench.maths import stats
 from sfrbench.report.facts.info import ReportInfo, Round
 from sfrbench.report.items.rounds.table import Lines, rows_of
 from sfrbench.report.render.style import DASH

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.metric_names import METRICS
+from sfrbench.maths.metric_names import METRICS
 from sfrbench.report.render import style
 from sfrbench.report.render.parts import Figure
 from sfrbench.results.axes import axis_text
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-    from sfrbench.search_view import Study, Trial
-    from sfrbench.spec import Range
+    from sfrbench.plan.study import Study, Trial
+    from sfrbench.spec.model import Range
 
 _PANELS = 4  # fields in one row of slices, and pairs of contours
 _BLUE, _RED = style.COLOURS[0], style.COLOURS[1]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.metric_names import METRICS
+from sfrbench.maths.metric_names import METRICS
 from sfrbench.report.items.search import plots as study_plots
 from sfrbench.report.render import captions
 from sfrbench.report.render.parts import Part
@@ -15,8 +15,8 @@ from sfrbench.report.render.tables import Entry, Table, rank_entries
 from sfrbench.results.axes import axis_text
 
 if TYPE_CHECKING:
+    from sfrbench.plan.study import Study, Trial
     from sfrbench.report.facts.info import ReportInfo
-    from sfrbench.search_view import Study, Trial
 
 
 def study_part(info: ReportInfo, name: Callable[[str], str], folder: Path) -> Part:

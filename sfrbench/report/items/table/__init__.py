@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.metric_names import MetricName
+from sfrbench.maths.metric_names import MetricName
 from sfrbench.report.item import METRICS, Context, OfArms, Rows, Shown, row_faults
 from sfrbench.report.render.parts import Part
-from sfrbench.spec import Fault, Item, Known
+from sfrbench.spec.model import Fault, Item, Known
 
 
 class TableItem(OfArms):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from sfrbench.metric_names import METRICS
+from sfrbench.maths.metric_names import METRICS
+from sfrbench.maths.stats import grand_mean
 from sfrbench.report.items.table.rows import View
 from sfrbench.report.render import captions
 from sfrbench.report.render.style import DASH, judged, number
@@ -16,7 +17,6 @@ from sfrbench.report.render.tables import Entry, Notes, rank_entries
 from sfrbench.results.axes import axis_text
 from sfrbench.results.lines import Line, Stat, unit_of
 from sfrbench.results.measures import flattery
-from sfrbench.stats import grand_mean
 
 if TYPE_CHECKING:
     from sfrbench.report.facts.info import Counted

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sfrbench.metric_names import METRICS
+from sfrbench.maths.metric_names import METRICS
 from sfrbench.report.items.table import columns as values
 from sfrbench.report.items.table import rows
 from sfrbench.report.items.table.columns import Column, Cost

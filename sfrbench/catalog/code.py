@@ -1,0 +1,111 @@
+"""The code behind a card: imported with care, since a module may raise, exit or print."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+
+from pydantic import ValidationError
+
+from sfrbench.components.base import (
+    Backbone,
+    Component,
+    Dataset,
+    Finetune,
+    Foundation,
+    Protocol,
+    Selector,
+    Ssl,
+    Stitch,
+)
+from sfrbench.errors import InputError, SfrbenchError, did_you_mean, shorter
+from sfrbench.files.terminal import echo
+
+#: What the class behind a card must be, by the card's kind.
+BASES: Mapping[str, type[Component]] = {
+    "dataset": Dataset,
+    "stitch": Stitch,
+    "foundation": Foundation,
+    "finetune": Finetune,
+    "backbone": Backbone,
+    "ssl": Ssl,
+    "selector": Selector,
+    "protocol": Protocol,
+}
+
+
+def class_of(target: str, kind: str, where: str) -> type[Component]:
+    """The class ``module:Class``, imported now. Raises ``InputError`` where it is none of this kind."""
+    module_name, name = target.split(":")
+
+    def fault(what: str, hint: str) -> InputError:
+        return InputError(f"target '{target}': {what}", where=where, hint=hint)
+
+    try:
+        with _output_kept_apart():
+            module = importlib.import_module(module_name)
+            found = getattr(module, name, None)
+    except KeyboardInterrupt:
+        raise
+    except ImportError as error:
+        missing = str(error.name or module_name)
+        own = f"{module_name}.".startswith(f"{missing}.")
+        raise fault(_told(error), "is the module on PYTHONPATH?" if own else "install it") from error
+    except BaseException as error:  # SystemExit, too
+        raise fault(f"importing it ends in {_told(error)}", _line_of(error)) from error
+    classes = {
+        known: value
+        for known, value in getattr(module, "__dict__", {}).items()
+        if isinstance(value, type) and issubclass(value, Component)
+    }
+    if not (isinstance(found, type) and issubclass(found, Component)):
+        what = f"no component class '{name}' in that module"
+        raise fault(what, did_you_mean(name, classes) or "name a class made from one of components.base")
+    base = BASES[kind]
+    if not issubclass(found, base) or (found is base and found is not Protocol):
+        fitting = [known for known, cls in classes.items() if issubclass(cls, base) and cls is not base]
+        what = "is only what all are made from" if found is base else "is none"
+        hint = did_you_mean(name, fitting) or f"name a class made from {base.__name__}"
+        raise fault(f"a component of kind '{kind}' is needed, '{name}' {what}", hint)
+    return found
+
+
+@contextmanager
+def guarded(doing: str, where: str) -> Iterator[None]:
+    """An error of a component's own code as ``InputError``; what it finds wrong with fields goes on."""
+    try:
+        yield
+    except (ValidationError, SfrbenchError):
+        raise
+    except Exception as error:
+        raise InputError(f"{doing} ends in {_told(error)}", where=where, hint=_line_of(error)) from error
+
+
+@contextmanager
+def _output_kept_apart() -> Iterator[None]:
+    """What is printed goes to standard error: standard output is the command's."""
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            yield
+    finally:
+        if said.getvalue():
+            echo(said.getvalue().rstrip("\n"), err=True)
+
+
+def _told(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        text = " ".join(str(error).split())
+    except Exception as other:
+        text = f"(its text ends in {type(other).__name__})"
+    return shorter(text if isinstance(error, ImportError) else f"{name}: {text}" if text else name, 300)
+
+
+def _line_of(error: BaseException) -> str:
+    """The last line of the traceback, where the code can be mended."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"mend {frames[-1].filename}:{frames[-1].lineno}" if frames else "mend its module"

@@ -1,0 +1,232 @@
+"""Whole-volume prediction: sliding windows, and trained models as the functions that they call."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from sfrbench.components.base import Backbone, Finetune, Foundation, Stitch
+from sfrbench.errors import InputError, NotReadyError
+from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.store.store import Artefact
+
+if TYPE_CHECKING:
+    from sfrbench.components.foundation.segmenter import SamSegmenter
+    from sfrbench.engine.context import StageContext
+
+Size = tuple[int, int, int]
+#: Patches (B, X, Y, Z) float32 to class probabilities (B, K, X, Y, Z).
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+def window_starts(side: int, patch: int, stride: int) -> list[int]:
+    """Starts along one axis of ``side`` >= ``patch`` voxels; the last window ends at the border."""
+    count = -(-(side - patch) // stride) + 1
+    return [min(i * stride, side - patch) for i in range(count)]
+
+
+def windows(shape: Size, patch: Size, stride: Size) -> list[Size]:
+    """First voxels of all windows, in the order x, y, z (the last changes fastest).
+
+    The placement of UA-MT's ``test_single_case`` and its descendants, SFR among them. A side shorter than
+    the patch counts as long as the patch: ``slide`` pads it.
+    """
+    axes = [window_starts(max(s, p), p, step) for s, p, step in zip(shape, patch, stride, strict=True)]
+    return cast(list[Size], list(product(*axes)))
+
+
+def slide(
+    volume: torch.Tensor, patch: Size, stride: Size, forward: Forward, classes: int, batch: int = 1
+) -> torch.Tensor:
+    """Mean of the probabilities of all windows over each voxel.
+
+    ``volume`` (X, Y, Z) float32, on the device where ``forward`` works; returns (K, X, Y, Z) float32 on
+    that device. Sides shorter than the patch are padded with 0 on both ends, and cut back afterwards.
+    """
+    short = [max(p - s, 0) for s, p in zip(volume.shape, patch, strict=True)]
+    before = [pad // 2 for pad in short]
+    x, y, z = ((first, pad - first) for first, pad in zip(before, short, strict=True))
+    padded = nn.functional.pad(volume, (*z, *y, *x))
+    starts = windows(cast(Size, tuple(padded.shape)), patch, stride)
+    total = torch.zeros((classes, *padded.shape), dtype=torch.float32, device=volume.device)
+    hits = torch.zeros(padded.shape, dtype=torch.float32, device=volume.device)
+    for first in range(0, len(starts), batch):
+        places = [
+            tuple(slice(at, at + side) for at, side in zip(start, patch, strict=True))
+            for start in starts[first : first + batch]
+        ]
+        probabilities = forward(torch.stack([padded[place] for place in places]))
+        for place, result in zip(places, probabilities, strict=True):
+            total[(slice(None), *place)] += result
+            hits[place] += 1
+    total /= hits
+    inner = (slice(at, at + side) for at, side in zip(before, volume.shape, strict=True))
+    return total[(slice(None), *inner)]
+
+
+def backbone_forward(network: nn.Module) -> Forward:
+    """A 3D segmenter, (B, 1, X, Y, Z) to logits (B, K, X, Y, Z), as a ``Forward``."""
+
+    def forward(patches: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return cast(torch.Tensor, network(patches[:, None])).float().softmax(1)
+
+    return forward
+
+
+def sam_forward(model: SamSegmenter, stitch: Stitch, max_canvases: int = 1) -> Forward:
+    """A fine-tuned SAM as a ``Forward``: patches, already normalised, to canvases and back.
+
+    At most ``max_canvases`` canvases go through the model at once; patches share a batch where several
+    fit it. A volumetric model gets one patch at a time, all its canvases together. Padding on the canvas
+    holds 0, as in training.
+    """
+
+    def probabilities(canvases: torch.Tensor, limit: int) -> torch.Tensor:
+        return torch.cat([model.segment(part).float().softmax(1) for part in torch.split(canvases, limit)])
+
+    def grouped(patches: torch.Tensor) -> Iterator[torch.Tensor]:
+        shape = cast(Size, tuple(patches.shape[1:]))
+        waiting: list[torch.Tensor] = []
+        for i, patch in enumerate(patches, start=1):
+            waiting.append(stitch.to_canvases(patch[None], model.canvas, 0.0))
+            each = waiting[0].shape[0]
+            limit = each if model.volumetric else max_canvases
+            if (len(waiting) + 1) * each > limit or i == len(patches):
+                maps = probabilities(torch.cat(waiting), limit)
+                yield from (stitch.from_canvases(part, shape) for part in torch.split(maps, each))
+                waiting = []
+
+    def forward(patches: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.stack(list(grouped(patches)))
+
+    return forward
+
+
+def pretrained_path(foundation: Foundation, weights: Callable[[str], Path] | None) -> Path | None:
+    """The weight file that a foundation starts from; none for one that brings its own numbers."""
+    if foundation.weights is None:
+        return None
+    if weights is None:
+        raise NotReadyError(
+            f"the pretrained weights '{foundation.weights}' are needed and no place for them is known",
+            hint=f"sfrbench weights get {foundation.weights}",
+        )
+    return weights(foundation.weights)
+
+
+def fine_tuned(ctx: StageContext, role: str, classes: int) -> SamSegmenter:
+    """The fine-tuned SAM of a stage's input ``role``, as ``load_segmenter`` gives it."""
+    return load_segmenter(
+        ctx.component("foundation", Foundation),
+        ctx.component("finetune", Finetune),
+        ctx.inputs[role],
+        classes=classes,
+        weights=ctx.weights,
+        device=ctx.device,
+    )
+
+
+def load_segmenter(
+    foundation: Foundation,
+    finetune: Finetune,
+    artefact: Artefact,
+    *,
+    classes: int,
+    weights: Callable[[str], Path] | None,
+    device: str,
+) -> SamSegmenter:
+    """The fine-tuned SAM of a finetune artefact: pretrained, adapted, merged, frozen, in evaluation mode.
+
+    ``weights`` gives the path of a pretrained weight file by name. Raises ``NotReadyError`` where the
+    foundation needs weights and there is no such function, ``StoreError`` where the artefact is damaged,
+    ``InputError`` where its parameters are not those of this model.
+    """
+    from safetensors.torch import load_file
+
+    from sfrbench.components.foundation.segmenter import load_trained
+
+    pretrained = pretrained_path(foundation, weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the head starts at random and is then overwritten; leave no trace of that
+        model = foundation.build(classes, pretrained)
+        finetune.attach(model)
+    load_trained(model, load_file(artefact.path("adapter.safetensors")))
+    finetune.merge(model)
+    return model.requires_grad_(False).to(device).eval()
+
+
+def load_backbone(
+    backbone: Backbone, artefact: Artefact, checkpoint: str, *, classes: int, device: str
+) -> nn.Module:
+    """The 3D segmenter of a retrain artefact, in evaluation mode; ``checkpoint`` is 'last' or 'best_val'.
+
+    Raises ``InputError`` where the best checkpoint is asked for and training had no validation cases.
+    """
+    from safetensors.torch import load_file
+
+    name = {"last": "model.safetensors", "best_val": "best.safetensors"}[checkpoint]
+    if checkpoint == "best_val" and name not in artefact.record["files"]:
+        raise InputError(
+            "protocol.checkpoint is 'best_val', but re-training had no validation cases to choose by",
+            where=str(artefact.folder),
+            hint="set dataset.val to 1 or more, or protocol.checkpoint to last",
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = backbone.build(classes)
+    network.load_state_dict(load_file(artefact.path(name)))
+    return network.to(device).eval()
+
+
+def case_by_case(
+    ctx: StageContext, cases: Sequence[str], work: Callable[[str], Mapping[str, np.ndarray]]
+) -> dict[str, float]:
+    """Write the arrays of ``work(case)`` to ``out/<name>/<case>.npy`` for every case; returns the seconds.
+
+    Finished cases lie in ``ctx.scratch``, so that a killed run goes on with the next one: a case counts
+    as finished once the ledger names it, and its file is complete before that.
+    """
+    ledger = ctx.scratch / "finished.json"
+    seconds = read_state(ledger, dict[str, float]) or {}
+    for done, case in enumerate(cases):
+        ctx.progress(done, len(cases))
+        if case not in seconds:
+            began = time.perf_counter()
+            for name, values in work(case).items():
+                _save(ctx.scratch / name / f"{case}.npy", values)
+            seconds[case] = round(time.perf_counter() - began, 3)
+            write_atomic(ledger, json.dumps(seconds))
+    for folder in sorted(path for path in ctx.scratch.iterdir() if path.is_dir()):
+        (ctx.out / folder.name).mkdir(parents=True, exist_ok=True)
+        for case in cases:
+            _link(folder / f"{case}.npy", ctx.out / folder.name / f"{case}.npy")
+    ctx.progress(len(cases), len(cases))
+    return {case: seconds[case] for case in cases}
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        np.save(stream, np.ascontiguousarray(values))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file; a copy where the file system knows no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,183 @@
+"""What this machine has: data, weights, a device; and what a plan still lacks here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from sfrbench.components.base import Dataset, Foundation, Stitch
+from sfrbench.errors import InputError, NotReadyError, Problem, SfrbenchError, did_you_mean, shorter
+from sfrbench.places import locations, weights
+from sfrbench.plan.build import Plan
+from sfrbench.plan.resolve import Resolved
+from sfrbench.store.fingerprints import Fingerprints
+from sfrbench.version import __version__
+
+ABSENT = "absent"
+
+
+@dataclass
+class Machine:
+    """Places and devices of one run. ``data`` holds the ``--data NAME=DIR`` options."""
+
+    workspace: Path
+    data: Mapping[str, Path] = field(default_factory=dict)
+    device: str = "auto"
+    _roots: dict[str, Path | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
+            hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "cuda:N"))
+            raise InputError(f"no device '{shorter(self.device)}'", where="--device", hint=hint)
+
+    @cached_property
+    def fingerprints(self) -> Fingerprints:
+        return Fingerprints(self.workspace / "fingerprints.json")
+
+    def root(self, resolved: Resolved) -> Path | None:
+        """The data folder of a dataset, where there is one."""
+        dataset = cast(Dataset, resolved.component)
+        if not dataset.needs_root:
+            return None
+        name = resolved.card.name
+        if name not in self._roots:
+            self._roots[name] = locations.data_root(name, dataset.folder, self.data)
+        return self._roots[name]
+
+    def folder(self, name: str) -> Path | None:
+        """The folder of data that are no dataset, such as natural images, where there is one."""
+        return locations.folder_of([name], self.data)
+
+    def fingerprint(self, resolved: Resolved) -> str:
+        """Content hash of a dataset's files; 'none' for generated data, 'absent' where it is not here."""
+        dataset = cast(Dataset, resolved.component)
+        if not dataset.needs_root:
+            return "none"
+        root = self.root(resolved)
+        if root is None:
+            return ABSENT
+        try:
+            return self.fingerprints.of(dataset.source_files(root), root)
+        except (SfrbenchError, OSError):
+            return ABSENT  # what is wrong is said by ``lacks`` and by ``data check``
+
+    def lacks(self, plan: Plan) -> list[Problem]:
+        """What a plan needs and this machine does not have."""
+        found: dict[Problem, None] = {}
+        datasets = {cell.components["dataset"].digest: cell.components["dataset"] for cell in plan.cells}
+        for resolved in datasets.values():
+            found.update(dict.fromkeys(self._lacks_data(resolved)))
+        for cell in plan.cells:
+            if "foundation" in cell.components:
+                found.update(dict.fromkeys(_lacks_weights(cell.components["foundation"])))
+            if "stitch" in cell.components:
+                found.update(dict.fromkeys(self._lacks_images(cell.components["stitch"])))
+        needs = set(plan.spec.profile.needs)
+        if "gpu" in needs and self.device == "auto" and not has_gpu():
+            what = f"profile '{plan.spec.profile.name}' wants a GPU and none is visible"
+            found[Problem("gpu", what, "use --profile cpu, or insist with --device cpu")] = None
+        return list(found)
+
+    def _lacks_data(self, resolved: Resolved) -> list[Problem]:
+        from sfrbench.machine.datacheck import check_lists
+
+        dataset, name = cast(Dataset, resolved.component), resolved.card.name
+        root = self.root(resolved)
+        if root is None and dataset.needs_root:
+            remedy = f"give --data {name}=DIR, or set SFRBENCH_DATA to the folder that holds it"
+            return [Problem(f"data {name}", "no folder with this dataset is known", remedy)]
+        try:
+            check_lists(dataset, root)
+        except SfrbenchError as error:
+            return [replace(fault, where=fault.where or f"data {name}") for fault in error.problems]
+        except OSError as error:
+            return [
+                Problem(
+                    f"data {name}", f"{error.strerror}: {error.filename}", f"see 'sfrbench data check {name}'"
+                )
+            ]
+        return []
+
+    def _lacks_images(self, resolved: Resolved) -> list[Problem]:
+        try:
+            cast(Stitch, resolved.component).located(self.folder)
+        except SfrbenchError as error:
+            return list(error.problems)
+        return []
+
+    def torch_device(self) -> str:
+        """The device that stages run on. Imports torch."""
+        import torch
+
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise NotReadyError(f"--device {self.device}: torch sees no GPU", hint="use --device cpu")
+        return self.device
+
+
+def _lacks_weights(resolved: Resolved) -> list[Problem]:
+    name = cast(Foundation, resolved.component).weights
+    if name is None:
+        return []
+    try:
+        weights.find(name)
+    except NotReadyError as error:
+        return list(error.problems)
+    return []
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA device is visible, without importing torch."""
+    return shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, for records and reports. Never imports what it names."""
+    packages = (
+        "torch",
+        "numpy",
+        "scipy",
+        "segment-anything",
+        "peft",
+        "mlflow",
+        "optuna",
+        "nibabel",
+        "pandas",
+    )
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "sfrbench": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "packages": versions,
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and dirty flag of the checkout that holds this package; empty for an installed wheel."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return {}
+    ask = ["git", "-C", str(folder)]
+    commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    status = subprocess.run([*ask, "status", "--porcelain"], capture_output=True, text=True, check=False)
+    if commit.returncode:
+        return {}
+    return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}

@@ -1,0 +1,122 @@
+"""Whether this machine computes what our networks need rightly; asked once, then kept.
+
+bf16 is compared with float32 and float32 with float64, forward and backward, for the operations in
+``selfcheck_ops``. What was found is kept in the user's cache folder for a processor, the variables that
+choose its instructions, the number of threads and the version of torch. Imports no torch at its top.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sfrbench.files.atomic import write_atomic
+from sfrbench.machine.selfcheck_fault import Fault, Precision
+
+#: Raised when the list of operations changes: what older lists found is then asked again.
+VERSION = 1
+#: What decides which kernels run.
+VARIABLES = (
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ATEN_CPU_CAPABILITY",
+)
+
+
+class SelfCheck(BaseModel):
+    """What the check found on one machine, and the ``facts`` that it holds for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    facts: dict[str, str]
+    checked: int = Field(ge=1)
+    seconds: float = Field(ge=0)
+    faults: tuple[Fault, ...] = ()
+
+    def of(self, precision: Precision) -> list[Fault]:
+        """The faults of one precision."""
+        return [fault for fault in self.faults if fault.precision == precision]
+
+    def __str__(self) -> str:
+        wrong = f"{len(self.faults)} wrong" if self.faults else "all right"
+        return f"{self.checked} comparisons of bf16 with fp32 and fp32 with float64, {wrong}"
+
+
+def on_cpu() -> SelfCheck:
+    """What was found on this processor before, or is found now. Imports torch."""
+    found = kept()
+    if found is None:
+        found = run("cpu")
+        keep(found)
+    return found
+
+
+def run(device: str) -> SelfCheck:
+    """Check a device now. Imports torch."""
+    from sfrbench.machine.selfcheck_ops import check
+
+    checked, seconds, faults = check(device)
+    return SelfCheck(facts=facts(), checked=checked, seconds=round(seconds, 3), faults=tuple(faults))
+
+
+def kept() -> SelfCheck | None:
+    """What was found under these facts before; none where there is no sound file of it. Imports torch."""
+    here = facts()
+    try:
+        found = SelfCheck.model_validate_json(_file(here).read_bytes())
+    except (OSError, ValueError):  # missing, cut short, or of another shape: only a cache
+        return None
+    return found if found.facts == here else None
+
+
+def keep(found: SelfCheck) -> None:
+    """Put it into the cache folder, where that can be written; otherwise the next process asks again."""
+    try:
+        write_atomic(_file(found.facts), found.model_dump_json(indent=1))
+    except OSError:
+        return
+
+
+def facts() -> dict[str, str]:
+    """Everything that what is found depends on. Imports torch."""
+    import torch
+
+    variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    return {
+        "list": str(VERSION),
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+        **processor(),
+        **variables,
+    }
+
+
+def processor(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """Model and instruction sets of the processor, as far as the system tells them."""
+    found = {"processor": platform.processor() or platform.machine()}
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return found
+    told = [line.partition(":") for line in lines]
+    first: Mapping[str, str] = {name.strip(): value.strip() for name, _, value in reversed(told)}
+    names = ("vendor_id", "cpu family", "model", "model name", "stepping", "CPU implementer", "CPU part")
+    found |= {name: first[name] for name in names if name in first}
+    flags = first.get("flags") or first.get("Features")
+    return {**found, "instructions": hashlib.sha256(flags.encode()).hexdigest()[:16]} if flags else found
+
+
+def _file(here: Mapping[str, str]) -> Path:
+    """``$XDG_CACHE_HOME/sfrbench/selfcheck/<facts>.json``, by default under ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    name = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:16]
+    return (Path(base) if base else Path.home() / ".cache") / "sfrbench" / "selfcheck" / f"{name}.json"

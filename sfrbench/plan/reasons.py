@@ -1,0 +1,96 @@
+"""Why a node runs: what is new against the nearest artefact of its stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sfrbench.plan.graph import Node
+from sfrbench.store.store import Store
+
+_SHOWN = 3
+_COMPARED = ("stage_version", "settings", "inputs", "seed")
+
+
+class Reasons:
+    """Explains nodes against the records of a store, each stage's records read once."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._seen: dict[str, list[dict[str, Any]]] = {}
+
+    def why(self, node: Node) -> str:
+        """One line, such as ``new: ssl.lambda_cons 0.1 → 0.2``."""
+        failure = self.store.failure(node.stage, node.key)
+        scratch = self.store.scratch(node.stage, node.key)
+        mine = flatten(comparable(node.described()))
+        seen = self._seen.setdefault(
+            node.stage, [flatten(comparable(record)) for record in self.store.records(node.stage)]
+        )
+        nearest = min(seen, key=lambda other: len(differences(other, mine)), default=None)
+        seen.append(mine)
+        if scratch.is_dir() and any(scratch.iterdir()):
+            return "resumes: it was interrupted before"
+        if failure is not None:
+            return f"again: it failed before ({failure.splitlines()[0][:80]})"
+        if nearest is None:
+            return f"new: the first {node.stage} here"
+        lines = differences(nearest, mine)
+        if not lines:
+            return "new: profile or version changed"
+        more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        return "new: " + ", ".join(lines[:_SHOWN]) + more
+
+
+def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in the key: a component that only comes along, as in ``predict``, does not."""
+    whole = record.get("components", {})
+    components = {kind: whole[kind] for kind in record.get("keyed", ()) if kind in whole}
+    return {"components": components, **{name: record.get(name) for name in _COMPARED}}
+
+
+def flatten(value: Any, at: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted paths."""
+    if isinstance(value, Mapping):
+        return {
+            path: leaf
+            for key, item in value.items()
+            for path, leaf in flatten(item, f"{at}.{key}" if at else str(key)).items()
+        }
+    return {at: list(value) if isinstance(value, tuple) else value}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, inputs: bool = True) -> list[str]:
+    """``path old → new`` for each difference; a swapped component counts as one.
+
+    Not ``inputs``: without those, which tell their own differences.
+    """
+    found: dict[str, None] = {}
+    swapped = {kind for kind in _kinds(old) | _kinds(new) if _class(old, kind) != _class(new, kind)}
+    for path in sorted(old.keys() | new.keys()):
+        a, b = old.get(path, "—"), new.get(path, "—")
+        group, _, rest = path.partition(".")
+        kind = rest.partition(".")[0]
+        if a == b or (group == "components" and rest == f"{kind}.name" and kind not in swapped):
+            continue
+        if group == "components" and kind in swapped:
+            names = [side.get(f"components.{kind}.name", "none") for side in (old, new)]
+            found[f"{kind} {names[0]} → {names[1]}"] = None
+        elif group == "inputs":
+            found |= {f"other {kind}": None} if inputs else {}
+        else:
+            found[f"{rest or group} {_short(a)} → {_short(b)}"] = None
+    return list(found)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:8]}…"
+
+
+def _kinds(flat: Mapping[str, Any]) -> set[str]:
+    return {path.split(".")[1] for path in flat if path.startswith("components.")}
+
+
+def _class(flat: Mapping[str, Any], kind: str) -> Any:
+    return flat.get(f"components.{kind}.class")

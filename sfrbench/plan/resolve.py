@@ -1,0 +1,212 @@
+"""From layered choices to components: which card each kind of a cell uses, and with which fields."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from sfrbench.catalog.cards import Card, Catalog
+from sfrbench.catalog.faults import describe, hint
+from sfrbench.catalog.fields import field_exists, field_paths
+from sfrbench.components.base import Component
+from sfrbench.errors import InputError, Problem, did_you_mean, shown
+from sfrbench.files.atomic import canonical
+from sfrbench.spec.model import Flat, Layer, Spec
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A component of a cell, with the digest that stands for it in keys."""
+
+    component: Component
+    card: Card
+    digest: str
+    chosen: str = field(default="", compare=False)  # the name in the specification, where a profile swaps
+
+    @property
+    def swapped(self) -> bool:
+        """Whether the profile puts this component in the place of another one."""
+        return self.chosen not in ("", self.card.name)
+
+    @classmethod
+    def of(cls, component: Component, card: Card) -> Resolved:
+        return cls(component, card, digest(component.key_settings()))
+
+
+def digest(value: Any) -> str:
+    """A short hash of a JSON value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:32]
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"optim.lr": 1}`` to ``{"optim": {"lr": 1}}``."""
+    result: dict[str, Any] = {}
+    for path, value in flat.items():
+        *groups, name = path.split(".")
+        place = result
+        for group in groups:
+            place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise InputError(f"'{group}' is given a value, and '{path}' a field of it", hint="keep one")
+        place[name] = value
+    return result
+
+
+class Resolver:
+    """Resolves kinds of cells and collects every problem, each once."""
+
+    def __init__(self, spec: Spec, catalog: Catalog) -> None:
+        self.spec = spec
+        self.catalog = catalog
+        self.problems: dict[Problem, None] = {}  # a set that keeps its order
+        self._used_soft: set[str] = set()
+        self._known: dict[tuple[str, str], Resolved] = {}
+
+    def layers(self, arm: Layer, axes: Sequence[Layer], here: Mapping[str, Any]) -> list[Layer]:
+        """From weakest to strongest; ``here`` is the point (arm, and values by path) that they are for."""
+        spec = self.spec
+        local, over = (
+            [entry.layer for entry in points if entry.holds(here)]
+            for points in (spec.points, spec.overlay_points)
+        )
+        return [spec.base, *local, spec.profile.layer, spec.overlay, *over, arm, *axes, spec.sets]
+
+    def switch(self, name: str, layers: Iterable[Layer], default: str) -> tuple[str, str]:
+        """The value of a switch as ``pseudo``, and the chosen one where the profile swaps it (else "")."""
+        chosen = default
+        for layer in layers:
+            chosen = layer.choices.get(name, chosen)
+        value = self.spec.profile.instead(name, chosen)
+        return value, chosen if value != chosen else ""
+
+    def kind(self, kind: str, layers: Sequence[Layer], where: str) -> Resolved | None:
+        """The component of ``kind``; none where it is wrong, which is then among the problems."""
+        picks = [(layer.choices[kind], layer.where(kind)) for layer in layers if kind in layer.choices]
+        if not picks:
+            if {kind, "base"} & self.spec.unread:
+                return None
+            what = f"no {kind} is chosen"
+            self.add(where, what, f"add '{kind}: NAME' to base; known: {', '.join(self.catalog.names(kind))}")
+            return None
+        name, place = picks[-1]
+        if not isinstance(name, str):
+            self.add(
+                place,
+                f"{kind}: a name is text, got {shown(name)}",
+                f"known: {', '.join(self.catalog.names(kind))}",
+            )
+            return None
+        name = self.spec.profile.instead(kind, name)
+        try:
+            card = self.catalog.card(kind, name)
+            cls = card.component_class
+        except InputError as error:
+            for problem in error.problems:
+                self.add(problem.where or place, f"{kind}: {problem.what}", problem.hint)
+            return None
+        fields, origin, sound = self._fields(kind, cls, layers)
+        if not sound:
+            return None
+        found = self._validate(card, kind, fields, origin, place)
+        return None if found is None else replace(found, chosen=picks[-1][0])
+
+    def _fields(
+        self, kind: str, cls: type[Component], layers: Sequence[Layer]
+    ) -> tuple[Flat, dict[str, str], bool]:
+        fields: Flat = {}
+        origin: dict[str, str] = {}
+        sound = True
+        known = field_paths(cls)
+        for layer in layers:
+            for path, value in layer.choices.items():
+                if not path.startswith(f"{kind}."):
+                    continue
+                name = path.removeprefix(f"{kind}.")
+                if name not in known and field_exists(cls, name):  # a group of fields
+                    self._used_soft.add(path)
+                    if value != {}:
+                        what = f"{path}: a group of fields is needed, got {shown(value)}"
+                        self.add(layer.where(path), what, f"as in {path}: {{FIELD: VALUE}}")
+                        sound = False
+                elif name in known:
+                    fields[name], origin[name] = value, layer.where(path)
+                    self._used_soft.add(path)
+                elif not layer.soft:
+                    what = f"{path}: no field '{name}' in {cls.__name__}"
+                    self.add(layer.where(path), what, did_you_mean(name, known))
+                    sound = False
+        return fields, origin, sound
+
+    def _validate(
+        self, card: Card, kind: str, fields: Flat, origin: Mapping[str, str], place: str
+    ) -> Resolved | None:
+        memo = (f"{kind}/{card.name}", canonical(fields))
+        if memo in self._known:
+            return self._known[memo]
+        try:
+            component = card.component(unflatten(fields))
+            with card.sound("key_settings"):
+                self._known[memo] = Resolved.of(component, card)
+        except InputError as error:
+            for problem in error.problems:
+                self.add(problem.where or place, f"{kind}: {problem.what}", problem.hint)
+            return None
+        except ValidationError as error:
+            for fault in error.errors():
+                path = ".".join(str(part) for part in fault["loc"] if isinstance(part, str))
+                found = [name for name in origin if path == name or path.startswith(f"{name}.")]
+                where = origin[found[0]] if found else place
+                text = describe(fault)
+                self.add(
+                    where, f"{kind}.{text}" if path else f"{kind}: {text}", hint(fault, card.component_class)
+                )
+            return None
+        return self._known[memo]
+
+    def check_unused(self) -> None:
+        """Fields of the specification that no component of any cell has are mistakes."""
+        local = [entry.layer for entry in (*self.spec.points, *self.spec.overlay_points)]
+        for layer in (self.spec.base, *local, self.spec.overlay, self.spec.sets):
+            for path in layer.choices:
+                if "." in path and path not in self._used_soft:
+                    kind = path.partition(".")[0]
+                    cards = [self.catalog.card(kind, name) for name in self._names(kind)]
+                    known = {name for card in cards for name in field_paths(card.component_class)}
+                    name = path.partition(".")[2]
+                    self.add(
+                        layer.where(path),
+                        f"{path}: no {kind} used here has a field '{name}'",
+                        did_you_mean(name, known),
+                    )
+
+    def _names(self, kind: str) -> list[str]:
+        return sorted(
+            {known.removeprefix(f"{kind}/") for known, _ in self._known if known.startswith(f"{kind}/")}
+        )
+
+    def conflicts(self, cell: Mapping[str, Resolved], where: str) -> None:
+        """Combinations that make no sense, each with its reason."""
+        components = {kind: resolved.component for kind, resolved in cell.items()}
+        for kind, resolved in cell.items():
+            for reason in self._conflicts(resolved, components):
+                self.add(
+                    where,
+                    f"{kind} {resolved.card.name}: {reason}",
+                    "change the one or the other, or exclude it",
+                )
+
+    def _conflicts(self, resolved: Resolved, cell: Mapping[str, Component]) -> list[str]:
+        try:
+            with resolved.card.sound("conflicts"):
+                return resolved.component.conflicts(cell)
+        except InputError as error:
+            self.problems.update(dict.fromkeys(error.problems))
+            return []
+
+    def add(self, where: str, what: str, remedy: str = "") -> None:
+        """Note a problem, once."""
+        self.problems[Problem(where, what, remedy)] = None

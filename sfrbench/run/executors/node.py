@@ -1,0 +1,193 @@
+"""Runs one node: the same for every executor."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import logging
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from sfrbench.components.base import Component, Stitch
+from sfrbench.engine.context import Progress, StageContext, no_progress, watch_nothing
+from sfrbench.errors import CheckpointError
+from sfrbench.machine.needs import Machine, environment, git_state
+from sfrbench.places import weights
+from sfrbench.plan.graph import Node
+from sfrbench.run.executors.equal import copy_files, work_of
+from sfrbench.run.executors.precision import Precision
+from sfrbench.store.store import Artefact, Store
+
+log = logging.getLogger(__name__)
+
+#: What a record says about the work itself, whoever did it.
+_MEASURED = ("started", "seconds", "cpu_seconds", "peak_memory_mb", "device")
+_PRECISION = ("precision", "precision_asked", "self_check_faults")
+#: The stages that draw training canvases, for which a stitch may need data of its own.
+_TRAINING_CANVASES = ("finetune", "canvases")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What every node of a run shares."""
+
+    store: Store
+    machine: Machine
+    profile: str
+    device: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    watch: Callable[[Node, int, float], bool] | None = None  # told (node, step, validation Dice); true: stop
+
+    @classmethod
+    def of(cls, store: Store, machine: Machine, profile: str) -> Worker:
+        facts = {"environment": environment(), "git": git_state()}
+        _keep_freed_memory()
+        return cls(store, machine, profile, machine.torch_device(), facts)
+
+    @cached_property
+    def precision(self) -> Precision:
+        return Precision(self.device)
+
+    def run(self, node: Node, progress: Progress = no_progress) -> Artefact:
+        """Make the artefact of ``node``, or take the one that another process has just published."""
+        with self.store.lock(node.stage, node.key):
+            if self.store.has(node.stage, node.key):
+                return self.store.get(node.stage, node.key)
+            self.store.check(node.stage, node.key)
+            out = self.store.new_folder()
+            try:
+                context = self._context(node, out, progress)
+                work = work_of(node, context, self.profile)
+                if work is None:
+                    return self.store.publish(node.stage, node.key, out, self._run(node, context))
+                with self.store.lock("work", work):
+                    twin = self.store.twin(node.stage, work)
+                    record = self._run(node, context) if twin is None else self._take(node, context, twin)
+                    return self.store.publish(node.stage, node.key, out, record, work)
+            finally:
+                self.store.discard(out)
+
+    def _context(self, node: Node, out: Path, progress: Progress) -> StageContext:
+        scratch = self.store.scratch(node.stage, node.key)
+        scratch.mkdir(parents=True, exist_ok=True)
+        dataset = node.components.get("dataset")
+        watch = self.watch
+        return StageContext(
+            components=self._components(node),
+            settings=node.settings,
+            inputs={role: self.store.get(*link) for role, link in node.inputs.items()},
+            seed=node.seed or 0,
+            out=out,
+            scratch=scratch,
+            device=self.device,
+            data_root=self.machine.root(dataset) if dataset else None,
+            weights=weights.check,
+            progress=progress,
+            watch=watch_nothing if watch is None else lambda step, dice: watch(node, step, dice),
+        )
+
+    def _components(self, node: Node) -> dict[str, Component]:
+        found = {kind: resolved.component for kind, resolved in node.components.items()}
+        if "stitch" in found and node.stage in _TRAINING_CANVASES:
+            found["stitch"] = cast(Stitch, found["stitch"]).located(self.machine.folder)
+        return found
+
+    def _take(self, node: Node, context: StageContext, twin: Artefact) -> dict[str, Any]:
+        """The record of a node whose work another node has done; what it took stands for both."""
+        copy_files(twin, context.out)
+        taken = {name: twin.record[name] for name in _MEASURED}
+        taken |= {name: twin.record[name] for name in _PRECISION if name in twin.record}
+        return {
+            **self._described(node),
+            **taken,
+            "notes": {**twin.record["notes"], **context.notes},
+            "equal_to": twin.key,
+        }
+
+    def _run(self, node: Node, context: StageContext) -> dict[str, Any]:
+        stage: Callable[[StageContext], None] = importlib.import_module(f"sfrbench.stages.{node.stage}").run
+        components, precision = self.precision.settle(node.stage, context.components)
+        _reset_peak()
+        started, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
+        context = replace(context, components=components)
+        try:
+            stage(context)
+        except CheckpointError as error:
+            _set_aside(error, context)
+            stage(context)
+        return {
+            **self._described(node),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - clock, 3),
+            "cpu_seconds": round(time.process_time() - cpu, 3),
+            "peak_memory_mb": _peak_mb(),
+            "device": _device_name(self.device),
+            **precision,
+            "notes": context.notes,
+        }
+
+    def _described(self, node: Node) -> dict[str, Any]:
+        return {**node.described(), "key": node.key, "profile": self.profile, **self.facts}
+
+
+def _set_aside(error: CheckpointError, context: StageContext) -> None:
+    """Rename a damaged checkpoint, so that the node starts again, and empty what was written of it."""
+    path = Path(error.path)
+    kept = path.with_name(f"{path.name}.damaged")
+    log.warning("%s\n    it is set aside as %s, and the node starts again", error, kept.name)
+    os.replace(path, kept)
+    shutil.rmtree(context.out)
+    context.out.mkdir()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep large freed blocks instead of giving them back to the kernel after every layer.
+
+    Otherwise each activation above 32 MB is page-faulted anew: a tenth to a quarter of a SAM step on a CPU.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            library.mallopt(option, 2**31 - 1)
+
+
+def _reset_peak() -> None:
+    """Start the process's memory high-water mark anew (Linux); elsewhere it covers the whole run.
+
+    What earlier nodes have freed is given back first, since it would count as this node's.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as stream:
+            stream.write("5")
+    except OSError:
+        return
+
+
+def _peak_mb() -> float:
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    except OSError:
+        pass
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        import torch
+
+        return f"{device} {torch.cuda.get_device_name(device)}"
+    return f"cpu x{os.cpu_count()}"

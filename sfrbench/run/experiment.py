@@ -1,0 +1,249 @@
+"""An experiment from a specification to its results: load, run, estimate."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from sfrbench.catalog.cards import Catalog
+from sfrbench.errors import InputError, NotReadyError, problem_of
+from sfrbench.files.atomic import read_state, sha256_of, write_atomic
+from sfrbench.files.urls import sqlite_url
+from sfrbench.machine.needs import Machine
+from sfrbench.plan.build import Cell, Plan, build_plan
+from sfrbench.run.executors.inline import Listener, Outcomes, run_inline
+from sfrbench.spec.model import ItemKinds
+from sfrbench.spec.reader import locate, read_spec
+from sfrbench.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Entry(BaseModel):
+    """What became of a node in the last run."""
+
+    stage: str
+    key: str
+    status: str
+    reason: str
+    seconds: float
+    log: str
+
+
+class Journal(BaseModel):
+    """The file that says what the last run of an experiment did."""
+
+    started: str
+    ended: str
+    tracking_fault: str | None
+    nodes: list[Entry]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A plan, and the workspace that it runs in."""
+
+    plan: Plan
+    catalog: Catalog
+    machine: Machine
+    store: Store
+
+    @property
+    def name(self) -> str:
+        return self.plan.spec.name
+
+    @property
+    def profile(self) -> str:
+        return self.plan.spec.profile.name
+
+    @property
+    def report_folder(self) -> Path:
+        return self.machine.workspace / "reports" / self.name / self.profile
+
+    @property
+    def journal_path(self) -> Path:
+        return self.machine.workspace / "journal" / f"{self.name}-{self.profile}.json"
+
+    def journal(self) -> list[Entry]:
+        """What the last run did, node by node; empty where there was none."""
+        found = read_state(self.journal_path, Journal)
+        return [] if found is None else found.nodes
+
+
+def open_experiment(
+    spec: str,
+    profile: str,
+    machine: Machine,
+    *,
+    items: ItemKinds,
+    sets: Sequence[str] = (),
+    registry: Sequence[Path] = (),
+) -> Experiment:
+    """Read and plan a specification; ``items`` are the kinds that its report may have.
+
+    Raises ``InputError`` with everything that is wrong.
+    """
+    catalog = Catalog.read(registry)
+    plan = build_plan(read_spec(locate(spec), profile, sets, items=items), catalog, machine.fingerprint)
+    return Experiment(plan, catalog, machine, Store(machine.workspace / "store"))
+
+
+class _Claim(BaseModel):
+    """Which specification the report, the journal and the tracking of a name are of."""
+
+    path: str
+    sha256: str
+
+
+def claim(experiment: Experiment) -> None:
+    """Raises ``InputError`` where another specification of this name uses the workspace: one would replace
+    the other's report. A file that was moved, or a copy of the same content, is not another."""
+    path = experiment.plan.spec.document.path.resolve()
+    place = experiment.journal_path.with_suffix(".spec")
+    mine, known = _Claim(path=str(path), sha256=sha256_of(path)), read_state(place, _Claim)
+    if known == mine:
+        return
+    if known is not None and known.path != mine.path:
+        other = Path(known.path)
+        if other.is_file() and sha256_of(other) != mine.sha256:
+            raise InputError(
+                f"another specification called '{experiment.name}' has its report here: {other}",
+                where=str(path),
+                hint="rename one of the two files, or give this one a --workspace of its own",
+            )
+    write_atomic(place, mine.model_dump_json())
+
+
+def summary(experiment: Experiment) -> dict[str, Any]:
+    """What ``plan`` prints: counts, by stage too, with time and disk from earlier records of a stage."""
+    plan, store = experiment.plan, experiment.store
+    todo = Counter(node.stage for node in plan.nodes.values() if not store.has(node.stage, node.key))
+    all_nodes = Counter(node.stage for node in plan.nodes.values())
+    by_stage: dict[str, dict[str, Any]] = {}
+    for stage, count in all_nodes.items():
+        records = [record for record in store.records(stage) if _measured(record, experiment)]
+        median_s = statistics.median(record["seconds"] for record in records) if records else None
+        median_b = statistics.median(record["bytes"] for record in records) if records else None
+        by_stage[stage] = {
+            "nodes": count,
+            "reused": count - todo[stage],
+            "to_run": todo[stage],
+            "seconds_each": median_s,
+            "seconds": None if median_s is None else round(median_s * todo[stage], 1),
+            "bytes": None if median_b is None else int(median_b * todo[stage]),
+        }
+    waiting = [entry for entry in by_stage.values() if entry["to_run"]]
+    return {
+        "experiment": experiment.name,
+        "profile": experiment.profile,
+        "cells": len(plan.cells),
+        "nodes": len(plan.nodes),
+        "naive_nodes": plan.naive_nodes,
+        "reused": sum(entry["reused"] for entry in by_stage.values()),
+        "to_run": sum(entry["to_run"] for entry in by_stage.values()),
+        "seconds": _total(waiting, "seconds"),
+        "bytes": _total(waiting, "bytes"),
+        "by_stage": by_stage,
+        "swaps": plan.swaps(),
+        "excluded": [{"cell": entry.title, "reason": entry.reason} for entry in plan.excluded],
+        "no_ops": plan.no_ops(),
+    }
+
+
+def _measured(record: Mapping[str, Any], experiment: Experiment) -> bool:
+    return record.get("profile") == experiment.profile and "seconds" in record
+
+
+def together(experiments: Sequence[Experiment]) -> dict[str, int]:
+    """What several experiments in one workspace come to: each distinct node counts once."""
+    nodes = {link: experiment for experiment in experiments for link in experiment.plan.nodes}
+    reused = sum(experiment.store.has(*link) for link, experiment in nodes.items())
+    return {
+        "cells": sum(len(experiment.plan.cells) for experiment in experiments),
+        "nodes": len(nodes),
+        "naive_nodes": sum(experiment.plan.naive_nodes for experiment in experiments),
+        "reused": reused,
+        "to_run": len(nodes) - reused,
+    }
+
+
+def _total(entries: Sequence[dict[str, Any]], name: str) -> float | None:
+    values = [entry[name] for entry in entries]
+    return None if None in values else sum(values)
+
+
+def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None) -> Outcomes:
+    """Run what is missing and log finished cells.
+
+    Raises ``NotReadyError``, and ``OSError`` where the workspace cannot be written to, before the first node.
+    """
+    missing = experiment.machine.lacks(experiment.plan)
+    if missing:
+        raise NotReadyError.of(missing)
+    claim(experiment)
+    plan, store = experiment.plan, experiment.store
+    from sfrbench.run.tracking.mlflow_log import Tracker
+
+    uri = tracking_uri or default_tracking_uri(experiment.machine.workspace)
+    tracker = Tracker(uri, experiment.machine.workspace) if uri != "none" else None
+    finished: list[Cell] = []
+
+    def on_cell(cell: Cell) -> None:
+        finished.append(cell)
+        if tracker and any(outcome.status == "ran" for outcome in outcomes.by_link.values()):
+            tracker.log_cells(plan, store, [cell])
+
+    outcomes = Outcomes()
+    started = datetime.now(UTC)
+    if all(store.has(*link) for link in plan.nodes):
+        from sfrbench.run.executors.inline import all_reused
+
+        outcomes = all_reused(plan, listener)
+        finished = list(plan.cells)
+    else:
+        store.open()
+        from sfrbench.run.executors.node import Worker
+
+        run_inline(
+            plan, Worker.of(store, experiment.machine, experiment.profile), listener, on_cell, outcomes
+        )
+    if tracker:
+        tracker.log_cells(plan, store, finished)
+    _write_journal(experiment, outcomes, started, tracker.broken if tracker else None)
+    return outcomes
+
+
+def default_tracking_uri(workspace: Path) -> str:
+    return sqlite_url(workspace / "mlflow.db")
+
+
+def _write_journal(
+    experiment: Experiment, outcomes: Outcomes, started: datetime, tracking_fault: str | None
+) -> None:
+    nodes = [
+        Entry(
+            stage=stage,
+            key=key,
+            status=outcome.status,
+            reason=outcome.reason,
+            seconds=outcome.seconds,
+            log=outcome.log,
+        )
+        for (stage, key), outcome in outcomes.by_link.items()
+    ]
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    journal = Journal(
+        started=started.isoformat(timespec="seconds"), ended=ended, tracking_fault=tracking_fault, nodes=nodes
+    )
+    try:
+        write_atomic(experiment.journal_path, journal.model_dump_json(indent=1))
+    except OSError as error:  # the work itself is in the store
+        log.warning("what this run did cannot be noted: %s", problem_of(error))

@@ -1,0 +1,245 @@
+"""What is Optuna's: storage, samplers, pruners, and a study read as plain data. Imports it when called."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sfrbench.components.base import Protocol, Ssl
+from sfrbench.errors import InputError, StoreError
+from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url
+from sfrbench.plan.build import Plan, build_plan
+from sfrbench.plan.resolve import digest
+from sfrbench.plan.space import grid_values, probes, scored_arm
+from sfrbench.plan.study import State, Study, Trial
+from sfrbench.run.experiment import Experiment
+from sfrbench.spec.model import Axis, Range, Search
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+MAX_RETRY = 3  # a trial that kills its worker more often than this has failed
+
+
+def search_of(experiment: Experiment) -> Search:
+    """The search of an experiment. Raises ``InputError`` where there is none, or an option spoils it."""
+    spec = experiment.plan.spec
+    if spec.search is None:
+        where = str(spec.document.path)
+        raise InputError("has no section 'search'", where=where, hint="see 'Searches' in the README")
+    for path in spec.sets.choices:
+        if path in experiment.plan.space or path == "score":
+            what = "this field is searched" if path != "score" else "a search scores validation cases"
+            raise InputError(what, where=f"--set {path}", hint="leave this option out")
+    return spec.search
+
+
+def trial_plan(experiment: Experiment, values: dict[str, Any]) -> Plan:
+    """The searched arm at one point, scored on validation cases, for every seed of the search."""
+    search = search_of(experiment)
+    axes = tuple(Axis((path,), ((value,),), search.where) for path, value in values.items())
+    spec = replace(
+        experiment.plan.spec,
+        arms=(scored_arm(search),),
+        axes=axes,
+        exclude=(),
+        seeds=search.seeds,
+        search=None,
+        report=(),
+    )
+    return build_plan(spec, experiment.catalog, experiment.machine.fingerprint, whole=False)
+
+
+def study_name(experiment: Experiment) -> str:
+    """Experiment, profile, and a digest of the search and of all that its trials depend on.
+
+    The budget is no part of it. Other ranges, data, settings or versions are another study, so that values
+    in one study can be compared.
+    """
+    search, space = search_of(experiment), experiment.plan.space
+    plan = trial_plan(experiment, {path: next(probes(values))[1] for path, values in space.items()})
+    about = {
+        "space": {path: asdict(values) for path, values in space.items()},
+        **{name: getattr(search, name) for name in ("metric", "sampler", "pruner", "seeds")},
+        "reference": sorted(plan.nodes),
+    }
+    return f"{experiment.name}-{experiment.profile}-{digest(about)[:10]}"
+
+
+def default_storage(workspace: Path) -> str:
+    return sqlite_url(workspace / "studies.db")
+
+
+def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBStorage:
+    """The storage of a URL. Raises ``InputError`` where it cannot be opened.
+
+    With a ``heartbeat`` in seconds, a trial that was silent for three of them is run again by another worker.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    extra: dict[str, Any] = {}
+    if url.startswith("sqlite"):
+        extra["engine_kwargs"] = {"connect_args": {"timeout": 60}}
+    if heartbeat is not None:
+        extra |= {
+            "heartbeat_interval": heartbeat,
+            "grace_period": 3 * heartbeat,
+            "heartbeat_stale_trial_callback": retry(MAX_RETRY),
+        }
+    try:
+        check_answers(url)
+        # Optuna fills braces in
+        return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"), **extra)
+    except Exception as error:  # of the database's driver, whichever it is
+        what = f"cannot be opened: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        hint = "a database by URL, such as sqlite:////data/studies.db or postgresql://user@host/studies"
+        raise InputError(masked(what), where=f"--storage {masked(url)}", hint=hint) from None
+
+
+@contextmanager
+def storage_faults(experiment: Experiment, storage: str | None) -> Iterator[None]:
+    """Turns what Optuna says of a database that is gone or out of reach into a ``StoreError``."""
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    url = storage or default_storage(experiment.machine.workspace)
+    try:
+        yield
+    except Exception as error:  # Optuna ends in errors of any kind where its tables are gone
+        file = sqlite_file(url)
+        removed = file is not None and not file.is_file()
+        if not removed and not isinstance(error, optuna.exceptions.StorageInternalError | SQLAlchemyError):
+            raise
+        told = "was removed" if removed else masked(str(error)).splitlines()[0]
+        raise StoreError(
+            f"the database of studies {told}",
+            where=masked(url),
+            hint="finished trainings are in the store: the same command goes on with them",
+        ) from error
+
+
+def retry(limit: int | None = None) -> optuna.storages.RetryHeartbeatStaleTrialCallback:
+    """Puts a trial whose worker is gone in line again, with the same values."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=limit)
+
+
+def make_sampler(experiment: Experiment, study: optuna.Study) -> optuna.samplers.BaseSampler:
+    """A sampler for the next trial alone. Its seed is that trial's, so that workers do not draw the same
+    points, and a study that was interrupted goes on as it would have."""
+    from optuna import samplers
+
+    search, space = search_of(experiment), experiment.plan.space
+    seed = int(digest([study.study_name, len(study.get_trials(deepcopy=False))])[:8], 16)
+    if search.sampler == "grid":
+        grid = {path: grid_values(values) for path, values in space.items()}
+        return samplers.GridSampler(grid, seed=int(digest(study.study_name)[:8], 16))
+    if search.sampler == "random":
+        return samplers.RandomSampler(seed=seed)
+    if search.sampler == "gp":
+        return samplers.GPSampler(seed=seed)
+    return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+def make_pruner(experiment: Experiment) -> optuna.pruners.BasePruner:
+    """The pruner of the search; resources of hyperband are steps of training, over all seeds."""
+    from optuna import pruners
+
+    search = search_of(experiment)
+    if search.pruner == "median":
+        return pruners.MedianPruner()
+    if search.pruner == "hyperband":
+        cell = next(cell for cell in experiment.plan.cells if cell.arm == search.arm.name)
+        ssl = cast(Ssl, cell.components["ssl"].component)
+        return pruners.HyperbandPruner(min(ssl.val_every, ssl.steps), ssl.steps * len(search.seeds))
+    return pruners.NopPruner()
+
+
+def suggest(trial: optuna.Trial, path: str, found: Range) -> Any:
+    """The value of one field in a trial."""
+    if found.choices:
+        return trial.suggest_categorical(path, list(found.choices))
+    if found.whole:
+        step = int(found.step or 1)
+        return trial.suggest_int(path, int(found.low), int(found.high), step=step, log=found.log)
+    return trial.suggest_float(path, found.low, found.high, step=found.step, log=found.log)
+
+
+def read_study(experiment: Experiment, storage: str | None = None) -> Study | None:
+    """The study of an experiment as plain data; none where there is none yet."""
+    if experiment.plan.spec.search is None:
+        return None
+    default = experiment.machine.workspace / "studies.db"
+    if storage is None and not default.is_file():
+        return None
+    import optuna
+
+    opened = open_storage(storage or default_storage(experiment.machine.workspace))
+    try:
+        study = optuna.load_study(study_name=study_name(experiment), storage=opened)
+    except KeyError:
+        return None
+    return view(experiment, study)
+
+
+def view(experiment: Experiment, study: optuna.Study) -> Study:
+    """What a study holds now."""
+    search = search_of(experiment)
+    trials = study.get_trials(deepcopy=False)
+    gone = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
+    protocol = cast(Protocol, experiment.plan.cells[0].components["protocol"].component)
+    return Study(
+        name=study.study_name,
+        metric=search.metric,
+        larger=search.larger,
+        unit="%" if search.larger else protocol.spacing,
+        seeds=search.seeds,
+        space=experiment.plan.space,
+        sampler=search.sampler,
+        pruner=search.pruner,
+        trials=[_trial(trial, trial.number in gone) for trial in trials],
+        importances=_importances(study),
+        optuna=version("optuna"),
+    )
+
+
+def _trial(trial: FrozenTrial, gone: bool) -> Trial:
+    states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    states |= {"RUNNING": "running", "WAITING": "waiting"}
+    state = states[trial.state.name]
+    # one that ended before it had values did nothing: it was killed as it was asked for
+    lost = state == "failed" and (gone or not trial.params)
+    history = trial.system_attrs.get("retry_history")
+    return Trial(
+        number=trial.number,
+        state="retried" if lost else state,
+        values=dict(trial.params),
+        value=trial.value if state == "complete" else None,
+        curve=dict(trial.intermediate_values),
+        seconds=trial.duration.total_seconds() if trial.duration is not None else None,
+        started=trial.datetime_start.isoformat(timespec="seconds") if trial.datetime_start else "",
+        facts={**trial.user_attrs, **({"after": history[-1]} if history else {})},
+    )
+
+
+def _importances(study: optuna.Study) -> dict[str, float]:
+    """PED-ANOVA; empty where there are too few trials to say anything."""
+    import optuna
+
+    done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if len(done) < 4 or len({trial.value for trial in done}) < 2:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return dict(optuna.importance.get_param_importances(study))
