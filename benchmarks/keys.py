@@ -20,6 +20,7 @@ from pathlib import Path
 from sfrbench.catalog.cards import Catalog
 from sfrbench.files.roots import shipped
 from sfrbench.plan.build import build_plan
+from sfrbench.report.items import kinds
 from sfrbench.spec.model import PROFILES
 from sfrbench.spec.reader import locate, read_spec
 
@@ -33,7 +34,9 @@ def keys_of(experiments: Sequence[str], profiles: Sequence[str]) -> Keys:
     found = {}
     for name in experiments:
         for profile in profiles:
-            plan = build_plan(read_spec(locate(name), profile), catalog, lambda dataset: "made-up")
+            plan = build_plan(
+                read_spec(locate(name), profile, items=kinds()), catalog, lambda dataset: "made-up"
+            )
             found[f"{name} [{profile}]"] = {
                 f"{cell.title} ({cell.id}), {role}": "/".join(link)
                 for cell in plan.cells

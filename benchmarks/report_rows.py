@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from sfrbench.report.build import build_report
-from sfrbench.report.info import ReportInfo
+from sfrbench.report.facts.info import ReportInfo
 
 ARMS = tuple(f"arm_{index:02}" for index in range(8))
 SCALES = (2, 4, 6)

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from sfrbench.files.atomic import atomic_file
 from sfrbench.machine.needs import Machine
 from sfrbench.places import locations
+from sfrbench.report.items import kinds
 from sfrbench.run.experiment import Experiment, open_experiment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sfrbench.report.info import ReportInfo
-    from sfrbench.report.tables import Table
+    from sfrbench.report.facts.info import ReportInfo
+    from sfrbench.report.render.tables import Table
 
 Place = str | Path
 
@@ -78,16 +79,17 @@ class Report:
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        return [dict(item) for item in self.info.shown]
+        return [dict(item) for item in self.info.items]
 
     def make(self, item: Mapping[str, Any], frame: pd.DataFrame | None = None) -> Made:
         """What the report shows for an item; of ``frame`` where one is given, which holds a part of the rows
         of ``self.frame``, or more rows with the same columns. Raises ``InputError`` for an unknown item."""
-        from sfrbench.report.build import Names, item_part
+        from sfrbench.report.item import Context
+        from sfrbench.report.items import item_of
 
         with tempfile.TemporaryDirectory() as folder:
             used = self.frame if frame is None else frame
-            part, _ = item_part(used, self.info, item, Names(), Path(folder))
+            part = item_of(item).make(Context(used, self.info, Path(folder)))
             pictures = [
                 Picture(
                     each.name,
@@ -128,7 +130,8 @@ def load_report(
     ``SFRBENCH_WORKSPACE`` (or the configuration file), ``SFRBENCH_DATA``, ``SFRBENCH_REGISTRY``,
     ``SFRBENCH_STORAGE``. Raises ``InputError`` with everything that is wrong.
     """
-    from sfrbench.report.assemble import info_of, load_frame
+    from sfrbench.report.facts.assemble import info_of
+    from sfrbench.results.frame import load_frame
     from sfrbench.search.studies import read_study
 
     opened = _opened(experiment, profile, workspace, data, sets, registry)
@@ -153,7 +156,7 @@ def load_results(
     NaN where the protocol does not score), unit, empty_pred, empty_gt, key, and one for each axis.
     Cells that have not run have no rows. Arguments as in ``load_report``.
     """
-    from sfrbench.report.frame import load_frame
+    from sfrbench.results.frame import load_frame
 
     return load_frame(_opened(experiment, profile, workspace, data, sets, registry))
 
@@ -171,7 +174,7 @@ def _opened(
     if registry is None:
         registry = [part for part in os.environ.get("SFRBENCH_REGISTRY", "").split(os.pathsep) if part]
     return open_experiment(
-        experiment, profile, machine, sets=sets, registry=[Path(each) for each in registry]
+        experiment, profile, machine, items=kinds(), sets=sets, registry=[Path(each) for each in registry]
     )
 
 

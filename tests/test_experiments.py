@@ -11,6 +11,7 @@ from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Ssl
 from sfrbench.files.roots import shipped
 from sfrbench.plan.build import Cell, Plan, build_plan
+from sfrbench.report.items import kinds
 from sfrbench.spec.model import PROFILES
 from sfrbench.spec.reader import locate, read_spec
 
@@ -22,7 +23,7 @@ TABLES = [name for name in NAMES if re.match(r"table\d\d_", name)] + [
 
 
 def plan_of(name: str, profile: str) -> Plan:
-    return build_plan(read_spec(locate(name), profile), Catalog.read(), lambda dataset: "none")
+    return build_plan(read_spec(locate(name), profile, items=kinds()), Catalog.read(), lambda dataset: "none")
 
 
 def chooser(cell: Cell) -> str:
@@ -52,7 +53,7 @@ ROUNDS = ("rounds", "finetune_steps", "finetune_lr", "retrain_steps", "retrain_l
 @pytest.mark.parametrize("name", NAMES)
 def test_every_arm_of_sfr_plus_has_its_control(name: str, profile: str) -> None:
     plan = plan_of(name, profile)
-    pairs = {pair for item in plan.spec.report for pair in item.pairs or ()}
+    pairs = {pair for item in plan.spec.report for pair in getattr(item, "pairs", ())}
     labels = {arm.name: arm.label for arm in plan.spec.arms}
     for plus in (cell for cell in plan.cells if chooser(cell) in ("tau", "quantile")):
         found = list(controls(plan, plus))

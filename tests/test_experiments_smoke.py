@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from sfrbench.cli import main
 from sfrbench.files.roots import shipped
-from sfrbench.report.published_tables import Published, published
+from sfrbench.paper.tables import Published, published
 from tests.support.browser import Browser, needs_browser
 from tests.support.captions import check_page
 

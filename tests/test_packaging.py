@@ -103,7 +103,7 @@ def test_wheel_owns_one_package(wheel: Path) -> None:
         inside = {name for name in found if name.startswith(f"sfrbench/_{folder}/")}
         assert {name.removeprefix(f"sfrbench/_{folder}/") for name in inside} == tree(ROOT / folder)
     assert "sfrbench/py.typed" in found
-    assert {f"sfrbench/report/{name}" for name in ("page.css", "page.js", "viewer.js")} <= found
+    assert {f"sfrbench/report/render/{name}" for name in ("page.css", "page.js", "viewer.js")} <= found
     with zipfile.ZipFile(wheel) as archive:
         points = archive.read(f"sfrbench-{__version__}.dist-info/entry_points.txt").decode()
     assert "sfrbench = sfrbench.cli:main" in points

@@ -18,7 +18,7 @@ def find_cell(plan: Plan, name: str, seed: int | None = None) -> Cell:
     one that no other cell has. Raises ``InputError`` with the nearest names, or with all cells that fit.
     """
     wanted = " ".join(name.split())
-    cells = [cell for cell in plan.cells if wanted in (cell.id, cell.title, _point(cell))]
+    cells = [cell for cell in plan.cells if wanted in (cell.id, cell.title, cell.point)]
     if not cells:
         told = _TITLE.fullmatch(wanted)
         assert told is not None  # every part of the pattern may be empty
@@ -33,11 +33,6 @@ def find_cell(plan: Plan, name: str, seed: int | None = None) -> Cell:
             f"'{name}' fits {len(cells)} cells", hint=f"name one, by id or in full:{listed}{more}"
         )
     return cells[0]
-
-
-def _point(cell: Cell) -> str:
-    """The title without the seed."""
-    return cell.title.rpartition(" seed ")[0]
 
 
 def _by_words(plan: Plan, words: Sequence[str]) -> list[Cell]:

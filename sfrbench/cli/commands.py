@@ -104,7 +104,7 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     """
     from sfrbench.cli import console
     from sfrbench.plan.reasons import earlier
-    from sfrbench.report.assemble import write_report
+    from sfrbench.report.build import write_report
     from sfrbench.run.experiment import execute, summary
 
     experiment = open_spec(spec, options)
@@ -202,13 +202,13 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
     """Write the tidy frame of SPEC: one row per cell, case, class and metric."""
     from sfrbench.files.atomic import atomic_file
     from sfrbench.files.sheets import csv_of
-    from sfrbench.report.assemble import load_frame
+    from sfrbench.results.frame import load_frame
 
     if format_ == "parquet" and out is None and labels is None:
         raise InputError("parquet needs a file", hint="give --out FILE.parquet")
     experiment = open_spec(spec, options)
     if labels is not None:
-        from sfrbench.report.labels import write_labels
+        from sfrbench.results.labels import write_labels
 
         echo(f"{write_labels(experiment, labels)} label maps: {labels}")
         return
@@ -236,7 +236,7 @@ def report(
 ) -> None:
     """Write the report of SPEC, and of its search, from what is in the store; runs nothing."""
     from sfrbench.report import notebook as notebooks
-    from sfrbench.report.assemble import write_report
+    from sfrbench.report.build import write_report
     from sfrbench.run.experiment import claim
 
     if notebook or template:

@@ -78,10 +78,16 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def open_spec(spec: str, options: dict[str, Any]) -> Experiment:
     """The experiment that the common options mean."""
+    from sfrbench.report.items import kinds
     from sfrbench.run.experiment import open_experiment
 
     return open_experiment(
-        spec, options["profile"], machine_of(options), sets=options["sets"], registry=options["registry"]
+        spec,
+        options["profile"],
+        machine_of(options),
+        items=kinds(),
+        sets=options["sets"],
+        registry=options["registry"],
     )
 
 

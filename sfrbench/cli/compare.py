@@ -79,8 +79,8 @@ def _lines(found: Comparison) -> Iterator[str]:
 
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:
-    from sfrbench.report.results import METRICS
-    from sfrbench.report.style import DASH, judged, number, p_value, signed
+    from sfrbench.maths.metric_names import METRICS
+    from sfrbench.report.render.style import DASH, judged, number, p_value, signed
 
     heads = ("arm", "metric", "A", "B", "A − B", "95 % interval", "p", "n", "seeds", "")
     texts = [heads]
@@ -90,10 +90,10 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
         texts.append(
             (
                 ", ".join(part for part in (row.arm, row.point) if part),
-                f"{METRICS[row.metric][0]} ({row.unit})",
+                f"{METRICS[row.metric].label} ({row.unit})",
                 number(row.a),
                 number(row.b),
-                judged(gap.mean, METRICS[row.metric][1]) if gap else DASH,
+                judged(gap.mean, METRICS[row.metric].larger) if gap else DASH,
                 f"{signed(gap.low)} to {signed(gap.high)}" if gap and known else DASH,
                 p_value(row.p),
                 str(gap.cases if gap else 0),

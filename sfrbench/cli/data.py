@@ -166,7 +166,7 @@ def data_check(
     root = _root(_machine(data), resolved)
     pages = None
     if sheet is not None:
-        from sfrbench.report.contact import ContactSheet
+        from sfrbench.report.render.contact import ContactSheet
 
         if sheet.suffix.lower() != ".png":
             raise InputError(f"--contact-sheet {sheet}: not a .png", hint="give a name that ends with .png")

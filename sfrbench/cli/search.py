@@ -167,7 +167,7 @@ def _spawn(experiment: Experiment, workers: int, how: Options, command: list[str
 
 def _finish(experiment: Experiment, how: Options, write_best: Path | None) -> int:
     """Say what came out, write the report and the best specification; returns the exit status."""
-    from sfrbench.report.assemble import write_report
+    from sfrbench.report.build import write_report
     from sfrbench.search.best import write_best_spec
     from sfrbench.search.studies import read_study, search_of
     from sfrbench.search.trials import Budget

@@ -33,7 +33,7 @@ def trace(report: Path, row: str | None, col: str | None, table: str | None, as_
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
-    from sfrbench.report.style import scaled
+    from sfrbench.report.render.style import scaled
 
     yield f"{told['table']}, row {told['row']}"
     for line in told["numbers"]:

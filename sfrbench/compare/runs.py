@@ -13,10 +13,11 @@ from sfrbench.compare.sides import Point, Side, title
 from sfrbench.compare.work import work_of
 from sfrbench.errors import InputError, did_you_mean
 from sfrbench.maths import stats
-from sfrbench.report import dead
-from sfrbench.report.measures import bounds_of, flattery
-from sfrbench.report.results import METRICS, Line
-from sfrbench.report.style import verdict
+from sfrbench.maths.metric_names import METRICS
+from sfrbench.report.render.style import verdict
+from sfrbench.results import dead
+from sfrbench.results.lines import Line
+from sfrbench.results.measures import bounds_of, flattery
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def data(comparison: Comparison) -> list[dict[str, Any]]:
                 "arm": row.arm, "point": row.point, "subset": comparison.subset, "metric": row.metric,
                 "unit": row.unit, "a": row.a, "b": row.b,
                 "difference": gap.mean if gap else None,
-                "verdict": verdict(gap.mean if gap else None, METRICS[row.metric][1]),
+                "verdict": verdict(gap.mean if gap else None, METRICS[row.metric].larger),
                 "low": gap.low if gap else None, "high": gap.high if gap else None, "p": row.p,
                 "n": gap.cases if gap else 0, "seeds": gap.seeds if gap else 0,
                 "work": comparison.work[name], "note": row.note,

@@ -12,8 +12,9 @@ import pandas as pd
 from sfrbench.compare.trace import Report, open_report
 from sfrbench.errors import InputError
 from sfrbench.files.sheets import plain
-from sfrbench.report.frame import COLUMNS, scores, subset_of_role, tidy
-from sfrbench.report.style import axis_text
+from sfrbench.results.axes import axis_text
+from sfrbench.results.frame import COLUMNS, scores, tidy
+from sfrbench.results.subsets import subset_of_role
 from sfrbench.store.store import Store
 
 #: Arm and the values of the axes, as texts.

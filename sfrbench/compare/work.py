@@ -72,6 +72,4 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[s
         yield f"its record is gone in {'B' if one else 'A'}"
         return
     flat = [flatten({**comparable(record), "profile": record.get("profile")}) for record in (one, other)]
-    for text in differences(flat[0], flat[1]):
-        if not text.startswith("other "):  # an input, which tells its own difference
-            yield text
+    yield from differences(flat[0], flat[1], inputs=False)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from sfrbench.components.base import Protocol
 from sfrbench.conformance.checks import Check, Subject, expect
-from sfrbench.maths.metrics import DISTANCES, score_case
+from sfrbench.maths.metric_names import DISTANCES
+from sfrbench.maths.metrics import score_case
 
 SPACING = (1.0, 1.0, 2.0)
 

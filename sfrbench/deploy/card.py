@@ -9,13 +9,13 @@ from typing import Any, cast
 from sfrbench.components.base import Foundation
 from sfrbench.deploy.cell import Finished
 from sfrbench.places import weights
-from sfrbench.report.assemble import info_of
-from sfrbench.report.captions import protocol_text
-from sfrbench.report.frame import load_frame
-from sfrbench.report.info import ReportInfo
-from sfrbench.report.results import Line, header, lines
-from sfrbench.report.style import DASH, number, scaled, stamp
-from sfrbench.report.tables import markdown
+from sfrbench.report.facts.assemble import info_of
+from sfrbench.report.facts.info import ReportInfo
+from sfrbench.report.render.captions import protocol_text
+from sfrbench.report.render.style import DASH, number, scaled, stamp
+from sfrbench.report.render.tables import markdown
+from sfrbench.results.frame import load_frame
+from sfrbench.results.lines import Line, header, lines
 
 #: Runs in the folder of the export; needs numpy and onnxruntime only.
 EXAMPLE = """\
@@ -149,7 +149,7 @@ def _scores(cell: Finished, info: ReportInfo) -> str:
     own = cell.cell
     shown = [
         line
-        for line in lines(frame, info, own.score)
+        for line in lines(frame, info.grid, own.score)
         if line.arm == own.arm and all(line.axes.get(path) == value for path, value in own.axes.items())
     ]
     if not shown or own.seed not in shown[0].seeds:

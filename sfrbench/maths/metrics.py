@@ -27,10 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfrbench.errors import DataError, NotReadyError
-
-METRICS = ("dice", "jaccard", "asd", "asd_rev", "assd", "hd95", "nsd")
-#: Metrics in the spacing unit, smaller is better; the others are shares in 0..1, larger is better.
-DISTANCES = frozenset({"asd", "asd_rev", "assd", "hd95"})
+from sfrbench.maths.metric_names import DISTANCES, METRICS
 
 Mask = NDArray[np.bool_]
 Distances = NDArray[np.float64]

@@ -37,7 +37,12 @@ class Cell:
 
     @property
     def title(self) -> str:
-        return f"{_titled(self.arm, self.axes)} seed {self.seed}"
+        return f"{self.point} seed {self.seed}"
+
+    @property
+    def point(self) -> str:
+        """The title without the seed."""
+        return _titled(self.arm, self.axes)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Plan:
             groups.setdefault((last, cell.seed), []).append(cell)
         found: dict[str, None] = {}
         for cells in groups.values():
-            names = [cell.title.rpartition(" seed ")[0] for cell in cells]
+            names = [cell.point for cell in cells]
             if len(names) > 1:
                 found[
                     f"{' = '.join(names[:6])}: the same work, so what differs between them has no effect"

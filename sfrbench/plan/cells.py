@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 from sfrbench.components.base import Finetune, Selector, Ssl
+from sfrbench.plan import roles
 from sfrbench.plan.graph import (
     Graph,
     Link,
@@ -24,7 +25,7 @@ from sfrbench.plan.graph import (
     without,
 )
 from sfrbench.plan.resolve import Resolved, digest
-from sfrbench.spec.model import ReportItem
+from sfrbench.spec.model import Item
 
 
 def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -> dict[str, Link]:
@@ -45,26 +46,37 @@ def cell_nodes(graph: Graph, point: Point, stages: Collection[str], seed: int) -
         nodes["predict"] = predict_node(graph, point, nodes, "retrain" if "retrain" in stages else "finetune")
     if "evaluate" in stages:
         if "predict" in nodes:
-            nodes["evaluate"] = evaluate_node(graph, point, nodes, "predict")
+            nodes[roles.RESULT] = evaluate_node(graph, point, nodes, "predict")
         if "pseudolabel" in nodes:
-            nodes["evaluate_pseudo"] = evaluate_node(graph, point, nodes, "pseudolabel")
-        for role in [role for role in nodes if role.startswith(("select_", "pseudolabel_"))]:
-            nodes[f"evaluate_{role}"] = evaluate_node(graph, point, nodes, role)
+            nodes[roles.PSEUDO] = evaluate_node(graph, point, nodes, "pseudolabel")
+        for role in list(nodes):
+            stage, _ = roles.round_of(role) or ("", 0)
+            if stage in ("select", "pseudolabel"):
+                nodes[roles.scored(role)] = evaluate_node(graph, point, nodes, role)
     return nodes
 
 
+#: Stages that only a report asks for: the role that must be there, and what makes the node.
+_ASKED: Mapping[str, tuple[str, Callable[..., Link]]] = {
+    "canvases": ("finetune", canvases_node),
+    "features": ("retrain", features_node),
+}
+
+
 def report_nodes(
-    graph: Graph, point: Point, nodes: Mapping[str, Link], arm: str, report: Sequence[ReportItem]
+    graph: Graph, point: Point, nodes: Mapping[str, Link], arm: str, report: Sequence[Item]
 ) -> dict[str, Link]:
     """Nodes that only the report of a specification asks for, by role."""
-    found: dict[str, Link] = {}
-    pictures = max((item.canvases or 0 for item in report), default=0)
-    if pictures and "finetune" in nodes:
-        found["canvases"] = canvases_node(graph, point, nodes, pictures)
-    shown = next((item.features for item in report if item.features and item.features.shows(arm)), None)
-    if shown and "retrain" in nodes:
-        found["features"] = features_node(graph, point, nodes, cases=shown.cases, voxels=shown.voxels)
-    return found
+    asked: dict[str, dict[str, int]] = {}
+    for item in report:
+        for stage, settings in item.asks(arm).items():
+            own = asked.setdefault(stage, {})
+            own |= {name: max(value, own.get(name, value)) for name, value in settings.items()}
+    return {
+        stage: make(graph, point, nodes, **asked[stage])
+        for stage, (needed, make) in _ASKED.items()
+        if stage in asked and needed in nodes
+    }
 
 
 def further_rounds(graph: Graph, point: Point, nodes: Mapping[str, Link], seed: int) -> dict[str, Link]:
@@ -75,11 +87,11 @@ def further_rounds(graph: Graph, point: Point, nodes: Mapping[str, Link], seed: 
         return _selected_rounds(graph, point, dict(nodes), seed, selector)
     known, found = dict(nodes), {}
     for number in range(1, ssl.relabels + 1):
-        found[f"retrain_{number - 1}"] = known["retrain"]
+        found[roles.in_round("retrain", number - 1)] = known["retrain"]
         by_model = {**known, "pseudolabel": pseudolabel_node(graph, point, known, by="retrain")}
         offline = replace(point, pseudo="offline")
         known["retrain"] = retrain_node(graph, offline, by_model, round_seed(seed, number))
-        found[f"pseudolabel_{number}"] = by_model["pseudolabel"]
+        found[roles.in_round("pseudolabel", number)] = by_model["pseudolabel"]
     return {**found, "retrain": known["retrain"]} if found else {}
 
 
@@ -105,12 +117,15 @@ def _selected_rounds(
             # what SAM's update is trained with does not matter here, so that labels by a SAM that no
             # case has updated are the same work as before
             nodes["pseudolabel"] = pseudolabel_node(graph, point, nodes)
-            found[f"pseudolabel_{number}"] = nodes["pseudolabel"]
+            found[roles.in_round("pseudolabel", number)] = nodes["pseudolabel"]
         train = More({"first_iteration": done}, {"before": before["retrain"], "select": select}, keyed)
         nodes["retrain"] = retrain_node(graph, later, nodes, own_seed, train)
         done += chooser.retrain_steps
-        found |= {f"retrain_{number - 1}": before["retrain"], f"select_{number}": select}
-        found[f"finetune_{number}"] = nodes["finetune"]
+        found |= {
+            roles.in_round("retrain", number - 1): before["retrain"],
+            roles.in_round("select", number): select,
+        }
+        found[roles.in_round("finetune", number)] = nodes["finetune"]
     return {**found, "retrain": nodes["retrain"]}
 
 

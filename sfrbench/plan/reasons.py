@@ -99,8 +99,11 @@ def flatten(value: Any, at: str = "") -> dict[str, Any]:
     return {at: list(value) if isinstance(value, tuple) else value}
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """``path old → new`` for each difference; a swapped component counts as one."""
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, inputs: bool = True) -> list[str]:
+    """``path old → new`` for each difference; a swapped component counts as one.
+
+    Not ``inputs``: without those, which tell their own differences.
+    """
     found: dict[str, None] = {}
     swapped = {kind for kind in _kinds(old) | _kinds(new) if _class(old, kind) != _class(new, kind)}
     for path in sorted(old.keys() | new.keys()):
@@ -113,7 +116,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             names = [side.get(f"components.{kind}.name", "none") for side in (old, new)]
             found[f"{kind} {names[0]} → {names[1]}"] = None
         elif group == "inputs":
-            found[f"other {kind}"] = None
+            found |= {f"other {kind}": None} if inputs else {}
         else:
             found[f"{rest or group} {_short(a)} → {_short(b)}"] = None
     return list(found)

@@ -16,9 +16,10 @@ from sfrbench.files.atomic import write_atomic
 from sfrbench.files.private import without_places
 from sfrbench.files.roots import BESIDE, shipped
 from sfrbench.files.urls import has_password, masked
-from sfrbench.report.build import heading_of
-from sfrbench.report.style import stamp
-from sfrbench.report.tables import markdown
+from sfrbench.report.facts.assemble import entries_of
+from sfrbench.report.items import item_of
+from sfrbench.report.render.style import stamp
+from sfrbench.report.render.tables import markdown
 from sfrbench.run.experiment import Experiment
 
 PACKAGES = ("ipykernel", "nbclient", "nbformat")
@@ -89,7 +90,7 @@ def fill(
             block.append(cell)
             continue
         for item in items if block else ():
-            known = {**values, "ITEM": dict(item), "HEADING": heading_of(item)}
+            known = {**values, "ITEM": dict(item), "HEADING": item_of(item).over}
             made += [_filled(each, known) for each in block]
         block = []
         made += [] if cell is None else [_filled(cell, values)]
@@ -130,7 +131,7 @@ def write_notebook(
 
     v4: Any = nbformat.v4
     writes: Any = nbformat.writes
-    cells = fill(read_template(template), _values(experiment, sets), _items(experiment))
+    cells = fill(read_template(template), _values(experiment, sets), entries_of(experiment.plan.spec))
     notebook = v4.new_notebook(
         cells=[
             # ids are the same in every run
@@ -157,11 +158,6 @@ def write_notebook(
                     output.evalue = without_places(output.evalue)
         write_atomic(path, writes(notebook) + "\n")
     return path
-
-
-def _items(experiment: Experiment) -> list[dict[str, Any]]:
-    items = [item.model_dump(exclude_unset=True) for item in experiment.plan.spec.report]
-    return [*items, {"search": True}] if experiment.plan.spec.search is not None else items
 
 
 def _values(experiment: Experiment, sets: Sequence[str]) -> dict[str, Any]:

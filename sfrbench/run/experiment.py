@@ -21,6 +21,7 @@ from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.reasons import earlier
 from sfrbench.run.executors.inline import Listener, Outcomes, run_inline
+from sfrbench.spec.model import ItemKinds
 from sfrbench.spec.reader import locate, read_spec
 from sfrbench.store.store import Store
 
@@ -79,11 +80,20 @@ class Experiment:
 
 
 def open_experiment(
-    spec: str, profile: str, machine: Machine, *, sets: Sequence[str] = (), registry: Sequence[Path] = ()
+    spec: str,
+    profile: str,
+    machine: Machine,
+    *,
+    items: ItemKinds,
+    sets: Sequence[str] = (),
+    registry: Sequence[Path] = (),
 ) -> Experiment:
-    """Read and plan a specification. Raises ``InputError`` with everything that is wrong."""
+    """Read and plan a specification; ``items`` are the kinds that its report may have.
+
+    Raises ``InputError`` with everything that is wrong.
+    """
     catalog = Catalog.read(registry)
-    plan = build_plan(read_spec(locate(spec), profile, sets), catalog, machine.fingerprint)
+    plan = build_plan(read_spec(locate(spec), profile, sets, items=items), catalog, machine.fingerprint)
     return Experiment(plan, catalog, machine, Store(machine.workspace / "store"))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 
+from sfrbench.maths.metric_names import flatters
 from sfrbench.plan.build import Cell
 from sfrbench.run.tracking.values import mean_scores
-from sfrbench.spec.model import Search, flatters
+from sfrbench.spec.model import Search
 from sfrbench.store.store import Store
 
 

@@ -1,18 +1,17 @@
-"""References between the sections of a specification: to axes, arms and metrics."""
+"""References between the sections of a specification: to axes and arms; the entries of its report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from sfrbench.catalog.faults import form_problem
 from sfrbench.components.base import Settings
-from sfrbench.errors import Problem, did_you_mean, shorter, shown
+from sfrbench.errors import Problem, did_you_mean, shown
 from sfrbench.files.yamlio import Where
-from sfrbench.spec.model import METRICS, SWITCHES, Arm, Axis, Exclusion, Local, Profile, ReportItem
-from sfrbench.spec.published import check_published
+from sfrbench.spec.model import SWITCHES, Arm, Axis, Exclusion, Item, ItemKinds, Known, Local, Profile
 from sfrbench.spec.sections import Reader
 
 
@@ -60,29 +59,15 @@ def _check_points(
     arms: Sequence[Arm],
     axes: Sequence[Axis],
 ) -> None:
-    known = ["arm", *_paths(axes)]
+    known = _known(reader, arms, axes)
     for index, when in whens.items():
         here: Where = (*at, index, "when")
         for path in when:
-            if path not in known and not {path, "axes"} & reader.unread:
-                reader.fault((*here, path), f"no axis '{path}'", did_you_mean(path, known))
+            if path not in ("arm", *known.paths) and not {path, "axes"} & reader.unread:
+                reader.fault((*here, path), f"no axis '{path}'", did_you_mean(path, ["arm", *known.paths]))
         names = when.get("arm", [])
-        _check_arms(reader, names if isinstance(names, list) else [names], (*here, "arm"), arms)
-
-
-def _paths(axes: Sequence[Axis]) -> list[str]:
-    return [path for axis in axes for path in axis.paths]
-
-
-def _check_arms(reader: Reader, names: Iterable[Any], at: Where, arms: Sequence[Arm], of: str = "") -> None:
-    """Names of arms that there are; no word where arms could not be read."""
-    known = [arm.name for arm in arms]
-    for name in names:
-        if name not in known and "arms" not in reader.unread:
-            what = (
-                f"no arm '{shorter(name)}'" if isinstance(name, str) else f"no arm has the name {shown(name)}"
-            )
-            reader.fault(at, of + what, did_you_mean(str(name), known))
+        for place, what, remedy in known.arm_faults(names if isinstance(names, list) else [names], ("arm",)):
+            reader.fault((*here, *place), what, remedy)
 
 
 def check_swapped_axes(reader: Reader, axes: Sequence[Axis], profile: Profile) -> None:
@@ -102,50 +87,61 @@ def check_swapped_axes(reader: Reader, axes: Sequence[Axis], profile: Profile) -
             reader.problems.append(Problem(axis.where, what, remedy))
 
 
-def check_report(
-    reader: Reader, items: Sequence[tuple[int, ReportItem]], arms: Sequence[Arm], axes: Sequence[Axis]
-) -> None:
-    """Items of the report name axes, arms and metrics that there are."""
-    paths = _paths(axes)
-    for index, item in items:
-        at: Where = ("report", index)
-        if item.published is not None:
-            check_published(reader, at, item, arms)
-        elif isinstance(item.rows, str) and item.rows != "arm":
-            _check_axis(reader, item.rows, (*at, "rows"), "rows", ["arm", *paths])
-        if item.curve is not None:
-            _check_axis(reader, item.curve["x"], (*at, "curve", "x"), "curve", paths)
-            if item.curve["y"] not in METRICS:
-                y = item.curve["y"]
-                reader.fault((*at, "curve", "y"), f"curve: no metric '{y}'", did_you_mean(y, METRICS))
-        for field, chosen in (
-            ("pairs", chain(*(item.pairs or ()))),
-            ("gains", chain(*item.gains.items())),
-            ("arms", item.arms),
-        ):
-            _check_arms(reader, chosen, (*at, field), arms, f"{field}: ")
-        for name in (name for name, over in item.gains.items() if name == over):
-            reader.fault((*at, "gains", name), f"gains: '{name}' against itself")
-    _check_features(reader, items, arms)
+def read_items(
+    reader: Reader, entries: Any, kinds: ItemKinds, arms: Sequence[Arm], axes: Sequence[Axis]
+) -> tuple[Item, ...]:
+    """The items of the report that are well formed; what they name that is not there is noted."""
+    known = _known(reader, arms, axes)
+    found: list[Item] = []
+    for index, entry in enumerate(reader.list_of(entries, ("report",))):
+        item = _item(reader, entry, ("report", index), kinds)
+        if item is not None:
+            before = [other for other in found if other.kind == item.kind]
+            for place, what, remedy in item.faults(known, before):
+                reader.fault(("report", index, *place), what, remedy)
+            found.append(item)
+    return tuple(found)
 
 
-def _check_axis(reader: Reader, path: str, at: Where, of: str, known: Sequence[str]) -> None:
-    if path not in known and not {path, "axes"} & reader.unread:
-        reader.fault(at, f"{of}: no axis '{path}'", did_you_mean(path, known))
+def _item(reader: Reader, entry: Any, at: Where, kinds: ItemKinds) -> Item | None:
+    name = ".".join(map(str, at))
+    if not isinstance(entry, Mapping):
+        reader.fault(at, f"{name}: a mapping is needed, got {shown(entry)}", "as in {FIELD: VALUE}")
+        return None
+    given = [kind for kind in kinds if entry.get(kind) is not None]
+    fields = {field for cls in kinds.values() for field in cls.model_fields}
+    strange = [str(key) for key in entry if key not in fields]
+    if len(given) == 1:
+        cls = kinds[given[0]]
+        own = {key: value for key, value in entry.items() if key not in kinds or key == cls.kind}
+        try:
+            return cls.model_validate(own)
+        except ValidationError as error:
+            faults = [_misplaced(reader, fault, at, kinds, cls) for fault in error.errors()]
+            reader.problems += faults
+    elif strange and not given:
+        for key in strange:
+            reader.fault((*at, key), f"no field '{name}.{key}'", did_you_mean(key, kinds))
+    else:
+        got = ", ".join(given) or "none"
+        reader.fault(at, f"{name}: give exactly one of {', '.join(kinds)}; got {got}")
+    return None
 
 
-def _check_features(reader: Reader, items: Sequence[tuple[int, ReportItem]], arms: Sequence[Arm]) -> None:
-    """Arms exist and re-train; several items share one draw of cases and voxels, so one node."""
-    known = {arm.name: arm for arm in arms}
-    draws: set[tuple[int, int]] = set()
-    for index, item in items:
-        if item.features is None:
-            continue
-        at: Where = ("report", index, "features")
-        draws.add((item.features.cases, item.features.voxels))
-        if len(draws) > 1:
-            reader.fault(at, "features: 'cases' and 'voxels' differ from an item before", "make them equal")
-        for name in item.features.arms or ():
-            _check_arms(reader, [name], (*at, "arms"), arms, "features: ")
-            if name in known and "retrain" not in known[name].stages:
-                reader.fault((*at, "arms"), f"features: arm '{name}' re-trains no segmenter", "leave it out")
+def _misplaced(
+    reader: Reader, fault: Mapping[str, Any], at: Where, kinds: ItemKinds, cls: type[Item]
+) -> Problem:
+    """A fault of form; a field of other kinds is named with these."""
+    problem = form_problem(reader.document, fault, at, cls)
+    field = fault["loc"][-1]
+    others = [f"'{kind}'" for kind, other in kinds.items() if field in other.model_fields]
+    if fault["type"] != "extra_forbidden" or len(fault["loc"]) > 1 or not others:
+        return problem
+    name, last = ".".join(map(str, at)), others.pop()
+    said = f"{', '.join(others)} or {last}" if others else last
+    what = f"{name}: {field} goes with {said}, not with '{cls.kind}'"
+    return Problem(problem.where, what, "leave it out")
+
+
+def _known(reader: Reader, arms: Sequence[Arm], axes: Sequence[Axis]) -> Known:
+    return Known(arms, [path for axis in axes for path in axis.paths], reader.unread)

@@ -6,17 +6,18 @@ write it as ``stitch: {name: grid, scale: 3}`` or as ``stitch.scale: 3``; both m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from pydantic import Field, model_validator
+from typing import Any, ClassVar
 
 from sfrbench.components.base import Settings
-from sfrbench.errors import Problem
-from sfrbench.files.yamlio import Document
+from sfrbench.errors import Problem, did_you_mean, shorter, shown
+from sfrbench.files.yamlio import Document, Where
+from sfrbench.maths.metric_names import LARGER
 
 Flat = dict[str, Any]
+#: Where in an entry, what is wrong, and how to mend it.
+Fault = tuple[Where, str, str]
 
 STAGES = ("prepare", "finetune", "pseudolabel", "retrain", "predict", "evaluate")
 #: Choices that are no component, with their legal values.
@@ -24,93 +25,9 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
     "pseudo": ("none", "offline", "online"),
     "score": ("test", "val"),
 }
-METRICS = ("dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd")
-#: The metrics of which more is better; they are shares, and reports give them in percent.
-LARGER = ("dice", "jaccard", "nsd")
 PROFILES = ("paper", "released", "cpu", "smoke")
 #: Those that scale nothing down.
 FULL_SIZE = ("paper", "released")
-
-
-def flatters(metric: str, value: float) -> bool:
-    """Whether an empty prediction of a class that is there gets the best possible distance, 0, or is left out
-    (NaN). What holds such a score is never called best in that metric."""
-    return value != value or (metric not in LARGER and value == 0)
-
-
-class FeaturesItem(Settings):
-    """Decoder features of labelled against unlabelled cases (Fig. 10); adds a node to the cells it shows."""
-
-    arms: list[str] | None = Field(None, min_length=1, description="none: every arm that re-trains")
-    of: str = Field("foreground", description="'foreground', 'background' or the name of a class")
-    cases: int = Field(32, ge=2, le=1000, description="at most so many labelled and so many unlabelled cases")
-    voxels: int = Field(
-        500, ge=10, le=100_000, description="voxels of each group in the figure; also the most of one case"
-    )
-
-    def shows(self, arm: str) -> bool:
-        """Whether the item is about this arm."""
-        return self.arms is None or arm in self.arms
-
-
-#: What a report item can be.
-ITEMS = (
-    "table", "published", "curve", "kde", "montage", "pairs", "ranks", "pseudo_labels", "parameters",
-    "rounds", "features", "canvases",
-)  # fmt: skip
-
-
-class ReportItem(Settings):
-    """One piece of the report: exactly one of ``ITEMS``. Some fields belong to one kind alone."""
-
-    table: str | None = None
-    published: str | None = Field(None, description="a table of the paper beside our results, as 'table07'")
-    rows: str | dict[str, str] = Field(
-        "arm", description="'arm' or the path of an axis; of a published table: arm -> its row in the paper"
-    )
-    unbuilt: dict[str, str] = Field({}, description="published: row of the paper -> why no arm has it")
-    metrics: list[Literal["dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd"]] = Field(
-        ["dice", "jaccard", "asd", "hd95"], min_length=1
-    )
-    gains: dict[str, str] = Field({}, description="arm: the arm that its gain is against, as {sfr_mt: mt}")
-    std: Literal["seeds", "cases", "none"] = Field("seeds", description="what ± is over")
-    columns: list[Literal["params", "seconds"]] = Field([], description="further columns: the model's cost")
-    curve: dict[Literal["x", "y"], str] | None = None
-    kde: Literal["dice", "jaccard", "nsd", "confidence"] | None = Field(
-        None, description="per-case scores; 'confidence': C of SFR+ against Dice"
-    )
-    montage: int | None = Field(None, ge=1, le=12)
-    arms: list[str] = Field([], description="the arms that the item shows; none: all")
-    pairs: list[tuple[str, str]] | None = None
-    ranks: Literal["dice", "jaccard", "asd", "hd95", "asd_rev", "assd", "nsd"] | None = Field(
-        None, description="mean ranks by a metric, over datasets where 'dataset' is an axis, else over cases"
-    )
-    pseudo_labels: Literal[True] | None = None
-    parameters: Literal[True] | None = None
-    rounds: Literal[True] | None = None
-    canvases: int | None = Field(
-        None, ge=1, le=4, description="scored cases on canvases as SAM sees them; adds a node to the cells"
-    )
-
-    features: FeaturesItem | None = None
-
-    @model_validator(mode="after")
-    def _one_piece(self) -> ReportItem:
-        given = [kind for kind in ITEMS if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(ITEMS)}; got {', '.join(given) or 'none'}")
-        if self.curve is not None and set(self.curve) != {"x", "y"}:
-            raise ValueError("a curve needs x (the path of an axis) and y (a metric)")
-        if self.published is not None and "rows" in self.model_fields_set and isinstance(self.rows, str):
-            raise ValueError("rows of a published table map arms to rows of the paper")
-        if self.published is None and isinstance(self.rows, dict):
-            raise ValueError("rows is 'arm' or the path of an axis; a mapping goes with 'published'")
-        if self.published is None and self.unbuilt:
-            raise ValueError("unbuilt goes with 'published'")
-        stray = sorted(self.model_fields_set & {"gains", "std", "columns"})
-        if stray and self.table is None:
-            raise ValueError(f"{', '.join(stray)}: only for a table")
-        return self
 
 
 @dataclass(frozen=True)
@@ -143,6 +60,58 @@ class Axis:
     paths: tuple[str, ...]
     values: tuple[tuple[Any, ...], ...]
     where: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an entry of the report may name; no fault is what refers to something ``unread``."""
+
+    arms: Sequence[Arm]
+    paths: Sequence[str]
+    unread: Collection[str] = ()
+
+    def arm_faults(self, names: Iterable[Any], at: Where, of: str = "") -> Iterator[Fault]:
+        """Names of arms that there are not."""
+        known = [arm.name for arm in self.arms]
+        for name in names:
+            if name not in known and "arms" not in self.unread:
+                text = isinstance(name, str)
+                what = f"no arm '{shorter(name)}'" if text else f"no arm has the name {shown(name)}"
+                yield at, of + what, did_you_mean(str(name), known)
+
+    def axis_faults(self, path: str, at: Where, of: str, more: Sequence[str] = ()) -> Iterator[Fault]:
+        """A path that is no axis and none of ``more``."""
+        known = [*more, *self.paths]
+        if path not in known and not {path, "axes"} & set(self.unread):
+            yield at, f"{of}: no axis '{path}'", did_you_mean(path, known)
+
+
+class Item(Settings):
+    """One entry of ``report``: the fields of its kind, and what reading and planning ask of it.
+
+    Each kind is a subclass, and the field ``kind`` names it in the file. The kinds are handed to whoever
+    reads a specification; how an item is made is not known here.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def drawn_over(self) -> Collection[str]:
+        """Paths of axes that the item needs although they may have one value only."""
+        return ()
+
+    def faults(self, known: Known, before: Sequence[Item]) -> Iterator[Fault]:
+        """What the entry names that is not there; ``before`` are the items of its kind above it."""
+        yield from ()
+
+    def asks(self, arm: str) -> Mapping[str, Mapping[str, int]]:
+        """Stages that only the report needs of an arm's cells, with their settings. Of what several items ask
+        for, the largest counts."""
+        return {}
+
+
+#: Kinds of report items by the field that names them.
+ItemKinds = Mapping[str, type[Item]]
 
 
 @dataclass(frozen=True)
@@ -248,7 +217,7 @@ class Spec:
     axes: tuple[Axis, ...]
     exclude: tuple[Exclusion, ...]
     seeds: tuple[int, ...]
-    report: tuple[ReportItem, ...]
+    report: tuple[Item, ...]
     sets: Layer
     search: Search | None = None
     problems: tuple[Problem, ...] = ()  # faults of form; the plan adds its own and raises all at once
@@ -258,8 +227,7 @@ class Spec:
     def told(self) -> dict[str, list[Any]]:
         """Values of the paths that tell cells apart, or that the report is drawn over: an axis of one value,
         which waits for others, would only lengthen every name."""
-        drawn = {item.rows for item in self.report if isinstance(item.rows, str)}
-        drawn |= {item.curve["x"] for item in self.report if item.curve}
+        drawn = {path for item in self.report for path in item.drawn_over}
         found = {
             path: [self.used(path, row[index]) for row in axis.values]
             for axis in self.axes

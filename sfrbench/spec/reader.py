@@ -15,12 +15,12 @@ from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.files.roots import shipped
 from sfrbench.files.yamlio import Where, load
 from sfrbench.spec.checks import (
-    check_report,
     check_swapped_axes,
     read_exclusions,
+    read_items,
     read_points,
 )
-from sfrbench.spec.model import Profile, ReportItem, Spec
+from sfrbench.spec.model import ItemKinds, Profile, Spec
 from sfrbench.spec.search import read_search
 from sfrbench.spec.sections import Reader
 from sfrbench.spec.sets import read_section, read_sets
@@ -74,9 +74,11 @@ def locate(spec: str) -> Path:
     return found
 
 
-def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
-    """Read a specification. Names and bounds are checked by the plan, which raises what is wrong there
-    together with the ``problems`` found here. Raises ``InputError`` where the file has no usable form.
+def read_spec(path: Path, profile: str, sets: Sequence[str] = (), *, items: ItemKinds) -> Spec:
+    """Read a specification whose report may have these kinds of ``items``.
+
+    Names and bounds are checked by the plan, which raises what is wrong there together with the ``problems``
+    found here. Raises ``InputError`` where the file has no usable form.
     """
     reader = Reader(load(path), [])
     file = _outline(reader)
@@ -103,8 +105,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
     )
     points = read_points(reader, file.points, ("points",), arms, axes)
     overlay_points = read_points(reader, own_points, (*at, "points"), arms, axes)
-    report = reader.entries(ReportItem, file.report, ("report",))
-    check_report(reader, report, arms, axes)
+    report = read_items(reader, file.report, items, arms, axes)
     search = read_search(reader, file.search, own_search, (*at, "search"), arms, set_seeds or seeds)
     base = reader.base({"dataset": file.dataset, "protocol": file.protocol}, file.base)
     overlay = reader.layer(section, at, soft=True)
@@ -123,7 +124,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = ()) -> Spec:
         axes=axes,
         exclude=exclude,
         seeds=set_seeds or seeds,
-        report=tuple(item for _, item in report),
+        report=report,
         sets=set_layer,
         search=search,
         problems=tuple(reader.problems),

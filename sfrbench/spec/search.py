@@ -28,7 +28,8 @@ from sfrbench.catalog.faults import describe, hint
 from sfrbench.components.base import KINDS, Dataset, Settings
 from sfrbench.errors import Problem, did_you_mean, shown
 from sfrbench.files.yamlio import Where
-from sfrbench.spec.model import METRICS, SWITCHES, Arm, Param, Range, Search
+from sfrbench.maths.metric_names import METRICS
+from sfrbench.spec.model import SWITCHES, Arm, Param, Range, Search
 from sfrbench.spec.sections import Reader
 
 #: What a sampler needs beside Optuna itself.

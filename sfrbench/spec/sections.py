@@ -232,13 +232,17 @@ class Reader:
                 found[seed] = None
         return tuple(found)
 
+    def list_of(self, entries: Any, at: Where) -> list[Any]:
+        """The list at a place; empty where there is something else."""
+        if isinstance(entries, list):
+            return entries
+        self.fault(at, f"{_dotted(at)}: a list is needed, got {shown(entries)}", "begin each with '- '")
+        return []
+
     def entries(self, cls: type[Entry], entries: Any, at: Where) -> list[tuple[int, Entry]]:
         """The entries of a list that are well formed, with their places in it."""
-        if not isinstance(entries, list):
-            self.fault(at, f"{_dotted(at)}: a list is needed, got {shown(entries)}", "begin each with '- '")
-            return []
         found = []
-        for index, entry in enumerate(entries):
+        for index, entry in enumerate(self.list_of(entries, at)):
             try:
                 found.append((index, cls.model_validate(entry)))
             except ValidationError as error:

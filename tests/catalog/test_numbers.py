@@ -13,6 +13,7 @@ from sfrbench.cli import main
 from sfrbench.components.base import Settings
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.components.finetune.lora import Lora
+from sfrbench.report.items import kinds
 from sfrbench.spec.reader import read_spec
 
 
@@ -113,7 +114,7 @@ def test_a_specification_says_where(tmp_path: Path, values: dict[str, str], said
     output = CliRunner().invoke(main, ["validate", str(path), "--profile", "smoke"]).output
     assert said in output if said else "valid integer" not in output + "valid number"
     if not said:
-        assert read_spec(path, "smoke").problems == ()
+        assert read_spec(path, "smoke", items=kinds()).problems == ()
 
 
 def test_an_option_is_read_as_yaml_is() -> None:

@@ -15,7 +15,7 @@ from sfrbench.compare.trace import described, find, open_report
 from sfrbench.errors import InputError
 from sfrbench.files.atomic import sha256_of
 from sfrbench.report.build import build_report
-from sfrbench.report.info import Setup
+from sfrbench.report.facts.info import Setup
 from sfrbench.run.tracking.mlflow_log import Tracker, logged_in
 from tests.support.demos import ARMS, axis_demo, demo
 

@@ -19,7 +19,7 @@ from sfrbench.engine.volumes import EVALUATE, Volumes, split_of
 from sfrbench.errors import DataError, InputError
 from sfrbench.files.atomic import sha256_of
 from sfrbench.machine.datacheck import by_class, check, check_lists, summary
-from sfrbench.report.contact import _tile
+from sfrbench.report.render.contact import _tile
 from sfrbench.stages import evaluate, prepare
 from sfrbench.store.store import Artefact
 from tests.support.data_writers import volume, write_decathlon, write_manifest, write_nifti, write_nnunet

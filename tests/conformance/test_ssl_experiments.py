@@ -10,12 +10,13 @@ import pytest
 from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Ssl
 from sfrbench.plan.build import build_plan
+from sfrbench.report.items import kinds
 from sfrbench.spec.reader import locate, read_spec
 
 
 def test_every_method_is_in_the_comparison_and_none_is_off_in_profile_cpu() -> None:
     """What a source counts in steps lies within the shortened training."""
-    spec = read_spec(locate("all_methods_smoke"), "cpu")
+    spec = read_spec(locate("all_methods_smoke"), "cpu", items=kinds())
     cells = build_plan(spec, Catalog.read(), lambda resolved: "").cells
     plain = {name for name in Catalog.read().names("ssl") if not name.endswith("_source")}
     assert {cell.components["ssl"].card.name for cell in cells} == plain
@@ -37,7 +38,7 @@ TABLES = [f"table{number:02d}" for number in range(1, 13)]
 def test_a_table_has_one_recipe_for_all_its_methods(table: str) -> None:
     """Batch, length, optimiser, schedule and the ramp's end: the same in profile paper, on each dataset."""
     (path,) = locate("all_methods_smoke").parent.glob(f"{table}_*.yaml")
-    cells = build_plan(read_spec(path, "paper"), Catalog.read(), lambda resolved: "").cells
+    cells = build_plan(read_spec(path, "paper", items=kinds()), Catalog.read(), lambda resolved: "").cells
     found: dict[tuple[str, str], list[object]] = {}
     for cell in cells:
         if "ssl" not in cell.components:

@@ -11,6 +11,7 @@ from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components.base import Component
 from sfrbench.errors import InputError
 from sfrbench.plan.build import build_plan
+from sfrbench.report.items import kinds
 from sfrbench.spec.reader import read_spec
 
 CATALOG = Catalog.read(
@@ -29,7 +30,7 @@ base: {{backbone: vnet, ssl: {name}}}
 def plan(card: Card, patch: str, folder: Path) -> dict[str, Component]:
     path = folder / "one.yaml"
     path.write_text(SPEC.format(name=card.name, patch=patch))
-    spec = read_spec(path, "paper")
+    spec = read_spec(path, "paper", items=kinds())
     (cell,) = build_plan(spec, CATALOG, lambda resolved: "").cells
     return {kind: resolved.component for kind, resolved in cell.components.items()}
 

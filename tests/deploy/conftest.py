@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from sfrbench.cli import main
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.graph import Node
+from sfrbench.report.items import kinds
 from sfrbench.run.executors.inline import Outcome
 from sfrbench.run.experiment import Experiment, execute, open_experiment
 from tests.support.data_writers import write_decathlon
@@ -78,7 +79,9 @@ class Ran:
         named = dict(zip(self.options[::2], self.options[1::2], strict=True))
         data = dict([named["--data"].split("=")]) if "--data" in named else {}
         machine = Machine(Path(named["--workspace"]), {name: Path(place) for name, place in data.items()})
-        return open_experiment(str(self.spec), named["--profile"], machine, sets=[named["--set"]])
+        return open_experiment(
+            str(self.spec), named["--profile"], machine, sets=[named["--set"]], items=kinds()
+        )
 
 
 def ran(folder: Path, text: str, *options: str) -> Ran:

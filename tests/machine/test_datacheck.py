@@ -13,7 +13,7 @@ from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.errors import Problem
 from sfrbench.machine.datacheck import CaseReport, by_class, check, examine, summary
-from sfrbench.report.contact import ContactSheet, _look
+from sfrbench.report.render.contact import ContactSheet, _look
 from tests.support.data_writers import (
     la_file,
     volume,

@@ -185,9 +185,10 @@ def test_ten_thousand_cells(tmp_path: Path) -> None:
 def test_every_shipped_experiment_plans(path: Path, profile: str) -> None:
     from sfrbench.catalog.cards import Catalog
     from sfrbench.plan.build import build_plan
+    from sfrbench.report.items import kinds
     from sfrbench.spec.reader import read_spec
 
-    plan = build_plan(read_spec(path, profile), Catalog.read(), lambda dataset: "none")
+    plan = build_plan(read_spec(path, profile, items=kinds()), Catalog.read(), lambda dataset: "none")
     assert plan.cells
 
 

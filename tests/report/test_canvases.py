@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from sfrbench.report.build import build_report
-from sfrbench.report.canvases import _through, canvases_figure
-from sfrbench.report.html import _picture
-from sfrbench.report.info import Canvas
+from sfrbench.report.facts.canvases import through
+from sfrbench.report.facts.info import Canvas
+from sfrbench.report.items.canvases.figure import canvases_figure
+from sfrbench.report.render.page import _picture
 from tests.support.captions import faults
 
 
@@ -31,7 +32,7 @@ def of(cell: str) -> list[Canvas]:
 
 def test_each_arm_with_canvases_has_a_row(small, tmp_path):
     info = replace(small.info, canvases=of)
-    figure = canvases_figure(small.frame, info, {"canvases": 2}, "canvases", tmp_path)
+    figure = canvases_figure(small.frame, info, "canvases", tmp_path)
     assert figure is not None
     assert [line.arm for line in figure.lines] == ["supervised", "sfr_ft", "sfr_mt"]
     assert "3 of 4 lines" in figure.notes[-1]
@@ -61,4 +62,4 @@ def test_a_heavy_picture_travels_as_jpeg(tmp_path):
 
 def test_a_label_map_is_looked_up_voxel_by_voxel():
     volume = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    np.testing.assert_array_equal(_through(volume, np.array([[-1, 5], [23, 0]])), [[0, 5], [23, 0]])
+    np.testing.assert_array_equal(through(volume, np.array([[-1, 5], [23, 0]])), [[0, 5], [23, 0]])

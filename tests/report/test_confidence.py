@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from sfrbench.report.build import build_report
-from sfrbench.report.confidence import confidence_figure
-from sfrbench.report.info import ReportInfo, Round
+from sfrbench.report.facts.info import ReportInfo, Round
+from sfrbench.report.items.kde.confidence import confidence_figure
 from tests.support.captions import faults
 from tests.support.rounds import a_round, frame, info
 

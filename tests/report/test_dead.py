@@ -9,15 +9,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sfrbench.report.curves import curve_figure
-from sfrbench.report.dead import find
-from sfrbench.report.info import Setup
-from sfrbench.report.kde import kde_figure
-from sfrbench.report.pairs import pairs_table
-from sfrbench.report.rank_table import ranks_table
-from sfrbench.report.ranks import Ranking, ranking
-from sfrbench.report.sections import result_tables
-from sfrbench.report.tables import Table, to_csv, to_html, to_latex, to_markdown
+from sfrbench.report.facts.info import Setup
+from sfrbench.report.item import Shown
+from sfrbench.report.items.curve.figure import curve_figure
+from sfrbench.report.items.kde.density import kde_figure
+from sfrbench.report.items.pairs.table import pairs_table
+from sfrbench.report.items.ranks.ranking import Ranking, ranking
+from sfrbench.report.items.ranks.table import ranks_table
+from sfrbench.report.items.table.result import result_tables
+from sfrbench.report.render.tables import Table, to_csv, to_html, to_latex, to_markdown
+from sfrbench.results.dead import find
 from tests.support.demos import axis_demo, rows_of
 from tests.support.published import FACTS, ORGANS, made
 
@@ -76,29 +77,29 @@ def notes_of(table: Table, row: int, column: int) -> list[str]:
 
 
 def test_a_result_table_marks_the_mean_and_names_class_and_seeds(small: Any) -> None:
-    table, per_class = result_tables(killed(small).frame, small.info, {"table": "results"}, "results")[0]
+    table, per_class = result_tables(killed(small).frame, small.info, "results", Shown(), "results")[0]
     assert notes_of(table, 1, 1) == notes_of(table, 1, 4) == [f"{SAID}, 2 of 2 seeds"]
     assert not any(notes_of(table, row, 1) for row in (0, 2, 3))
     assert notes_of(per_class, 1, 1) == [f"{SAID}, 2 of 2 seeds"]
     assert per_class.rows[1][3].text == "0*"
     for render in (to_markdown, to_latex, to_csv, lambda table: to_html(table, "")):
         assert "posterior 0 in 12 of 12 cases" in render(table)
-    one = result_tables(killed(small, seeds=(1,)).frame, small.info, {"table": "results"}, "results")[0]
+    one = result_tables(killed(small, seeds=(1,)).frame, small.info, "results", Shown(), "results")[0]
     assert notes_of(one[0], 1, 1) == [f"{SAID}, 1 of 2 seeds"]
     assert one[1].rows[1][3].text.endswith("*")
-    whole = result_tables(small.frame, small.info, {"table": "results"}, "results")[0]
+    whole = result_tables(small.frame, small.info, "results", Shown(), "results")[0]
     assert "never found" not in "".join(map(to_csv, whole))
 
 
 def test_pairs_and_ranks_say_which_arm(small: Any) -> None:
     demo = killed(small)
-    pairs = pairs_table(demo.frame, demo.info, {"pairs": [["sfr_mt", "mt"], ["sfr_mt", "supervised"]]}, "p")
+    pairs = pairs_table(demo.frame, demo.info, [["sfr_mt", "mt"], ["sfr_mt", "supervised"]], ["dice"], "p")
     assert f"MT: {SAID}, 2 of 2 seeds" in " ".join(notes_of(pairs[0][0], 0, 0))
     assert "never found" not in " ".join(notes_of(pairs[0][0], 1, 0))
     assert "never found" in pairs[0][0].data[0]["note"]
-    found = ranking(demo.frame, demo.info, {"ranks": "dice"})
+    found = ranking(demo.frame, demo.info, "dice")
     assert isinstance(found, Ranking)
-    table = ranks_table(demo.frame, demo.info, {"ranks": "dice"}, found, "ranks")
+    table = ranks_table(demo.frame, demo.info, "dice", found, "ranks")
     place = found.names.index("MT")
     assert notes_of(table, place, 2) == [f"{SAID}, 2 of 2 seeds"]
     assert not any(notes_of(table, row, 2) for row in range(4) if row != place)
@@ -108,12 +109,11 @@ def test_captions_of_curves_and_densities_say_it(small: Any, tmp_path: Path) -> 
     scales = axis_demo()
     frame = scales.frame.copy()
     frame.loc[(frame["stitch.scale"] == 1) & (frame["seed"] == 0), "value"] = 0.0
-    item = {"curve": {"x": "stitch.scale", "y": "dice"}}
-    said = " ".join(curve_figure(frame, scales.info, item, "curve", tmp_path).notes)
+    said = " ".join(curve_figure(frame, scales.info, "stitch.scale", "dice", "curve", tmp_path).notes)
     assert "SFR_FT, stitch.scale 1: atrium 0 in 12 of 12 cases, 1 of 2 seeds." in said
-    plain = curve_figure(scales.frame, scales.info, item, "curve", tmp_path)
+    plain = curve_figure(scales.frame, scales.info, "stitch.scale", "dice", "curve", tmp_path)
     assert "Never found" not in " ".join(plain.notes)
-    said = " ".join(kde_figure(killed(small).frame, small.info, {"kde": "dice"}, "kde", tmp_path).notes)
+    said = " ".join(kde_figure(killed(small).frame, small.info, "dice", "kde", tmp_path).notes)
     assert "MT: posterior 0 in 12 of 12 cases, 2 of 2 seeds." in said
 
 

@@ -13,11 +13,10 @@ import pytest
 from scipy import stats
 
 from sfrbench.report.build import build_report
-from sfrbench.report.features import Gap, gaps_of
-from sfrbench.report.features_plot import density, draw
-from sfrbench.report.features_tables import tables
-from sfrbench.report.info import Features, ReportInfo
-from sfrbench.spec.model import FeaturesItem
+from sfrbench.report.facts.info import Features, ReportInfo
+from sfrbench.report.items.features.gaps import Gap, gaps_of
+from sfrbench.report.items.features.plot import density, draw
+from sfrbench.report.items.features.tables import tables
 from tests.support.captions import check_page
 
 CLASSES = ("background", "front", "back")
@@ -67,7 +66,7 @@ def report_info(**changes: Any) -> ReportInfo:
 
 
 def lines(info: ReportInfo, **item: Any) -> list[Gap]:
-    found, why = gaps_of(info, FeaturesItem(voxels=VOXELS, **item))
+    found, why = gaps_of(info, **{"of": "foreground", "voxels": VOXELS, **item})
     assert not why
     return found
 
@@ -139,11 +138,11 @@ def test_one_class_and_unknown_classes() -> None:
     assert lines(info, of="back")[0].samples[0][0][0].voxels == VOXELS - 10
     assert lines(info, of="background")[0].observed[0, 0] < 0.5 < lines(info, of="front")[0].observed[0, 0]
     assert len(lines(info, arms=["sfr"])) == 2
-    found, why = gaps_of(info, FeaturesItem(of="bakc"))
+    found, why = gaps_of(info, "bakc", VOXELS)
     assert not found
     assert "no class 'bakc'" in why
     assert "'back'" in why
-    assert gaps_of(replace(info, features=[]), FeaturesItem())[1] == "No features were sampled yet."
+    assert gaps_of(replace(info, features=[]), "foreground", VOXELS)[1] == "No features were sampled yet."
 
 
 def test_a_seed_without_correct_voxels_takes_no_part() -> None:
@@ -226,6 +225,6 @@ def test_a_line_whose_unlabelled_cases_have_no_label_says_so() -> None:
     assert (distances[0]["w1_sd"], distances[0]["cases"]) == ("", "1 / 0")
     assert "no unlabelled case has a label" in distances[0]["note"]
     assert distances[1]["note"] == ""
-    found, why = gaps_of(replace(info, features=unknown), FeaturesItem(voxels=VOXELS))
+    found, why = gaps_of(replace(info, features=unknown), "foreground", VOXELS)
     assert found == []
     assert why.startswith("No features: no unlabelled case has a label")

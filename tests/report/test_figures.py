@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 from sfrbench.plan.build import Excluded
-from sfrbench.report import curves, kde, montage, pairs
-from sfrbench.report.style import axis_text, number, p_value, safe_name
+from sfrbench.report.items.curve import figure as curves
+from sfrbench.report.items.kde import density as kde
+from sfrbench.report.items.montage import figure as montage
+from sfrbench.report.items.pairs import table as pairs
+from sfrbench.report.render.style import number, p_value, safe_name
+from sfrbench.results.axes import axis_text
 from tests.support.captions import faults
 
 
 def test_a_curve_names_its_interval_and_its_gap(scales, tmp_path):
-    figure = curves.curve_figure(scales.frame, scales.info, scales.info.items[0], "curve", tmp_path)
+    figure = curves.curve_figure(scales.frame, scales.info, "stitch.scale", "dice", "curve", tmp_path)
     assert "interval over cases and 2 seeds" in " ".join(figure.notes)
     assert "† 12: no result, SFR_FT: not enough memory." in " ".join(figure.notes)
     assert "n = 12" in figure.caption
@@ -27,14 +31,14 @@ def test_a_curve_names_its_interval_and_its_gap(scales, tmp_path):
 def test_a_curve_says_why_a_point_is_left_out(scales, tmp_path):
     gone = Excluded("base", {"stitch.scale": 12}, "too many slices")
     info = replace(scales.info, missing=(), excluded=[gone])
-    figure = curves.curve_figure(scales.frame, info, info.items[0], "curve", tmp_path)
+    figure = curves.curve_figure(scales.frame, info, "stitch.scale", "dice", "curve", tmp_path)
     assert "† 12: no result, SFR_FT: left out: too many slices." in " ".join(figure.notes)
 
 
 def test_with_one_seed_the_band_is_over_cases_only(scales, tmp_path):
     frame = scales.frame[scales.frame["seed"] == 0]
     info = replace(scales.info, seeds=(0,))
-    figure = curves.curve_figure(frame, info, info.items[0], "curve", tmp_path)
+    figure = curves.curve_figure(frame, info, "stitch.scale", "dice", "curve", tmp_path)
     assert "cases only: with one seed" in " ".join(figure.notes)
 
 
@@ -42,7 +46,7 @@ def test_an_axis_of_words_stands_in_a_row(scales, tmp_path):
     frame = scales.frame.rename(columns={"stitch.scale": "ssl"})
     frame["ssl"] = "method-" + frame["ssl"].astype(str)
     info = replace(scales.info, axes={"ssl": [f"method-{n}" for n in (1, 2, 3, 4, 6, 8)]}, missing=())
-    figure = curves.curve_figure(frame, info, {"curve": {"x": "ssl", "y": "hd95"}}, "words", tmp_path)
+    figure = curves.curve_figure(frame, info, "ssl", "hd95", "words", tmp_path)
     assert "†" not in " ".join(figure.notes)
     assert "Best: method-4 (" in " ".join(figure.notes)
 
@@ -62,7 +66,7 @@ def test_a_density_integrates_to_one():
 def test_equal_cases_are_drawn_as_ticks_and_said_so(small, tmp_path):
     frame = small.frame.copy()
     frame.loc[(frame["arm"] == "mt") & (frame["metric"] == "dice"), "value"] = 70.0
-    kde.kde_figure(frame, small.info, {"kde": "dice"}, "kde", tmp_path)
+    kde.kde_figure(frame, small.info, "dice", "kde", tmp_path)
     assert "(no spread: ticks only)" in (tmp_path / "kde.svg").read_text(encoding="utf-8")
 
 
@@ -74,7 +78,7 @@ def test_slices_show_best_median_and_worst_of_the_last_arm(small, tmp_path):
         return small.info.montage(cell, case, subset)
 
     figure = montage.montage_figure(
-        small.frame, replace(small.info, montage=volumes), {"montage": 3}, "slices", tmp_path
+        small.frame, replace(small.info, montage=volumes), 3, "test", "slices", tmp_path
     )
     assert figure is not None
     test = small.frame[(small.frame["subset"] == "test") & (small.frame["cell"] == "sfr_mt-0")]
@@ -89,12 +93,12 @@ def test_slices_show_best_median_and_worst_of_the_last_arm(small, tmp_path):
 
 def test_no_slices_without_volumes(small, tmp_path):
     info = replace(small.info, montage=None)
-    assert montage.montage_figure(small.frame, info, {"montage": 3}, "slices", tmp_path) is None
+    assert montage.montage_figure(small.frame, info, 3, "test", "slices", tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_pairs_use_common_seeds_and_say_what_is_missing(small):
-    (table,), _ = pairs.pairs_table(small.frame, small.info, {"pairs": [["sfr_ft", "mt"]]}, "pairs")
+    (table,), _ = pairs.pairs_table(small.frame, small.info, [["sfr_ft", "mt"]], ["dice"], "pairs")
     assert table.rows[0][-1].text == "1"
     assert "SFR_FT, seed 1: finetune failed" in table.notes[0][1]
     assert any("over cases only" in text for _, text in table.notes)
@@ -106,14 +110,14 @@ def test_equal_arms_are_flagged_in_pairs(small):
     import pandas as pd
 
     both = pd.concat([frame, twin])
-    (table,), _ = pairs.pairs_table(both, small.info, {"pairs": [["sfr_mt", "mt"]]}, "pairs")
+    (table,), _ = pairs.pairs_table(both, small.info, [["sfr_mt", "mt"]], ["dice"], "pairs")
     assert [entry.text for entry in table.rows[0][2:5]] == ["0.00", "0.00 to 0.00", "1.000"]
     assert "has no effect" in table.notes[0][1]
 
 
 def test_a_pair_without_results_stays_with_a_dash(small):
     frame = small.frame[small.frame["arm"] != "sfr_mt"]
-    (table,), _ = pairs.pairs_table(frame, small.info, {"pairs": [["sfr_mt", "mt"]]}, "pairs")
+    (table,), _ = pairs.pairs_table(frame, small.info, [["sfr_mt", "mt"]], ["dice"], "pairs")
     assert [entry.text for entry in table.rows[0][2:6]] == ["—"] * 4
     assert "not run" in table.notes[0][1]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.report.latex import latex
-from sfrbench.report.tables import Entry, Table, to_latex
+from sfrbench.report.render.latex import latex
+from sfrbench.report.render.tables import Entry, Table, to_latex
 from tests.support.places import GOLDEN
 
 HOSTILE = (

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sfrbench.report import viewer
 from sfrbench.report.build import build_report
-from sfrbench.report.html import embedded
-from sfrbench.report.montage import MontageCase
+from sfrbench.report.facts.volumes import MontageCase
+from sfrbench.report.items.montage import viewer
+from sfrbench.report.render.page import embedded
 from tests.support.browser import Browser, needs_browser
 from tests.support.demos import Demo
 

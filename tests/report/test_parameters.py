@@ -14,13 +14,16 @@ import pytest
 from sfrbench.catalog.cards import Catalog
 from sfrbench.catalog.fields import field_exists
 from sfrbench.machine.needs import Machine
+from sfrbench.paper.sizes import sizes
 from sfrbench.plan.build import Cell, Excluded
-from sfrbench.report.assemble import info_of
-from sfrbench.report.info import Counted, ReportInfo
-from sfrbench.report.parameters import Row, parameters_table
-from sfrbench.report.published import size_of, sizes
-from sfrbench.report.sections import pseudo_table, result_tables
-from sfrbench.report.tables import Table, to_csv
+from sfrbench.report.facts.assemble import info_of
+from sfrbench.report.facts.info import Counted, ReportInfo
+from sfrbench.report.facts.sizes import size_of
+from sfrbench.report.item import Shown
+from sfrbench.report.items import kinds
+from sfrbench.report.items.parameters.table import Row, parameters_table
+from sfrbench.report.items.table.result import pseudo_table, result_tables
+from sfrbench.report.render.tables import Table, to_csv
 from sfrbench.run.experiment import Experiment, open_experiment
 
 SPEC = """\
@@ -39,7 +42,7 @@ report:
 def opened(folder: Path, text: str = SPEC, profile: str = "smoke") -> Experiment:
     (folder / "spec.yaml").write_text(text)
     machine = Machine(folder / "runs")
-    return open_experiment(str(folder / "spec.yaml"), profile, machine)
+    return open_experiment(str(folder / "spec.yaml"), profile, machine, items=kinds())
 
 
 def publish(experiment: Experiment, cell: Cell, role: str, model: dict[str, Any]) -> None:
@@ -169,19 +172,19 @@ def test_an_arm_that_is_left_out_is_told_with_its_reason(small: Any) -> None:
     frame = small.frame[small.frame["arm"] != "sfr_ft"]
     counted = [entry for entry in small.info.counted if entry.arm != "sfr_ft"]
     info = replace(small.info, missing=(), excluded=[gone], counted=counted)
-    (table, _), _ = result_tables(frame, info, {"table": "results"}, "results")
+    (table, _), _ = result_tables(frame, info, "results", Shown(), "results")
     row = next(row for row in table.rows if row[0].text == "SFR_FT")
     assert dict(table.notes)[row[0].marks] == "no seed has a result: left out: no ViT here"
     (table,), _ = parameters_table(info, "parameters")
     row = next(row for row in table.rows if row[0].text == "SFR_FT")
     assert [entry.text for entry in row[1:]] == ["—"] * 4
     assert {dict(table.notes)[entry.marks] for entry in row[1:]} == {"left out: no ViT here"}
-    (table,), _ = pseudo_table(frame, info, {}, "pseudo_labels")
+    (table,), _ = pseudo_table(frame, info, Shown(), "pseudo_labels")
     assert "Left out on purpose: sfr_ft: no ViT here." in table.rules
 
 
 def test_points_that_are_left_out_stand_in_the_notes(small: Any) -> None:
     gone = [Excluded("mt", {"stitch.scale": scale}, "no SAM") for scale in (2, 3)]
-    (table, _), _ = result_tables(small.frame, replace(small.info, excluded=gone), {"table": "r"}, "r")
+    (table, _), _ = result_tables(small.frame, replace(small.info, excluded=gone), "r", Shown(), "r")
     assert "Left out on purpose: mt stitch.scale=2, mt stitch.scale=3: no SAM." in table.rules
     assert all("no SAM" not in text for _, text in table.notes)

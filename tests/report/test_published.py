@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.report.published import sizes
-from sfrbench.report.published_tables import ROMAN, Erratum, Published, Row, published
+from sfrbench.paper.sizes import sizes
+from sfrbench.paper.tables import ROMAN, Erratum, Published, Row, published
 from tests.support.places import ROOT
 
 NUMBERS = range(1, 16)

@@ -13,9 +13,11 @@ import pytest
 from sfrbench.catalog.cards import Catalog
 from sfrbench.plan.build import build_plan
 from sfrbench.report.build import build_report
-from sfrbench.report.info import Missing, Setup
-from sfrbench.report.setups import setups_of
-from sfrbench.report.tables import Table, to_csv, to_html, to_latex, to_markdown
+from sfrbench.report.facts.info import Setup
+from sfrbench.report.facts.setups import setups_of
+from sfrbench.report.items import kinds
+from sfrbench.report.render.tables import Table, to_csv, to_html, to_latex, to_markdown
+from sfrbench.results.grid import Missing
 from sfrbench.spec.reader import locate, read_spec
 from tests.support.captions import check_page
 from tests.support.demos import check_golden, rows_of
@@ -207,7 +209,9 @@ def test_arms_that_are_not_called_as_their_rows_have_a_column():
 @pytest.mark.parametrize("profile", ["paper", "cpu", "smoke"])
 def test_shipped_setups_say_what_differs(profile: str, small: Any, tmp_path: Path) -> None:
     catalog = Catalog.read()
-    plan = build_plan(read_spec(locate("table07_la_scarce"), profile), catalog, lambda dataset: "none")
+    plan = build_plan(
+        read_spec(locate("table07_la_scarce"), profile, items=kinds()), catalog, lambda dataset: "none"
+    )
     setups = {one.arm: one for one in setups_of(plan, catalog)}
     assert {one.dataset for one in setups.values()} == {"la"}
     grids = {

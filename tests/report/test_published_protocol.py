@@ -11,12 +11,14 @@ import pytest
 from sfrbench.catalog.cards import Catalog
 from sfrbench.errors import InputError
 from sfrbench.files.roots import shipped
+from sfrbench.paper.form import Told
+from sfrbench.paper.tables import published, read_table, recipe
 from sfrbench.plan.build import build_plan
-from sfrbench.report.info import ReportInfo
-from sfrbench.report.published_file import Told
-from sfrbench.report.published_item import published_part
-from sfrbench.report.published_tables import published, read_table, recipe
-from sfrbench.report.setups import setups_of
+from sfrbench.report.facts.info import ReportInfo
+from sfrbench.report.facts.setups import setups_of
+from sfrbench.report.items import kinds
+from sfrbench.report.items.published.rows import Own
+from sfrbench.report.items.published.tables import published_part
 from sfrbench.spec.reader import locate, read_spec
 from tests.support.demos import rows_of
 
@@ -61,7 +63,7 @@ OFF = {
 def protocol(experiment: str, profile: str, arm: str, table: str, row: str) -> dict[str, tuple[str, str]]:
     """What -> (paper's, ours) in the protocol table of one arm beside one row of the paper."""
     catalog = Catalog.read()
-    plan = build_plan(read_spec(locate(experiment), profile), catalog, lambda dataset: "none")
+    plan = build_plan(read_spec(locate(experiment), profile, items=kinds()), catalog, lambda dataset: "none")
     setups = [setup for setup in setups_of(plan, catalog) if setup.arm == arm]
     item = {"published": table, "rows": {arm: row}}
     info = ReportInfo(
@@ -69,7 +71,7 @@ def protocol(experiment: str, profile: str, arm: str, table: str, row: str) -> d
         items=(item,), setups=setups,
     )  # fmt: skip
     frame = pd.DataFrame(rows_of(arm, 0, 60, cases=20, classes=("left atrium",)))
-    made, _ = published_part(frame, replace(info), item, table)
+    made, _ = published_part(frame, replace(info), table, Own({arm: row}, {}), (), table)
     (found,) = [one for one in made if one.name == f"{table}_protocol"]
     return {one[0].text: (one[1].text, one[2].text) for one in found.rows}
 

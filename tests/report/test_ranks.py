@@ -17,9 +17,9 @@ from scipy import stats as scipy_stats
 from sfrbench.maths import stats
 from sfrbench.maths.intervals import Bounds
 from sfrbench.report.build import build_report
-from sfrbench.report.rank_table import ranks_table
-from sfrbench.report.ranks import Ranking, ranking
-from sfrbench.report.results import lines
+from sfrbench.report.items.ranks.ranking import Ranking, ranking
+from sfrbench.report.items.ranks.table import ranks_table
+from sfrbench.results.lines import lines
 from tests.support.demos import Demo, rows_of
 
 ARMS = tuple((f"m{index}", f"M{index}") for index in range(4))
@@ -48,7 +48,7 @@ def datasets(demo: Demo, count: int, arms: int = 3, spread: float = 1.0) -> Demo
 
 
 def found(demo: Demo, metric: str = "dice") -> Ranking:
-    result = ranking(demo.frame, demo.info, {"ranks": metric})
+    result = ranking(demo.frame, demo.info, metric)
     assert isinstance(result, Ranking)
     return result
 
@@ -84,7 +84,7 @@ def test_too_few_datasets_have_ranks_and_no_test(small: Any, tmp_path: Path) -> 
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "No diagram: 6 datasets are too few" in page
     assert not list(tmp_path.glob("figures/*"))
-    table = ranks_table(demo.frame, demo.info, {"ranks": "dice"}, result, "ranks")
+    table = ranks_table(demo.frame, demo.info, "dice", result, "ranks")
     assert [row[-1].text for row in table.rows] == ["—"] * 3
 
 
@@ -92,7 +92,7 @@ def test_over_cases_the_pairs_are_those_of_the_pairs_table(small: Any) -> None:
     """Wilcoxon over cases would take the trainings for given."""
     result = found(small)
     assert (result.over, len(result.blocks)) == ("cases", 12)
-    by_label = {line.label: line for line in lines(small.frame, small.info, "test")}
+    by_label = {line.label: line for line in lines(small.frame, small.info.grid, "test")}
     pairs = [(0, 1), (0, 3), (1, 3)]
     raw = [
         stats.paired(*(by_label[result.names[place]].cube("dice") for place in pair), Bounds(100)).p
@@ -102,7 +102,7 @@ def test_over_cases_the_pairs_are_those_of_the_pairs_table(small: Any) -> None:
     assert [result.p[pair] for pair in pairs] == pytest.approx(stats.holm(raw))
     third = result.names.index("SFR_FT")  # one seed: no p of another kind among the others
     assert {p for pair, p in result.p.items() if third in pair} == {None}
-    table = ranks_table(small.frame, small.info, {"ranks": "dice"}, result, "ranks")
+    table = ranks_table(small.frame, small.info, "dice", result, "ranks")
     assert "fewer than two seeds in common" in dict(table.notes)[table.rows[third][-1].marks]
     assert "loss is not finite" in dict(table.notes)[table.rows[third][0].marks]
 
@@ -112,7 +112,7 @@ def test_with_one_seed_for_all_the_notes_say_so(small: Any) -> None:
     result = found(one)
     assert result.p is not None
     assert None not in result.p.values()
-    table = ranks_table(one.frame, one.info, {"ranks": "dice"}, result, "ranks")
+    table = ranks_table(one.frame, one.info, "dice", result, "ranks")
     assert "one seed, so these trainings only" in " ".join(table.rules)
 
 
@@ -124,7 +124,7 @@ def test_methods_without_a_result_and_cases_not_scored_are_named(small: Any) -> 
     assert len(result.blocks) == 11
     assert result.gaps == ("SFR_MT: not run", "1 of 12 cases: not scored for every method")
     only = small.frame[small.frame["arm"] == "mt"]
-    said = ranking(only, small.info, {"ranks": "dice"})
+    said = ranking(only, small.info, "dice")
     assert isinstance(said, str)
     assert said.startswith("No ranks: fewer than two methods have a result. V-Net (LB): not run.")
 
@@ -151,7 +151,7 @@ def test_an_empty_prediction_ranks_last_in_its_case(small: Any, value: float) ->
     assert (result.ranks[:, [index for index in range(12) if index != case]].sum(axis=0) == 10).all()
     assert result.p is not None
     assert {p for pair, p in result.p.items() if place in pair} == {None}
-    table = ranks_table(frame, small.info, {"ranks": "hd95"}, result, "ranks")
+    table = ranks_table(frame, small.info, "hd95", result, "ranks")
     assert table.rows[place][1].rank == 0
     assert "methods with such are not tested" in table.rules[-1]
     assert np.isfinite(float(table.data[place]["hd95_mean"]))

@@ -17,10 +17,11 @@ import pandas as pd
 import pytest
 
 from sfrbench.errors import InputError
-from sfrbench.report import sections
 from sfrbench.report.build import build_report
-from sfrbench.report.info import Missing
-from sfrbench.report.montage import MontageCase
+from sfrbench.report.facts.volumes import MontageCase
+from sfrbench.report.item import Shown
+from sfrbench.report.items.table import result as sections
+from sfrbench.results.grid import Missing
 from tests.support.captions import check_page, faults
 from tests.support.demos import ARMS, check_golden, demo, rows_of
 
@@ -219,7 +220,7 @@ def test_without_any_result_every_arm_stays_with_its_reason(small, tmp_path):
 
 
 def test_a_frame_without_columns_is_a_report_too(small, tmp_path):
-    from sfrbench.report.frame import COLUMNS
+    from sfrbench.results.frame import COLUMNS
 
     build_report(pd.DataFrame(columns=list(COLUMNS)), small.info, tmp_path)
     assert "No prediction or no volume" in (tmp_path / "index.html").read_text(encoding="utf-8")
@@ -229,7 +230,7 @@ def test_values_that_are_not_scored_are_counted(small):
     frame = small.frame.copy()
     lost = (frame["arm"] == "mt") & (frame["case"] == "case_001") & (frame["subset"] == "test")
     frame.loc[lost, "value"] = np.nan
-    (table, _), _ = sections.result_tables(frame, small.info, {"table": "results"}, "results")
+    (table, _), _ = sections.result_tables(frame, small.info, "results", Shown(), "results")
     counts = {row[0].text: row[-1].text for row in table.rows}
     assert table.columns[-1] == "not scored"
     assert counts == {"V-Net (LB)": "0", "MT": "4", "SFR_FT": "0", "SFR_MT": "0"}
@@ -238,7 +239,7 @@ def test_values_that_are_not_scored_are_counted(small):
 def test_empty_predictions_are_marked_where_they_score_as_perfect(small):
     info = replace(small.info, protocol="paper", protocol_fields={"empty": "paper_zero"})
     frame = small.frame.assign(value=small.frame["value"].where(~small.frame["empty_pred"], 0.0))
-    (table, _), _ = sections.result_tables(frame, info, {"table": "results"}, "results")
+    (table, _), _ = sections.result_tables(frame, info, "results", Shown(), "results")
     row = next(row for row in table.rows if row[0].text == "V-Net (LB)")
     assert row[-1].text == "2"
     assert any("best possible" in text for mark, text in table.notes if mark in row[0].marks)
@@ -248,8 +249,7 @@ def test_a_table_without_distances_says_nothing_of_them(small):
     info = replace(small.info, protocol="paper", protocol_fields={"empty": "paper_zero"})
     frame = small.frame.assign(value=small.frame["value"].where(~small.frame["empty_pred"], 0.0))
     for metrics, told in ((["dice", "jaccard"], False), (["dice", "hd95"], True)):
-        item = {"table": "results", "metrics": metrics, "per_class": True}
-        (table, per_class, *_), _ = sections.result_tables(frame, info, item, "results")
+        (table, per_class, *_), _ = sections.result_tables(frame, info, "results", Shown(metrics), "results")
         assert any("best possible" in text for _, text in table.notes) == told
         assert not any("best possible" in text for _, text in per_class.notes)  # of Dice
 
@@ -257,7 +257,7 @@ def test_a_table_without_distances_says_nothing_of_them(small):
 def test_the_best_is_bold_and_an_incomplete_line_takes_no_part(small):
     frame = small.frame.copy()
     frame.loc[(frame["arm"] == "sfr_ft") & (frame["metric"] == "dice"), "value"] = 99.0
-    (table, _), _ = sections.result_tables(frame, small.info, {"table": "results"}, "results")
+    (table, _), _ = sections.result_tables(frame, small.info, "results", Shown(), "results")
     ranks = {row[0].text: [entry.rank for entry in row[1:5]] for row in table.rows}
     assert ranks["SFR_FT"] == [0, 0, 0, 0]
     assert ranks["SFR_MT"] == [1, 1, 1, 1]
@@ -267,7 +267,7 @@ def test_the_best_is_bold_and_an_incomplete_line_takes_no_part(small):
 def test_two_values_for_one_place_are_refused(small):
     frame = pd.concat([small.frame, small.frame.iloc[:1]])
     with pytest.raises(InputError, match="two values of dice for arm supervised"):
-        sections.result_tables(frame, small.info, {"table": "results"}, "results")
+        sections.result_tables(frame, small.info, "results", Shown(), "results")
 
 
 def test_an_unknown_item_is_refused(small, tmp_path):

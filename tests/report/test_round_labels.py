@@ -13,12 +13,13 @@ import pytest
 from sfrbench.compare.trace import find, open_report
 from sfrbench.maths import stats
 from sfrbench.report.build import build_report
-from sfrbench.report.info import ReportInfo, Round
-from sfrbench.report.measures import bounds_of
-from sfrbench.report.round_labels import ONLINE
-from sfrbench.report.round_tables import label_tables
-from sfrbench.report.sections import pseudo_table
-from sfrbench.report.tables import Table, to_csv, to_html, to_latex, to_markdown
+from sfrbench.report.facts.info import ReportInfo, Round
+from sfrbench.report.facts.rounds import ONLINE
+from sfrbench.report.item import Shown
+from sfrbench.report.items.rounds.label_tables import label_tables
+from sfrbench.report.items.table.result import pseudo_table
+from sfrbench.report.render.tables import Table, to_csv, to_html, to_latex, to_markdown
+from sfrbench.results.measures import bounds_of
 
 CASES = ("a", "b", "c", "d", "e")
 #: Dice of each case (both classes) in the first labels, after round 1, after round 2, and the segmenter's.
@@ -147,15 +148,15 @@ def test_labels_made_online_are_a_dash_with_its_reason() -> None:
 
 
 def test_first_labels_made_online_stand_in_their_table() -> None:
-    from sfrbench.report.info import Missing
+    from sfrbench.results.grid import Missing
 
     given = info([], "on", "off", "none", unscored=[Missing("on", {}, 0, ONLINE)], pseudo_arms=["off"])
     frame = pd.DataFrame(scores("off", 0, ("unlabelled",)))
-    (table,), _ = pseudo_table(frame, given, {"metrics": ["dice"]}, "pseudo_labels")
+    (table,), _ = pseudo_table(frame, given, Shown(["dice"]), "pseudo_labels")
     assert [row[0].text for row in table.rows] == ["on", "off"]
     assert table.rows[0][1].text == "—"
     assert notes(table, 0) == [f"no seed has a result: {ONLINE}"]
-    (table,), _ = pseudo_table(frame.iloc[:0], given, {"metrics": ["dice"]}, "pseudo_labels")
+    (table,), _ = pseudo_table(frame.iloc[:0], given, Shown(["dice"]), "pseudo_labels")
     assert [row[0].text for row in table.rows] == ["on", "off"]
 
 

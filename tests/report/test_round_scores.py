@@ -19,6 +19,7 @@ from sfrbench.compare.sides import load_sides
 from sfrbench.compare.trace import described, find, open_report
 from sfrbench.engine.volumes import EVALUATE, Volumes
 from sfrbench.machine.needs import Machine
+from sfrbench.report.items import kinds
 from sfrbench.run.experiment import Experiment, open_experiment
 from sfrbench.run.tracking.values import metrics
 
@@ -56,7 +57,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 def opened(folder: Path) -> Experiment:
     sets = ["dataset.train_cases=6", "dataset.test_cases=1"]
-    return open_experiment(str(folder / "rounds.yaml"), "smoke", Machine(folder / "ws"), sets=sets)
+    return open_experiment(
+        str(folder / "rounds.yaml"), "smoke", Machine(folder / "ws"), sets=sets, items=kinds()
+    )
 
 
 def report_of(experiment: Experiment) -> Path:

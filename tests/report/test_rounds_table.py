@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfrbench.report.rounds import rounds_table
+from sfrbench.report.items.rounds.table import rounds_table
 from tests.support.rounds import a_round, frame, info
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from sfrbench.plan.study import State, Study, Trial
 from sfrbench.report.build import build_report
-from sfrbench.report.frame import COLUMNS
-from sfrbench.report.info import ReportInfo
+from sfrbench.report.facts.info import ReportInfo
+from sfrbench.results.frame import COLUMNS
 from sfrbench.spec.model import Range
 from tests.support.captions import check_page
 
@@ -50,8 +50,8 @@ def made_up(count: int, space: dict[str, Range] = SPACE) -> Study:
 
 
 def report(folder: Path, study: Study | None) -> str:
-    arms, items = [("mt", "MT")], [{"table": "results"}]
-    info = ReportInfo("spec", "A", "smoke", "strict", arms, (0,), items, searched=True, study=study)
+    arms, items = [("mt", "MT")], [{"table": "results"}, {"search": True}]
+    info = ReportInfo("spec", "A", "smoke", "strict", arms, (0,), items, study=study)
     page = build_report(pd.DataFrame(columns=list(COLUMNS)), info, folder)[0]
     check_page(page)
     return page.read_text(encoding="utf-8")

@@ -12,15 +12,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sfrbench.report.curves import curve_figure
-from sfrbench.report.pairs import pairs_table
-from sfrbench.report.sections import result_tables
-from sfrbench.report.style import judged
-from sfrbench.report.tables import MARKS, Entry, Table, to_csv, to_html, to_latex, to_markdown, unmarked
+from sfrbench.report.item import Shown
+from sfrbench.report.items.curve.figure import curve_figure
+from sfrbench.report.items.pairs.table import pairs_table
+from sfrbench.report.items.table.result import result_tables
+from sfrbench.report.render.style import judged
+from sfrbench.report.render.tables import (
+    MARKS,
+    Entry,
+    Table,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+    unmarked,
+)
 
 
 def made(demo: Any, per_class: bool = False, **item: Any) -> Table:
-    tables, _ = result_tables(demo.frame, demo.info, {"table": "results", **item}, "results")
+    tables, _ = result_tables(demo.frame, demo.info, "results", Shown(**item), "results")
     return tables[1 if per_class else 0]
 
 
@@ -224,19 +234,21 @@ def test_left_out_it_is_best_in_no_metric_and_at_its_worst_it_may_be(small: Any)
 
 
 def test_pairs_say_which_side_empty_predictions_flatter(small: Any) -> None:
-    item = {"pairs": [["sfr_mt", "mt"]], "metrics": ["dice", "hd95"]}
-    (table,), _ = pairs_table(emptied(small, 0.0).frame, small.info, item, "pairs")
+    pairs, metrics = [("sfr_mt", "mt")], ["dice", "hd95"]
+    (table,), _ = pairs_table(emptied(small, 0.0).frame, small.info, pairs, metrics, "pairs")
     told = ["95HD of SFR_MT: 2 empty predictions" in row["note"] for row in table.data]
     assert told == [False, True]
 
 
 def test_the_best_point_of_a_curve_has_no_empty_prediction(scales: Any, tmp_path: Any) -> None:
-    item = {"curve": {"x": "stitch.scale", "y": "hd95"}}
-    assert "Best: 4 (" in curve_figure(scales.frame, scales.info, item, "plain", tmp_path).notes[-2]
+    assert (
+        "Best: 4 ("
+        in curve_figure(scales.frame, scales.info, "stitch.scale", "hd95", "plain", tmp_path).notes[-2]
+    )
     frame = scales.frame.copy()
     lost = (frame["stitch.scale"] == 8) & frame["case"].isin([f"case_{index:03d}" for index in range(9)])
     frame.loc[lost, "empty_pred"] = True
     frame.loc[lost & (frame["metric"] != "dice"), "value"] = 0.0
-    notes = " ".join(curve_figure(frame, scales.info, item, "empty", tmp_path).notes)
+    notes = " ".join(curve_figure(frame, scales.info, "stitch.scale", "hd95", "empty", tmp_path).notes)
     assert "Best: 4 (" in notes
     assert "Not compared for best, flattered by empty predictions: 8." in notes

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sfrbench.machine.needs import Machine
+from sfrbench.report.items import kinds
 from sfrbench.run.experiment import Experiment, open_experiment
 from tests.support.runs import QUIET
 from tests.support.searches import sfrbench
@@ -46,7 +47,9 @@ def run(folder: Path, workspace: str, *sets: str) -> str:
 
 
 def opened(folder: Path, workspace: str, *sets: str) -> Experiment:
-    return open_experiment(str(folder / "rounds.yaml"), "smoke", Machine(folder / workspace), sets=sets)
+    return open_experiment(
+        str(folder / "rounds.yaml"), "smoke", Machine(folder / workspace), sets=sets, items=kinds()
+    )
 
 
 def record(experiment: Experiment, arm: str, role: str) -> dict[str, object]:

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from benchmarks.useless_servers import KINDS, useless_server
 from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
+from sfrbench.report.items import kinds
 from sfrbench.run.experiment import Experiment, default_tracking_uri, open_experiment
 from sfrbench.run.tracking.database import ensure, newest_version
 from sfrbench.run.tracking.mlflow_log import Tracker, logged_in
@@ -42,7 +43,7 @@ def copy(logged: Path, tmp_path: Path) -> Path:
 
 
 def opened(folder: Path) -> Experiment:
-    return open_experiment(str(folder / "small.yaml"), "smoke", Machine(folder / "runs"))
+    return open_experiment(str(folder / "small.yaml"), "smoke", Machine(folder / "runs"), items=kinds())
 
 
 def log(folder: Path, uri: str | None = None) -> int:

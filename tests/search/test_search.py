@@ -13,6 +13,7 @@ import pytest
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell
 from sfrbench.plan.study import Study
+from sfrbench.report.items import kinds
 from sfrbench.run.experiment import Experiment, open_experiment
 from sfrbench.search.score import flattering
 from sfrbench.search.studies import study_name
@@ -55,7 +56,7 @@ def test_trials_share_nodes_and_go_on(folder: Path) -> None:
 
 
 def test_the_value_is_that_of_the_table(folder: Path) -> None:
-    from sfrbench.report.frame import load_frame
+    from sfrbench.results.frame import load_frame
     from sfrbench.search.studies import trial_plan
 
     (folder / "small.yaml").write_text(SPEC.replace("trials: 3", "trials: 1\n  seeds: [0, 1]"))
@@ -156,7 +157,9 @@ def test_the_best_values_round_trip(folder: Path) -> None:
         assert part in text
     assert "search:" not in text
     sfrbench("validate", "best.yaml", "--profile", "smoke")
-    plan = open_experiment("best.yaml", "smoke", Machine(Path("runs")), sets=("ssl.steps=3",)).plan
+    plan = open_experiment(
+        "best.yaml", "smoke", Machine(Path("runs")), sets=("ssl.steps=3",), items=kinds()
+    ).plan
     mt = next(cell for cell in plan.cells if cell.arm == "mt")
     found = mt.components["ssl"].component.model_dump()
     assert found["lambda_cons"] == best.values["ssl.lambda_cons"]
@@ -188,7 +191,7 @@ def test_best_values_win_over_every_other_layer(folder: Path, arms: str, more: s
     trial = Trial(7, "complete", {"ssl.lambda_cons": 0.4, "ssl.optim.lr": 0.02}, 50.0)
     study = Study("s", "dice", True, "%", (0,), experiment.plan.space, "grid", "none", [trial])
     write_best_spec(experiment, study, Path("best.yaml"))
-    (cell,) = open_experiment("best.yaml", "smoke", Machine(Path("runs"))).plan.cells
+    (cell,) = open_experiment("best.yaml", "smoke", Machine(Path("runs")), items=kinds()).plan.cells
     found = cell.components["ssl"].component.model_dump()
     assert (found["lambda_cons"], found["optim"]["lr"]) == (0.4, 0.02)
 

@@ -11,7 +11,8 @@ from sfrbench.catalog.cards import Catalog
 from sfrbench.cli import main
 from sfrbench.files.roots import shipped
 from sfrbench.plan.build import Plan, build_plan
-from sfrbench.report.style import scaled, stamp
+from sfrbench.report.items import kinds
+from sfrbench.report.render.style import scaled, stamp
 from sfrbench.spec.model import PROFILES
 from sfrbench.spec.reader import locate, read_profile, read_spec
 from tests.support.specs import GOOD, faults, plan_of
@@ -40,7 +41,9 @@ def test_every_profile_is_a_file_that_says_what_it_is() -> None:
 def test_released_has_the_choices_of_the_authors_code() -> None:
     """What ShumengLI/SFR does, and what the paper says or is silent on; the same in size."""
     plans = {
-        name: build_plan(read_spec(locate("table01_la"), name), Catalog.read(), lambda dataset: "none")
+        name: build_plan(
+            read_spec(locate("table01_la"), name, items=kinds()), Catalog.read(), lambda dataset: "none"
+        )
         for name in ("paper", "released")
     }
     assert recipe(plans["paper"], "sfr_mt") == (0.0, False, True, "offline")
@@ -124,7 +127,9 @@ def test_what_a_profile_cannot_replace(tmp_path: Path, swap: str, wanted: str) -
 
 def test_experiments_on_pseudo_labels_themselves_keep_them_in_released() -> None:
     plan = build_plan(
-        read_spec(locate("pseudo_online_offline"), "released"), Catalog.read(), lambda dataset: "none"
+        read_spec(locate("pseudo_online_offline"), "released", items=kinds()),
+        Catalog.read(),
+        lambda dataset: "none",
     )
     assert {cell.arm: cell.pseudo for cell in plan.cells} == {
         "none": "none", "offline_hard": "offline", "offline_soft": "offline", "online_hard": "online",
@@ -135,7 +140,11 @@ def test_experiments_on_pseudo_labels_themselves_keep_them_in_released() -> None
 
 def test_the_ablation_of_the_four_is_the_same_in_released() -> None:
     plans = [
-        build_plan(read_spec(locate("text_against_code"), name), Catalog.read(), lambda dataset: "none")
+        build_plan(
+            read_spec(locate("text_against_code"), name, items=kinds()),
+            Catalog.read(),
+            lambda dataset: "none",
+        )
         for name in ("paper", "released")
     ]
     arms = [arm.name for arm in plans[0].spec.arms]
@@ -151,7 +160,8 @@ def test_the_ablation_of_the_four_is_the_same_in_released() -> None:
 def test_no_arm_loses_its_meaning_in_released(path: Path) -> None:
     """What a profile replaces never makes two arms of an experiment one."""
     plans = [
-        build_plan(read_spec(path, name), Catalog.read(), lambda dataset: "none") for name in PROFILES[:2]
+        build_plan(read_spec(path, name, items=kinds()), Catalog.read(), lambda dataset: "none")
+        for name in PROFILES[:2]
     ]
     assert plans[1].no_ops() == plans[0].no_ops()
 
@@ -160,7 +170,9 @@ def test_natural_images_are_those_of_the_paper_unless_the_profile_scales() -> No
     """Fig. 5 mixes in PASCAL VOC 2012; eight photographs in its place are said in plan, label and page."""
     for name in PROFILES:
         plan = build_plan(
-            read_spec(locate("fig04_fig05_continuity"), name), Catalog.read(), lambda dataset: "none"
+            read_spec(locate("fig04_fig05_continuity"), name, items=kinds()),
+            Catalog.read(),
+            lambda dataset: "none",
         )
         (cell,) = [one for one in plan.cells if one.arm == "natural_mix"][:1]
         said = "stitch natural_mix: eight photographs in the place of PASCAL VOC 2012"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sfrbench.errors import InputError
+from sfrbench.report.items import kinds
 from sfrbench.spec.reader import read_spec
 from tests.support.specs import GOOD, faults, plan_of
 
@@ -50,7 +51,12 @@ BROKEN = [
     ("report of no arm", ("seeds:", "report: [{pairs: [[sfr, mtt]]}]\nseeds:"), ["no arm 'mtt'", "'mt'"]),
     ("gain of no arm", ("seeds:", "report: [{table: t, gains: {sfr: mtt}}]\nseeds:"), ["gains: no arm 'mtt'", "'mt'"]),
     ("gain against itself", ("seeds:", "report: [{table: t, gains: {mt: mt}}]\nseeds:"), ["'mt' against itself"]),
-    ("column of no table", ("seeds:", "report: [{kde: dice, columns: [params]}]\nseeds:"), ["columns: only for a table"]),
+    ("field of several other kinds", ("seeds:", "report: [{kde: dice, metrics: [dice]}]\nseeds:"), ["metrics goes with 'pairs', 'pseudo_labels', 'published' or 'table'"]),
+    ("report of an unknown kind", ("seeds:", "report: [{tabel: x}]\nseeds:"), ["spec.yaml:9:", "no field 'report.0.tabel'", "did you mean 'table'?"]),
+    ("report of nothing", ("seeds:", "report: [{arms: [mt]}]\nseeds:"), ["exactly one of", "got none"]),
+    ("curve without its metric", ("seeds:", "report: [{curve: {x: stitch.scale}}]\nseeds:"), ["'report.0.curve.y' is missing"]),
+    ("curve with a third axis", ("seeds:", "report: [{curve: {x: ssl.w_pl, y: dice, zz: 1}}]\nseeds:"), ["no field 'report.0.curve.zz'"]),
+    ("column of no table", ("seeds:", "report: [{kde: dice, columns: [params]}]\nseeds:"), ["columns goes with 'table', not with 'kde'"]),
     ("ranks of no metric", ("seeds:", "report: [{ranks: dise}]\nseeds:"), ["report.0.ranks", "'dice'"]),
     ("report of two things", ("seeds:", "report: [{kde: dice, montage: 1}]\nseeds:"), ["exactly one of"]),
     ("published: no table", ("seeds:", "report: [{published: table7}]\nseeds:"), ["spec.yaml:9:11", "no table 'table7'", "'table07'"]),
@@ -315,7 +321,7 @@ def test_a_wrong_set_is_named(tmp_path: Path, option: str) -> None:
 
 def test_an_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
-        read_spec(tmp_path / "missing.yaml", "smoke")
+        read_spec(tmp_path / "missing.yaml", "smoke", items=kinds())
     (tmp_path / "latin.yaml").write_bytes(b"title: \xe9\n")
     with pytest.raises(InputError, match="not UTF-8"):
-        read_spec(tmp_path / "latin.yaml", "smoke")
+        read_spec(tmp_path / "latin.yaml", "smoke", items=kinds())

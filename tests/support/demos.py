@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sfrbench.report.info import Counted, Failure, Missing, ReportInfo, Reuse
-from sfrbench.report.montage import MontageCase
-from sfrbench.report.published import Size
+from sfrbench.paper.sizes import Size
+from sfrbench.report.facts.info import Counted, Failure, ReportInfo, Reuse
+from sfrbench.report.facts.volumes import MontageCase
+from sfrbench.results.grid import Missing
 from tests.support.places import GOLDEN
 
 ARMS = (("supervised", "V-Net (LB)"), ("mt", "MT"), ("sfr_ft", "SFR_FT"), ("sfr_mt", "SFR_MT"))

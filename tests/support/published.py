@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from sfrbench.report.info import ReportInfo, Setup
-from sfrbench.report.published_item import published_part
-from sfrbench.report.tables import Table
+from sfrbench.report.facts.info import ReportInfo, Setup
+from sfrbench.report.items.published.rows import Own
+from sfrbench.report.items.published.tables import published_part
+from sfrbench.report.render.tables import Table
 from tests.support.demos import rows_of
 
 ORGANS = ("liver", "kidneys", "spleen", "pancreas")
@@ -41,7 +42,10 @@ def made(
     )
     columns = rows_of("none", 0, 0, cases=1)[0]
     frame = pd.DataFrame(rows, columns=None if rows else list(columns))
-    tables, behind = published_part(frame, replace(info, **changes), item, item["published"])
+    own = Own(item.get("rows", {}), item.get("unbuilt", {}))
+    tables, behind = published_part(
+        frame, replace(info, **changes), item["published"], own, item.get("metrics", ()), item["published"]
+    )
     assert set(behind) == {table.name for table in tables if not table.prose}
     return {table.name: table for table in tables}
 

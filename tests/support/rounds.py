@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from sfrbench.report.info import ReportInfo, Round
+from sfrbench.report.facts.info import ReportInfo, Round
 
 CONFIDENCE = {"a": 0.99, "b": 0.97, "c": 0.90}
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from sfrbench.cli import main
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.study import Study
+from sfrbench.report.items import kinds
 from sfrbench.run.experiment import Experiment, open_experiment
 from sfrbench.search.studies import read_study
 from tests.support.runs import QUIET
@@ -52,7 +53,7 @@ def search(*arguments: str, status: int = 0) -> str:
 
 
 def opened(sets: tuple[str, ...] = ()) -> Experiment:
-    return open_experiment("small.yaml", "smoke", Machine(Path("runs")), sets=sets)
+    return open_experiment("small.yaml", "smoke", Machine(Path("runs")), sets=sets, items=kinds())
 
 
 def study_of(sets: tuple[str, ...] = ()) -> Study:

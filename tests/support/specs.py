@@ -10,6 +10,7 @@ import pytest
 from sfrbench.catalog.cards import Catalog
 from sfrbench.errors import InputError
 from sfrbench.plan.build import Plan, build_plan
+from sfrbench.report.items import kinds
 from sfrbench.spec.reader import read_spec
 
 GOOD = """\
@@ -28,7 +29,7 @@ seeds: [0, 1]
 def plan_of(tmp_path: Path, text: str, profile: str = "smoke", sets: tuple[str, ...] = ()) -> Plan:
     path = tmp_path / "spec.yaml"
     path.write_text(text, encoding="utf-8")
-    return build_plan(read_spec(path, profile, sets), Catalog.read(), lambda dataset: "none")
+    return build_plan(read_spec(path, profile, sets, items=kinds()), Catalog.read(), lambda dataset: "none")
 
 
 def faults(tmp_path: Path, text: str, **options: object) -> str:

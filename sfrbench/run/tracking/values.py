@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfrbench.plan import roles
 from sfrbench.plan.build import Cell
 from sfrbench.store.store import Store
 
@@ -46,10 +47,16 @@ def metrics(store: Store, cell: Cell) -> Iterator[Metric]:
                     if name != "step" and value not in ("", "nan", None):
                         yield Metric(f"{role}/{name}", float(value), now, int(row["step"]))
         if "scores.csv" in artefact.record["files"]:
-            named = {"evaluate": "result", "evaluate_pseudo": "pseudo_labels"}
-            subset = named.get(role) or role.replace("evaluate_pseudolabel_", "pseudo_labels_round_")
+            subset = _subset(role)
             for name, value in mean_scores(artefact.path("scores.csv")).items():
                 yield Metric(f"{subset}/{name}", value, now, 0)
+
+
+def _subset(role: str) -> str:
+    """What MLflow calls the scores of a role."""
+    named = {roles.RESULT: "result", roles.PSEUDO: "pseudo_labels"}
+    stage, number = roles.round_of(role) or ("", 0)
+    return named.get(role) or (f"pseudo_labels_round_{number}" if stage == "pseudolabel" else role)
 
 
 def mean_scores(path: Path) -> Mapping[str, float]:

@@ -1,0 +1,79 @@
+"""The volumes and label maps of single cases, for slices; each array is read when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from sfrbench.components.base import Dataset
+from sfrbench.engine.volumes import EVALUATE, Volumes, harden, split_of
+from sfrbench.plan.build import Cell
+from sfrbench.plan.graph import Link
+from sfrbench.results.subsets import UNLABELLED
+from sfrbench.run.experiment import Experiment
+from sfrbench.store.store import Artefact
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Getter = Callable[[], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class MontageCase:
+    """Arrays of one case under one cell, read when called: all (X, Y, Z), label maps integer.
+
+    ``spacing`` is the voxel size along x, y, z; ``prediction`` and ``pseudo`` are none where there is none.
+    """
+
+    image: Getter
+    truth: Getter
+    prediction: Getter | None = None
+    pseudo: Getter | None = None
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase | None]:
+    """Gives the volumes of one cell and case, where the store has them."""
+    cells = {cell.id: cell for cell in experiment.plan.cells}
+    opened: dict[Link, Volumes] = {}
+
+    def case_of(cell_id: str, case: str, subset: str) -> MontageCase | None:
+        cell, store = cells[cell_id], experiment.store
+        if not store.has(*cell.nodes["prepare"]):
+            return None
+        link = cell.nodes["prepare"]
+        if link not in opened:
+            opened[link] = Volumes(store.get(*link))
+        volumes = opened[link]
+        labels = volumes.labels([case], f"{EVALUATE}: picture")
+        predicted = None if subset == UNLABELLED else artefact_of(experiment, cell, "predict")
+        pseudo = artefact_of(experiment, cell, "pseudolabel") if case in _unlabelled(cell, volumes) else None
+        return MontageCase(
+            image=lambda: volumes.image(case),
+            truth=lambda: labels[case],
+            prediction=None if predicted is None else lambda: _load(predicted, f"labels/{case}.npy"),
+            pseudo=None
+            if pseudo is None
+            else lambda: harden(_load(pseudo, f"probs/{case}.npy"), len(volumes.classes)),
+            spacing=volumes.case(case).spacing,
+        )
+
+    return case_of
+
+
+def _unlabelled(cell: Cell, volumes: Volumes) -> tuple[str, ...]:
+    data = cast(Dataset, cell.components["dataset"].component)
+    return split_of(data, volumes).unlabelled
+
+
+def artefact_of(experiment: Experiment, cell: Cell, role: str) -> Artefact | None:
+    link = cell.nodes.get(role)
+    return experiment.store.get(*link) if link is not None and experiment.store.has(*link) else None
+
+
+def _load(artefact: Artefact, name: str) -> NDArray[Any]:
+    import numpy as np
+
+    return cast("NDArray[Any]", np.load(artefact.path(name), mmap_mode="r", allow_pickle=False))

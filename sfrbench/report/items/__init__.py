@@ -1,0 +1,52 @@
+"""The kinds of report items, one module or package each; whatever stands in this folder is a kind."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from sfrbench.catalog.faults import describe, hint
+from sfrbench.errors import InputError, Problem
+from sfrbench.report.item import ReportItem
+
+
+@cache
+def every() -> Mapping[str, type[ReportItem]]:
+    """All kinds by the field that names them."""
+    found: dict[str, type[ReportItem]] = {}
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        for cls in _kinds_of(module.name):
+            if cls.kind in found:
+                what = f"two kinds of report items are called '{cls.kind}'"
+                raise InputError(what, where=f"{found[cls.kind].__module__} and {module.name}")
+            found[cls.kind] = cls
+    return found
+
+
+def _kinds_of(module: str) -> Iterator[type[ReportItem]]:
+    for value in vars(importlib.import_module(module)).values():
+        if isinstance(value, type) and issubclass(value, ReportItem) and value.__module__ == module:
+            yield value
+
+
+def kinds() -> Mapping[str, type[ReportItem]]:
+    """The kinds that specifications may list."""
+    return {kind: cls for kind, cls in every().items() if cls.listed}
+
+
+def item_of(entry: Mapping[str, Any]) -> ReportItem:
+    """The item of an entry as a specification has it. Raises ``InputError`` where it is no such entry."""
+    given = [kind for kind in every() if entry.get(kind) is not None]
+    if len(given) != 1:
+        raise InputError(f"a report item needs exactly one of {', '.join(kinds())}: {dict(entry)}")
+    cls = every()[given[0]]
+    try:
+        return cls.model_validate(entry)
+    except ValidationError as error:
+        faults = [Problem(f"item {given[0]}", describe(fault), hint(fault, cls)) for fault in error.errors()]
+        raise InputError.of(faults) from error

@@ -1,0 +1,218 @@
+"""A table of the paper beside our results: tables by metric, one of organs, one of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+
+from sfrbench.maths.metric_names import METRICS
+from sfrbench.paper.tables import Published, published_as
+from sfrbench.report.facts.info import ReportInfo
+from sfrbench.report.items.pairs.table import ONE_SEED
+from sfrbench.report.items.published.compare import Compared, Head, compare, heads, record
+from sfrbench.report.items.published.protocol import protocol_table
+from sfrbench.report.items.published.rows import Own, Side, setting_text, sides_of
+from sfrbench.report.items.table.rows import counts_of, marks_of
+from sfrbench.report.render import captions
+from sfrbench.report.render.style import DASH, judged, scaled, verdict
+from sfrbench.report.render.tables import Entry, Notes, Table, unmarked
+from sfrbench.results.axes import axis_texts
+from sfrbench.results.lines import lines, subset_of
+
+_CAPTION = "The paper's numbers beside ours."
+_SPREAD = (
+    "Ours: mean over seeds, ± standard deviation (n − 1) where there are several. Interval: 95 %, of our "
+    "mean, over cases and, where there are several, seeds. Better, worse: ours, by the metric, whatever the "
+    "sign."
+)
+_OF_ORGANS = (
+    "Ours: mean over seeds; ± seeds: their standard deviation (n − 1). A difference above 0: ours is higher, "
+    "which is better."
+)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """What the tables of one item share."""
+
+    table: Published
+    info: ReportInfo
+    subset: str
+    sides: Mapping[str, Sequence[Side]]  # by dataset
+
+    @property
+    def with_arms(self) -> bool:
+        """Whether the arms need a column of their own, since not all are called as their rows."""
+        every = [side for sides in self.sides.values() for side in sides]
+        return any(s.row and s.line and s.line.name not in (s.row.method, s.row.label) for s in every)
+
+
+@dataclass
+class _Body:
+    """The rows of a table as they are made."""
+
+    notes: Notes
+    rows: list[tuple[Entry, ...]] = field(default_factory=list)
+    data: list[dict[str, str]] = field(default_factory=list)
+
+    def table(self, own: _Item, name: str, what: str, columns: Sequence[str], rules: Sequence[str]) -> Table:
+        names = ("Method", "Setting", *(["Arm"] if own.with_arms else []))
+        table = Table(
+            name,
+            f"Table {own.table.table} and ours: {what}.",
+            _CAPTION,
+            (*names, *columns),
+            tuple(self.rows),
+            self.notes.listed,
+            tuple(self.data),
+            captions.tail(own.info),
+            len(names),
+            quoted=("Paper",),
+            rules=(*rules, *_rules(own)),
+        )
+        return unmarked(table)
+
+
+def published_part(
+    frame: pd.DataFrame, info: ReportInfo, which: str, own: Own, metrics: Sequence[str], name: str
+) -> tuple[list[Table], dict[str, Sequence[Side]]]:
+    """The tables beside the paper's ``which``, of some metrics or (none) of all, and the rows of each."""
+    table = published_as(which)
+    subset = subset_of(frame)
+    shown = lines(frame, info.grid, subset)
+    every = list(heads(table, metrics))
+    datasets = dict.fromkeys(head.dataset for head in every)
+    sides = {dataset: sides_of(table, dataset, shown, info, own) for dataset in datasets}
+    item = _Item(table, info, subset, sides)
+    made: list[Table] = []
+    behind: dict[str, Sequence[Side]] = {}
+    for head in every:
+        if head.column.organ is None:
+            made.append(_whole(item, head, _file(name, head, len(datasets))))
+            behind[made[-1].name] = sides[head.dataset]
+    for dataset in datasets:
+        organs = [head for head in every if head.column.organ is not None and head.dataset == dataset]
+        if organs:
+            made.append(_organs(item, organs, f"{_file(name, organs[0], len(datasets))}_per_organ"))
+            behind[made[-1].name] = sides[dataset]
+    made.append(protocol_table(table, info, [side for rows in sides.values() for side in rows], name))
+    return made, behind
+
+
+def _file(name: str, head: Head, datasets: int) -> str:
+    return "_".join([name, head.column.metric, *([head.dataset] if datasets > 1 else [])])
+
+
+def _whole(own: _Item, head: Head, name: str) -> Table:
+    """One metric, a row for each method."""
+    body, metric = _Body(Notes()), METRICS[head.column.metric]
+    for side in own.sides[head.dataset]:
+        one = compare(own.table, head, side)
+        marks, said = _marks(side, body.notes, own.info, head.column.metric)
+        texts = one.texts
+        spread = texts["mean"] if one.ours.std is None else f"{texts['mean']} ± {texts['std']}"
+        counts = counts_of(side.line, own.info)[:2] if side.line else [DASH, DASH]
+        values = (
+            Entry(spread, marks=_joined(body.notes, [one.never])),
+            Entry(texts["interval"], marks=_joined(body.notes, [one.why])),
+            Entry(texts["paper"], marks=_joined(body.notes, one.told)),
+            Entry(
+                judged(one.difference, metric.larger), marks=_joined(body.notes, [one.reason or one.flattery])
+            ),
+            *map(Entry, counts),
+        )
+        body.rows.append((*_names(own, side, head.dataset, marks), *values))
+        body.data.append(_data(own, head, side, one, said))
+    what = f"{metric.label} ({head.column.unit})"
+    what += ", mean over the organs" if head.column.average else ""
+    columns = ("Ours", "95 % interval", "Paper", "Ours − paper", "n", "seeds")
+    return body.table(own, name, f"{what}, {head.dataset}", columns, [_SPREAD])
+
+
+#: The lines below each other of one method, and what they show; all but one need a result of ours.
+_LINES = {"ours": "mean", "± seeds": "std", "paper": "paper", "ours − paper": "difference"}
+
+
+def _organs(own: _Item, organs: Sequence[Head], name: str) -> Table:
+    """Every organ a column, and below each other ours, its deviation, the paper's, and the difference."""
+    body, dataset = _Body(Notes()), organs[0].dataset
+    for side in own.sides[dataset]:
+        cells = [compare(own.table, head, side) for head in organs]
+        marks, said = _marks(side, body.notes, own.info, organs[0].column.metric)
+        body.data += [_data(own, head, side, one, said) for head, one in zip(organs, cells, strict=True)]
+        shown = set(_LINES) if side.line is not None and side.line.seeds else {"paper"}
+        shown -= {"± seeds"} if all(one.ours.std is None for one in cells) else set()
+        shown -= {"paper", "ours − paper"} if side.row is None else set()
+        method, *names = _names(own, side, dataset, marks)
+        for what in (line for line in _LINES if line in (shown or {"ours"})):
+            told = [_told(what, one) for one in cells]
+            values = [
+                Entry(one.texts[_LINES[what]], marks=_joined(body.notes, texts))
+                for one, texts in zip(cells, told, strict=True)
+            ]
+            body.rows.append((replace(method, text=f"{method.text}, {what}"), *names, *values))
+    what = f"{METRICS[organs[0].column.metric].label} (%) of each organ, {dataset}"
+    return body.table(own, name, what, [head.name for head in organs], [_OF_ORGANS])
+
+
+def _told(what: str, one: Compared) -> Sequence[str]:
+    gap = [one.reason or one.flattery]
+    return {"ours": [one.never], "paper": one.told, "ours − paper": gap}.get(what, [])
+
+
+def _names(own: _Item, side: Side, dataset: str, marks: str) -> tuple[Entry, ...]:
+    line, row = side.line, side.row
+    if row is not None:
+        setting = setting_text(row, dataset)
+    else:
+        setting = f"{side.setup.labeled} labelled" if side.setup else DASH
+    method = row.method if row else line.name if line else DASH
+    arm = [Entry(line.name if line else DASH)] if own.with_arms else []
+    return (Entry(method, marks=marks), Entry(setting), *arm)
+
+
+def _marks(side: Side, notes: Notes, info: ReportInfo, metric: str) -> tuple[str, list[str]]:
+    """The marks of a row, and what they say that the CSV tells as well."""
+    said = [text for text in (side.reason, side.note) if text]
+    marks = _joined(notes, said)
+    if side.line is not None:
+        marks += marks_of(side.line, notes, info, [metric])
+        said += [f"seed {seed}: {reason}" for seed, reason in side.line.missing]
+        if len(side.line.seeds) == 1:
+            marks += notes.mark(ONE_SEED)
+            said.append(ONE_SEED)
+    return marks, said
+
+
+def _joined(notes: Notes, texts: Sequence[str]) -> str:
+    return "".join(notes.mark(text) for text in texts if text)
+
+
+def _data(own: _Item, head: Head, side: Side, one: Compared, said: Sequence[str]) -> dict[str, str]:
+    """One row of the CSV."""
+    line = side.line
+    found = {**record(own.table, head, side, one)}
+    found["verdict"] = verdict(one.difference, METRICS[head.column.metric].larger)
+    found |= axis_texts(line.axes) if line else {}
+    found["setting"] = setting_text(side.row, head.dataset) if side.row else ""
+    found["labeled"] = str(side.setup.labeled) if side.setup else ""
+    found |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds))} if line else {"n": "", "seeds": ""}
+    found |= {"subset": own.subset, "profile": own.info.profile, "protocol": own.info.protocol}
+    reasons = (*said, one.reason, one.why, one.flattery, one.never, *one.told)
+    return found | {"reason": "; ".join(text for text in reasons if text)}
+
+
+def _rules(own: _Item) -> list[str]:
+    """What holds for every table of an item."""
+    said = [f"Rows as printed in {own.table.source}; then arms of ours that it does not print."]
+    if scaled(own.info.profile):
+        said.append(
+            f"Ours are scaled-down runs (profile {own.info.profile}): the difference says nothing about the "
+            "paper."
+        )
+    said.append("The paper's are single numbers without a spread, so nothing is tested.")
+    if own.subset != "test":
+        said.append(f"Ours are on {captions.subset_text(own.subset)}, theirs on test cases.")
+    return said

@@ -1,0 +1,102 @@
+"""The table of ranks, and the words under it and under the diagram."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sfrbench.maths.metric_names import METRICS
+from sfrbench.maths.stats import nanmean
+from sfrbench.report.items.ranks.ranking import Ranking
+from sfrbench.report.items.table import rows
+from sfrbench.report.render import captions
+from sfrbench.report.render.style import DASH, LEAST_P, number, p_value
+from sfrbench.report.render.tables import Entry, Notes, Table, rank_entries
+from sfrbench.results.lines import header, subset_of
+
+if TYPE_CHECKING:
+    from sfrbench.report.facts.info import ReportInfo
+
+_NO_TEST = "no test: fewer than two seeds in common, or the same difference everywhere"
+
+
+def ranks_table(frame: pd.DataFrame, info: ReportInfo, metric: str, found: Ranking, name: str) -> Table:
+    """Methods from best to worst: mean rank, mean score, and the test against the best."""
+    subset, notes = subset_of(frame), Notes()
+    datasets = found.blocks if found.over == "datasets" else ()
+    plain = [None if place in found.flattery else rank for place, rank in enumerate(found.mean_ranks)]
+    best = rank_entries(plain, larger=False, shown=number)
+    made, data = [], []
+    for place, label in enumerate(found.names):
+        p = (found.p or {}).get((0, place))
+        against = DASH if place == 0 or p is None else p_value(p)
+        flat = found.flattery.get(place) or found.flattery.get(0)
+        untested = f"no test: {flat}" if flat else _NO_TEST
+        mark = notes.mark(found.why or untested) if place and p is None else ""
+        ranks = [number(rank) for rank in found.ranks[place]] if datasets else []
+        own = found.lines[place]
+        marks = "".join(dict.fromkeys(rows.marks_of(line, notes, info, [metric]) for line in own))
+        row = [
+            Entry(label, marks=marks),
+            Entry(number(found.mean_ranks[place]), best[place]),
+            *map(Entry, ranks),
+        ]
+        mean = number(float(nanmean(found.scores[place], axis=0)))
+        shown = Entry(mean)
+        for line in found.lines[place]:
+            shown = rows.with_dead(shown, line.dead, notes, line.name if len(found.lines[place]) > 1 else "")
+        row += [shown, Entry(against, marks=mark)]
+        made.append(tuple(row))
+        texts = {"method": label, "arm": found.lines[place][0].arm, "mean_rank": row[1].text}
+        texts |= {f"rank_{block}": text for block, text in zip(datasets, ranks, strict=True)}
+        texts |= {f"{metric}_mean": mean}
+        texts |= {"p_holm_to_best": "" if against == DASH else against, "over": found.over}
+        texts |= {"n": str(len(found.blocks)), "subset": subset}
+        data.append(texts | {"profile": info.profile, "protocol": info.protocol, "note": found.why})
+    head = header(frame[frame["subset"] == subset], metric)
+    return Table(
+        name,
+        f"Ranks by {METRICS[metric].label}.",
+        caption(found, subset),
+        ("Method", "mean rank ↓", *datasets, head, "p to the best (Holm)"),
+        tuple(made),
+        notes.listed,
+        tuple(data),
+        captions.tail(info),
+        rules=(captions.ARROWS, *rules(found)),
+    )
+
+
+def caption(found: Ranking, subset: str) -> str:
+    """What the ranks are over."""
+    cases = f"the {len(found.blocks)} {captions.subset_text(subset)}"
+    blocks = f"{len(found.blocks)} datasets" if found.over == "datasets" else cases
+    return f"Mean ranks of {len(found.names)} methods over {blocks}; 1 is best."
+
+
+def rules(found: Ranking) -> tuple[str, ...]:
+    """How ranks are made, what tells two methods apart, and what is left out."""
+    seeds = {seed for own in found.lines for line in own for seed in line.seeds}
+    of_cases = "; a case counts with its mean over classes and seeds" if found.over == "cases" else ""
+    said = [f"Equals share a rank{of_cases}."]
+    if found.p is not None and found.over == "datasets":
+        said.append("p: Wilcoxon signed-rank over datasets, two-sided, Holm over all pairs.")
+    if found.p is not None and found.over == "cases":
+        said.append(
+            "p: paired difference over cases and seeds, Holm over all pairs."
+            if len(seeds) > 1
+            else "p: paired difference over cases, Holm over all pairs; one seed, so these trainings only."
+        )
+    if found.friedman is not None:
+        these = "; it speaks of these trainings only" if found.over == "cases" else ""
+        sign = "" if found.friedman < LEAST_P else "= "  # else "<" stands before it
+        said.append(f"Friedman's test that all rank alike: p {sign}{p_value(found.friedman)}{these}.")
+    said += [f"Not tested: {found.why}."] if found.why else []
+    if found.flattery:
+        what = "dataset" if found.over == "datasets" else "case"
+        said.append(
+            f"A {what} ranks behind all with fewer empty predictions that count as best or are left out; "
+            "methods with such are not tested."
+        )
+    return (*said, *(f"Left out: {gap}." for gap in found.gaps))

@@ -1,0 +1,41 @@
+"""What the values of a metric can be, and where empty predictions make them look better than they are."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from sfrbench.maths.intervals import Bounds
+from sfrbench.maths.metric_names import LARGER, flatters
+from sfrbench.results.lines import Line
+
+
+def bounds_of(metric: str) -> Bounds:
+    """The range of a metric in the frame: shares in percent, distances without an end."""
+    return Bounds(100.0 if metric in LARGER else math.inf)
+
+
+def flattered(line: Line, metric: str, cls: str | None = None) -> pd.DataFrame:
+    """The line's rows of empty predictions that make a metric (of one class) look better than it is."""
+    own = line.frame[line.frame["metric"] == metric]
+    own = own[own["empty_pred"].astype(bool) & ~own["empty_gt"].astype(bool)]
+    flat = [flatters(metric, float(value)) for value in own["value"]]
+    own = own[np.array(flat, dtype=bool)]
+    return own if cls is None else own[own["class"] == cls]
+
+
+def flattery(line: Line, metric: str, cls: str | None = None) -> str:
+    """Why a line is never called best in a metric; empty where it may be."""
+    own = flattered(line, metric, cls)
+    if own.empty:
+        return ""
+    left_out = bool(own["value"].isna().any())
+    if len(own) == 1:
+        return "1 empty prediction " + (
+            "is left out" if left_out else "counts as distance 0, the best possible"
+        )
+    return f"{len(own)} empty predictions " + (
+        "are left out" if left_out else "count as distance 0, the best possible"
+    )
