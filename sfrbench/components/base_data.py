@@ -115,7 +115,7 @@ class Dataset(Component):
         return frozenset()
 
     def remarks(self, root: Path | None) -> tuple[str, ...]:
-        """What users should know of the lists, a sentence each, for ``data check``."""
+        """What users should know of the lists, a sentence each, for ``data check``, a run and its record."""
         return ()
 
     def read_case(self, root: Path | None, case: str) -> Case:

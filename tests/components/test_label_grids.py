@@ -110,6 +110,33 @@ def test_another_grid_is_refused_with_the_one_safe_remedy(tmp_path: Path, name: 
     assert "copying the image's header would mirror or move" in hint
 
 
+@pytest.mark.parametrize("silent", ["image", "label"])
+def test_no_label_is_turned_on_a_guess(tmp_path: Path, silent: str) -> None:
+    """Without qform and sform nibabel takes LAS about the middle: a header that says so is no match."""
+    root = write_decathlon(tmp_path, classes=2)
+    image, label = volume(seed=1)
+    guess = nib.Nifti1Image(label, None)
+    affine = guess.header.get_best_affine()
+    assert nib.aff2axcodes(affine) == ("L", "A", "S")
+    turned, moved = _stored(image if silent == "label" else label, affine, WAYS[4])
+    files = {"image": root / "imagesTr" / "c2.nii.gz", "label": root / "labelsTr" / "c2.nii.gz"}
+    write_nifti(files["label" if silent == "image" else "image"], turned, moved)
+    nib.save(nib.Nifti1Image(image if silent == "image" else label, None), files[silent])
+    with pytest.raises(DataError, match=f"header of the {silent} does not say how its axes run") as caught:
+        Decathlon().read_case(root, "c2")
+    assert "export it anew" in caught.value.problems[0].hint
+
+
+def test_two_headers_that_say_nothing_are_alike(tmp_path: Path) -> None:
+    root = write_decathlon(tmp_path, classes=2)
+    image, label = volume(seed=1)
+    for folder, values in (("imagesTr", image), ("labelsTr", label)):
+        nib.save(nib.Nifti1Image(values, None), root / folder / "c2.nii.gz")
+    case = Decathlon().read_case(root, "c2")
+    assert case.label.sum() == label.sum()
+    assert "left and right are a guess" in case.source["notes"][0]
+
+
 def test_axes_in_another_order_under_the_images_header_are_told_as_such(tmp_path: Path) -> None:
     root = write_decathlon(tmp_path, classes=2)
     write_nifti(root / "labelsTr" / "c2.nii.gz", volume(seed=1)[1].transpose(2, 0, 1))

@@ -28,7 +28,7 @@ from pydantic import Field
 
 from sfrbench.report.item import Context, OfArms
 from sfrbench.report.render.parts import Part
-from sfrbench.spec import Fault, Item, Known
+from sfrbench.spec.model import Fault, Item, Known
 
 
 class CountedItem(OfArms):

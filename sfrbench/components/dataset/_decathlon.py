@@ -19,22 +19,22 @@ def read(root: Path, folder: Folder, case: str, channel: int, downsample: int) -
     folder.check_image(case)
     manifest, paths = folder.reader.manifest, folder.files(case)
     place = Place(case, paths.image)
-    array, affine, notes = read_nifti(place, as_stored=False)
-    array = _flat(array)
+    scan = read_nifti(place, as_stored=False)
+    array, notes = _flat(scan.values), scan.notes
     image = checked_image(array if paths.alone else _pick(array, manifest.channels, channel, place), place)
     files = {"file": str(paths.image.relative_to(root))}
     label = None
     if paths.label is not None:
         label_place = Place(case, paths.label)
-        raw_label, label_affine, more = read_nifti(label_place, as_stored=True)
-        upright, moved = onto_image(_flat(raw_label), label_affine, affine, label_place)
+        drawn = read_nifti(label_place, as_stored=True)
+        upright, moved = onto_image(drawn._replace(values=_flat(drawn.values)), scan, label_place)
         label = checked_label(upright, image.shape, manifest.classes, label_place)
-        notes = (*both_notes(notes, more), *moved)
+        notes = (*both_notes(notes, drawn.notes), *moved)
         files["label_file"] = str(paths.label.relative_to(root))
     made = finish(
         image,
         label,
-        geometry_of(affine, notes),
+        geometry_of(scan.affine, notes),
         classes=len(manifest.classes),
         downsample=downsample,
         place=place,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sfrbench.components.dataset._checks import Geometry, Place, check_two_files, checked_image, checked_label
 from sfrbench.components.dataset._lists import first_file
-from sfrbench.components.dataset._nifti import both_notes, geometry_of, onto_image, read_nifti
+from sfrbench.components.dataset._nifti import Read, both_notes, geometry_of, onto_image, read_nifti
 from sfrbench.components.dataset.btcv import Btcv
 
 #: The numbers of the published labels: BTCV's, and one more.
@@ -73,14 +73,14 @@ def read_raw(
     if image_place.file.is_dir():
         from sfrbench.components.dataset._dicom import read_series
 
-        values, affine, notes = read_series(image_place)
+        scan = Read(*read_series(image_place))
     else:
-        values, affine, notes = read_nifti(image_place, as_stored=False)
-    image = checked_image(values, image_place)
-    stored, label_affine, more = read_nifti(label_place, as_stored=True)
-    notes = both_notes(notes, more)
+        scan = read_nifti(image_place, as_stored=False)
+    image = checked_image(scan.values, image_place)
+    drawn = read_nifti(label_place, as_stored=True)
+    stored, notes = drawn.values, both_notes(scan.notes, drawn.notes)
     if flip is None:
-        stored, moved = onto_image(stored, label_affine, affine, label_place, _LOOK)
+        stored, moved = onto_image(drawn, scan, label_place, _LOOK)
         notes = (*notes, *moved)
     else:
         stored = np.flip(stored, tuple("xyz".index(axis) for axis in flip))
@@ -89,7 +89,7 @@ def read_raw(
     if air > _MUCH:
         what = f"{air:.0%} of the organ voxels are air (below {_AIR:g} HU): does the label lie on the image?"
         notes = (*notes, what)
-    return image, label, replace(geometry_of(affine, ()), notes=notes)
+    return image, label, replace(geometry_of(scan.affine, ()), notes=notes)
 
 
 def renumbered(label: NDArray[Any], kept: Sequence[int]) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import nibabel as nib
 import numpy as np
@@ -45,12 +45,22 @@ _RESAMPLE = (
     "resample the label (nearest) onto the image, by the two headers; where the label's is wrong, export the "
     "label anew (copying the image's header would mirror or move a label whose voxels run another way)"
 )
+_UNSAID = "export it anew with its orientation and voxel size, from what it was made of"
 
 
-def read_nifti(place: Place, *, as_stored: bool) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
-    """Scaled values (as float32, or finer where that may be too coarse), the affine in mm, and notes on the
-    header. The file is read to its last byte, so that the checksum of a compressed one is compared. Raises
-    ``DataError``."""
+class Read(NamedTuple):
+    """What a file holds: scaled values, the affine in mm, notes on the header, and whether its orientation is
+    a guess, as the header says none."""
+
+    values: NDArray[Any]
+    affine: NDArray[np.float64]
+    notes: tuple[str, ...]
+    guessed: bool = False
+
+
+def read_nifti(place: Place, *, as_stored: bool) -> Read:
+    """Values (as float32, or finer where that may be too coarse) and the header. The file is read to its last
+    byte, so that the checksum of a compressed one is compared. Raises ``DataError``."""
     if not place.file.is_file():
         raise place.error("the file is missing", "restore the file, or take the case off the list")
     try:
@@ -67,7 +77,7 @@ def read_nifti(place: Place, *, as_stored: bool) -> tuple[NDArray[Any], NDArray[
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * float(np.prod(sizes)):
         raise place.error("the affine in the header is singular or not finite", "set qform or sform anew")
-    return np.asarray(values), affine, notes
+    return Read(np.asarray(values), affine, notes, header.guessed)
 
 
 def _numbers(image: Any) -> NDArray[Any]:
@@ -130,37 +140,38 @@ def _said(error: Exception) -> str:
 
 
 def onto_image(
-    label: NDArray[Any],
-    affine: NDArray[np.float64],
-    image: NDArray[np.float64],
-    place: Place,
-    remedy: str = _RESAMPLE,
+    label: Read, image: Read, place: Place, remedy: str = _RESAMPLE
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """A label (X, Y, Z) with its axes permuted and reversed to run as those of the image, and notes.
+    """The values of a label (X, Y, Z) with their axes permuted and reversed to run as the image's, and notes.
 
-    ``affine`` is the label's, ``image`` the image's. Raises where they are no permutation or reversal of each
-    other (``remedy`` says how to mend), or where they are one and the voxels then lie elsewhere. Of axes that
-    run alike a shift alone is noted.
+    Raises where the axes are no permutation or reversal of each other (``remedy`` says how to mend), where
+    they are one and the voxels then lie elsewhere, and where one of the two headers says nothing of its axes.
+    Of axes that run alike a shift alone is noted.
     """
-    if label.ndim != 3:
-        return label, ()  # what is wrong with it is said with its shape
-    size = np.linalg.norm(image[:3, :3], axis=0)
-    way = _way(affine, image)
-    if np.abs(affine[:3, :3] @ way - image[:3, :3]).max() > 0.02 * float(size.max()):
-        raise place.error(_other_grid(affine, image), _RESAMPLE)
+    values, affine, wanted = label.values, label.affine, image.affine
+    if values.ndim != 3:
+        return values, ()  # what is wrong with it is said with its shape
+    size, way = np.linalg.norm(wanted[:3, :3], axis=0), _way(affine, wanted)
+    alike = np.array_equal(way, np.eye(3))
+    fits = np.abs(affine[:3, :3] @ way - wanted[:3, :3]).max() <= 0.02 * float(size.max())
+    if (label.guessed or image.guessed) and not (alike and fits):
+        silent = "label" if label.guessed else "image"
+        what = f"the header of the {silent} does not say how its axes run (neither qform nor sform is set)"
+        raise place.error(f"{what}, and as they are guessed, label and image differ", _UNSAID)
+    if not fits:
+        raise place.error(_other_grid(affine, wanted), _RESAMPLE)
     order = [int(axis) for axis in np.argmax(np.abs(way), axis=0)]
     reversed_ = tuple(axis for axis in range(3) if way[order[axis], axis] < 0)
-    first = [label.shape[axis] - 1 if way[axis].sum() < 0 else 0 for axis in range(3)]
-    shift = float(np.abs((affine @ [*first, 1] - image[:, 3])[:3]).max())
-    turned = "" if np.array_equal(way, np.eye(3)) else f"turned from {letters(affine)} to the image's"
+    first = [values.shape[axis] - 1 if way[axis].sum() < 0 else 0 for axis in range(3)]
+    shift = float(np.abs((affine @ [*first, 1] - wanted[:, 3])[:3]).max())
     far = shift > 0.5 * float(size.min())
-    if not turned:
-        said = f"the label's origin lies {shift:.1f} mm from the image's; voxels are taken as they stand"
-        return label, (said,) if far else ()
-    turned += f" {letters(image)}"
+    said = f"the label's origin lies {shift:.1f} mm from the image's"
+    if alike:
+        return values, (f"{said}; voxels are taken as they stand",) if far else ()
+    turned = f"turned from {letters(affine)} to the image's {letters(wanted)}"
     if far:
-        raise place.error(f"{turned}, the label's origin lies {shift:.1f} mm from the image's", remedy)
-    return np.flip(np.transpose(label, order), reversed_), (f"the label was {turned}",)
+        raise place.error(f"{turned}, {said}", remedy)
+    return np.flip(np.transpose(values, order), reversed_), (f"the label was {turned}",)
 
 
 def _way(label: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -216,7 +227,7 @@ def read_alone(
 ) -> Case:
     """An image without a label, in any orientation, prepared as ``finish`` prepares cases."""
     place = Place(file.name.removesuffix(".gz").removesuffix(".nii"), file)
-    array, affine, notes = read_nifti(place, as_stored=False)
+    array, affine, notes, _ = read_nifti(place, as_stored=False)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     return finish(
@@ -237,12 +248,12 @@ def read_pair(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], Geometry]:
     """Image and label of a case, checked, on one grid, with the way to RAS."""
     check_two_files(image_place, label_place)
-    array, affine, notes = read_nifti(image_place, as_stored=False)
-    image = checked_image(array, image_place)
-    stored, label_affine, more = read_nifti(label_place, as_stored=True)
-    upright, moved = onto_image(stored, label_affine, affine, label_place)
-    label = checked_label(upright, image.shape, classes, label_place)
-    return image, label, geometry_of(affine, (*both_notes(notes, more), *moved))
+    image, label = read_nifti(image_place, as_stored=False), read_nifti(label_place, as_stored=True)
+    values = checked_image(image.values, image_place)
+    upright, moved = onto_image(label, image, label_place)
+    notes = (*both_notes(image.notes, label.notes), *moved)
+    checked = checked_label(upright, values.shape, classes, label_place)
+    return values, checked, geometry_of(image.affine, notes)
 
 
 def both_notes(image: Sequence[str], label: Sequence[str]) -> tuple[str, ...]:

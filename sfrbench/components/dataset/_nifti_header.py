@@ -32,6 +32,7 @@ class Header:
     stream: IO[bytes]
     unit: float
     notes: tuple[str, ...]
+    guessed: bool  # neither qform nor sform is set, and which way the axes run is nobody's word
 
 
 def checked_header(stream: IO[bytes], size: int, place: Place, *, packed: bool) -> Header:
@@ -54,7 +55,8 @@ def checked_header(stream: IO[bytes], size: int, place: Place, *, packed: bool) 
         raise place.error(f"the spacing in the header is ({shown}) mm", "set pixdim to the true voxel size")
     if np.isinf(raw["scl_slope"]):
         notes = (*notes, "scl_slope in the header is infinite; the values are taken as they are stored")
-    return Header(reads, stream, unit, (*begun, *notes, *_forms(raw, np.asarray(spacing), unit, place)))
+    notes = (*begun, *notes, *_forms(raw, np.asarray(spacing), unit, place))
+    return Header(reads, stream, unit, notes, not (raw["sform_code"] or raw["qform_code"]))
 
 
 def _begun(
