@@ -39,7 +39,7 @@ def _file(path: Path, kind: int, order: str, offset: float, tail: bytes = b"") -
 def test_an_offset_of_0_is_the_end_of_the_header(tmp_path: Path, kind: int, order: str, name: str) -> None:
     place = _file(tmp_path / name, kind, order, 0)
     for as_stored in (False, True):
-        values, affine, notes = read_nifti(place, as_stored=as_stored)
+        values, affine, notes, _ = read_nifti(place, as_stored=as_stored)
         np.testing.assert_array_equal(values, IMAGE)
         assert np.array_equal(affine, np.diag([1.0, 2.0, 3.0, 1.0]))
         assert notes == (
