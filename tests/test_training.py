@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from sfrbench.components.backbone.vnet import VNet
@@ -23,8 +24,10 @@ from sfrbench.engine.context import StageContext, no_progress
 from sfrbench.engine.training import History, StepResult, TrainingError
 from sfrbench.errors import CheckpointError, InputError
 from sfrbench.files.atomic import sha256_of
-from sfrbench.stages import finetune, retrain
+from sfrbench.stages.finetune import run as finetune
+from sfrbench.stages.retrain import run as retrain
 from sfrbench.store.store import Artefact
+from tests.support.stages import settings_of
 
 Run = Callable[..., StageContext]
 PATCH = [16, 16, 32]
@@ -112,13 +115,10 @@ def run(tmp_path: Path, prepared: Artefact) -> Run:
 
         ctx = StageContext(
             components=components,
-            settings={
-                "split": {"labeled": 1},
-                "patch": PATCH,
-                "rot_flip": True,
-                "pseudo": "none",
-                **settings,
-            },
+            settings=settings_of(
+                stage,
+                **{"split": {"labeled": 1}, "patch": PATCH, "rot_flip": True, "pseudo": "none", **settings},
+            ),
             inputs={"prepare": prepared, **(inputs or {})},
             seed=seed,
             out=out,
@@ -330,5 +330,5 @@ def test_a_method_without_unlabelled_cases_is_refused(run: Run) -> None:
 
 
 def test_unknown_source_of_pseudo_labels_is_refused(run: Run) -> None:
-    with pytest.raises(InputError, match="none, offline, online"):
+    with pytest.raises(ValidationError, match="'none', 'offline' or 'online'"):
         run(retrain, net(), pseudo="sometimes")

@@ -2,8 +2,8 @@
 
 ``tests/golden/code.json`` holds, for each such module, a hash of its code without docstrings and comments,
 and the versions that stand in keys. Where the hash differs and the versions do not, old artefacts would be
-reused for new behaviour. If the behaviour did change, raise ``version`` of the component or the stage's
-entry in ``STAGE_VERSIONS``; if it did not (a rename, a type), refresh with ``python tests/test_versions.py``.
+reused for new behaviour. If the behaviour did change, raise ``version`` of the component or in the
+stage's recipe; if it did not (a rename, a type), refresh with ``python tests/test_versions.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "code.json"
-SHARED = ("training", "losses", "sampling", "inference", "metrics", "volumes")
+SHARED = (
+    "engine.training", "engine.inference", "engine.sam_input", "engine.volumes",
+    "maths.losses", "maths.sampling", "maths.metrics",
+)  # fmt: skip
 sys.path.insert(0, str(ROOT))
 
 
@@ -38,12 +41,12 @@ def code_hash(path: Path) -> str:
 def versions_of(module: str) -> dict[str, int]:
     """The versions in keys that stand for a module: its own components', its stage's, or every stage's."""
     from sfrbench.components.base import Component
-    from sfrbench.plan.graph import STAGE_VERSIONS
+    from sfrbench.stages.finder import recipes
 
+    every = {stage: recipe.version for stage, recipe in recipes().items()}
     parts = module.split(".")
     if parts[0] == "stages":
-        known = {name: number for name, number in STAGE_VERSIONS.items() if parts[1].startswith(name)}
-        return known or dict(STAGE_VERSIONS)
+        return {parts[1]: every[parts[1]]} if parts[1] in every else every
     if parts[0] == "components":
         package = ROOT / "sfrbench" / "components" / parts[1]
         found: dict[str, int] = {}
@@ -57,11 +60,11 @@ def versions_of(module: str) -> dict[str, int]:
                 ):
                     found[name] = value.version
         return found
-    return dict(STAGE_VERSIONS)
+    return every
 
 
 def modules() -> list[str]:
-    paths = [ROOT / "sfrbench" / f"{name}.py" for name in SHARED]
+    paths = [ROOT / "sfrbench" / Path(*name.split(".")).with_suffix(".py") for name in SHARED]
     for folder in ("stages", "components"):
         paths += sorted((ROOT / "sfrbench" / folder).rglob("*.py"))
     names = [".".join(path.relative_to(ROOT / "sfrbench").with_suffix("").parts) for path in paths]

@@ -14,6 +14,7 @@ from sfrbench.errors import InputError
 from sfrbench.files.sheets import plain
 from sfrbench.report.frame import COLUMNS, scores, subset_of_role, tidy
 from sfrbench.report.style import axis_text
+from sfrbench.stages.evaluate import recipe as evaluate
 from sfrbench.store.store import Store
 
 #: Arm and the values of the axes, as texts.
@@ -124,7 +125,7 @@ def _from_report(path: Path, report: Report) -> Side:
     for cell, facts in whole["cells"].items():
         for role, node in whole["nodes"][cell].items():
             stage, _, key = node.partition("/")
-            if stage == "evaluate" and store.has(stage, key):
+            if stage == evaluate.STAGE and store.has(stage, key):
                 artefact = store.get(stage, key)
                 spacing = artefact.record["components"]["protocol"]["spacing"]
                 own = {name: facts[name] for name in ("arm", "label", "seed")} | {"cell": cell, "key": key}

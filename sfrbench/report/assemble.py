@@ -26,6 +26,7 @@ from sfrbench.report.rounds import collect
 from sfrbench.report.setups import setups_of
 from sfrbench.run.experiment import Entry, Experiment
 from sfrbench.search.studies import read_study
+from sfrbench.stages.retrain import recipe as retrain
 from sfrbench.store.store import Artefact, Store
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ def _missing(experiment: Experiment) -> list[Missing]:
 def _online(experiment: Experiment) -> list[Missing]:
     plan, found = experiment.plan, []
     for cell in plan.cells:
-        if "retrain" in cell.nodes and plan.nodes[cell.nodes["retrain"]].settings["pseudo"] == "online":
+        link = cell.nodes.get(retrain.STAGE)
+        settings = None if link is None else plan.nodes[link].settings
+        if isinstance(settings, retrain.RetrainSettings) and settings.pseudo == "online":
             found.append(Missing(cell.arm, cell.axes, cell.seed, ONLINE))
     return found
 

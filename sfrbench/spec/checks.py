@@ -14,6 +14,7 @@ from sfrbench.files.yamlio import Where
 from sfrbench.spec.model import METRICS, SWITCHES, Arm, Axis, Exclusion, Local, Profile, ReportItem
 from sfrbench.spec.published import check_published
 from sfrbench.spec.sections import Reader
+from sfrbench.stages.retrain import recipe as retrain
 
 
 class ExclusionEntry(Settings):
@@ -147,5 +148,5 @@ def _check_features(reader: Reader, items: Sequence[tuple[int, ReportItem]], arm
             reader.fault(at, "features: 'cases' and 'voxels' differ from an item before", "make them equal")
         for name in item.features.arms or ():
             _check_arms(reader, [name], (*at, "arms"), arms, "features: ")
-            if name in known and "retrain" not in known[name].stages:
+            if name in known and retrain.STAGE not in known[name].stages:
                 reader.fault((*at, "arms"), f"features: arm '{name}' re-trains no segmenter", "leave it out")

@@ -18,7 +18,6 @@ from sfrbench.files.yamlio import Document
 
 Flat = dict[str, Any]
 
-STAGES = ("prepare", "finetune", "pseudolabel", "retrain", "predict", "evaluate")
 #: Choices that are no component, with their legal values.
 SWITCHES: Mapping[str, tuple[str, ...]] = {
     "pseudo": ("none", "offline", "online"),

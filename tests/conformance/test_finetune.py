@@ -24,8 +24,9 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.training import make_optimiser
 from sfrbench.errors import NotReadyError
 from sfrbench.places import weights
-from sfrbench.stages import finetune as stage
+from sfrbench.stages.finetune import run as stage
 from sfrbench.store.store import Artefact
+from tests.support.stages import settings_of
 from tests.test_training import make_prepared
 
 CARDS = Catalog.read().cards("finetune")
@@ -206,7 +207,7 @@ def trained(card: Card, prepared: Artefact, folder: Path, steps: int) -> StageCo
     }
     (folder / "out").mkdir(parents=True)
     depth = 8 if tuned.volumetric else 32
-    settings = {"split": {"labeled": 1}, "patch": [16, 16, depth], "rot_flip": True}
+    settings = settings_of(stage, split={"labeled": 1}, patch=[16, 16, depth], rot_flip=True)
     inputs = {"prepare": prepared}
     ctx = StageContext(components, settings, inputs, 1, folder / "out", folder / "scratch")
     stage.run(ctx)

@@ -29,8 +29,10 @@ from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.engine.context import StageContext, no_progress
 from sfrbench.plan.resolve import unflatten
 from sfrbench.spec.reader import read_profile
-from sfrbench.stages import prepare, retrain
+from sfrbench.stages.prepare import run as prepare
+from sfrbench.stages.retrain import run as retrain
 from sfrbench.store.store import Artefact
+from tests.support.stages import settings_of
 from tests.test_training import as_artefact
 
 EXTRA = [Path(name) for name in os.environ.get("SFRBENCH_TEST_REGISTRY", "").split(os.pathsep) if name]
@@ -154,12 +156,13 @@ def train(
         (folder / name).mkdir(parents=True, exist_ok=True)
     ctx = StageContext(
         components={"backbone": backbone, "ssl": method},
-        settings={
-            "split": {"labeled": 1},
-            "patch": list(PATCH),
-            "rot_flip": False,
-            "pseudo": "offline" if pseudo else "none",
-        },
+        settings=settings_of(
+            retrain,
+            split={"labeled": 1},
+            patch=PATCH,
+            rot_flip=False,
+            pseudo="offline" if pseudo else "none",
+        ),
         inputs={"prepare": options.get("prepared", inputs.clean), "pseudolabel": inputs.pseudo},
         seed=1,
         out=folder / "out",

@@ -19,8 +19,9 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.inference import backbone_forward, windows
 from sfrbench.engine.volumes import LabelView, Volumes
 from sfrbench.errors import InputError
-from sfrbench.stages import features
+from sfrbench.stages.features import run as features
 from sfrbench.store.store import Artefact
+from tests.support.stages import settings_of
 from tests.test_training import as_artefact, make_prepared
 
 NET = VNet(filters=4, norm="instance", dropout=True)
@@ -65,7 +66,12 @@ def run(folder: Path, prepared: Artefact, trained: Artefact, **settings: Any) ->
     inputs = {"prepare": prepared, "retrain": trained}
     features.run(
         StageContext(
-            {"backbone": NET}, {**SETTINGS, **settings}, inputs, 0, folder / "out", folder / "scratch"
+            {"backbone": NET},
+            settings_of(features, **{**SETTINGS, **settings}),
+            inputs,
+            0,
+            folder / "out",
+            folder / "scratch",
         )
     )
     return folder / "out"

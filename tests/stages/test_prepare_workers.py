@@ -16,8 +16,7 @@ from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.engine.context import StageContext
 from sfrbench.errors import DataError, NotReadyError
-from sfrbench.plan.graph import STAGE_VERSIONS
-from sfrbench.stages import prepare, prepare_case
+from sfrbench.stages.prepare import run as prepare
 from tests.data_writers import la_file, volume, write_abdomen_case, write_la, write_la_case, write_lists
 from tests.odd_datasets import Deadly
 from tests.stages.test_prepare import contents
@@ -70,7 +69,8 @@ def test_what_stops_every_case_comes_out_of_a_worker(tmp_path: Path, seed: int, 
 def _start(folder: Path) -> subprocess.Popen[bytes]:
     code = (
         "import sys; from pathlib import Path\n"
-        "from sfrbench.stages import prepare; from sfrbench.engine.context import StageContext\n"
+        "from sfrbench.stages.prepare import run as prepare\n"
+        "from sfrbench.engine.context import StageContext\n"
         "from tests.odd_datasets import Slow\n"
         "dataset = Slow(shape=(16, 16, 16), train_cases=8, test_cases=2, workers=2)\n"
         "folder = Path(sys.argv[1]); (folder / 'out').mkdir(exist_ok=True, parents=True)\n"
@@ -157,7 +157,3 @@ def test_cases_that_depend_on_others_are_made_again(tmp_path: Path) -> None:
     ctx = context(tmp_path, dataset, tmp_path / "raw", "after")
     prepare.run(ctx)
     assert "adopted" not in ctx.notes
-
-
-def test_the_stage_version_of_kept_cases_is_the_stages() -> None:
-    assert STAGE_VERSIONS["prepare"] == prepare_case.STAGE_VERSION

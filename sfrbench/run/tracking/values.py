@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfrbench.plan.build import Cell
+from sfrbench.stages.evaluate import recipe as evaluate
 from sfrbench.store.store import Store
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def metrics(store: Store, cell: Cell) -> Iterator[Metric]:
                     if name != "step" and value not in ("", "nan", None):
                         yield Metric(f"{role}/{name}", float(value), now, int(row["step"]))
         if "scores.csv" in artefact.record["files"]:
-            named = {"evaluate": "result", "evaluate_pseudo": "pseudo_labels"}
-            subset = named.get(role) or role.replace("evaluate_pseudolabel_", "pseudo_labels_round_")
+            named = {evaluate.STAGE: "result", evaluate.PSEUDO: "pseudo_labels"}
+            subset = named.get(role) or role.replace(evaluate.PSEUDO_IN_ROUND, "pseudo_labels_round_")
             for name, value in mean_scores(artefact.path("scores.csv")).items():
                 yield Metric(f"{subset}/{name}", value, now, 0)
 
