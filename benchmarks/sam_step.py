@@ -54,7 +54,7 @@ def measure(variant: str, canvas: int, repeats: int) -> dict[str, float]:
     """Seconds of the fastest step, megabytes of its peak, its loss and one logit."""
     import torch
 
-    from sfrbench.stages.finetune import step_loss
+    from sfrbench.stages.finetune.run import step_loss
 
     make = {"plain": plain_step, "ours": our_step, "decoder_only": decoder_step}[variant.split()[0]]
     step, tuned, model = make(variant, canvas)

@@ -3,8 +3,8 @@
 ``tests/golden/code.json`` has a line for each stage, each class behind a card, and the base class of each
 kind: a fingerprint of all the code that it rests on (``tests/code_prints.py``), and the version that stands
 in keys. Where the fingerprint differs and the version does not, old artefacts would be reused for new
-behaviour. If behaviour did change, raise ``version`` of the component or the stage's entry in
-``STAGE_VERSIONS``; if it did not (a rename, a type), refresh with ``python tests/test_versions.py``.
+behaviour. If behaviour did change, raise ``version`` of the component or in the stage's
+recipe; if it did not (a rename, a type), refresh with ``python tests/test_versions.py``.
 
 Code that a base class or a stage rests on is theirs alone: what every method shares is a line, not one in
 each of theirs. So a new class is one new line, and a file that moves changes none.
@@ -33,7 +33,7 @@ from sfrbench.components.core import PACKAGE  # noqa: E402
 from sfrbench.components.ssl._cubes import cut  # noqa: E402
 from sfrbench.components.ssl.consistency import Consistency  # noqa: E402
 from sfrbench.maths.losses import dice  # noqa: E402
-from sfrbench.plan.graph import STAGE_VERSIONS  # noqa: E402
+from sfrbench.stages.finder import recipes  # noqa: E402
 from tests.support.code_prints import Code, Definition  # noqa: E402
 
 #: They say, keep and write, and decide no number.
@@ -81,8 +81,8 @@ class Entry:
 
 
 def stage_entries() -> list[Entry]:
-    places = {stage: (f"{PACKAGE}.stages.{stage}", "run") for stage in STAGE_VERSIONS}
-    return [Entry(f"stage/{stage}", [at], STAGE_VERSIONS[stage]) for stage, at in places.items()]
+    places = {stage: (f"{PACKAGE}.stages.{stage}.run", "run") for stage in recipes()}
+    return [Entry(f"stage/{stage}", [at], recipes()[stage].version) for stage, at in places.items()]
 
 
 def class_entry(cls: type[Component]) -> Entry:
@@ -176,7 +176,7 @@ def test_the_file_has_a_line_of_everything(golden: Entries, now: Entries) -> Non
 
 def test_every_stage_and_kind_is_guarded(now: Entries) -> None:
     assert set(STAGES) == set(BASES)
-    assert {f"stage/{stage}" for stage in STAGE_VERSIONS} | {f"kind/{kind}" for kind in BASES} < set(now)
+    assert {f"stage/{stage}" for stage in recipes()} | {f"kind/{kind}" for kind in BASES} < set(now)
     assert {cls.identity() for cls in carded()} < set(now)
 
 

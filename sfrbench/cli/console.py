@@ -12,11 +12,12 @@ from sfrbench.files.terminal import clean, echo
 from sfrbench.plan.build import Plan
 from sfrbench.plan.graph import Node
 from sfrbench.run.executors.inline import Listener, Outcome
+from sfrbench.stages.finder import recipe_of
 
 
 def named(node: Node) -> str:
     """``retrain 81aa2c03 mean_teacher seed 1``."""
-    main = {"prepare": "dataset", "finetune": "finetune", "retrain": "ssl"}.get(node.stage, "")
+    main = recipe_of(node.stage).told_by
     parts = [node.stage, node.key[:8]]
     if main in node.components:
         parts.append(node.components[main].card.name)

@@ -15,6 +15,7 @@ from sfrbench.files.sheets import plain
 from sfrbench.results.axes import axis_text
 from sfrbench.results.frame import COLUMNS, scores, tidy
 from sfrbench.results.subsets import subset_of_role
+from sfrbench.stages.evaluate import recipe as evaluate
 from sfrbench.store.store import Store
 
 #: Arm and the values of the axes, as texts.
@@ -125,7 +126,7 @@ def _from_report(path: Path, report: Report) -> Side:
     for cell, facts in whole["cells"].items():
         for role, node in whole["nodes"][cell].items():
             stage, _, key = node.partition("/")
-            if stage == "evaluate" and store.has(stage, key):
+            if stage == evaluate.STAGE and store.has(stage, key):
                 artefact = store.get(stage, key)
                 spacing = artefact.record["components"]["protocol"]["spacing"]
                 own = {name: facts[name] for name in ("arm", "label", "seed")} | {"cell": cell, "key": key}

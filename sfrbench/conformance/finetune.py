@@ -21,7 +21,9 @@ from sfrbench.conformance.material import inputs_of
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.training import make_optimiser
 from sfrbench.maths.labels import IGNORE
-from sfrbench.stages import finetune as stage
+from sfrbench.stages.finetune import run as stage
+from sfrbench.stages.finetune.recipe import FinetuneSettings
+from sfrbench.stages.settings import SplitSettings
 
 #: Parts of SAM that a model without prompts does not use: they may train, and have no gradient.
 UNUSED = ("prompt_encoder.", "mask_decoder.iou_prediction_head.")
@@ -171,7 +173,7 @@ def ignored_pixels_have_no_gradient(subject: Subject) -> None:
     expect(bool(torch.isfinite(nothing)), f"a loss of {nothing} where nothing counts")
 
 
-def _trained(subject: Subject, folder: Path, steps: int) -> StageContext:
+def _trained(subject: Subject, folder: Path, steps: int) -> StageContext[FinetuneSettings]:
     """The stage on one labelled volume."""
     tuned = small(subject).model_copy(update={"steps": steps})
     components: dict[str, Component] = {
@@ -181,7 +183,7 @@ def _trained(subject: Subject, folder: Path, steps: int) -> StageContext:
     }
     (folder / "out").mkdir(parents=True)
     depth = 8 if tuned.volumetric else 16
-    settings = {"split": {"labeled": 1}, "patch": [16, 16, depth], "rot_flip": True}
+    settings = FinetuneSettings(split=SplitSettings(labeled=1), patch=(16, 16, depth), rot_flip=True)
     inputs = {"prepare": inputs_of(subject.shared, 2).clean}
     ctx = StageContext(components, settings, inputs, 1, folder / "out", folder / "scratch")
     stage.run(ctx)

@@ -11,7 +11,8 @@ import numpy as np
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.engine.context import StageContext
 from sfrbench.files.atomic import sha256_of
-from sfrbench.stages import prepare
+from sfrbench.stages.prepare import run as prepare
+from sfrbench.stages.prepare.recipe import PrepareSettings
 from sfrbench.store.store import Artefact
 
 PATCH = (32, 16, 16)
@@ -50,7 +51,8 @@ def _as_stored(folder: Path, organs: int) -> Artefact:
     shape = (PATCH[0] + 2, PATCH[1], PATCH[2] + 2)
     dataset = Phantom(shape=shape, train_cases=4, test_cases=1, organs=organs)
     (folder / "out").mkdir(parents=True)
-    prepare.run(StageContext({"dataset": dataset}, {}, {}, 0, folder / "out", folder / "scratch"))
+    settings = PrepareSettings(fingerprint="")
+    prepare.run(StageContext({"dataset": dataset}, settings, {}, 0, folder / "out", folder / "scratch"))
     return artefact_of("prepare", folder / "out")
 
 

@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Ssl
-from sfrbench.conformance.checks import Broken, Check, Subject, expect
-from sfrbench.conformance.material import PATCH, Inputs, inputs_of
-from sfrbench.engine.context import StageContext, no_progress
-from sfrbench.engine.inference import backbone_forward, slide
-from sfrbench.stages import retrain
-from sfrbench.stages.retrain_data import Batch
-from sfrbench.store.store import Artefact
-
-STEPS = 4
-#: One optimiser for all: a card's own recipe is not what is examined.
-FAST = {
-    "optimiser": "adamw",
-    "lr": 5e-3,
-    "schedule": "constant",
-    "weight_decay": 0.0,
-    "warmup": 0,
-    "step_every": 2500,
-    "step_from": 0,
-}
-#: Iterations at which a loss is looked at: some methods begin with a part of it.
-ITERATIONS = (0, STEPS - 1)
-
-
-def small(subject: Subject, **fields: Any) -> Ssl:
-    """The card's method in a training of some steps, at the full weight of its terms from the third on."""
-    wanted: dict[str, Any] = {f"optim.{name}": value for name, value in FAST.items()}
-    wanted |= {"steps": STEPS, "checkpoint_every": 2, "ramp_unit": 1, "ramp_length": 2, **fields}
-    made = subject.scaled(Ssl, **wanted)
-    # inner loops of its own, such as a game within a step
-    own = {name for name in type(made).model_fields if name not in Ssl.model_fields}
-    inner = {name: 5 for name in own if name.endswith("_steps") and getattr(made, name) > 5}
-    return subject.scaled(Ssl, **wanted, **inner) if inner else made
+from sfrbench.conformance._ssl_method import ITERATIONS, STEPS, small
+from sfrbench.conformance._ssl_training import (
+    it_learns,
+    no_label_leaks_and_a_kill_changes_nothing,
+    soft_pseudo_labels_train_a_bf16_backbone,
+)
+from sfrbench.conformance.checks import Check, Subject, expect
+from sfrbench.conformance.material import PATCH
+from sfrbench.engine.context import StageContext
+from sfrbench.stages.retrain import run as retrain
+from sfrbench.stages.retrain.data import Batch
+from sfrbench.stages.retrain.models import Models, build_models
+from sfrbench.stages.retrain.recipe import RetrainSettings
+from sfrbench.stages.settings import SplitSettings
 
 
 def ready(subject: Subject) -> None:
@@ -69,14 +45,14 @@ class _Seen:
         return same and self.value == other.value  # type: ignore[attr-defined]
 
 
-Change = Callable[[Batch, retrain.Models], Batch]
+Change = Callable[[Batch, Models], Batch]
 
 
-def _context(subject: Subject, method: Ssl, **options: Any) -> StageContext:
+def _context(subject: Subject, method: Ssl, **options: Any) -> StageContext[RetrainSettings]:
     backbone = VNet(filters=2, norm="group", dropout=False)
     return StageContext(
         components={"backbone": backbone, "ssl": method},
-        settings={"patch": list(PATCH)},
+        settings=RetrainSettings(split=SplitSettings(), patch=PATCH, rot_flip=False, pseudo="none"),
         inputs={},
         seed=1,
         out=subject.folder,
@@ -94,21 +70,21 @@ def _batch(classes: int, unlabelled: bool) -> Batch:
     return Batch(images[: 4 if unlabelled else 2], labels[:2], None)
 
 
-def _unchanged(batch: Batch, models: retrain.Models) -> Batch:
+def _unchanged(batch: Batch, models: Models) -> Batch:
     return batch
 
 
-def _other_labels(batch: Batch, models: retrain.Models) -> Batch:
+def _other_labels(batch: Batch, models: Models) -> Batch:
     """Labels one class further."""
     return replace(batch, labels=(batch.labels + 1) % models.classes)
 
 
-def _other_unlabelled(batch: Batch, models: retrain.Models) -> Batch:
+def _other_unlabelled(batch: Batch, models: Models) -> Batch:
     count = len(batch.labels)
     return replace(batch, images=torch.cat([batch.images[:count], -batch.images[count:]]))
 
 
-def _other_teacher(batch: Batch, models: retrain.Models) -> Batch:
+def _other_teacher(batch: Batch, models: Models) -> Batch:
     if models.teacher is not None:
         _move(models.teacher, 3)
     return batch
@@ -124,7 +100,7 @@ def _step(subject: Subject, iteration: int, change: Change, whole: bool) -> _See
     """L_method of a step, or the ``whole`` loss with L_sup, and its gradients."""
     method = small(subject)
     ctx = _context(subject, method)
-    models = retrain.build_models(ctx, method, 3)
+    models = build_models(ctx, method, 3)
     if models.teacher is not None:  # as behind a student that has learned
         _move(models.teacher, 1)
     batch = change(_batch(3, method.uses_unlabelled), models)
@@ -204,7 +180,7 @@ def loss_uses_the_teacher_as_declared(subject: Subject) -> None:
 def outputs_are_logits(subject: Subject) -> None:
     """``outputs`` gives logits like the step's own, which the student is trained by."""
     method = small(subject)
-    models = retrain.build_models(_context(subject, method), method, 3)
+    models = build_models(_context(subject, method), method, 3)
     step = retrain.first_pass(method, models, _batch(3, method.uses_unlabelled), STEPS - 1, _generator())
     outputs = method.outputs(step)
     expect(bool(outputs), "there is none")
@@ -212,129 +188,6 @@ def outputs_are_logits(subject: Subject) -> None:
         seen = f"{tuple(output.shape)} beside logits {tuple(step.logits.shape)}"
         expect(output.shape == step.logits.shape, seen)
         expect(output.requires_grad or not len(output), "no gradient goes through it")
-
-
-# What training leaves
-
-
-def _train(
-    method: Ssl, inputs: Inputs, folder: Path, *, pseudo: bool, bf16: bool = False, **options: Any
-) -> StageContext:
-    """One run of the stage in ``folder``; options: prepared, kill_at."""
-    kill_at = options.get("kill_at")
-
-    def progress(done: int, total: int, **values: float) -> None:
-        if done == kill_at:
-            raise _Killed
-
-    for name in ("out", "scratch"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    prepared: Artefact = options.get("prepared", inputs.clean)
-    ctx = StageContext(
-        components={
-            "backbone": VNet(filters=2, norm="group", precision="bf16" if bf16 else "fp32"),
-            "ssl": method,
-        },
-        settings={
-            "split": {"labeled": 1},
-            "patch": list(PATCH),
-            "rot_flip": False,
-            "pseudo": "offline" if pseudo else "none",
-        },
-        inputs={"prepare": prepared, "pseudolabel": inputs.pseudo},
-        seed=1,
-        out=folder / "out",
-        scratch=folder / "scratch",
-        progress=no_progress if kill_at is None else progress,
-    )
-    retrain.run(ctx)
-    return ctx
-
-
-class _Killed(Exception):
-    """Stands for a kill in the midst of a training."""
-
-
-def _history(ctx: StageContext) -> list[dict[str, float]]:
-    with (ctx.out / "history.csv").open(encoding="utf-8") as stream:
-        rows = [
-            {name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)
-        ]
-    bad = sorted({name for row in rows for name, value in row.items() if not math.isfinite(value)})
-    expect(not bad, f"terms that are not finite: {', '.join(bad)}")
-    return rows
-
-
-def _contents(ctx: StageContext) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in ctx.out.iterdir()}
-
-
-def _is_the_backbone(ctx: StageContext, classes: int) -> None:
-    """The stored model has the names, shapes and count of the backbone alone."""
-    own = VNet(filters=2, norm="group").build(classes)
-    stored = load_file(ctx.out / "model.safetensors")
-    wanted = {name: part.shape for name, part in own.state_dict().items()}
-    strange = sorted({name: part.shape for name, part in stored.items()}.items() ^ wanted.items())
-    expect(not strange, f"the stored model is not the backbone alone: {[name for name, _ in strange][:6]}")
-    described = json.loads((ctx.out / "model.json").read_text(encoding="utf-8"))
-    count = sum(part.numel() for part in own.parameters())
-    expect(described["parameters"] == count, f"{described['parameters']} parameters in the place of {count}")
-
-
-def it_learns(subject: Subject) -> None:
-    """On one labelled case the student comes to agree with the labels."""
-    wanted: dict[str, Any] = {"steps": 30, "ramp_length": 30, "checkpoint_every": 500, "optim.lr": 2e-2}
-    wanted |= {
-        "sup_ce": 0.5,
-        "sup_dice": "all",
-    }  # foreground Dice alone stays long at its start
-    method = small(subject, **wanted)
-    inputs = inputs_of(subject.shared, 2)
-    ctx = _train(method, inputs, subject.folder / "run", pseudo=False)
-    _history(ctx)
-    _is_the_backbone(ctx, 2)
-    case = inputs.clean.read_json("index.json")["train"][0]
-    image, label = (
-        torch.from_numpy(np.load(inputs.clean.path(f"{name}/{case}.npy"))) for name in ("images", "labels")
-    )
-    network = VNet(filters=2, norm="group").build(2)
-    network.load_state_dict(load_file(ctx.out / "model.safetensors"))
-    probs = slide(image, PATCH, PATCH, backbone_forward(network.eval()), 2)
-    found, truth = probs.argmax(0) == 1, label == 1
-    score = 2 * (found & truth).sum().item() / max((found.sum() + truth.sum()).item(), 1)
-    expect(score > 0.3, f"after {method.steps} steps Dice {score:.2f} on the case it is trained on")
-
-
-def no_label_leaks_and_a_kill_changes_nothing(subject: Subject) -> None:
-    """With hard pseudo-labels of five classes: the same bits after a kill, and with other labels wherever no
-    method may look; the stored model is the backbone alone."""
-    method, inputs = small(subject, steps=6, pseudo_labels="hard"), inputs_of(subject.shared, 5)
-    whole = _train(method, inputs, subject.folder / "whole", pseudo=True)
-    expect(all("pseudo" in row for row in _history(whole)), "a step without L_pl")
-    _is_the_backbone(whole, 5)
-    other = _train(method, inputs, subject.folder / "poison", pseudo=True, prepared=inputs.poisoned)
-    expect(_contents(other) == _contents(whole), "labels of unlabelled or test cases change the result")
-    try:
-        _train(method, inputs, subject.folder / "killed", pseudo=True, kill_at=4)
-    except _Killed:
-        resumed = _train(method, inputs, subject.folder / "killed", pseudo=True)
-    else:
-        raise Broken("the training reports no progress")
-    expect(resumed.notes.get("resumed_at") == 2, f"resumed at {resumed.notes.get('resumed_at')}, not 2")
-    differing = sorted(
-        name for name, content in _contents(whole).items() if _contents(resumed).get(name) != content
-    )
-    expect(not differing, f"killed and resumed, it has another {', '.join(differing)}")
-
-
-def soft_pseudo_labels_train_a_bf16_backbone(subject: Subject) -> None:
-    """With soft pseudo-labels on a bf16 backbone L_pl is above 0, all is finite, and weights stay float32."""
-    soft = small(subject, steps=2, pseudo_labels="soft", ramp_length=0)
-    ctx = _train(soft, inputs_of(subject.shared, 5), subject.folder, pseudo=True, bf16=True)
-    expect(all(row["pseudo"] > 0 for row in _history(ctx)), "L_pl is 0")
-    stored = load_file(ctx.out / "model.safetensors")
-    types = {str(part.dtype) for part in stored.values() if part.is_floating_point()}
-    expect(types == {"torch.float32"}, f"stored types {', '.join(sorted(types))}")
 
 
 OF_CARDS: tuple[Check, ...] = ()

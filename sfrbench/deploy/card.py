@@ -16,6 +16,7 @@ from sfrbench.report.render.style import DASH, number, scaled, stamp
 from sfrbench.report.render.tables import markdown
 from sfrbench.results.frame import load_frame
 from sfrbench.results.lines import Line, header, lines
+from sfrbench.stages.finetune import recipe as finetune
 
 #: Runs in the folder of the export; needs numpy and onnxruntime only.
 EXAMPLE = """\
@@ -115,7 +116,7 @@ def _facts(cell: Finished, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _uses_unlabelled(cell: Finished) -> bool:
     ssl: Any = cell.cell.components["ssl"].component
-    return "pseudolabel" in cell.cell.nodes or "finetune" in cell.cell.nodes or bool(ssl.uses_unlabelled)
+    return finetune.STAGE in cell.cell.nodes or bool(ssl.uses_unlabelled)
 
 
 def _commit(trained: Mapping[str, Any]) -> str:

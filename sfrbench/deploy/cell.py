@@ -20,6 +20,8 @@ from sfrbench.plan.build import Cell
 from sfrbench.plan.graph import Link, Node
 from sfrbench.run.executors.precision import Precision
 from sfrbench.run.experiment import Experiment
+from sfrbench.stages.predict import recipe as predict
+from sfrbench.stages.predict.recipe import PredictSettings
 from sfrbench.store.store import Artefact
 
 
@@ -40,9 +42,9 @@ class Finished:
         return cast(Dataset, self.cell.components["dataset"].component)
 
     @property
-    def model_stage(self) -> str:
-        """The stage that trained the model: 'retrain' (a 3D segmenter) or 'finetune' (SAM itself)."""
-        return str(self.node.settings["model_stage"])
+    def settings(self) -> PredictSettings:
+        """How the model predicts, and which stage trained it."""
+        return cast(PredictSettings, self.node.settings)
 
     @property
     def split(self) -> Split:
@@ -57,12 +59,12 @@ class Finished:
         """The artefact of an input of the predict node: 'prepare' or 'model'."""
         return self.experiment.store.get(*self.node.inputs[role])
 
-    def context(self, device: str) -> StageContext:
-        """What ``stages.predict.predictor`` needs, in the precision that a run has here; writes nowhere."""
+    def context(self, device: str) -> StageContext[PredictSettings]:
+        """What ``predictor`` of the stage needs, in the precision that a run has here; writes nowhere."""
         components = {kind: resolved.component for kind, resolved in self.node.components.items()}
         return StageContext(
             components=Precision(device).settle(self.node.stage, components)[0],
-            settings=self.node.settings,
+            settings=self.settings,
             inputs={role: self.artefact(role) for role in self.node.inputs},
             seed=self.cell.seed,
             out=Path(os.devnull),
@@ -74,9 +76,11 @@ class Finished:
 
 def finished(experiment: Experiment, cell: Cell) -> Finished:
     """The cell, once it is known that its model is in the store. Raises ``InputError`` otherwise."""
-    link = cell.nodes.get("predict")
+    link = cell.nodes.get(predict.STAGE)
     if link is None:
-        raise InputError(f"{cell.title} trains no model that predicts", hint="its stages lack 'predict'")
+        raise InputError(
+            f"{cell.title} trains no model that predicts", hint=f"its stages lack '{predict.STAGE}'"
+        )
     node, store = experiment.plan.nodes[link], experiment.store
     if not all(store.has(*needed) for needed in node.inputs.values()):
         raise InputError(f"{cell.title} has not been run here", hint=_why(experiment, cell, node.inputs))

@@ -28,7 +28,6 @@ from sfrbench.deploy.norms import stepwise
 from sfrbench.engine.inference import load_backbone, windows
 from sfrbench.engine.training import save_weights
 from sfrbench.errors import InputError, NotReadyError, StoreError
-from sfrbench.stages.predict import window_stride
 
 TOLERANCE = 1e-4  # of logits in float32
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -66,13 +65,13 @@ def export(cell: Finished, out: Path) -> Exported:
     Raises ``InputError`` for a cell that predicts by SAM, ``StoreError`` where ONNX and torch differ by more
     than ``TOLERANCE``.
     """
-    if cell.model_stage != "retrain":
+    if cell.settings.by_sam:
         raise InputError(
             f"{cell.cell.title} predicts by the fine-tuned SAM, not by a 3D segmenter",
             hint="export an arm that re-trains; 'sfrbench predict' labels images by this one",
         )
     network, training_only = deployed(cell)
-    x, y, z = cell.node.settings["patch"]
+    x, y, z = cell.settings.patch
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".export-", dir=out.parent))
     try:
@@ -95,7 +94,7 @@ def deployed(cell: Finished) -> tuple[nn.Module, int]:
     """The network of ``Backbone.deployed`` with the trained weights, float32, on the CPU; and how many
     parameters of the trained model it does without."""
     backbone = cast(Backbone, cell.cell.components["backbone"].component)
-    classes, checkpoint = len(cell.volumes.classes), cell.node.settings["checkpoint"]
+    classes, checkpoint = len(cell.volumes.classes), cell.settings.checkpoint or "last"
     whole = load_backbone(backbone, cell.artefact("model"), checkpoint, classes=classes, device="cpu")
     with torch.random.fork_rng(devices=[]):
         network = backbone.deployed().build(classes)
@@ -141,9 +140,9 @@ def _quiet() -> Iterator[None]:
 
 def patches(cell: Finished) -> dict[str, NDArray[np.float32]]:
     """Two patches (X, Y, Z): one random, one from the middle of a prepared volume."""
-    x, y, z = patch = tuple(cell.node.settings["patch"])
+    x, y, z = patch = tuple(cell.settings.patch)
     volume = cell.volumes.image((*cell.split.test, *cell.split.labelled)[0])
-    starts = windows(cast("tuple[int, int, int]", volume.shape), (x, y, z), window_stride(cell.node.settings))
+    starts = windows(cast("tuple[int, int, int]", volume.shape), (x, y, z), cell.settings.window_stride)
     corner = starts[len(starts) // 2]
     part = volume[tuple(slice(at, at + side) for at, side in zip(corner, patch, strict=True))]
     real = np.zeros(patch, dtype=np.float32)

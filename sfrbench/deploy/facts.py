@@ -50,7 +50,7 @@ def describe(
             for kind, resolved in own.components.items()
         },
         "protocol": protocol.card.name,
-        "checkpoint": cell.node.settings["checkpoint"],
+        "checkpoint": cell.settings.checkpoint,
         "trained": {
             "commit": (record.get("git") or {}).get("commit"),
             "dirty": (record.get("git") or {}).get("dirty"),
@@ -68,13 +68,12 @@ def _input(cell: Finished) -> dict[str, Any]:
     infos = [cell.volumes.case(case) for case in cell.volumes.train]
     known = np.array([info.spacing for info in infos])
     affine = infos[0].affine
-    settings = cell.node.settings
     return {
         "name": "image",
         "shape": ["batch", 1, "X", "Y", "Z"],
         "dtype": "float32",
-        "patch": list(settings["patch"]),
-        "stride": list(settings["stride"]),
+        "patch": list(cell.settings.patch),
+        "stride": list(cell.settings.window_stride),
         "orientation": None if affine is None else letters(affine),
         "spacing_mm": {
             "least": known.min(axis=0).round(4).tolist(),

@@ -15,8 +15,8 @@ from sfrbench.deploy.cell import Finished
 from sfrbench.engine.inference import windows
 from sfrbench.engine.volumes import CaseInfo, case_info, restore
 from sfrbench.errors import DataError
-from sfrbench.stages.predict import predictor, window_stride
-from sfrbench.stages.prepare_case import deep_enough, entry_of
+from sfrbench.stages.predict.run import predictor
+from sfrbench.stages.prepare.case import deep_enough, entry_of
 
 ENDINGS = (".nii.gz", ".nii")
 _SPACING = 1.25  # spacing beyond the training cases' by this factor is said
@@ -38,9 +38,7 @@ def prepare_image(cell: Finished, file: Path) -> Prepared:
     case = deep_enough(data.read_image(file, cell.like), data.min_depth)
     info = case_info(entry_of(case))
     notes = [data.caveat(cell.like), *case.source.get("notes", ()), *_unlike(cell, info.spacing)]
-    settings = cell.node.settings
-    x, y, z = settings["patch"]
-    count = len(windows(info.shape, (x, y, z), window_stride(settings)))
+    count = len(windows(info.shape, cell.settings.patch, cell.settings.window_stride))
     image = np.asarray(case.image, dtype=np.float32)
     return Prepared(image, info, tuple(note for note in notes if note), count)
 

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
-from sfrbench.components.base import Component
+from sfrbench.components.base import Component, Settings
 from sfrbench.store.store import Artefact
 
 
@@ -17,6 +17,7 @@ class Pruned(Exception):
 
 
 C = TypeVar("C", bound=Component)
+S = TypeVar("S", bound=Settings, covariant=True)
 
 
 class Progress(Protocol):
@@ -35,11 +36,11 @@ def watch_nothing(step: int, dice: float) -> bool:
 
 
 @dataclass(frozen=True)
-class StageContext:
+class StageContext(Generic[S]):
     """One node's run. A stage reads ``inputs``, writes files under ``out`` and returns nothing."""
 
     components: Mapping[str, Component]  # kind -> component that this stage consumes
-    settings: Mapping[str, Any]  # further resolved settings of the node (split, patch, ...)
+    settings: S  # what else the stage is told (split, patch, ...)
     inputs: Mapping[str, Artefact]  # role -> artefact
     seed: int  # base seed of the cell; never used bare, see ``seed_for``
     out: Path  # becomes the artefact when the stage returns

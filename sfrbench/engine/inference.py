@@ -21,12 +21,23 @@ from sfrbench.files.atomic import read_state, write_atomic
 from sfrbench.store.store import Artefact
 
 if TYPE_CHECKING:
+    from sfrbench.components.base import Settings
     from sfrbench.components.foundation.segmenter import SamSegmenter
     from sfrbench.engine.context import StageContext
 
 Size = tuple[int, int, int]
 #: Patches (B, X, Y, Z) float32 to class probabilities (B, K, X, Y, Z).
 Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+def window_batch(device: str) -> int:
+    """How many windows go through a network at once."""
+    return 4 if device.startswith("cuda") else 1
+
+
+def on_device(volume: np.ndarray, device: str) -> torch.Tensor:
+    """A memory-mapped volume as a tensor."""
+    return torch.from_numpy(np.array(volume)).to(device)
 
 
 def window_starts(side: int, patch: int, stride: int) -> list[int]:
@@ -126,7 +137,7 @@ def pretrained_path(foundation: Foundation, weights: Callable[[str], Path] | Non
     return weights(foundation.weights)
 
 
-def fine_tuned(ctx: StageContext, role: str, classes: int) -> SamSegmenter:
+def fine_tuned(ctx: StageContext[Settings], role: str, classes: int) -> SamSegmenter:
     """The fine-tuned SAM of a stage's input ``role``, as ``load_segmenter`` gives it."""
     return load_segmenter(
         ctx.component("foundation", Foundation),
@@ -191,7 +202,7 @@ def load_backbone(
 
 
 def case_by_case(
-    ctx: StageContext, cases: Sequence[str], work: Callable[[str], Mapping[str, np.ndarray]]
+    ctx: StageContext[Settings], cases: Sequence[str], work: Callable[[str], Mapping[str, np.ndarray]]
 ) -> dict[str, float]:
     """Write the arrays of ``work(case)`` to ``out/<name>/<case>.npy`` for every case; returns the seconds.
 

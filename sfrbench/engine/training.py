@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from sfrbench.components.base import Optim
+from sfrbench.components.base import Optim, Settings
 from sfrbench.engine.context import Pruned, StageContext
 from sfrbench.errors import CheckpointError, SfrbenchError
 from sfrbench.files.atomic import atomic_file
@@ -75,7 +75,7 @@ def make_optimiser(optim: Optim, parameters: Iterable[nn.Parameter]) -> torch.op
 
 
 def train(
-    ctx: StageContext,
+    ctx: StageContext[Settings],
     states: Mapping[str, Stateful],
     parameters: Iterable[nn.Parameter],
     optim: Optim,

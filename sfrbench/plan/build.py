@@ -9,15 +9,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from sfrbench.catalog.cards import Catalog
-from sfrbench.components.base import KINDS, Dataset, Protocol, Ssl, Stitch
+from sfrbench.components.base import KINDS, Dataset, Ssl, Stitch
 from sfrbench.errors import InputError, Problem
 from sfrbench.files.limits import limit, remedy
-from sfrbench.plan.cells import cell_nodes, report_nodes
+from sfrbench.plan.cells import CellMaker, report_nodes
 from sfrbench.plan.graph import Graph, Link, Node, Point
 from sfrbench.plan.resolve import Resolved, Resolver, digest
 from sfrbench.plan.space import Space, check_space
 from sfrbench.spec.model import Arm, Layer, Spec, matches
 from sfrbench.spec.sections import leaves
+from sfrbench.stages.evaluate import recipe as evaluate
+from sfrbench.stages.finder import recipes
+from sfrbench.stages.recipe import Pseudo, Score
+from sfrbench.stages.retrain import recipe as retrain
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Plan:
         """Arms and points whose scored results are the same node: a switch between them has no effect."""
         groups: dict[tuple[Link, int], list[Cell]] = {}
         for cell in self.cells:
-            last = cell.nodes.get("evaluate") or list(cell.nodes.values())[-1]
+            last = cell.nodes.get(evaluate.STAGE) or list(cell.nodes.values())[-1]
             groups.setdefault((last, cell.seed), []).append(cell)
         found: dict[str, None] = {}
         for cells in groups.values():
@@ -138,8 +142,9 @@ def build_plan(
             if cell is None:
                 continue
             values = {path: value for path, value in values.items() if path in told}
+            maker = CellMaker(graph, cell)
             for seed in spec.seeds:
-                nodes = cell_nodes(graph, cell, arm.stages, seed)
+                nodes = maker.nodes(seed)
                 nodes |= report_nodes(graph, cell, nodes, arm.name, spec.report)
                 name = digest([spec.profile.name, arm.name, values, seed])[:12]
                 how = (cell.components, cell.score, cell.pseudo, cell.pseudo_chosen)
@@ -257,15 +262,14 @@ class _ArmResolver:
 
     def cell(self, point: Sequence[int]) -> Point | None:
         stages = self.arm.stages
-        pseudo, chosen_pseudo = ("none", "")
-        if "retrain" in stages:
-            pseudo, chosen_pseudo = self.switch("pseudo", point, "none")
-        score, _ = self.switch("score", point, "test")
-        kinds = ["dataset", "protocol"]
-        if pseudo != "none" or "retrain" not in stages:
-            kinds += ["stitch", "foundation", "finetune"]
-        if "retrain" in stages:
-            kinds += ["backbone", "ssl"]
+        pseudo: Pseudo = "none"
+        chosen_pseudo = ""
+        if retrain.STAGE in stages:
+            switched, chosen_pseudo = self.switch("pseudo", point, "none")
+            pseudo = cast(Pseudo, switched)
+        score = cast(Score, self.switch("score", point, "test")[0])
+        asked = (kind for recipe in recipes().values() for kind in recipe.kinds(stages, pseudo))
+        kinds = list(dict.fromkeys(["dataset", "protocol", *asked]))
         chosen = self._chosen_at(point)
         if pseudo != "none" and "selector" in chosen:
             kinds.append("selector")
@@ -286,8 +290,7 @@ class _ArmResolver:
                 self.resolver.add(
                     self.where, "score: val needs validation cases", "set dataset.val to 1 or more"
                 )
-        protocol = cast(Protocol, components["protocol"].component)
-        return Point(components, pseudo, score, dataset, protocol, chosen_pseudo)
+        return Point(components, stages, pseudo, score, chosen_pseudo)
 
     def _without_pseudo(self, ssl: Resolved) -> Resolved:
         """The method with the fields of SFR at their defaults: they change nothing here."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sfrbench.components.core import PACKAGE
-from sfrbench.plan.graph import STAGE_VERSIONS, Node
+from sfrbench.plan.graph import Node
+from sfrbench.stages.finder import recipes
 from sfrbench.store.store import Store
 
 _SHOWN = 3
@@ -75,7 +76,7 @@ def earlier(store: Store) -> str:
     """
     if store.marked:
         return ""
-    folders = [path for stage in STAGE_VERSIONS if (path := store.root / stage).is_dir()]
+    folders = [path for stage in recipes() if (path := store.root / stage).is_dir()]
     keys = {path.name: [each.name for each in path.iterdir()] for path in folders}
     for stage, names in keys.items():
         sound = next((key for key in names if store.has(stage, key)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from sfrbench.plan import roles
+from sfrbench.stages import roles
 
 TEST, VAL, UNLABELLED = "test", "val", "unlabelled"
 _LABELS = re.compile(rf"{UNLABELLED} round (\d+)")

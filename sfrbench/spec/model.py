@@ -19,7 +19,6 @@ Flat = dict[str, Any]
 #: Where in an entry, what is wrong, and how to mend it.
 Fault = tuple[Where, str, str]
 
-STAGES = ("prepare", "finetune", "pseudolabel", "retrain", "predict", "evaluate")
 #: Choices that are no component, with their legal values.
 SWITCHES: Mapping[str, tuple[str, ...]] = {
     "pseudo": ("none", "offline", "online"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -24,6 +24,7 @@ from sfrbench.spec.model import ItemKinds, Profile, Spec
 from sfrbench.spec.search import read_search
 from sfrbench.spec.sections import Reader
 from sfrbench.spec.sets import read_section, read_sets
+from sfrbench.stages.finder import default_stages
 
 
 class _File(Settings):
@@ -40,7 +41,7 @@ class _File(Settings):
     exclude: Any = []
     points: Any = Field([], description="what base is at some points of the axes")
     seeds: Any = [0]
-    stages: list[Literal["finetune", "retrain", "predict", "evaluate"]] | None = Field(None, min_length=1)
+    stages: Any = None
     report: Any = [{"table": "results"}]
     search: Any = Field(None, description="a hyper-parameter search; see spec/search.py")
     profiles: Any = {}
@@ -97,7 +98,9 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = (), *, items: Item
     scale = read_profile(profile)
     scale = replace(scale, replace={**scale.replace, **replaced})
     check_swapped_axes(reader, axes, scale)
-    stages = tuple(file.stages) if file.stages is not None else ("finetune", "retrain", "predict", "evaluate")
+    stages = default_stages()
+    if file.stages is not None:
+        stages = reader.stages(file.stages, ("stages",), "the specification") or stages
     arms = reader.scaled_arms(reader.arms(file.arms, stages), own_arms, (*at, "arms"))
     exclude = (
         *read_exclusions(reader, file.exclude, ("exclude",), arms, axes),

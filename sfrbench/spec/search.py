@@ -31,6 +31,9 @@ from sfrbench.files.yamlio import Where
 from sfrbench.maths.metric_names import METRICS
 from sfrbench.spec.model import SWITCHES, Arm, Param, Range, Search
 from sfrbench.spec.sections import Reader
+from sfrbench.stages.evaluate import recipe as evaluate
+from sfrbench.stages.predict import recipe as predict
+from sfrbench.stages.retrain import recipe as retrain
 
 #: What a sampler needs beside Optuna itself.
 NEEDS: Mapping[str, tuple[str, ...]] = {"gp": ("torch", "scipy")}
@@ -137,10 +140,14 @@ def _arm_faults(form: _Section, arms: Sequence[Arm]) -> Iterator[_Fault]:
         else:
             yield (), "one arm is searched, and there are several", f"add 'arm: NAME'; {', '.join(names)}"
         return
-    if not {"predict", "evaluate"} <= set(arm.stages):
-        yield ("arm",), f"arm '{arm.name}' is not scored", "its stages need predict and evaluate"
-    if form.pruner != "none" and "retrain" not in arm.stages:
-        what = f"pruner {form.pruner}: arm '{arm.name}' has no stage retrain, which alone validates"
+    if not {predict.STAGE, evaluate.STAGE} <= set(arm.stages):
+        yield (
+            ("arm",),
+            f"arm '{arm.name}' is not scored",
+            f"its stages need {predict.STAGE} and {evaluate.STAGE}",
+        )
+    if form.pruner != "none" and retrain.STAGE not in arm.stages:
+        what = f"pruner {form.pruner}: arm '{arm.name}' has no stage {retrain.STAGE}, which alone validates"
         yield ("pruner",), what, "set pruner: none"
 
 

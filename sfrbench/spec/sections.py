@@ -12,7 +12,8 @@ from sfrbench.catalog.faults import form_problem
 from sfrbench.components.base import KINDS, Settings
 from sfrbench.errors import Problem, did_you_mean, shorter, shown
 from sfrbench.files.yamlio import Document, Where
-from sfrbench.spec.model import STAGES, SWITCHES, Arm, Axis, Flat, Layer
+from sfrbench.spec.model import SWITCHES, Arm, Axis, Flat, Layer
+from sfrbench.stages.finder import named_stages
 
 Entry = TypeVar("Entry", bound=Settings)
 
@@ -99,16 +100,22 @@ class Reader:
             if name in found:
                 self.fault(at, f"arm '{name}' is given twice", "rename one of the two")
             rest = {key: value for key, value in given.items() if key not in ("name", "label", "stages")}
-            own = given.get("stages", list(stages))
-            wrong = [stage for stage in own if stage not in STAGES] if isinstance(own, list) else [own]
-            for stage in wrong:
-                hint = did_you_mean(str(stage)[:80], STAGES)
-                self.fault((*at, "stages"), f"no stage {shown(stage)}", hint)
-            if own == []:
-                self.fault((*at, "stages"), f"arm '{name}' has no stage", f"known: {', '.join(STAGES)}")
+            own = stages
+            if "stages" in given:
+                own = self.stages(given["stages"], (*at, "stages"), f"arm '{name}'") or stages
             label = self.label(given, name, at)
-            found[name] = Arm(name, label, self.layer(rest, at), tuple(own) if own and not wrong else stages)
+            found[name] = Arm(name, label, self.layer(rest, at), own)
         return tuple(found.values()) or (Arm("base", "base", Layer({}), stages),)
+
+    def stages(self, own: Any, at: Where, who: str) -> tuple[str, ...]:
+        """The stages of an arm or of the specification; empty where they are wrong."""
+        known = named_stages()
+        wrong = [stage for stage in own if stage not in known] if isinstance(own, list) else [own]
+        for stage in wrong:
+            self.fault(at, f"no stage {shown(stage)}", did_you_mean(str(stage)[:80], known))
+        if own == []:
+            self.fault(at, f"{who} has no stage", f"known: {', '.join(known)}")
+        return () if wrong else tuple(own)
 
     def label(self, given: Mapping[str, Any], name: str, at: Where) -> str:
         """The label of an arm, by default ``name``; a number is text, too."""

@@ -15,7 +15,7 @@ from sfrbench.components.dataset.decathlon import Decathlon
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.engine.context import StageContext
 from sfrbench.errors import DataError, Problem
-from sfrbench.stages import prepare
+from sfrbench.stages.prepare import run as prepare
 from tests.support.data_writers import (
     la_file,
     volume,

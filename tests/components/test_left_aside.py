@@ -16,7 +16,7 @@ from sfrbench.components.dataset.decathlon import Decathlon
 from sfrbench.engine.context import StageContext
 from sfrbench.errors import DataError
 from sfrbench.machine.datacheck import check_lists
-from sfrbench.stages import prepare
+from sfrbench.stages.prepare import run as prepare
 from tests.support.data_writers import volume, write_decathlon, write_manifest, write_nifti, write_nnunet
 
 CASES = ("c1", "c2", "c3", "c4", "c5", "c6")

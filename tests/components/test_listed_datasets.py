@@ -21,7 +21,7 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.volumes import CaseInfo, Volumes, restore
 from sfrbench.errors import DataError, NotReadyError
 from sfrbench.machine.datacheck import check
-from sfrbench.stages import prepare
+from sfrbench.stages.prepare import run as prepare
 from sfrbench.store.store import Store
 from tests.support.data_writers import organs, write_brats_nifti, write_h5, write_lists, write_nifti
 

@@ -21,7 +21,7 @@ from sfrbench.components.dataset.mact import Mact
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.engine.volumes import case_info, restore
 from sfrbench.errors import DataError, InputError
-from sfrbench.stages.prepare_case import entry_of
+from sfrbench.stages.prepare.case import entry_of
 from tests.support.data_writers import (
     organs,
     write_abdomen_case,

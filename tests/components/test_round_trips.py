@@ -17,7 +17,7 @@ from sfrbench.components.dataset.decathlon import Decathlon
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.mact import Mact
 from sfrbench.engine.volumes import CaseInfo, restore
-from sfrbench.stages.prepare_case import deepened
+from sfrbench.stages.prepare.case import deepened
 from tests.support.data_writers import (
     LA_FOLDER,
     organs,

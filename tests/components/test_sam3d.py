@@ -28,8 +28,9 @@ from sfrbench.engine.inference import sam_forward
 from sfrbench.engine.volumes import Volumes
 from sfrbench.errors import InputError
 from sfrbench.maths.labels import IGNORE
-from sfrbench.stages import finetune as stage
+from sfrbench.stages.finetune import run as stage
 from tests.support.prepared import make_prepared
+from tests.support.stages import settings_of
 from tests.support.vits import tiny
 
 
@@ -241,7 +242,7 @@ def test_training_sees_all_slices_of_each_patch(tmp_path: Path) -> None:
         "foundation": SamToy(),
         "finetune": tuned,
     }
-    settings = {"split": {"labeled": 2}, "patch": [16, 12, 6], "rot_flip": True}
+    settings = settings_of(stage, split={"labeled": 2}, patch=[16, 12, 6], rot_flip=True)
     ctx = StageContext(components, settings, {"prepare": prepared}, 1, tmp_path / "out", tmp_path / "scratch")
     model = stage.build_model(ctx, 2)
     forwards: list[int] = []

@@ -13,7 +13,7 @@ from sfrbench.components.base import Ssl
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.components.ssl.step import Step
 from sfrbench.components.ssl.supervised import Supervised
-from sfrbench.stages.retrain import Models, update_teacher
+from sfrbench.stages.retrain.models import Models, update_teacher
 from tests.support.ssl_steps import softmax, step_of
 
 

@@ -17,7 +17,7 @@ from sfrbench.components.base import Ssl
 from sfrbench.components.ssl._independence import Independence, shared_kernels, upsampling_decoder
 from sfrbench.components.ssl.causal import Causal
 from sfrbench.components.ssl.causal_cps import CausalCps
-from sfrbench.stages.retrain import Models
+from sfrbench.stages.retrain.models import Models
 from tests.support.ssl_steps import models_of, numbers, softmax, step_of, trained
 
 GAME = {"game_after": 10, "game_every": 4, "game_steps": 3}

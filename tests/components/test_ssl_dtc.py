@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl._sdf import signed_distances
 from sfrbench.components.ssl.dtc import Dtc
 from sfrbench.engine.context import StageContext
-from sfrbench.stages.retrain import training_step
-from sfrbench.stages.retrain_data import Batch
+from sfrbench.stages.retrain.data import Batch
+from sfrbench.stages.retrain.run import training_step
 from tests.support.ssl_steps import SIDES, after_reload, gradients, models_of, numbers, softmax, step_of
 
 
@@ -54,7 +55,7 @@ def test_the_whole_loss_of_a_step_matches_the_formula(classes: int, tmp_path: Pa
     images, labels = step_of(dtc, made).images, torch.zeros((2, *SIDES), dtype=torch.int64)
     labels[0, 4:20, 3:12, 2:9] = 1
     labels[1, 9:13, 5:6, 4:14] = classes - 1
-    ctx = StageContext({}, {}, {}, 1, tmp_path, tmp_path)
+    ctx = StageContext({}, SimpleNamespace(first_iteration=0), {}, 1, tmp_path, tmp_path)
     loss = training_step(ctx, dtc, made, Batch(images, labels, None), 27).loss
 
     head: Any = made.networks["sdf"]

@@ -17,8 +17,9 @@ from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.components.ssl._cubes import ClassCounts, cut, exchange, join
 from sfrbench.components.ssl.magicnet import MagicNet
 from sfrbench.components.ssl.step import Step
-from sfrbench.stages.retrain import Models, training_step
-from sfrbench.stages.retrain_data import Batch
+from sfrbench.stages.retrain.data import Batch
+from sfrbench.stages.retrain.models import Models
+from sfrbench.stages.retrain.run import training_step
 from tests.support.ssl_steps import models_of, numbers, softmax, step_of, trained
 
 SIDES = (32, 32, 16)
@@ -104,7 +105,9 @@ def test_the_loop_takes_the_mean_of_four_supervised_terms() -> None:
     models = models_of(method, 3, sides=SIDES)
     step = step_of(method, models, 0, (1, 1), SIDES)
     batch = Batch(step.images, step.labels, None)
-    ctx: Any = SimpleNamespace(device=torch.device("cpu"), seed=0, settings={})
+    ctx: Any = SimpleNamespace(
+        device=torch.device("cpu"), seed=0, settings=SimpleNamespace(first_iteration=0)
+    )
     result = training_step(ctx, method, models, batch, 0)
     logits = numbers(models.student(step.images_l))
     ce = -np.log(np.take_along_axis(softmax(logits), numbers(step.labels).astype(int)[:, None], 1)).mean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Ssl
 from sfrbench.engine.context import StageContext
 from sfrbench.maths.losses import DiceForm, dice, segmentation_loss
-from sfrbench.stages.retrain import Models, training_step
-from sfrbench.stages.retrain_data import Batch
+from sfrbench.stages.retrain.data import Batch
+from sfrbench.stages.retrain.models import Models
+from sfrbench.stages.retrain.run import training_step
 from tests.support.ssl_steps import softmax
 
 #: Share of cross-entropy, foreground only, squares below the line, eps: read off the released codes.
@@ -101,7 +103,7 @@ def terms_of(method: Ssl, classes: int, tmp_path: Path) -> tuple[dict[str, float
     """Terms of one step of the loop with pseudo-labels, the logits and the labels."""
     logits, labels = logits_and_labels(classes)
     both, pseudo = torch.cat([logits, logits.flip(2)]), labels.flip(1)
-    ctx = StageContext({}, {}, {}, 1, tmp_path, tmp_path)
+    ctx = StageContext({}, SimpleNamespace(first_iteration=0), {}, 1, tmp_path, tmp_path)
     batch = Batch(torch.zeros(4, 1, *SIDES), labels, pseudo)
     result = training_step(ctx, method, Models(Fixed(both), None, {}, classes), batch, 0)
     return (

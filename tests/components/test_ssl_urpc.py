@@ -11,7 +11,7 @@ from sfrbench.components.backbone.unet3d import UNet3d
 from sfrbench.components.base import Backbone
 from sfrbench.components.ssl.urpc import Urpc
 from sfrbench.errors import InputError
-from sfrbench.stages.retrain import Maker
+from sfrbench.stages.retrain.models import Maker
 from tests.support.ssl_steps import TINY, models_of, numbers, softmax, step_of, trained
 
 UNET = UNet3d(filters=2, dropout=0)

@@ -20,7 +20,8 @@ from sfrbench.errors import DataError, InputError
 from sfrbench.files.atomic import sha256_of
 from sfrbench.machine.datacheck import by_class, check, check_lists, summary
 from sfrbench.report.render.contact import _tile
-from sfrbench.stages import evaluate, prepare
+from sfrbench.stages.evaluate import run as evaluate
+from sfrbench.stages.prepare import run as prepare
 from sfrbench.store.store import Artefact
 from tests.support.data_writers import volume, write_decathlon, write_manifest, write_nifti, write_nnunet
 

@@ -16,7 +16,7 @@ from sfrbench.components.foundation.toy import SamToy
 from sfrbench.engine.training import make_optimiser
 from sfrbench.errors import NotReadyError
 from sfrbench.places import weights
-from sfrbench.stages import finetune as stage
+from sfrbench.stages.finetune import run as stage
 
 CARDS = Catalog.read().cards("finetune")
 LORA = r"prompt_encoder\.|mask_decoder\.|image_encoder\..*\.lora_[AB]\."

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from sfrbench.components.backbone.vnet import VNet
@@ -20,9 +21,11 @@ from sfrbench.components.ssl.supervised import Supervised
 from sfrbench.engine.context import StageContext, no_progress
 from sfrbench.engine.training import History, StepResult, TrainingError
 from sfrbench.errors import CheckpointError, DataError, InputError
-from sfrbench.stages import finetune, retrain
+from sfrbench.stages.finetune import run as finetune
+from sfrbench.stages.retrain import run as retrain
 from sfrbench.store.store import Artefact
 from tests.support.prepared import FAST, PATCH, as_artefact, files, make_prepared, net, sam
+from tests.support.stages import settings_of
 
 Run = Callable[..., StageContext]
 
@@ -65,13 +68,10 @@ def run(tmp_path: Path, prepared: Artefact) -> Run:
 
         ctx = StageContext(
             components=components,
-            settings={
-                "split": {"labeled": 1},
-                "patch": PATCH,
-                "rot_flip": True,
-                "pseudo": "none",
-                **settings,
-            },
+            settings=settings_of(
+                stage,
+                **{"split": {"labeled": 1}, "patch": PATCH, "rot_flip": True, "pseudo": "none", **settings},
+            ),
             inputs={"prepare": prepared, **(inputs or {})},
             seed=seed,
             out=out,
@@ -259,7 +259,7 @@ def test_a_method_without_unlabelled_cases_is_refused(run: Run) -> None:
 
 
 def test_unknown_source_of_pseudo_labels_is_refused(run: Run) -> None:
-    with pytest.raises(InputError, match="none, offline, online"):
+    with pytest.raises(ValidationError, match="'none', 'offline' or 'online'"):
         run(retrain, net(), pseudo="sometimes")
 
 

@@ -54,7 +54,7 @@ def test_features_are_leaves_of_the_arms_that_the_report_shows(tmp_path: Path) -
         if "features" in cell.nodes:
             node = plan.nodes[cell.nodes["features"]]
             assert node.inputs == {"prepare": cell.nodes["prepare"], "retrain": cell.nodes["retrain"]}
-            assert node.settings["cases"] == 5
+            assert node.settings.told()["cases"] == 5
     every = plan_of(tmp_path, FEATURES.replace("arms: [mt, sfr], ", ""))
     assert len(keys(every, "features")) == 6
 
@@ -96,7 +96,7 @@ def test_how_crops_are_drawn_is_in_the_keys_of_training_alone(tmp_path: Path) ->
         mine, theirs = ({key for name, key in plan.nodes if name == stage} for plan in (plain, other))
         assert (mine == theirs) if stage == "prepare" else not mine & theirs
     trained = [node for (stage, _), node in other.nodes.items() if stage in ("finetune", "retrain")]
-    assert {node.settings["crops"] for node in trained} == {"released"}
+    assert {node.settings.told()["crops"] for node in trained} == {"released"}
 
 
 def test_scores_of_interpolated_volumes_are_not_those_of_before(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_scores_of_interpolated_volumes_are_not_those_of_before(tmp_path: Path) 
         plan = plan_of(tmp_path, GOOD, sets=sets)
         scored = [node for (stage, _), node in plan.nodes.items() if stage == "evaluate"]
         assert scored
-        assert all(node.settings == settings for node in scored)
+        assert all(node.settings.told() == settings for node in scored)
 
 
 def test_a_preset_card_and_its_spelled_out_fields_are_one(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_an_arm_may_stop_at_the_fine_tuned_model(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, text)
     cell = plan.cells[-1]
     assert "retrain" not in cell.nodes
-    assert plan.nodes[cell.nodes["predict"]].settings["model_stage"] == "finetune"
+    assert plan.nodes[cell.nodes["predict"]].settings.told()["model_stage"] == "finetune"
 
 
 def test_online_labels_need_no_pseudolabel_node(tmp_path: Path) -> None:

@@ -21,11 +21,15 @@ from sfrbench.engine.inference import backbone_forward, load_backbone, slide
 from sfrbench.engine.volumes import Volumes
 from sfrbench.maths.sampling import draw_patch
 from sfrbench.plan.build import Plan
-from sfrbench.stages import finetune, pseudolabel, retrain, select
-from sfrbench.stages.selection import Selection
+from sfrbench.stages.finetune import run as finetune
+from sfrbench.stages.pseudolabel import run as pseudolabel
+from sfrbench.stages.retrain import run as retrain
+from sfrbench.stages.select import run as select
+from sfrbench.stages.select.selection import Selection
 from sfrbench.store.store import Artefact
 from tests.support.prepared import PATCH, as_artefact, make_prepared, net, sam
 from tests.support.specs import GOOD, faults, keys, plan_of, stages
+from tests.support.stages import settings_of, stage_of
 
 PLUS = GOOD.replace("seeds: [0, 1]", "  - {name: plus, pseudo: offline, selector: tau}\nseeds: [0]")
 
@@ -61,7 +65,7 @@ def test_a_round_is_select_finetune_pseudolabel_retrain(tmp_path: Path) -> None:
     assert (
         made.nodes[cell.nodes["evaluate_pseudolabel_2"]].inputs["prediction"] == cell.nodes["pseudolabel_2"]
     )
-    assert last.settings["first_iteration"] == 4  # two trainings of two steps before
+    assert last.settings.told()["first_iteration"] == 4  # two trainings of two steps before
 
 
 def test_a_sweep_of_tau_shares_everything_before_the_threshold(tmp_path: Path) -> None:
@@ -150,7 +154,7 @@ class Rounds:
         settings = {"split": {"labeled": 1}, "patch": PATCH, "rot_flip": True, "pseudo": "none", **settings}
         ctx = StageContext(
             components,
-            settings,
+            settings_of(stage, **settings),
             {"prepare": self.prepared, **(inputs or {})},
             1,
             out / "out",
@@ -158,7 +162,7 @@ class Rounds:
         )
         stage.run(ctx)
         self.ctx = ctx
-        return as_artefact(stage.__name__.rpartition(".")[2], ctx.out)
+        return as_artefact(stage_of(stage), ctx.out)
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,8 @@ BROKEN = [
     ("report of a wrong shape", ("seeds:", "report: [5, {table: 5}, {features: {voxel: 5}}, {kde: dise}]\nseeds:"), ["9:10", "9:14", "did you mean 'voxels'?", "did you mean 'dice'?"]),
     ("arm is a number", ("{name: mt,", "{name: 5,"), ["spec.yaml:7:5", "an arm needs a name, in text, got 5"]),
     ("label is a list", ("{name: mt,", "{name: mt, label: [1],"), ["spec.yaml:7:16", "text is needed"]),
+    ("unknown stage for all", ("seeds: [0, 1]", "stages: [fintune]\nseeds: [0, 1]"), ["spec.yaml:9:1", "no stage 'fintune'", "'finetune'"]),
+    ("no stages for all", ("seeds: [0, 1]", "stages: []\nseeds: [0, 1]"), ["spec.yaml:9:1", "the specification has no stage"]),
     ("no stages", ("{name: mt,", "{name: mt, stages: [],"), ["spec.yaml:7:16", "has no stage"]),
     ("stages are a mapping", ("{name: mt,", "{name: mt, stages: {a: 1},"), ["spec.yaml:7:16", "no stage"]),
     ("a group is a number", ("{name: mt,", "{name: mt, ssl.optim: 5, ssl.optim.lr: 0.1,"), ["7:16", "a group of fields is needed, got 5"]),

@@ -15,9 +15,10 @@ from sfrbench.components.stitch.slab3 import Slab3Stitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.volumes import Volumes
-from sfrbench.stages import canvases
+from sfrbench.stages.canvases import run as canvases
 from sfrbench.store.store import Artefact
 from tests.support.prepared import as_artefact, make_prepared
+from tests.support.stages import settings_of
 
 
 @pytest.fixture
@@ -32,7 +33,11 @@ def made(prepared: Artefact, out: Path, stitch: Stitch) -> Artefact:
     settings = {"split": {"labeled": 2}, "subset": "test", "patch": [16, 16, 32], "cases": 3}
     out.mkdir()
     components = {"stitch": stitch, "foundation": SamToy(canvas=96)}
-    canvases.run(StageContext(components, settings, {"prepare": prepared}, 0, out, out / "scratch"))
+    canvases.run(
+        StageContext(
+            components, settings_of(canvases, **settings), {"prepare": prepared}, 0, out, out / "scratch"
+        )
+    )
     return as_artefact("canvases", out)
 
 

@@ -16,7 +16,7 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.volumes import harden
 from sfrbench.errors import DataError
 from sfrbench.maths.metrics import METRICS, score_case
-from sfrbench.stages import evaluate
+from sfrbench.stages.evaluate import run as evaluate
 from sfrbench.store.store import Artefact, Store
 
 CLASSES = ["background", "anterior", "posterior"]

@@ -19,9 +19,10 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.inference import backbone_forward, windows
 from sfrbench.engine.volumes import LabelView, Volumes
 from sfrbench.errors import InputError
-from sfrbench.stages import features
+from sfrbench.stages.features import run as features
 from sfrbench.store.store import Artefact
 from tests.support.prepared import as_artefact, make_prepared
+from tests.support.stages import settings_of
 
 NET = VNet(filters=4, norm="instance", dropout=True)
 PATCH, STRIDE = (16, 16, 32), (8, 8, 16)
@@ -65,7 +66,12 @@ def run(folder: Path, prepared: Artefact, trained: Artefact, **settings: Any) ->
     inputs = {"prepare": prepared, "retrain": trained}
     features.run(
         StageContext(
-            {"backbone": NET}, {**SETTINGS, **settings}, inputs, 0, folder / "out", folder / "scratch"
+            {"backbone": NET},
+            settings_of(features, **{**SETTINGS, **settings}),
+            inputs,
+            0,
+            folder / "out",
+            folder / "scratch",
         )
     )
     return folder / "out"

@@ -20,11 +20,12 @@ from sfrbench.engine.context import StageContext, no_progress
 from sfrbench.engine.volumes import Volumes
 from sfrbench.errors import DataError
 from sfrbench.maths.sampling import draw_view
-from sfrbench.stages import finetune
-from sfrbench.stages.finetune_data import Canvases
-from sfrbench.stages.finetune_views import FixedViews
+from sfrbench.stages.finetune import run as finetune
+from sfrbench.stages.finetune.data import Canvases
+from sfrbench.stages.finetune.views import FixedViews
 from sfrbench.store.store import Artefact
 from tests.support.prepared import FAST, as_artefact, make_prepared
+from tests.support.stages import settings_of
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def context(
     }
     return StageContext(
         components,
-        {"split": {"labeled": labeled}, "patch": [16, 16, 32], "rot_flip": True},
+        settings_of(finetune, split={"labeled": labeled}, patch=[16, 16, 32], rot_flip=True),
         {"prepare": prepared},
         1,
         folder / "out",
@@ -180,7 +181,9 @@ def test_crops_are_drawn_as_the_settings_say(prepared: Artefact, tmp_path: Path)
     drawn = {}
     for crops in ("all", "released"):
         ctx = context(prepared, tmp_path / crops, parts(views=None))
-        canvases = Canvases(replace(ctx, settings={**ctx.settings, "crops": crops}), Volumes(prepared))
+        canvases = Canvases(
+            replace(ctx, settings=ctx.settings.model_copy(update={"crops": crops})), Volumes(prepared)
+        )
         case = Volumes(prepared).train[0]
         patches = [canvases.draw(case, np.random.default_rng(seed)) for seed in range(9)]
         shape = Volumes(prepared).image(case).shape

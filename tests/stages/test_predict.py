@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,8 +21,10 @@ from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.engine.context import Progress, StageContext, no_progress
 from sfrbench.engine.inference import backbone_forward, load_backbone, load_segmenter, slide
 from sfrbench.errors import InputError, NotReadyError
-from sfrbench.stages import predict, pseudolabel
+from sfrbench.stages.predict import run as predict
+from sfrbench.stages.pseudolabel import run as pseudolabel
 from sfrbench.store.store import Artefact, Store
+from tests.support.stages import settings_of
 
 
 class TinyBackbone(Backbone):
@@ -76,12 +79,21 @@ def retrained(store: Store, *, best: bool) -> Artefact:
 
 
 def context(
-    tmp_path: Path, components: dict[str, Component], inputs: dict[str, Artefact], **settings: Any
+    tmp_path: Path,
+    stage: ModuleType,
+    components: dict[str, Component],
+    inputs: dict[str, Artefact],
+    **settings: Any,
 ) -> StageContext:
     (tmp_path / "out").mkdir()
     defaults = {"split": {}, "patch": [8, 8, 8], "stride": [4, 4, 4], "sam_stride": [4, 4, 4]}
     return StageContext(
-        components, {**defaults, **settings}, inputs, 0, tmp_path / "out", tmp_path / "scratch"
+        components,
+        settings_of(stage, **{**defaults, **settings}),
+        inputs,
+        0,
+        tmp_path / "out",
+        tmp_path / "scratch",
     )
 
 
@@ -91,6 +103,7 @@ def predict_context(tmp_path: Path, *, best: bool = False, **settings: Any) -> S
     inputs = {"prepare": prepared(store), "model": retrained(store, best=best)}
     return context(
         tmp_path,
+        predict,
         {"backbone": TinyBackbone()},
         inputs,
         **{"model_stage": "retrain", "subset": "test", **settings},
@@ -243,7 +256,13 @@ def test_pseudolabel_stores_foreground_probabilities(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     model, artefact = finetuned(store, DecoderOnly())
     inputs = {"prepare": prepared(store), "finetune": artefact}
-    ctx = context(tmp_path, dict(SAM), inputs, split={"labeled": 1, "choice": 1, "val": 0, "unlabeled": None})
+    ctx = context(
+        tmp_path,
+        pseudolabel,
+        dict(SAM),
+        inputs,
+        split={"labeled": 1, "choice": 1, "val": 0, "unlabeled": None},
+    )
     object.__setattr__(ctx, "progress", killed_at(1))
     with pytest.raises(Killed):
         pseudolabel.run(ctx)
@@ -265,7 +284,9 @@ def test_predict_by_the_fine_tuned_sam(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     model, artefact = finetuned(store, DecoderOnly())
     inputs = {"prepare": prepared(store), "model": artefact}
-    ctx = context(tmp_path, dict(SAM), inputs, split={"max_test": 1}, subset="test", model_stage="finetune")
+    ctx = context(
+        tmp_path, predict, dict(SAM), inputs, split={"max_test": 1}, subset="test", model_stage="finetune"
+    )
     predict.run(ctx)
     label = np.load(ctx.out / "labels" / "e0.npy")
     expected = expected_probabilities(model, inputs["prepare"], "e0").argmax(0)

@@ -16,7 +16,7 @@ from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.volumes import CaseInfo, Volumes, restore
 from sfrbench.errors import DataError, NotReadyError
-from sfrbench.stages import prepare
+from sfrbench.stages.prepare import run as prepare
 from sfrbench.store.store import Store
 from tests.support.data_writers import (
     la_file,

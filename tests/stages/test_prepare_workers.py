@@ -16,8 +16,7 @@ from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.engine.context import StageContext
 from sfrbench.errors import DataError, NotReadyError
-from sfrbench.plan.graph import STAGE_VERSIONS
-from sfrbench.stages import prepare, prepare_case
+from sfrbench.stages.prepare import run as prepare
 from tests.support.data_writers import (
     la_file,
     volume,
@@ -149,7 +148,3 @@ def test_cases_that_depend_on_others_are_made_again(tmp_path: Path) -> None:
     ctx = context(tmp_path, dataset, tmp_path / "raw", "after")
     prepare.run(ctx)
     assert "adopted" not in ctx.notes
-
-
-def test_the_stage_version_of_kept_cases_is_the_stages() -> None:
-    assert STAGE_VERSIONS["prepare"] == prepare_case.STAGE_VERSION

@@ -12,8 +12,9 @@ from torch import nn
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Backbone, Ssl
 from sfrbench.components.ssl.step import Step
-from sfrbench.stages.retrain import Maker, Models, first_pass
-from sfrbench.stages.retrain_data import Batch
+from sfrbench.stages.retrain.data import Batch
+from sfrbench.stages.retrain.models import Maker, Models
+from sfrbench.stages.retrain.run import first_pass
 
 Sides = tuple[int, int, int]
 TINY = VNet(filters=2, norm="instance", dropout=False)

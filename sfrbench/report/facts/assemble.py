@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from sfrbench.files.atomic import sha256_of
 from sfrbench.files.private import without_places
 from sfrbench.machine.needs import environment, git_state
-from sfrbench.plan import roles
 from sfrbench.plan.build import Cell
 from sfrbench.plan.graph import Link
 from sfrbench.report.facts.canvases import canvases_of
@@ -24,6 +23,8 @@ from sfrbench.report.facts.volumes import artefact_of, volumes_of
 from sfrbench.results.grid import Missing
 from sfrbench.run.experiment import Entry, Experiment
 from sfrbench.spec.model import Spec
+from sfrbench.stages import roles
+from sfrbench.stages.retrain import recipe as retrain
 from sfrbench.store.store import Store
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ def _missing(experiment: Experiment) -> list[Missing]:
 def _online(experiment: Experiment) -> list[Missing]:
     plan, found = experiment.plan, []
     for cell in plan.cells:
-        if "retrain" in cell.nodes and plan.nodes[cell.nodes["retrain"]].settings["pseudo"] == "online":
+        link = cell.nodes.get(retrain.STAGE)
+        settings = None if link is None else plan.nodes[link].settings
+        if isinstance(settings, retrain.RetrainSettings) and settings.pseudo == "online":
             found.append(Missing(cell.arm, cell.axes, cell.seed, ONLINE))
     return found
 

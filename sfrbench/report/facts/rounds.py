@@ -8,9 +8,9 @@ from typing import cast
 import numpy as np
 
 from sfrbench.components.base import Selector
-from sfrbench.plan.roles import in_round
 from sfrbench.report.facts.info import Round
 from sfrbench.run.experiment import Experiment
+from sfrbench.stages.roles import in_round
 
 ONLINE = "pseudo: online: SAM labels each crop as re-training asks for it, and nothing is stored to score"
 

@@ -14,48 +14,44 @@ from pathlib import Path
 from typing import Any
 
 from sfrbench.engine.context import StageContext
-from sfrbench.plan.graph import STAGE_VERSIONS, Node
+from sfrbench.plan.graph import Node
 from sfrbench.plan.resolve import digest
+from sfrbench.stages.finder import recipe_of
+from sfrbench.stages.select import recipe as select
+from sfrbench.stages.settings import StageSettings
 from sfrbench.store.store import Artefact
 
 #: Written for people; no stage reads it.
 _UNREAD = frozenset({"history.csv"})
 
 
-def work_of(node: Node, context: StageContext, profile: str) -> str | None:
+def work_of(node: Node, context: StageContext[StageSettings], profile: str) -> str | None:
     """The digest of everything that decides what the node writes; none where that is not looked up."""
-    if not _looked_up(node):
+    recipe = recipe_of(node.stage)
+    if not recipe.compared({role: stage for role, (stage, _) in node.inputs.items()}):
         return None
     parts = {kind: resolved.digest for kind, resolved in node.components.items()}
     inputs = dict(context.inputs)
     selected = None
-    if "select" in node.inputs:
-        from sfrbench.stages.selection import Selection
+    if select.STAGE in node.inputs:
+        from sfrbench.stages.select.selection import Selection
 
         selection = Selection.of(context)
         if selection is not None:
             selected = selection.outcome()
-            del parts["selector"], inputs["select"]
+            del parts["selector"], inputs[select.STAGE]
     return digest(
         {
             "profile": profile,
             "stage": node.stage,
-            "version": STAGE_VERSIONS[node.stage],
+            "version": recipe.version,
             "components": parts,
             "selected": selected,
-            "settings": dict(node.settings),
+            "settings": node.settings.told(),
             "inputs": {role: content_of(artefact) for role, artefact in inputs.items()},
             "seed": node.seed,
         }
     )
-
-
-def _looked_up(node: Node) -> bool:
-    """Not what comes before all others, nor scores of test cases, which take no time. Pseudo-labels are of
-    many cases, and of the same ones in every round that leaves SAM as it is."""
-    if node.stage == "evaluate":
-        return node.inputs["prediction"][0] == "pseudolabel"
-    return node.stage != "prepare"
 
 
 def content_of(artefact: Artefact) -> str:

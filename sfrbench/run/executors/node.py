@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import logging
 import os
 import resource
@@ -24,6 +23,8 @@ from sfrbench.places import weights
 from sfrbench.plan.graph import Node
 from sfrbench.run.executors.equal import copy_files, work_of
 from sfrbench.run.executors.precision import Precision
+from sfrbench.stages.finder import behaviour, recipe_of
+from sfrbench.stages.settings import StageSettings
 from sfrbench.store.store import Artefact, Store
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,6 @@ log = logging.getLogger(__name__)
 #: What a record says about the work itself, whoever did it.
 _MEASURED = ("started", "seconds", "cpu_seconds", "peak_memory_mb", "device")
 _PRECISION = ("precision", "precision_asked", "self_check_faults")
-#: The stages that draw training canvases, for which a stitch may need data of its own.
-_TRAINING_CANVASES = ("finetune", "canvases")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -76,7 +75,7 @@ class Worker:
             finally:
                 self.store.discard(out)
 
-    def _context(self, node: Node, out: Path, progress: Progress) -> StageContext:
+    def _context(self, node: Node, out: Path, progress: Progress) -> StageContext[StageSettings]:
         scratch = self.store.scratch(node.stage, node.key)
         scratch.mkdir(parents=True, exist_ok=True)
         dataset = node.components.get("dataset")
@@ -97,11 +96,11 @@ class Worker:
 
     def _components(self, node: Node) -> dict[str, Component]:
         found = {kind: resolved.component for kind, resolved in node.components.items()}
-        if "stitch" in found and node.stage in _TRAINING_CANVASES:
+        if "stitch" in found and recipe_of(node.stage).needs.training_canvases:
             found["stitch"] = cast(Stitch, found["stitch"]).located(self.machine.folder)
         return found
 
-    def _take(self, node: Node, context: StageContext, twin: Artefact) -> dict[str, Any]:
+    def _take(self, node: Node, context: StageContext[StageSettings], twin: Artefact) -> dict[str, Any]:
         """The record of a node whose work another node has done; what it took stands for both."""
         copy_files(twin, context.out)
         taken = {name: twin.record[name] for name in _MEASURED}
@@ -113,8 +112,8 @@ class Worker:
             "equal_to": twin.key,
         }
 
-    def _run(self, node: Node, context: StageContext) -> dict[str, Any]:
-        stage: Callable[[StageContext], None] = importlib.import_module(f"sfrbench.stages.{node.stage}").run
+    def _run(self, node: Node, context: StageContext[StageSettings]) -> dict[str, Any]:
+        stage = behaviour(node.stage)
         components, precision = self.precision.settle(node.stage, context.components)
         _reset_peak()
         started, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
@@ -139,7 +138,7 @@ class Worker:
         return {**node.described(), "key": node.key, "profile": self.profile, **self.facts}
 
 
-def _set_aside(error: CheckpointError, context: StageContext) -> None:
+def _set_aside(error: CheckpointError, context: StageContext[StageSettings]) -> None:
     """Rename a damaged checkpoint, so that the node starts again, and empty what was written of it."""
     path = Path(error.path)
     kept = path.with_name(f"{path.name}.damaged")

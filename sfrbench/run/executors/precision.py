@@ -11,11 +11,10 @@ from sfrbench.components.base import Component
 from sfrbench.machine import selfcheck
 from sfrbench.machine.selfcheck import SelfCheck
 from sfrbench.machine.selfcheck_fault import Fault
+from sfrbench.stages.finder import recipe_of
 
 log = logging.getLogger("sfrbench")
 
-#: Stages that run a network.
-NETWORKS = frozenset({"finetune", "pseudolabel", "retrain", "select", "predict", "features"})
 _SHOWN = 5
 
 
@@ -36,7 +35,7 @@ class Precision:
         """The components as they run here, and what the record says of it: nothing where none has one."""
         asked = {kind: getattr(part, "precision", None) for kind, part in components.items()}
         asked = {kind: precision for kind, precision in asked.items() if precision is not None}
-        if stage not in NETWORKS or not asked:
+        if not asked or not recipe_of(stage).needs.network:
             return dict(components), {}
         if self.device != "cpu":
             return dict(components), {"precision": asked}

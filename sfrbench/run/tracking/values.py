@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.plan import roles
 from sfrbench.plan.build import Cell
+from sfrbench.stages import roles
 from sfrbench.store.store import Store
 
 if TYPE_CHECKING:

@@ -17,13 +17,20 @@ from torch import nn
 from sfrbench.components.backbone.interface import in_parts
 from sfrbench.components.base import Backbone
 from sfrbench.engine.context import StageContext, seed_for
-from sfrbench.engine.inference import Forward, case_by_case, load_backbone, slide
+from sfrbench.engine.inference import (
+    Forward,
+    case_by_case,
+    load_backbone,
+    on_device,
+    slide,
+    window_batch,
+)
 from sfrbench.engine.volumes import EVALUATE, Volumes
+from sfrbench.stages.features.recipe import FeaturesSettings
 
 
-def run(ctx: StageContext) -> None:
-    """Inputs ``prepare`` and ``retrain``; settings ``split``, ``patch``, ``stride``, ``checkpoint``,
-    ``cases`` and ``voxels``.
+def run(ctx: StageContext[FeaturesSettings]) -> None:
+    """Inputs ``prepare`` and ``retrain``.
 
     At most ``cases`` labelled and as many unlabelled cases are looked at, drawn by a fixed seed, so that all
     arms look at the same ones; only cases with a label, as what is predicted correctly is known of no other.
@@ -34,25 +41,25 @@ def run(ctx: StageContext) -> None:
     augmented. A killed run goes on at the case where it stopped.
     """
     volumes = Volumes(ctx.inputs["prepare"])
-    split = volumes.split(**ctx.settings["split"])
+    split = ctx.settings.split.of(volumes)
     known = [case for case in split.unlabelled if case not in volumes.without_label]
-    labelled, unlabelled = (some(group, ctx.settings["cases"]) for group in (split.labelled, known))
-    classes, patch, stride = len(volumes.classes), tuple(ctx.settings["patch"]), tuple(ctx.settings["stride"])
+    labelled, unlabelled = (some(group, ctx.settings.cases) for group in (split.labelled, known))
+    classes, patch, stride = len(volumes.classes), ctx.settings.patch, ctx.settings.stride
     network = load_backbone(
         ctx.component("backbone", Backbone),
         ctx.inputs["retrain"],
-        ctx.settings["checkpoint"],
+        ctx.settings.checkpoint,
         classes=classes,
         device=ctx.device,
     )
-    forward, batch = features_forward(network), 4 if ctx.device.startswith("cuda") else 1
+    forward, batch = features_forward(network), window_batch(ctx.device)
     view = volumes.labels([*labelled, *unlabelled], f"{EVALUATE}: features")
 
     def look(case: str) -> dict[str, np.ndarray]:
-        image = torch.from_numpy(np.array(volumes.image(case))).to(ctx.device)
+        image = on_device(volumes.image(case), ctx.device)
         maps = slide(image, patch, stride, forward, classes + 1, batch)
         predicted, value = maps[:classes].argmax(0).cpu().numpy(), maps[classes].cpu().numpy()
-        return sample(value, predicted, view[case], classes, ctx.settings["voxels"], case)
+        return sample(value, predicted, view[case], classes, ctx.settings.voxels, case)
 
     case_by_case(ctx, [*labelled, *unlabelled], look)
     index = {"classes": volumes.classes, "labelled": labelled, "unlabelled": unlabelled}

@@ -13,7 +13,7 @@ from typing import Literal, cast
 
 from sfrbench.errors import DataError, NotReadyError, Problem
 from sfrbench.files.children import end_with_parent
-from sfrbench.stages.prepare_case import Shelf
+from sfrbench.stages.prepare.case import Shelf
 
 #: What a process says of a case: made (with what is wrong with it), not possible here, or a defect of ours.
 _Answer = tuple[Literal["made", "not ready", "defect"], tuple[Problem, ...], str]

@@ -12,11 +12,11 @@ from sfrbench.components.base import Foundation, Ssl, Stitch
 from sfrbench.components.split import Split
 from sfrbench.engine.context import StageContext, seed_for
 from sfrbench.engine.inference import fine_tuned, sam_forward
+from sfrbench.engine.sam_input import sam_input
 from sfrbench.engine.volumes import LabelView, Volumes
-from sfrbench.errors import InputError
 from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at, unlabelled_at
-from sfrbench.stages.finetune_data import sam_input
-from sfrbench.stages.selection import Selection
+from sfrbench.stages.retrain.recipe import RetrainSettings
+from sfrbench.stages.select.selection import Selection
 
 #: Augmented unlabelled crops to foreground probabilities (B, K - 1, X, Y, Z).
 Labeller = Callable[[list[Patch]], torch.Tensor]
@@ -36,7 +36,7 @@ class Batch:
 class Data:
     """Draws the patches of a step; labels are reachable for labelled cases only."""
 
-    ctx: StageContext
+    ctx: StageContext[RetrainSettings]
     ssl: Ssl
     volumes: Volumes
     split: Split
@@ -69,16 +69,16 @@ class Data:
         return seed_for("retrain", purpose, self.ctx.seed)
 
     def _patches(self, cases: list[str], seed: int, step: int) -> list[Patch]:
-        x, y, z = self.ctx.settings["patch"]
+        told = self.ctx.settings
         return [
             draw_patch(
                 case,
                 self.volumes.image(case),
-                (x, y, z),
-                self.ctx.settings["rot_flip"],
+                told.patch,
+                told.rot_flip,
                 self.ssl.intensity_augment,
                 np.random.default_rng([seed, step, index]),
-                self.ctx.settings.get("crops", "all"),
+                told.crops,
             )
             for index, case in enumerate(cases)
         ]
@@ -92,19 +92,15 @@ def as_target(foreground: torch.Tensor, soft: bool) -> torch.Tensor:
     return probs / probs.sum(1, keepdim=True) if soft else probs.argmax(1)
 
 
-def labeller(ctx: StageContext, volumes: Volumes) -> Labeller | None:
+def labeller(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller | None:
     """Where pseudo-labels come from: nowhere, stored probabilities, or the frozen fine-tuned SAM."""
-    mode = ctx.settings["pseudo"]
+    mode = ctx.settings.pseudo
     if mode == "none":
         return None
-    if mode == "offline":
-        return _stored(ctx)
-    if mode == "online":
-        return _online(ctx, volumes)
-    raise InputError(f"pseudo: '{mode}' is not one of none, offline, online")
+    return _stored(ctx) if mode == "offline" else _online(ctx, volumes)
 
 
-def _stored(ctx: StageContext) -> Labeller:
+def _stored(ctx: StageContext[RetrainSettings]) -> Labeller:
     """Cuts the crop of each patch out of the stored whole-volume probabilities."""
     artefact = ctx.inputs["pseudolabel"]
     opened: dict[str, Volume] = {}
@@ -118,7 +114,7 @@ def _stored(ctx: StageContext) -> Labeller:
     return label
 
 
-def _online(ctx: StageContext, volumes: Volumes) -> Labeller:
+def _online(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller:
     """The frozen SAM sees each crop as rotated and flipped, before any intensity augmentation."""
     foundation = ctx.component("foundation", Foundation)
     model = fine_tuned(ctx, "finetune", len(volumes.classes))

@@ -10,17 +10,18 @@ import torch
 
 from sfrbench.components.base import Foundation, Stitch
 from sfrbench.engine.context import StageContext, seed_for
+from sfrbench.engine.sam_input import Pair, all_canvases, sam_input
 from sfrbench.engine.volumes import Volumes
 from sfrbench.maths.labels import IGNORE
-from sfrbench.maths.sampling import Patch, Sides, View
-from sfrbench.stages.finetune_data import Pair, all_canvases, sam_input
+from sfrbench.maths.sampling import Patch, View
+from sfrbench.stages.canvases.recipe import CanvasesSettings
 
 #: How much of the training is done where the training canvas is drawn; some strategies change on the way.
 PROGRESS = 0.25
 
 
-def run(ctx: StageContext) -> None:
-    """Input ``prepare``; settings ``split``, ``subset`` ('test' or 'val'), ``patch``, ``cases``.
+def run(ctx: StageContext[CanvasesSettings]) -> None:
+    """Input ``prepare``.
 
     Takes the middle patch of the first labelled case, as a training canvas, and of the first ``cases`` cases
     of the subset, as canvases of inference, of which the middle one is kept. Writes ``images/<n>.npy``, uint8
@@ -29,8 +30,8 @@ def run(ctx: StageContext) -> None:
     ``index.json``. Labels are never opened: whoever may see a label map reads it through ``voxels``.
     """
     volumes = Volumes(ctx.inputs["prepare"])
-    split = volumes.split(**ctx.settings["split"])
-    scored = {"test": split.test, "val": split.val}[ctx.settings["subset"]][: ctx.settings["cases"]]
+    split = ctx.settings.split.of(volumes)
+    scored = {"test": split.test, "val": split.val}[ctx.settings.subset][: ctx.settings.cases]
     for folder in ("images", "voxels"):
         (ctx.out / folder).mkdir()
     entries = []
@@ -41,13 +42,13 @@ def run(ctx: StageContext) -> None:
         voxels = np.where(voxels < 0, -1, voxels).astype(np.int32)
         np.save(ctx.out / "images" / f"{number}.npy", _grey(images[middle].numpy()))
         np.save(ctx.out / "voxels" / f"{number}.npy", voxels)
-        role = ctx.settings["subset"] if number else "train"
+        role = ctx.settings.subset if number else "train"
         entries.append({"case": case, "role": role, "canvas": middle, "canvases": len(images)})
         ctx.progress(number + 1, 1 + len(scored))
     (ctx.out / "index.json").write_text(json.dumps({"canvases": entries}), encoding="utf-8")
 
 
-def _training(ctx: StageContext, volumes: Volumes, case: str) -> Pair:
+def _training(ctx: StageContext[CanvasesSettings], volumes: Volumes, case: str) -> Pair:
     """A training canvas (1, C, I, I) with its voxels (1, I, I)."""
     stitch, foundation = ctx.component("stitch", Stitch), ctx.component("foundation", Foundation)
     image, voxels = _patch(ctx, volumes, case)
@@ -56,19 +57,21 @@ def _training(ctx: StageContext, volumes: Volumes, case: str) -> Pair:
     return pixels[None], target[None]
 
 
-def _scored(ctx: StageContext, volumes: Volumes, case: str) -> Pair:
+def _scored(ctx: StageContext[CanvasesSettings], volumes: Volumes, case: str) -> Pair:
     """The canvases (N, C, I, I) of inference with their voxels (N, I, I)."""
     stitch, foundation = ctx.component("stitch", Stitch), ctx.component("foundation", Foundation)
     return all_canvases(stitch, *_patch(ctx, volumes, case), foundation.canvas)
 
 
-def _patch(ctx: StageContext, volumes: Volumes, case: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _patch(
+    ctx: StageContext[CanvasesSettings], volumes: Volumes, case: str
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The patch in the middle of a volume on the foundation's scale, and its voxels, where labels would be.
 
     Voxels are counted from ``IGNORE`` + 1 on, so that what the stitching calls unlabelled stays that.
     """
     volume = volumes.image(case)
-    patch = cast(Sides, tuple(ctx.settings["patch"]))
+    patch = ctx.settings.patch
     x, y, z = ((size - side) // 2 for size, side in zip(volume.shape, patch, strict=True))
     view = View((x, y, z), patch)
     plain, inside = view.take(volume), view.take(np.broadcast_to(np.True_, volume.shape))

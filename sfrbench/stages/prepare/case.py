@@ -16,13 +16,12 @@ from sfrbench.components.base import Case, Dataset
 from sfrbench.components.dataset import _grid
 from sfrbench.components.dataset._checks import zscore
 from sfrbench.files.atomic import canonical, read_state, write_atomic
+from sfrbench.stages.prepare.recipe import RECIPE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PERCENTILES = (0.5, 99.5)
-#: The entry "prepare" of ``graph.STAGE_VERSIONS``: cases of another one are not taken over.
-STAGE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class Shelf:
     def _recipe(self) -> str:
         settings = self.dataset.key_settings()
         kept = {name: value for name, value in settings.items() if name not in self.dataset.late_fields}
-        return canonical({"stage": STAGE_VERSION, "root": str(self.root), "dataset": kept})
+        return canonical({"stage": RECIPE.version, "root": str(self.root), "dataset": kept})
 
     def _same_recipe(self) -> bool:
         path = self.folder / "recipe.json"

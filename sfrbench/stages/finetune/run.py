@@ -15,14 +15,14 @@ from sfrbench.engine.inference import pretrained_path
 from sfrbench.engine.training import StepResult, TrainedParts, save_weights, train
 from sfrbench.engine.volumes import Volumes
 from sfrbench.maths.losses import segmentation_loss
-from sfrbench.stages.finetune_data import confident_batches, make_batches
-from sfrbench.stages.selection import Selection
+from sfrbench.stages.finetune.data import confident_batches, make_batches
+from sfrbench.stages.finetune.recipe import FinetuneSettings
+from sfrbench.stages.select.selection import Selection
 
 
-def run(ctx: StageContext) -> None:
-    """Input ``prepare``; settings ``split``, ``patch``, ``rot_flip``, ``crops`` (none: "all"). In a round of
-    SFR+ also the inputs ``before``, the finetune artefact to go on from, and ``select``, with labels of
-    confident cases.
+def run(ctx: StageContext[FinetuneSettings]) -> None:
+    """Input ``prepare``. In a round of SFR+ also ``before``, the finetune artefact to go on from, and
+    ``select``, with labels of confident cases.
 
     Writes ``adapter.safetensors`` (the trained parameters), ``model.json`` and ``history.csv``. Opens the
     labels of the labelled cases only. Each canvas of a batch holds one random crop of a labelled case, new at
@@ -41,7 +41,9 @@ def run(ctx: StageContext) -> None:
     (ctx.out / "model.json").write_text(json.dumps(describe(model, volumes.classes)), encoding="utf-8")
 
 
-def adapt(ctx: StageContext, volumes: Volumes, model: SamSegmenter, selection: Selection | None) -> None:
+def adapt(
+    ctx: StageContext[FinetuneSettings], volumes: Volumes, model: SamSegmenter, selection: Selection | None
+) -> None:
     """Train the model in place; writes ``history.csv``."""
     finetune = ctx.component("finetune", Finetune)
     batch = make_batches(ctx, volumes, model)
@@ -82,7 +84,7 @@ def shrink(targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return small[:, 0].long()
 
 
-def build_model(ctx: StageContext, classes: int) -> SamSegmenter:
+def build_model(ctx: StageContext[FinetuneSettings], classes: int) -> SamSegmenter:
     """The pretrained model with its adapters, on the device and in training mode.
 
     Batch norms, where a pretrained encoder has any, keep their statistics: those are no parameters, so

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sfrbench.components.base import Selector
+from sfrbench.components.base import Selector, Settings
 from sfrbench.engine.context import StageContext
 from sfrbench.maths.sampling import Patch, Volume
-from sfrbench.stages.select import SCALE
+from sfrbench.stages.select.run import SCALE
 from sfrbench.store.store import Artefact
 
 
@@ -26,7 +26,7 @@ class Selection:
     _maps: dict[tuple[str, str], Volume] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ctx: StageContext) -> Selection | None:
+    def of(cls, ctx: StageContext[Settings]) -> Selection | None:
         """That of a round; none for a first training. Notes for the record what was selected."""
         if "select" not in ctx.inputs:
             return None

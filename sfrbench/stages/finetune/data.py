@@ -11,13 +11,13 @@ import torch
 from sfrbench.components.base import Finetune, Foundation, Stitch
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.engine.context import StageContext, seed_for
+from sfrbench.engine.sam_input import Pair, all_canvases, sam_input
 from sfrbench.engine.volumes import LabelView, Volumes, check_foreground
-from sfrbench.maths.labels import IGNORE
 from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at
-from sfrbench.stages.finetune_views import FixedViews
-from sfrbench.stages.selection import Selection
+from sfrbench.stages.finetune.recipe import FinetuneSettings
+from sfrbench.stages.finetune.views import FixedViews
+from sfrbench.stages.select.selection import Selection
 
-Pair = tuple[torch.Tensor, torch.Tensor]
 #: Low-resolution logits (B, K, h, w) of a step's canvases, with their labels (B, I, I) int64.
 Batches = Callable[[int], Pair]
 #: Crops of a confident case drawn in search of a confident one, where crops are judged one by one.
@@ -28,7 +28,7 @@ ATTEMPTS = 8
 class Canvases:
     """Draws crops and stitches them."""
 
-    ctx: StageContext
+    ctx: StageContext[FinetuneSettings]
     volumes: Volumes
 
     @property
@@ -36,10 +36,9 @@ class Canvases:
         return self.ctx.component("finetune", Finetune)
 
     def draw(self, case: str, rng: np.random.Generator) -> Patch:
-        x, y, z = self.ctx.settings["patch"]
-        turn, vary = self.ctx.settings["rot_flip"], self.finetune.intensity_augment
-        crops = self.ctx.settings.get("crops", "all")
-        return draw_patch(case, self.volumes.image(case), (x, y, z), turn, vary, rng, crops)
+        told, vary = self.ctx.settings, self.finetune.intensity_augment
+        image = self.volumes.image(case)
+        return draw_patch(case, image, told.patch, told.rot_flip, vary, rng, told.crops)
 
     def stitched(self, patch: Patch, label: Volume, rng: np.random.Generator, progress: float) -> Pair:
         """Canvas and labels of a crop, or all its canvases; ``label`` is the whole volume's (X, Y, Z)."""
@@ -66,10 +65,10 @@ class Canvases:
         return (steps - 1 if "before" in self.ctx.inputs else step) / steps
 
 
-def make_batches(ctx: StageContext, volumes: Volumes, model: SamSegmenter) -> Batches:
+def make_batches(ctx: StageContext[FinetuneSettings], volumes: Volumes, model: SamSegmenter) -> Batches:
     """What each step is trained on, from the seed and the step's number alone."""
     canvases, finetune = Canvases(ctx, volumes), ctx.component("finetune", Finetune)
-    split = volumes.split(**ctx.settings["split"])
+    split = ctx.settings.split.of(volumes)
     labels = volumes.labels(split.labelled, "finetune")
     check_foreground(labels, split.labelled)
     order_seed, crop_seed = (seed_for("finetune", purpose, ctx.seed) for purpose in ("order", "labelled"))
@@ -123,7 +122,7 @@ def _fixed(
 
 
 def confident_batches(
-    ctx: StageContext, volumes: Volumes, model: SamSegmenter, selection: Selection
+    ctx: StageContext[FinetuneSettings], volumes: Volumes, model: SamSegmenter, selection: Selection
 ) -> Callable[[int], Pair | None]:
     """One canvas of a confident case a step, under the segmenter's hard labels.
 
@@ -146,15 +145,3 @@ def confident_batches(
         return None
 
     return batch
-
-
-def all_canvases(stitch: Stitch, image: torch.Tensor, label: torch.Tensor, canvas: int) -> Pair:
-    """Every canvas of a patch (X, Y, Z), in order: (N, 1, I, I), and labels (N, I, I) int64 with 255."""
-    images = stitch.to_canvases(image[None], canvas, 0.0)
-    return images, stitch.to_canvases(label[None], canvas, IGNORE)[:, 0]
-
-
-def sam_input(foundation: Foundation, volumes: Volumes, patch: Patch, image: Volume) -> torch.Tensor:
-    """A crop (X, Y, Z) on the input scale of the foundation; 0 outside the volume, as in inference."""
-    scaled = foundation.normalise(torch.from_numpy(image), volumes.case(patch.case).range)
-    return scaled * torch.from_numpy(patch.inside)

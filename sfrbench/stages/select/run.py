@@ -10,15 +10,23 @@ import torch
 
 from sfrbench.components.base import Backbone
 from sfrbench.engine.context import StageContext
-from sfrbench.engine.inference import backbone_forward, case_by_case, load_backbone, slide
+from sfrbench.engine.inference import (
+    backbone_forward,
+    case_by_case,
+    load_backbone,
+    on_device,
+    slide,
+    window_batch,
+)
 from sfrbench.engine.volumes import Volumes
+from sfrbench.stages.select.recipe import SelectSettings
 
 #: Certainty is stored as a whole number of 1 / SCALE.
 SCALE = 65535
 
 
-def run(ctx: StageContext) -> None:
-    """Inputs ``prepare`` and ``retrain``; settings ``split``, ``patch``, ``stride``.
+def run(ctx: StageContext[SelectSettings]) -> None:
+    """Inputs ``prepare`` and ``retrain``.
 
     Writes ``labels/<case>.npy``, uint8 (X, Y, Z): the most probable class; ``certainty/<case>.npy``, uint16:
     its probability times 65535, averaged over windows; ``confidence.csv`` with C over all voxels and over
@@ -27,15 +35,15 @@ def run(ctx: StageContext) -> None:
     never opened.
     """
     volumes = Volumes(ctx.inputs["prepare"])
-    cases = volumes.split(**ctx.settings["split"]).unlabelled
-    classes, patch, stride = len(volumes.classes), tuple(ctx.settings["patch"]), tuple(ctx.settings["stride"])
+    cases = ctx.settings.split.of(volumes).unlabelled
+    classes, patch, stride = len(volumes.classes), ctx.settings.patch, ctx.settings.stride
     network = load_backbone(
         ctx.component("backbone", Backbone), ctx.inputs["retrain"], "last", classes=classes, device=ctx.device
     )
-    batch = 4 if ctx.device.startswith("cuda") else 1
+    batch = window_batch(ctx.device)
 
     def look(case: str) -> dict[str, np.ndarray]:
-        image = torch.from_numpy(np.array(volumes.image(case))).to(ctx.device)
+        image = on_device(volumes.image(case), ctx.device)
         probabilities = slide(image, patch, stride, backbone_forward(network), classes, batch)
         certainty, labels = probabilities.max(0)
         return {

@@ -10,11 +10,12 @@ import numpy as np
 from sfrbench.components.base import Dataset
 from sfrbench.engine.context import StageContext
 from sfrbench.errors import DataError, Problem
-from sfrbench.stages.prepare_case import Shelf, link
-from sfrbench.stages.prepare_workers import prepare_all
+from sfrbench.stages.prepare.case import Shelf, link
+from sfrbench.stages.prepare.recipe import PrepareSettings
+from sfrbench.stages.prepare.workers import prepare_all
 
 
-def run(ctx: StageContext) -> None:
+def run(ctx: StageContext[PrepareSettings]) -> None:
     """Component ``dataset``; reads ``ctx.data_root`` unless the dataset is generated.
 
     Writes ``images/<id>.npy`` (float32), ``labels/<id>.npy`` (uint8; none for a case without a label), both

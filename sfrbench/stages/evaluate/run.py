@@ -18,12 +18,13 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.volumes import EVALUATE, CaseInfo, Volumes, harden, own_slices, own_spacing
 from sfrbench.errors import DataError, SfrbenchError
 from sfrbench.maths.metrics import Score, score_case
+from sfrbench.stages.evaluate.recipe import EvaluateSettings
 from sfrbench.store.store import Artefact
 
 COLUMNS = ("case", "class", "metric", "value", "empty_pred", "empty_gt")
 
 
-def run(ctx: StageContext) -> None:
+def run(ctx: StageContext[EvaluateSettings]) -> None:
     """Inputs ``prepare`` and ``prediction``, a predict or pseudolabel artefact; component ``protocol``.
 
     Scores exactly the cases of the prediction's index, each on the slices it had before any interpolation

@@ -1,0 +1,58 @@
+"""evaluate: stored predictions against the truth, per case, class and metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from sfrbench.components.base import Protocol
+from sfrbench.stages import roles
+from sfrbench.stages.recipe import Asked, Chosen, Link, Recipe
+from sfrbench.stages.settings import StageSettings
+
+STAGE = "evaluate"
+
+
+class EvaluateSettings(StageSettings):
+    """``slices``: volumes that are interpolated along z were once scored so, and are scored on their own
+    slices now."""
+
+    later_fields: ClassVar[Mapping[str, Any]] = {"slices": None}
+
+    slices: Literal["own"] | None = None
+
+
+def asked(cell: Chosen, source: str) -> Asked:
+    """Scores of the node in the role ``source``."""
+    settings = EvaluateSettings(slices=None if cell.dataset.min_depth is None else "own")
+    inputs = {"prepare": "prepare", "prediction": source}
+    return Asked(settings, inputs, keyed={"protocol": Protocol.predict_fields})
+
+
+def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
+    """All that labels cases is scored: the model, pseudo-labels, and what rounds select from."""
+    if STAGE not in cell.stages:
+        return {}
+    first = [role for role in ("predict", "pseudolabel") if role in nodes]
+    rounds = [
+        role for role, (stage, _) in nodes.items() if stage in ("select", "pseudolabel") and role != stage
+    ]
+    return {role_of(source): asked(cell, source) for source in (*first, *rounds)}
+
+
+def role_of(source: str) -> str:
+    """The role of the scores of a node, from that node's role."""
+    return {"predict": roles.RESULT, "pseudolabel": roles.PSEUDO}.get(source, roles.scored(source))
+
+
+RECIPE = Recipe(
+    STAGE,
+    version=1,
+    settings=EvaluateSettings,
+    inputs={"prepare": ("prepare",), "prediction": ("predict", "pseudolabel", "select")},
+    joins=joins,
+    named="by default",
+    # scores of test cases take no time; pseudo-labels are of many cases, and of the same ones in every round
+    # that leaves SAM as it is
+    compared=lambda inputs: inputs["prediction"] == "pseudolabel",
+)

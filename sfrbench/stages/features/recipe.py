@@ -1,0 +1,49 @@
+"""features: decoder features of labelled and unlabelled training cases, one number a voxel (Fig. 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from sfrbench.stages.recipe import Asked, Chosen, Link, Needs, Recipe
+from sfrbench.stages.settings import Size, SplitSettings, StageSettings, with_unlabelled
+
+STAGE = "features"
+
+
+class FeaturesSettings(StageSettings):
+    split: SplitSettings
+    patch: Size
+    stride: Size
+    checkpoint: Literal["last", "best_val"]
+    cases: int  # labelled, and unlabelled, at most
+    voxels: int  # of each class of a case at most
+
+
+def asked(cell: Chosen, *, cases: int, voxels: int) -> Asked:
+    """Samples of the features of the segmenter that predicts."""
+    data, protocol = cell.dataset, cell.protocol
+    settings = FeaturesSettings(
+        split=with_unlabelled(data),
+        patch=data.patch,
+        stride=protocol.stride or data.stride,
+        checkpoint=protocol.checkpoint,
+        cases=cases,
+        voxels=voxels,
+    )
+    return Asked(settings, {"prepare": "prepare", "retrain": "retrain"}, gets=("backbone",))
+
+
+def requested(cell: Chosen, nodes: Mapping[str, Link], wanted: Mapping[str, int]) -> Asked | None:
+    return asked(cell, **wanted) if "retrain" in nodes else None
+
+
+RECIPE = Recipe(
+    STAGE,
+    version=1,
+    settings=FeaturesSettings,
+    requested=requested,
+    inputs={"prepare": ("prepare",), "retrain": ("retrain",)},
+    needs=Needs(accelerator=True, network=True, cores=4, memory="medium"),
+    named="never",  # reports ask for it
+)

@@ -1,0 +1,78 @@
+"""predict: label maps of test or validation cases, by a re-trained 3D segmenter or the fine-tuned SAM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Recipe, Score
+from sfrbench.stages.settings import Size, SplitSettings, StageSettings, sam_stride
+
+STAGE = "predict"
+
+
+class PredictSettings(StageSettings):
+    """``stride`` and ``checkpoint`` are given for a segmenter, ``sam_stride`` for the fine-tuned SAM."""
+
+    later_fields: ClassVar[Mapping[str, Any]] = {"stride": None, "checkpoint": None, "sam_stride": None}
+
+    split: SplitSettings
+    subset: Score
+    patch: Size
+    model_stage: Literal["retrain", "finetune"]  # the stage that trained the model
+    stride: Size | None = None
+    checkpoint: Literal["last", "best_val"] | None = None
+    sam_stride: Size | None = None
+
+    @property
+    def by_sam(self) -> bool:
+        """Whether the fine-tuned SAM predicts, and no 3D segmenter."""
+        return self.model_stage == "finetune"
+
+    @property
+    def window_stride(self) -> Size:
+        """The stride of the windows, voxels."""
+        stride = self.sam_stride if self.by_sam else self.stride
+        assert stride is not None
+        return stride
+
+
+def asked(cell: Chosen) -> Asked:
+    data, protocol = cell.dataset, cell.protocol
+    # test cases do not depend on the labelled ones; validation cases only on how many there are
+    split = SplitSettings(max_test=data.max_test) if cell.score == "test" else SplitSettings(val=data.val)
+    if "retrain" in cell.stages:
+        settings = PredictSettings(
+            split=split,
+            subset=cell.score,
+            patch=data.patch,
+            model_stage="retrain",
+            stride=protocol.stride or data.stride,
+            checkpoint=protocol.checkpoint,
+        )
+        inputs = {"prepare": "prepare", "model": "retrain"}
+        return Asked(settings, inputs, gets=("backbone", "protocol"))
+    settings = PredictSettings(
+        split=split,
+        subset=cell.score,
+        patch=data.patch,
+        model_stage="finetune",
+        sam_stride=protocol.sam_stride or sam_stride(data),
+    )
+    inputs = {"prepare": "prepare", "model": "finetune"}
+    return Asked(settings, inputs, gets=(*SAM, "protocol"))
+
+
+def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
+    return {STAGE: asked(cell)} if STAGE in cell.stages else {}
+
+
+RECIPE = Recipe(
+    STAGE,
+    version=1,
+    settings=PredictSettings,
+    inputs={"prepare": ("prepare",), "model": ("retrain", "finetune")},
+    joins=joins,
+    needs=Needs(accelerator=True, network=True, cores=4, memory="medium"),
+    named="by default",
+)

@@ -1,0 +1,78 @@
+"""retrain: a 3D segmenter by a semi-supervised method, with or without SFR's pseudo-labels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, cast
+
+from pydantic import Field
+
+from sfrbench.components.base import Selector, Ssl
+from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Pseudo, Recipe, whole
+from sfrbench.stages.settings import CropSettings, Size, labelled, with_unlabelled
+
+STAGE = "retrain"
+
+
+class RetrainSettings(CropSettings):
+    later_fields: ClassVar[Mapping[str, Any]] = {
+        **CropSettings.later_fields,
+        "first_iteration": 0,
+        "stride": None,
+    }
+
+    pseudo: Pseudo = Field(description="where pseudo-labels come from: stored ones, SAM in the loop, nowhere")
+    first_iteration: int = Field(
+        0, description="iterations of the trainings that a round of SFR+ goes on from"
+    )
+    stride: Size | None = Field(
+        None, description="of the windows of validation, where there are cases for it"
+    )
+
+
+def asked(cell: Chosen, *, first_iteration: int = 0) -> Asked:
+    """The segmenter's training; after ``first_iteration`` > 0 iterations it is a round of SFR+, which goes on
+    from the cell's segmenter with what ``select`` is sure of."""
+    data, ssl = cell.dataset, cast(Ssl, cell.components["ssl"])
+    unlabelled = ssl.uses_unlabelled or cell.pseudo != "none"
+    settings = RetrainSettings(
+        split=with_unlabelled(data) if unlabelled else labelled(data),
+        patch=data.patch,
+        rot_flip=data.rot_flip,
+        crops=data.crops,
+        pseudo=cell.pseudo,
+        first_iteration=first_iteration,
+        stride=data.stride if data.val else None,
+    )
+    inputs = {"prepare": "prepare"}
+    keyed = whole("backbone", "ssl")
+    if first_iteration:
+        inputs |= {"before": STAGE, "select": "select"}
+        keyed |= {"selector": cast(Selector, cell.components["selector"]).round_fields}
+    if cell.pseudo != "none":
+        source = "pseudolabel" if cell.pseudo == "offline" else "finetune"
+        inputs[source] = source
+    return Asked(settings, inputs, keyed, gets=SAM if cell.pseudo == "online" else ())
+
+
+def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
+    return {STAGE: asked(cell)} if STAGE in cell.stages else {}
+
+
+def kinds(stages: Collection[str], pseudo: Pseudo) -> tuple[str, ...]:
+    return ("backbone", "ssl") if STAGE in stages else ()
+
+
+RECIPE = Recipe(
+    STAGE,
+    version=2,  # paired dropout, weights of SFR+ rounds kept
+    settings=RetrainSettings,
+    inputs={"prepare": ("prepare",), "pseudolabel": ("pseudolabel",), "finetune": ("finetune",)},
+    round_inputs={"before": (STAGE,), "select": ("select",)},
+    joins=joins,
+    kinds=kinds,
+    needs=Needs(accelerator=True, network=True, cores=4, memory="medium", duration="hours"),
+    named="by default",
+    seeded=True,
+    told_by="ssl",
+)

@@ -1,0 +1,31 @@
+"""select: how confident the 3D segmenter is of each unlabelled case (eq. 8), for the rounds of SFR+."""
+
+from __future__ import annotations
+
+from sfrbench.stages.recipe import Asked, Chosen, Needs, Recipe
+from sfrbench.stages.settings import Size, SplitSettings, StageSettings, with_unlabelled
+
+STAGE = "select"
+
+
+class SelectSettings(StageSettings):
+    split: SplitSettings
+    patch: Size
+    stride: Size
+
+
+def asked(cell: Chosen) -> Asked:
+    """No selector is in the key: all thresholds share the confidences."""
+    data = cell.dataset
+    settings = SelectSettings(split=with_unlabelled(data), patch=data.patch, stride=data.stride)
+    return Asked(settings, {"prepare": "prepare", "retrain": "retrain"}, gets=("backbone",))
+
+
+RECIPE = Recipe(
+    STAGE,
+    version=1,
+    settings=SelectSettings,
+    inputs={"prepare": ("prepare",), "retrain": ("retrain",)},
+    needs=Needs(accelerator=True, network=True, cores=4, memory="medium"),
+    named="never",  # rounds ask for it
+)

@@ -1,0 +1,190 @@
+"""A stage is one place: a folder more, and a specification may name it; nothing else knows of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from sfrbench import stages
+from sfrbench.cli import main
+from sfrbench.stages.finder import default_stages, named_stages, recipe_of, recipes
+from sfrbench.store.store import Store
+
+RECIPE = '''
+"""volumes: how large each predicted class is."""
+
+from collections.abc import Mapping
+
+from sfrbench.stages.recipe import Asked, Chosen, Link, Recipe
+from sfrbench.stages.settings import StageSettings
+
+STAGE = "volumes"
+
+
+class VolumesSettings(StageSettings):
+    unit: str
+
+
+def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
+    if STAGE not in cell.stages or "predict" not in nodes:
+        return {}
+    return {STAGE: Asked(VolumesSettings(unit="mm3"), {"prepare": "prepare", "labels": "predict"})}
+
+
+RECIPE = Recipe(
+    STAGE,
+    version=3,
+    settings=VolumesSettings,
+    inputs={"prepare": ("prepare",), "labels": ("predict",)},
+    joins=joins,
+)
+'''
+
+RUN = '''
+"""volumes: cubic millimetres of each foreground class of each prediction."""
+
+import json
+
+import numpy as np
+
+from sfrbench.engine.volumes import Volumes
+
+
+def run(ctx):
+    """Inputs ``prepare`` and ``labels``, a predict artefact. Writes ``volumes.json``."""
+    volumes, found = Volumes(ctx.inputs["prepare"]), {}
+    for case in ctx.inputs["labels"].read_json("index.json")["cases"]:
+        labels = np.load(ctx.inputs["labels"].path(f"labels/{case}.npy"))
+        counts = np.bincount(labels.ravel(), minlength=len(volumes.classes))
+        voxel = float(np.prod(volumes.case(case).spacing))
+        found[case] = {name: int(n) * voxel for name, n in zip(volumes.classes, counts)}
+    written = {"unit": ctx.settings.unit, "cases": found}
+    (ctx.out / "volumes.json").write_text(json.dumps(written))
+'''
+
+SPEC = """\
+title: Sizes
+dataset: {name: phantom, labeled: 2, train_cases: 4, test_cases: 2, shape: [32, 32, 16]}
+protocol: strict
+base: {backbone: vnet}
+arms:
+  - {name: sup, ssl: supervised, stages: [retrain, predict, evaluate, volumes]}
+  - {name: mt, ssl: mean_teacher, stages: [retrain, predict, evaluate]}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where a stage more may stand; it is forgotten afterwards."""
+    (tmp_path / "more").mkdir()
+    monkeypatch.setattr(stages, "__path__", [*stages.__path__, str(tmp_path / "more")])
+    monkeypatch.chdir(tmp_path)
+    recipes.cache_clear()
+    known = set(sys.modules)
+    yield tmp_path / "more"
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+    recipes.cache_clear()
+
+
+def add(folder: Path, stage: str, recipe: str, run: str = "") -> None:
+    (folder / stage).mkdir()
+    for name, text in (("__init__", ""), ("recipe", recipe), ("run", run)):
+        (folder / stage / f"{name}.py").write_text(text, encoding="utf-8")
+
+
+def cli(*arguments: str) -> str:
+    done = CliRunner().invoke(main, [*arguments, "--profile", "smoke", "--workspace", "runs"])
+    assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
+    return done.output
+
+
+def test_a_stage_is_added_by_a_folder(folder: Path, tmp_path: Path) -> None:
+    add(folder, "volumes", RECIPE, RUN)
+    (tmp_path / "sizes.yaml").write_text(SPEC, encoding="utf-8")
+    assert named_stages()[-1] == "volumes"
+    assert "volumes" not in default_stages()
+    planned = json.loads(cli("plan", "sizes.yaml", "--json"))["by_stage"]
+    assert planned["volumes"] == {
+        "nodes": 1, "reused": 0, "to_run": 1, "seconds_each": None, "seconds": None, "bytes": None,
+    }  # fmt: skip
+    first = cli("run", "sizes.yaml", "--tracking-uri", "none")
+    assert " done volumes " in first
+    assert " 0 failed, 0 blocked" in first
+
+    (record,) = Store(tmp_path / "runs" / "store").records("volumes")
+    assert record["stage_version"] == 3
+    assert record["settings"] == {"unit": "mm3"}
+    artefact = Store(tmp_path / "runs" / "store").get("volumes", record["key"])
+    source = Store(tmp_path / "runs" / "store").get(*record["inputs"]["labels"])
+    sizes = artefact.read_json("volumes.json")["cases"]
+    assert len(sizes) == 2
+    for case, of in sizes.items():  # the phantom has voxels of 1 mm
+        labels = np.load(source.path(f"labels/{case}.npy"))
+        assert list(of.values()) == [float((labels == number).sum()) for number in range(len(of))]
+
+    again = cli("run", "sizes.yaml", "--tracking-uri", "none")
+    assert " reuse volumes " in again
+    assert "nodes: 0 ran" in again
+    assert "volumes" in cli("plan", "sizes.yaml")
+
+
+def test_a_stage_that_nobody_added_is_no_stage(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "sizes.yaml").write_text(SPEC, encoding="utf-8")
+    done = CliRunner().invoke(main, ["validate", "sizes.yaml", "--profile", "smoke"])
+    assert done.exit_code != 0
+    assert "no stage 'volumes'" in done.output
+
+
+@pytest.mark.parametrize(
+    ("wrong", "change", "said"),
+    [
+        ("volumes", ('("predict",)', '("predcit",)'), "input 'labels' is of no stage 'predcit'"),
+        ("sizes", ("", ""), "stages/sizes/recipe.py calls the stage 'volumes'"),
+        ("volumes", ('("predict",)', '("volumes",)'), "cycle"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_named(
+    folder: Path, wrong: str, change: tuple[str, str], said: str
+) -> None:
+    add(folder, wrong, RECIPE.replace(*change))
+    with pytest.raises(ValueError, match=said):
+        recipes()
+
+
+def test_an_input_that_the_recipe_does_not_know_is_named(folder: Path, tmp_path: Path) -> None:
+    add(
+        folder,
+        "volumes",
+        RECIPE.replace('{"prepare": "prepare", "labels"', '{"prepare": "retrain", "labels"'),
+        RUN,
+    )
+    (tmp_path / "sizes.yaml").write_text(SPEC, encoding="utf-8")
+    done = CliRunner().invoke(main, ["plan", "sizes.yaml", "--profile", "smoke"])
+    assert "stages/volumes/recipe.py knows no input 'prepare' of stage 'retrain'" in str(done.exception)
+
+
+def test_stages_join_after_what_they_take() -> None:
+    order = list(recipes())
+    for stage, recipe in recipes().items():
+        sources = {source for allowed in recipe.inputs.values() for source in allowed}
+        assert all(order.index(source) < order.index(stage) for source in sources)
+    assert default_stages() == ("finetune", "retrain", "predict", "evaluate")
+    assert named_stages() == ("prepare", "finetune", "pseudolabel", "retrain", "predict", "evaluate")
+
+
+@pytest.mark.parametrize("stage", recipes())
+def test_a_stage_says_what_it_is(stage: str) -> None:
+    recipe = recipe_of(stage)
+    folder = Path(str(stages.__path__[0])) / stage
+    assert {path.name for path in folder.glob("*.py")} >= {"__init__.py", "recipe.py", "run.py"}
+    assert recipe.settings.model_config.get("frozen")
+    assert recipe.needs.accelerator == recipe.needs.network
+    assert recipe.version >= 1
