@@ -76,11 +76,14 @@ def test_what_stops_every_case_comes_out_of_a_worker(tmp_path: Path, seed: int, 
 def _start(folder: Path) -> subprocess.Popen[bytes]:
     code = (
         "import sys; from pathlib import Path\n"
-        "from sfrbench.stages import prepare; from sfrbench.engine.context import StageContext\n"
+        "from sfrbench.stages.prepare import run as prepare\n"
+        "from sfrbench.stages.prepare.recipe import PrepareSettings\n"
+        "from sfrbench.engine.context import StageContext\n"
         "from tests.support.odd_datasets import Slow\n"
         "dataset = Slow(shape=(16, 16, 16), train_cases=8, test_cases=2, workers=2)\n"
         "folder = Path(sys.argv[1]); (folder / 'out').mkdir(exist_ok=True, parents=True)\n"
-        "prepare.run(StageContext({'dataset': dataset}, {}, {}, 0, folder / 'out', folder / 'prepare-k'))\n"
+        "told, scratch = PrepareSettings(fingerprint=''), folder / 'prepare-k'\n"
+        "prepare.run(StageContext({'dataset': dataset}, told, {}, 0, folder / 'out', scratch))\n"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT)
 
