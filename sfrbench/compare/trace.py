@@ -14,7 +14,8 @@ from sfrbench.files.atomic import sha256_of
 from sfrbench.files.roots import shipped
 from sfrbench.files.sheets import unguarded
 from sfrbench.places import locations
-from sfrbench.run.tracking.mlflow_log import experiment_name, logged_in
+from sfrbench.run.tracking.cells import experiment_name
+from sfrbench.run.tracking.mlflow_log import logged_in
 from sfrbench.store.store import RECORD
 
 Row = Mapping[str, Any]  # an entry of "shown": row, arm, match, cells, ...

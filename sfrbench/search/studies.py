@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Protocol, Ssl
 from sfrbench.errors import InputError, StoreError
-from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url
+from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url, without_secrets_of
 from sfrbench.plan.build import Plan, build_plan
 from sfrbench.plan.resolve import digest
 from sfrbench.plan.space import grid_values, probes, scored_arm
@@ -99,9 +99,14 @@ def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBS
         # Optuna fills braces in
         return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"), **extra)
     except Exception as error:  # of the database's driver, whichever it is
-        what = f"cannot be opened: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        what = f"cannot be opened: {type(error).__name__}: {_said(error, url)[:200]}"
         hint = "a database by URL, such as sqlite:////data/studies.db or postgresql://user@host/studies"
-        raise InputError(masked(what), where=f"--storage {masked(url)}", hint=hint) from None
+        raise InputError(what, where=f"--storage {masked(url)}", hint=hint) from None
+
+
+def _said(error: Exception, url: str) -> str:
+    """The first line of what a database says, without the secrets of its address."""
+    return without_secrets_of(url, str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
@@ -118,7 +123,7 @@ def storage_faults(experiment: Experiment, storage: str | None) -> Iterator[None
         removed = file is not None and not file.is_file()
         if not removed and not isinstance(error, optuna.exceptions.StorageInternalError | SQLAlchemyError):
             raise
-        told = "was removed" if removed else masked(str(error)).splitlines()[0]
+        told = "was removed" if removed else _said(error, url)
         raise StoreError(
             f"the database of studies {told}",
             where=masked(url),
