@@ -204,9 +204,12 @@ def test_a_damaged_input_fails_its_cells_only(tmp_path: Path) -> None:
             shutil.rmtree(folder)
     done = cli("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=tmp_path, check=1)
     assert "missing or damaged" in done.stderr
-    assert "delete the folder" in done.stderr
+    assert "run again" in done.stderr
     assert done.stderr.count("FAILED") == 1
     assert "report:" in done.stdout
+    done = cli("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=tmp_path)
+    assert "again: model.safetensors is damaged" in done.stdout
+    assert len(list((store / "damaged").iterdir())) == 1
 
 
 def test_dry_run_runs_nothing(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from sfrbench.cli.common import (
     fail,
     interrupt,
     open_spec,
+    print_damage,
 )
 from sfrbench.cli.data import REGISTRY
 from sfrbench.cli.plan import print_plan, print_warnings
@@ -205,8 +206,10 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
         from sfrbench.report.labels import write_labels
 
         echo(f"{write_labels(experiment, labels)} label maps: {labels}")
+        print_damage(experiment)
         return
     frame = load_frame(experiment)
+    print_damage(experiment)
     if out is None:
         echo(csv_of(frame), end="")
         return
@@ -241,6 +244,7 @@ def report(
     if out is None:
         claim(experiment)
     folder = out or experiment.report_folder
+    print_damage(experiment)
     echo(f"report: {write_report(experiment, folder, storage)}")
     if notebook or template:
         made = notebooks.write_notebook(

@@ -93,3 +93,12 @@ def print_missing(experiment: Experiment) -> None:
         echo("not ready here:")
     for problem in missing:
         echo(f"  {problem}")
+
+
+def print_damage(experiment: Experiment) -> None:
+    """Which nodes are left out because files of theirs are missing or damaged."""
+    for node in experiment.plan.nodes.values():
+        damage = experiment.store.damage(node.stage, node.key)
+        if damage:
+            told = f"left out: {node.stage} {node.key[:8]}: {damage}; 'sfrbench run' makes it anew"
+            echo(told, err=True)

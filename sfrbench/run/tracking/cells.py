@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.run.tracking.study import BATCH
 from sfrbench.run.tracking.values import metrics, parameters
-from sfrbench.store.store import Store
+from sfrbench.store.store import RECORD, Artefact, Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,6 +63,8 @@ def log_cell(client: MlflowClient, experiment: str, parent: str, store: Store, c
     """A run for one finished cell, in the place of one that is there."""
     from mlflow.entities import Param
 
+    points = list(metrics(store, cell))  # all that is read comes first: no half of a run where it is damaged
+    files = [(role, path) for role, link in cell.nodes.items() for path in _files(store.get(*link))]
     old = client.search_runs([experiment], f"tags.`sfrbench.cell` = '{cell.id}'")  # or a half of one
     for run in old:
         client.delete_run(run.info.run_id)
@@ -77,16 +79,17 @@ def log_cell(client: MlflowClient, experiment: str, parent: str, store: Store, c
     params = [Param(name[:250], str(value)[:6000]) for name, value in parameters(cell)]
     for start in range(0, len(params), 100):
         client.log_batch(run_id, params=params[start : start + 100])
-    points = list(metrics(store, cell))
     for start in range(0, len(points), BATCH):
         client.log_batch(run_id, metrics=points[start : start + BATCH])
-    for role, link in cell.nodes.items():
-        artefact = store.get(*link)
-        client.log_artifact(run_id, str(artefact.folder / "record.json"), role)
-        for name in ("history.csv", "scores.csv", "model.json"):
-            if name in artefact.record["files"]:
-                client.log_artifact(run_id, str(artefact.path(name)), role)
+    for role, path in files:
+        client.log_artifact(run_id, str(path), role)
     client.set_terminated(run_id)
+
+
+def _files(artefact: Artefact) -> list[Path]:
+    """What MLflow keeps of a node beside numbers."""
+    names = [name for name in ("history.csv", "scores.csv", "model.json") if name in artefact.record["files"]]
+    return [artefact.folder / RECORD, *map(artefact.path, names)]
 
 
 def cell_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.errors import told
+from sfrbench.errors import StoreError, told
 from sfrbench.files.atomic import read_state, write_atomic
 from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url, without_secrets_of
 from sfrbench.plan.build import Cell, Plan
@@ -118,7 +118,11 @@ class Tracker:
             todo = [cell for cell in part if cell.id in gone or known.get(cell.id) != marks[cell.id]]
             try:
                 for cell in todo:
-                    log_cell(client, experiment, parent, store, cell)
+                    try:
+                        log_cell(client, experiment, parent, store, cell)
+                    except StoreError as error:  # of the store, not of MLflow
+                        log.warning("%s is not logged: %s", cell.title, error)
+                        continue
                     known[cell.id] = marks[cell.id]
                     logged += 1
                     self._say("works")
