@@ -62,7 +62,7 @@ class _Commands(click.Group):
         except OSError as error:
             _drop_output()
             fail(InputError.of([problem_of(error)]))
-        except (MemoryError, ImportError, RuntimeError) as error:
+        except Exception as error:  # of a library that wraps what the machine is short of
             short = short_of(error)
             if short is None:
                 raise

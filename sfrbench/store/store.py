@@ -14,6 +14,7 @@ Layout under ``<workspace>/store``::
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfrbench.errors import StoreError, problem_of
-from sfrbench.files.atomic import fsync, read_state, same_mode, sha256_of, write_atomic
+from sfrbench.files.atomic import fsync, read_file, read_state, same_mode, sha256_of, write_atomic
 from sfrbench.store.artefact import RECORD as RECORD
 from sfrbench.store.artefact import Artefact as Artefact
 from sfrbench.store.artefact import damage_of, digest_of, read_record
@@ -117,10 +118,12 @@ class Store:
     def _record(self, stage: str, key: str) -> dict[str, Any] | None:
         folder = self.folder(stage, key)
         try:
-            return read_record((folder / RECORD).read_bytes())
+            return read_record(read_file(folder / RECORD))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
+            if error.errno == errno.EINVAL:  # a pipe
+                return None
             raise StoreError.of([problem_of(error)]) from error
         except StoreError as error:
             raise _Damaged(stage, key, error.problems[0].what, folder) from error
@@ -194,7 +197,7 @@ class Store:
     def twin(self, stage: str, work: str) -> Artefact | None:
         """The artefact of another key that came of the same work, where there is one."""
         try:
-            key = self._work(stage, work).read_text(encoding="utf-8")
+            key = read_file(self._work(stage, work)).decode()
         except (OSError, ValueError):  # what it leads to is made anew
             return None
         return self.get(stage, key) if key.isalnum() and self.has(stage, key) else None
@@ -238,6 +241,8 @@ class Store:
     def _set_aside(self, stage: str, key: str) -> None:
         """Move away what lies in the place of a new artefact: it may be what somebody wants to look at."""
         target = self.folder(stage, key)
+        if target.is_dir() and not any(target.iterdir()):
+            target.rmdir()
         if not target.exists():
             return
         aside = self.root / "damaged" / f"{stage}-{key[:12]}-{uuid.uuid4().hex[:6]}"
