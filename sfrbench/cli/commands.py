@@ -29,7 +29,7 @@ from sfrbench.cli.common import (
     print_damage,
 )
 from sfrbench.cli.data import REGISTRY
-from sfrbench.cli.plan import print_plan, print_warnings
+from sfrbench.cli.plan import print_changes, print_plan, print_warnings
 from sfrbench.files.terminal import echo
 from sfrbench.version import __version__
 
@@ -108,6 +108,7 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     if dry_run:
         print_plan(summary(experiment), experiment)
         return
+    print_changes(experiment)
     print_warnings(experiment.plan.no_ops())
     signal.signal(signal.SIGTERM, interrupt)
     try:

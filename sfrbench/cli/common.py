@@ -88,7 +88,7 @@ def interrupt(*_: object) -> NoReturn:
 
 def print_missing(experiment: Experiment) -> None:
     """What this machine lacks for an experiment."""
-    missing = experiment.machine.lacks(experiment.plan)
+    missing = [*experiment.machine.lacks(experiment.plan), *experiment.machine.lacks_place()]
     if missing:
         echo("not ready here:")
     for problem in missing:

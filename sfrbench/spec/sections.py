@@ -14,6 +14,9 @@ from sfrbench.errors import Problem, did_you_mean, shorter, shown
 from sfrbench.files.yamlio import Document, Where
 from sfrbench.spec.model import STAGES, SWITCHES, Arm, Axis, Flat, Layer
 
+#: Sections that somebody may indent too far.
+SECTIONS = frozenset({"arms", "axes", "base", "exclude", "points", "profiles", "report", "search", "seeds"})
+
 Entry = TypeVar("Entry", bound=Settings)
 
 
@@ -59,9 +62,11 @@ class Reader:
             self.fault(at, f"{key}: no choice {shown(value)}", hint)
             return []
         if head not in KINDS:
-            known = (*KINDS, *SWITCHES)
             what = f"'{shorter(head)}' is no kind of component and no switch"
-            self.fault(at, what, did_you_mean(head, known))
+            remedy = did_you_mean(head, (*KINDS, *SWITCHES))
+            if key in SECTIONS and len(at) > 1:
+                remedy = f"'{key}' is a section of its own: it begins at the left edge, not below '{at[0]}'"
+            self.fault(at, what, remedy)
             return []
         if rest:
             return leaves(key, value)
@@ -98,6 +103,7 @@ class Reader:
                 continue
             if name in found:
                 self.fault(at, f"arm '{name}' is given twice", "rename one of the two")
+                self.unread.add("arms")
             rest = {key: value for key, value in given.items() if key not in ("name", "label", "stages")}
             own = given.get("stages", list(stages))
             wrong = [stage for stage in own if stage not in STAGES] if isinstance(own, list) else [own]
