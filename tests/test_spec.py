@@ -64,7 +64,7 @@ def test_a_fault_has_no_false_ones_behind_it(tmp_path: Path, old: str, new: str,
     if "  arms" in new:
         text = text.replace("base: {", "base:\n  {").replace(
             "{stitch: grid, foundation: sam_toy, finetune: lora, backbone: vnet, ssl: mean_teacher}",
-            "stitch: grid\n  ssl: mean_teacher",
+            "stitch: grid\n  backbone: vnet\n  ssl: mean_teacher",
         )
     said = faults(tmp_path, text.replace(old, new))
     assert all(part in said for part in told)

@@ -174,6 +174,19 @@ class Store:
         with FileLock(path):
             yield
 
+    def is_locked(self, stage: str, key: str) -> bool:
+        """Whether another process is working on a key, as far as that can be told now."""
+        from filelock import FileLock, Timeout
+
+        path = self.root / "locks" / f"{stage}-{key}.lock"
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # whoever needs the lock says what is wrong with it
+            return False
+
     def new_folder(self) -> Path:
         """An empty folder on the store's file system, to be published or discarded."""
         from filelock import FileLock
