@@ -10,8 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import BaseModel, ValidationError
+
 from sfrbench.components.base import Protocol, Ssl
-from sfrbench.errors import InputError, StoreError
+from sfrbench.errors import InputError, SfrbenchError, StoreError
 from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url, without_secrets_of
 from sfrbench.plan.build import Plan, build_plan
 from sfrbench.plan.resolve import digest
@@ -101,6 +103,9 @@ def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBS
     except Exception as error:  # of the database's driver, whichever it is
         what = f"cannot be opened: {type(error).__name__}: {_said(error, url)[:200]}"
         hint = "a database by URL, such as sqlite:////data/studies.db or postgresql://user@host/studies"
+        file = sqlite_file(url) if url.startswith("sqlite") else None
+        if file is not None and file.is_file():
+            hint = f"if {file} is broken, move it away: finished trainings are in the store"
         raise InputError(what, where=f"--storage {masked(url)}", hint=hint) from None
 
 
@@ -190,12 +195,27 @@ def read_study(experiment: Experiment, storage: str | None = None) -> Study | No
         return None
     import optuna
 
-    opened = open_storage(storage or default_storage(experiment.machine.workspace))
+    url = storage or default_storage(experiment.machine.workspace)
+    opened = open_storage(url)
+    with readable(url):
+        try:
+            study = optuna.load_study(study_name=study_name(experiment), storage=opened)
+        except KeyError:
+            return None
+        return view(experiment, study)
+
+
+@contextmanager
+def readable(url: str) -> Iterator[None]:
+    """Turns whatever a database of studies with odd contents leads to into a ``StoreError``."""
     try:
-        study = optuna.load_study(study_name=study_name(experiment), storage=opened)
-    except KeyError:
-        return None
-    return view(experiment, study)
+        yield
+    except SfrbenchError:
+        raise
+    except Exception as error:  # Optuna and SQLAlchemy end in errors of any kind
+        hint = "move it away: finished trainings are in the store, and the same search goes on with them"
+        what = f"the database of studies is broken: {type(error).__name__}: {_said(error, url)[:200]}"
+        raise StoreError(what, where=masked(url), hint=hint) from error
 
 
 def view(experiment: Experiment, study: optuna.Study) -> Study:
@@ -225,6 +245,8 @@ def _trial(trial: FrozenTrial, gone: bool) -> Trial:
     state = states[trial.state.name]
     # one that ended before it had values did nothing: it was killed as it was asked for
     lost = state == "failed" and (gone or not trial.params)
+    if state == "complete" and not (trial.params and isinstance(trial.value, float)):
+        raise ValueError(f"trial {trial.number} is complete and has no values")
     history = trial.system_attrs.get("retry_history")
     return Trial(
         number=trial.number,
@@ -234,8 +256,29 @@ def _trial(trial: FrozenTrial, gone: bool) -> Trial:
         curve=dict(trial.intermediate_values),
         seconds=trial.duration.total_seconds() if trial.duration is not None else None,
         started=trial.datetime_start.isoformat(timespec="seconds") if trial.datetime_start else "",
-        facts={**trial.user_attrs, **({"after": history[-1]} if history else {})},
+        facts={**_facts(trial), **({"after": history[-1]} if history else {})},
     )
+
+
+class _Facts(BaseModel):
+    """What a trial notes of itself, each once it is known."""
+
+    worker: str = ""
+    nodes: dict[str, dict[str, tuple[str, str]]] = {}
+    fault: str = ""
+    ran: int = 0
+    reused: int = 0
+    seeds: dict[str, float | None] = {}
+    cases: int = 0
+
+
+def _facts(trial: FrozenTrial) -> dict[str, Any]:
+    try:
+        return _Facts.model_validate(trial.user_attrs).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        at = ".".join(map(str, fault["loc"]))
+        raise ValueError(f"trial {trial.number} says of its {at}: {fault['msg']}") from None
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
