@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import errno
 import json
+import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,6 +119,17 @@ _NO_MEMORY = (
 )
 
 
+#: How libraries write the number of a fault of the operating system into a text: Rust's, Python's, HDF5's.
+_NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|errno = (\d+)")
+#: What others say of it.
+_SAID = {
+    "No space left on device": errno.ENOSPC,
+    "database or disk is full": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "Too many open files": errno.EMFILE,
+}
+
+
 def problem_of(error: OSError) -> Problem:
     """A fault of the operating system as one message: the place, what is wrong, what to do."""
     where = "" if error.filename is None else str(error.filename)
@@ -134,10 +147,13 @@ def told(error: BaseException) -> str:
 
 
 def short_of(error: BaseException) -> Problem | None:
-    """What the machine is short of, where a library says so in its own way; none for other errors."""
+    """What the machine is short of or refuses, where a library says it in its own way; none elsewhere."""
     text = str(error)
-    if isinstance(error, ImportError | RuntimeError) and "Too many open files" in text:
-        return Problem("", "Too many open files", _REMEDIES[errno.EMFILE])
+    numbers = [int(next(filter(None, found))) for found in _NUMBER.findall(text)]
+    numbers += [number for words, number in _SAID.items() if words in text]
+    for number in numbers:
+        if number in _REMEDIES and number != errno.ENOENT:
+            return Problem("", os.strerror(number), _REMEDIES[number])
     said = isinstance(error, ImportError | RuntimeError) and any(words in text for words in _NO_MEMORY)
     if said or isinstance(error, MemoryError):
         return Problem("", "there is not enough memory", _REMEDIES[errno.ENOMEM])

@@ -82,7 +82,7 @@ def test_own_data_of_twenty_images_and_three_labels(folder: Path) -> None:
     items = "{rounds: true}, {kde: confidence}, {features: {}}, {canvases: 1}"
     text = block("# own.yaml").replace("pseudo: offline}]", f"pseudo: offline}}, {arm}]")
     text = text.replace("{montage: 3}]", f"{{montage: 3}}, {items}]")
-    text += "profiles: {smoke: {replace: {dataset: decathlon, foundation: sam_toy}, dataset.test_cases: 1}}\n"
+    text += block("profiles:\n  smoke")
     (folder / "own.yaml").write_text(text)
     commands = block("sfrbench data check decathlon").splitlines()
     check, run, predict = (line.partition("#")[0].split()[1:] for line in commands)
@@ -90,6 +90,8 @@ def test_own_data_of_twenty_images_and_three_labels(folder: Path) -> None:
     assert "note: 17 of 20 cases have no label and train unlabelled" in checked
     assert checked.count("NO LABEL") == 17
     ran = sfrbench(folder, *(word.replace("cpu", "smoke") for word in run))
+    assert "profile smoke uses foundation: sam_toy in the place of sam_vit_b" in ran
+    assert "in the place of decathlon" not in ran
     assert "0 failed" in ran
     out = folder / "runs" / "reports" / "own" / "smoke"
     page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", (out / "index.html").read_text(encoding="utf-8")))

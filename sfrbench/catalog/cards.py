@@ -121,7 +121,11 @@ class Catalog:
             if not root.is_dir():
                 problems.append(Problem(str(root), "no such registry folder", "give a folder to --registry"))
                 continue
-            for path in sorted(root.glob("*/*.yaml")):
+            files = sorted(root.glob("*/*.yaml"))
+            if not files:
+                remedy = "cards are files such as stitch/mine.yaml below the folder that --registry names"
+                problems.append(Problem(str(root), "this registry folder holds no card", remedy))
+            for path in files:
                 try:
                     card = read_card(path)
                 except InputError as error:

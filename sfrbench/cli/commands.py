@@ -26,12 +26,13 @@ from sfrbench.cli.common import (
     fail,
     interrupt,
     open_spec,
+    print_damage,
     print_note,
     storage_option,
     tracking_option,
 )
 from sfrbench.cli.data import REGISTRY
-from sfrbench.cli.plan import print_notes, print_plan, print_warnings
+from sfrbench.cli.plan import print_changes, print_notes, print_plan, print_warnings
 from sfrbench.errors import InputError, SfrbenchError, problem_of, short_of
 from sfrbench.files.terminal import clean_log, echo
 from sfrbench.version import __version__
@@ -67,7 +68,7 @@ class _Commands(click.Group):
         except OSError as error:
             _drop_output()
             fail(InputError.of([problem_of(error)]))
-        except (MemoryError, ImportError, RuntimeError) as error:
+        except Exception as error:  # of a library that wraps what the machine is short of
             short = short_of(error)
             if short is None:
                 raise
@@ -113,6 +114,7 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
         print_plan(summary(experiment), experiment)
         print_note(note)
         return
+    print_changes(experiment)
     print_warnings(experiment.plan.no_ops())
     print_note(note)
     print_notes(experiment.machine.remarks(experiment.plan))
@@ -211,8 +213,10 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
         from sfrbench.results.labels import write_labels
 
         echo(f"{write_labels(experiment, labels)} label maps: {labels}")
+        print_damage(experiment)
         return
     frame = load_frame(experiment)
+    print_damage(experiment)
     if out is None:
         echo(csv_of(frame), end="")
         return
@@ -247,6 +251,7 @@ def report(
     if out is None:
         claim(experiment)
     folder = out or experiment.report_folder
+    print_damage(experiment)
     echo(f"report: {write_report(experiment, folder, storage)}")
     if notebook or template:
         made = notebooks.write_notebook(

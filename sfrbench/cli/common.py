@@ -111,8 +111,17 @@ def print_note(line: str) -> None:
 
 def print_missing(experiment: Experiment) -> None:
     """What this machine lacks for an experiment."""
-    missing = experiment.machine.lacks(experiment.plan)
+    missing = [*experiment.machine.lacks(experiment.plan), *experiment.machine.lacks_place()]
     if missing:
         echo("not ready here:")
     for problem in missing:
         echo(f"  {problem}")
+
+
+def print_damage(experiment: Experiment) -> None:
+    """Which nodes are left out because files of theirs are missing or damaged."""
+    for node in experiment.plan.nodes.values():
+        damage = experiment.store.damage(node.stage, node.key)
+        if damage:
+            told = f"left out: {node.stage} {node.key[:8]}: {damage}; 'sfrbench run' makes it anew"
+            echo(told, err=True)

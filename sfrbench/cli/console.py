@@ -33,6 +33,9 @@ class PlainListener:
         self.prefix = prefix
         self._last = 0.0
 
+    def node_waits(self, node: Node, index: int, total: int) -> None:
+        say(f"{self.prefix}{waits_line(node, index, total)}")
+
     def node_starts(self, node: Node, reason: str, index: int, total: int) -> None:
         self._last = time.monotonic()
         say(f"{self.prefix}[{index}/{total}] run {named(node)}  {reason}")
@@ -45,6 +48,10 @@ class PlainListener:
 
     def node_ended(self, outcome: Outcome, index: int, total: int) -> None:
         say(self.prefix + ended_line(outcome, index, total))
+
+
+def waits_line(node: Node, index: int, total: int) -> str:
+    return f"[{index}/{total}] wait {named(node)}  another process is working on it"
 
 
 def ended_line(outcome: Outcome, index: int, total: int) -> str:
@@ -65,6 +72,9 @@ class RichListener:
         self.progress = progress
         self.whole = progress.add_task("plan", total=total)
         self.part: Any = None
+
+    def node_waits(self, node: Node, index: int, total: int) -> None:
+        self._say(waits_line(node, index, total))
 
     def node_starts(self, node: Node, reason: str, index: int, total: int) -> None:
         self._say(f"[{index}/{total}] run {named(node)}  {reason}")

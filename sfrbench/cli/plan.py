@@ -60,12 +60,33 @@ def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
             f"{duration(entry['seconds']):>10} {size(entry['bytes']):>10}"
         )
     echo(f"time {duration(counts['seconds'])}, disk {size(counts['bytes'])}")
-    for line in counts["swaps"]:
-        echo(f"profile {counts['profile']} uses {line}")
+    print_changes(experiment)
     for entry in counts["excluded"]:
         echo(f"excluded {entry['cell']}: {entry['reason']}")
     print_warnings(counts["no_ops"])
     print_missing(experiment)
+
+
+def print_changes(experiment: Experiment) -> None:
+    """What the profile has instead of what the specification says, and ``--data`` that nobody asks for."""
+    from sfrbench.plan.overlaid import overlaid
+
+    plan, profile = experiment.plan, experiment.profile
+    for line in plan.swaps():
+        echo(f"profile {profile} uses {line}")
+    for path, own, used in overlaid(plan):
+        keep = f"to keep it: profiles: {{{profile}: {{{path}: {_plain(own)}}}}}"
+        echo(f"profile {profile} sets {path}: {_plain(used)} in the place of {_plain(own)}; {keep}")
+    for name in experiment.machine.unused(plan):
+        told = ", ".join(sorted({cell.components["dataset"].card.name for cell in plan.cells}))
+        echo(f"warning: --data {name}=… is used by nothing here; the dataset is {told}")
+
+
+def _plain(value: Any) -> str:
+    """A value as it is written in a specification."""
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def print_warnings(lines: Sequence[str]) -> None:
@@ -97,5 +118,7 @@ def validate(specs: Sequence[str], **options: Any) -> None:
         echo(f"{spec}: sound, {cells} cells in profile {experiment.profile}")
         if experiment.plan.space:
             echo(f"  and a search over {', '.join(experiment.plan.space)}")
+        print_changes(experiment)
+        print_warnings(experiment.plan.no_ops())
         print_missing(experiment)
     sys.exit(WRONG if wrong else 0)

@@ -16,7 +16,7 @@ from sfrbench.results.axes import axis_text
 from sfrbench.results.frame import COLUMNS, scores, tidy
 from sfrbench.results.subsets import subset_of_role
 from sfrbench.stages.evaluate import recipe as evaluate
-from sfrbench.store.store import Store
+from sfrbench.store.store import Artefact, Store
 
 #: Arm and the values of the axes, as texts.
 Point = tuple[str, tuple[tuple[str, str], ...]]
@@ -109,7 +109,33 @@ def _from_file(path: Path) -> Side:
     if missing:
         hint = "export it with 'sfrbench results SPEC --out FILE'"
         raise InputError(f"no tidy frame: column '{missing[0]}' is missing", where=str(path), hint=hint)
-    return Side(str(path), frame)
+    return Side(str(path), _checked(frame, path))
+
+
+def _checked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """A frame whose values are scores and whose rows are each there once. Raises ``InputError``."""
+    frame = frame.assign(**{name: frame[name].astype(str) for name in _TEXTS})
+    for name, most in (("value", 1e9), ("seed", 2.0**63)):
+        numbers = pd.to_numeric(frame[name], errors="coerce")
+        wrong = (numbers.isna() & frame[name].notna()) | (numbers.abs() > most)
+        wrong |= numbers.isna() | (numbers % 1 != 0) if name == "seed" else False
+        if wrong.any():
+            at, given = int(wrong.to_numpy().argmax()), frame[name][wrong].iloc[0]
+            what = f"row {at + 1}: '{given}' is no {'score' if name == 'value' else 'seed'}"
+            raise InputError(
+                what, where=str(path), hint="export it again with 'sfrbench results SPEC --out FILE'"
+            )
+        frame[name] = numbers
+    axes = sorted(set(frame.columns) - set(COLUMNS))
+    told = ["arm", *axes, "seed", "subset", "case", "class", "metric"]
+    twice = frame[frame.duplicated(told)]
+    if not twice.empty:
+        first = ", ".join(f"{name} {twice[name].iloc[0]}" for name in told)
+        what = f"{len(twice)} rows stand twice, the first: {first}"
+        raise InputError(
+            what, where=str(path), hint="keep one of each: a score that counts twice is another mean"
+        )
+    return frame
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -128,7 +154,7 @@ def _from_report(path: Path, report: Report) -> Side:
             stage, _, key = node.partition("/")
             if stage == evaluate.STAGE and store.has(stage, key):
                 artefact = store.get(stage, key)
-                spacing = artefact.record["components"]["protocol"]["spacing"]
+                spacing = _spacing(artefact)
                 own = {name: facts[name] for name in ("arm", "label", "seed")} | {"cell": cell, "key": key}
                 own |= {"experiment": whole["experiment"], "profile": whole["profile"]}
                 axes = {axis: axis_text(value) for axis, value in facts["axes"].items()}
@@ -136,6 +162,15 @@ def _from_report(path: Path, report: Report) -> Side:
                 parts.append(part.assign(**own, **axes, subset=subset_of_role(role, facts["score"])))
     paths = list(dict.fromkeys(axis for facts in whole["cells"].values() for axis in facts["axes"]))
     return Side(str(path), tidy(parts, paths), report)
+
+
+def _spacing(artefact: Artefact) -> str:
+    """The unit of an artefact's distances."""
+    try:
+        return str(artefact.record["components"]["protocol"]["spacing"])
+    except (KeyError, TypeError) as error:
+        what = "its record does not say the protocol"
+        raise InputError(what, where=str(artefact.folder), hint="run again with this version") from error
 
 
 def commits(side: Side) -> list[str]:

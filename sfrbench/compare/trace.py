@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sfrbench.compare.provenance import read_provenance
 from sfrbench.errors import InputError, did_you_mean
 from sfrbench.files.atomic import sha256_of
 from sfrbench.files.roots import shipped
 from sfrbench.files.sheets import unguarded
 from sfrbench.places import locations
-from sfrbench.run.tracking.mlflow_log import experiment_name, logged_in
+from sfrbench.run.tracking.cells import experiment_name
+from sfrbench.run.tracking.mlflow_log import logged_in
 from sfrbench.store.store import RECORD
 
 Row = Mapping[str, Any]  # an entry of "shown": row, arm, match, cells, ...
@@ -66,16 +67,7 @@ class Found:
 def open_report(path: Path) -> Report:
     """A report by its folder or its provenance.json. Raises ``InputError`` where there is none."""
     file = path if path.is_file() else path / "provenance.json"
-    try:
-        whole = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        hint = "give the folder of a report, as 'sfrbench report' prints it"
-        raise InputError(f"no report here: {error}", where=str(file), hint=hint) from error
-    needed = ("shown", "nodes", "cells", "records")
-    if not (isinstance(whole, dict) and all(name in whole for name in needed)):
-        hint = "write the report again with 'sfrbench report'"
-        raise InputError("this provenance.json does not hold what a trace needs", where=str(file), hint=hint)
-    return Report(file.parent, whole)
+    return Report(file.parent, read_provenance(file))
 
 
 def find(report: Report, row: str, column: str | None = None, table: str | None = None) -> Found:
@@ -225,7 +217,7 @@ def _runs(report: Report, side: Row) -> Iterator[dict[str, Any]]:
                     "gave_the_number": link in ends,
                     "folder": str(workspace / "store" / link),
                     "there": (workspace / "store" / link / RECORD).is_file(),
-                    **whole["records"].get(link, {}),
+                    **_known(whole["records"].get(link, {})),
                 }
                 for role, link in nodes.items()
                 if link in behind
@@ -239,6 +231,12 @@ def _runs(report: Report, side: Row) -> Iterator[dict[str, Any]]:
                 for uri in places
             ],
         }
+
+
+def _known(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says, and what stands for that which it does not say."""
+    unknown = {"git": None, "started": "at an unknown time", "seconds": 0.0, "device": "an unknown device"}
+    return unknown | {name: value for name, value in record.items() if value is not None}
 
 
 def _parts(link: str) -> tuple[str, str, str]:

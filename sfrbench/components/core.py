@@ -113,6 +113,13 @@ class Optim(Settings):
     warmup: int = Field(0, ge=0, description="linear warm-up, in steps")
     clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
 
+    @field_validator("betas")
+    @classmethod
+    def _decays(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"both must be 0 or more and below 1, got {list(betas)}")
+        return betas
+
     def lr_at(self, step: int, total: int) -> float:
         """Learning rate of step ``step`` (0-based) of ``total``."""
         import math

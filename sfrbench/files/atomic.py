@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 import uuid
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -41,13 +43,13 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A new file beside ``path``, with its ending, that takes its place where the block ends well.
 
     Folders are made. A link is followed, and what is no file (a pipe, a terminal) is written to as it is.
-    With ``durable`` the content is on the disk before it has the name. An ``OSError`` of the block that
-    names no place, or the temporary file, names ``path``.
+    With ``durable`` a pipe is replaced, too, and the content is on the disk before it has the name. An
+    ``OSError`` of the block that names no place, or the temporary file, names ``path``.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}{''.join(target.suffixes[-2:])}")
     try:
-        if target.exists() and not target.is_file():
+        if target.exists() and not target.is_file() and not (durable and target.is_fifo()):
             yield target
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,9 +80,18 @@ def read_state(path: Path, shape: type[Shape]) -> Shape | None:
     ``shape`` is a type as pydantic knows it, such as ``dict[str, list[int]]``; types are not converted.
     """
     try:
-        return parse_state(path.read_bytes(), shape)
+        return parse_state(read_file(path), shape)
     except OSError:
         return None
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file. Raises ``OSError`` for a folder, and for a pipe, which would be waited for."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "this is no file", str(path))
+        return stream.read()
 
 
 def parse_state(text: bytes, shape: type[Shape]) -> Shape | None:

@@ -6,12 +6,26 @@ import re
 import socket
 import urllib.request
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 #: Characters of a path that SQLAlchemy, Optuna (braces) or MLflow read as something else.
 _MEANT = re.compile(r"[%?#{}]")
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_SECRET = r"(?:password|passwd|pwd|sslpassword|token|secret|access_key)"
+#: Options of an address that are shown; what another one holds is taken for a secret.
+_PLAIN = (
+    "application_name|cache|charset|connect_timeout|database|dbname|driver|host|immutable|mode|port|schema|"
+    "sslmode|timeout|uri|user"
+)
+_SECRET = (
+    r"[\w.-]*(?:pass(?:word|wd|phrase)|pwd|token|secret|api_?key|access_?key|credential|signature)[\w.-]*"
+)
+#: An address in a text: its scheme, and what follows without a space.
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*:/+\S*")
+#: User and password, to the last '@'. A password may have spaces, slashes and quotes; a number with nothing
+#: or a '/' behind it is a port, unless an '@' follows before a space.
+_ALL = re.compile(
+    r"([A-Za-z][\w+.-]*:/{1,2})(?!/)((?:(?!://)\S)*|[^:/?#\s@]*:(?!\d+(?:[/\s'\"]|$))(?:(?!://).)*?)@"
+)
 
 
 def sqlite_url(path: Path) -> str:
@@ -41,10 +55,44 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def masked(text: str) -> str:
-    """A text without the passwords of the URLs in it, those with an '@' or a '/' of their own included."""
-    text = re.sub(r"(://[^:/?#\s@]*):[^/\s]*@", r"\1:***@", text)
-    text = re.sub(r"(://[^:/?#\s@]*):(?!\d+(?:/|$)|\*\*\*@)[^@\s]*@", r"\1:***@", text)
-    return re.sub(rf"([?&]{_SECRET}=)[^&\s'\"]+", r"\1***", text, flags=re.IGNORECASE)
+    """A text without the passwords and tokens of the addresses in it, whatever characters they have.
+
+    What stands before the last '@' of an address counts as user and password (of a web server as a token,
+    too), and the value of every option that is not known to be harmless as a secret.
+    """
+    text = _ALL.sub(_without_user, text)
+    text = re.sub(r"(?<![\w/*])([\w.+-]+):[^\s:/@'\"*]+@(?=[\w.-])", r"\1:***@", text)  # without a scheme
+    end = r"[^&;#\n]+" if _ADDRESS.match(text) else r"(?:'[^']*'|\"[^\"]*\"|[^&;#\s'\"]+)"  # an address alone
+    text = re.sub(rf"([?&;#\s]{_SECRET}=){end}", r"\1***", text, flags=re.IGNORECASE)
+    return _ADDRESS.sub(lambda found: _without_values(found[0]), text)
+
+
+def _without_user(found: re.Match[str]) -> str:
+    user, colon, _ = found[2].partition(":")
+    if found[1].startswith(("http:", "https:")) or set("@/") & set(user):
+        return f"{found[1]}***@"
+    return f"{found[1]}{user}{':***' if colon else ''}@"
+
+
+def _without_values(address: str) -> str:
+    """An address whose options have the values that are harmless."""
+    begins = re.search(r"[?#;]", address)
+    if begins is None:
+        return address
+    head, rest = address[: begins.start()], address[begins.start() :]
+    return head + re.sub(
+        rf"([?&;#](?!(?:{_PLAIN})=)[^=?&;#]+=)[^&;#\s'\"]+", r"\1***", rest, flags=re.IGNORECASE
+    )
+
+
+def without_secrets_of(url: str, text: str) -> str:
+    """A text, such as a server's answer, without what ``masked`` hides of the address that it is about."""
+    known = re.findall(r"[^/:?&;#=@\s]{4,}", url)
+    shown = set(re.findall(r"[^/:?&;#=@\s]{4,}", masked(url)))
+    for secret in sorted(set(known) - shown, key=len, reverse=True):
+        for form in {secret, unquote(secret)}:
+            text = text.replace(form, "***")
+    return masked(text)
 
 
 def has_password(url: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import platform
@@ -16,7 +17,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from sfrbench.components.base import Dataset, Foundation, Stitch
-from sfrbench.errors import InputError, NotReadyError, Problem, SfrbenchError, did_you_mean, shorter
+from sfrbench.errors import (
+    InputError,
+    NotReadyError,
+    Problem,
+    SfrbenchError,
+    did_you_mean,
+    problem_of,
+    shorter,
+)
 from sfrbench.files.roots import BESIDE
 from sfrbench.places import locations, weights
 from sfrbench.plan.build import Plan
@@ -25,6 +34,8 @@ from sfrbench.store.fingerprints import Fingerprints
 from sfrbench.version import __version__
 
 ABSENT = "absent"
+#: What a driver of GPUs shows: NVIDIA's, WSL's, AMD's, Jetson's.
+_GPUS = ("nvidia[0-9]*", "dxg", "kfd", "nvhost-gpu")
 
 
 @dataclass
@@ -34,6 +45,7 @@ class Machine:
     workspace: Path
     data: Mapping[str, Path] = field(default_factory=dict)
     device: str = "auto"
+    _asked: set[str] = field(default_factory=set)
     _roots: dict[str, Path | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -51,13 +63,21 @@ class Machine:
         if not dataset.needs_root:
             return None
         name = resolved.card.name
+        self._asked.update((name, dataset.folder))
         if name not in self._roots:
             self._roots[name] = locations.data_root(name, dataset.folder, self.data)
         return self._roots[name]
 
     def folder(self, name: str) -> Path | None:
         """The folder of data that are no dataset, such as natural images, where there is one."""
+        self._asked.add(name)
         return locations.folder_of([name], self.data)
+
+    def unused(self, plan: Plan) -> list[str]:
+        """The names of ``--data`` that nothing of a plan asks for."""
+        if self.data:
+            self.lacks(plan)  # asks for all
+        return [name for name in self.data if name not in self._asked]
 
     def fingerprint(self, resolved: Resolved) -> str:
         """Content hash of a dataset's files; 'none' for generated data, 'absent' where it is not here."""
@@ -86,6 +106,9 @@ class Machine:
         if "gpu" in needs and self.device == "auto" and not has_gpu():
             what = f"profile '{plan.spec.profile.name}' wants a GPU and none is visible"
             found[Problem("gpu", what, "use --profile cpu, or insist with --device cpu")] = None
+        seen = (path for name in _GPUS for path in Path("/dev").glob(name))
+        if self.device.startswith("cuda") and next(seen, None) is None:
+            found[Problem(f"--device {self.device}", "torch sees no GPU", "use --device cpu")] = None
         return list(found)
 
     def remarks(self, plan: Plan) -> list[str]:
@@ -99,6 +122,16 @@ class Machine:
                 said = dataset.remarks(root)
                 found.update((f"data {resolved.card.name}: {remark}", None) for remark in said)
         return list(found)
+
+    def lacks_place(self) -> list[Problem]:
+        """What keeps a run from writing to the workspace, as far as that is seen without writing."""
+        path = self.workspace.absolute()
+        there = next(part for part in (path, *path.parents) if os.path.lexists(part))
+        if not there.is_dir():
+            return [problem_of(OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there)))]
+        if not os.access(there, os.W_OK | os.X_OK):
+            return [problem_of(OSError(errno.EACCES, os.strerror(errno.EACCES), str(there)))]
+        return []
 
     def _lacks_data(self, resolved: Resolved) -> list[Problem]:
         from sfrbench.machine.datacheck import check_lists

@@ -281,11 +281,11 @@ class _ArmResolver:
         components = cast("dict[str, Resolved]", found)
         if pseudo == "none" and "ssl" in components:
             components["ssl"] = self._without_pseudo(components["ssl"])
-        memo = ("conflicts", *(resolved.digest for resolved in components.values()))
+        memo = ("conflicts", pseudo, *(resolved.digest for resolved in components.values()))
         dataset = cast(Dataset, components["dataset"].component)
         if memo not in self._memo:
             self._memo[memo] = True
-            self.resolver.conflicts(components, self.where)
+            self.resolver.conflicts(components, self.where, pseudo)
             if score == "val" and dataset.val == 0:
                 self.resolver.add(
                     self.where, "score: val needs validation cases", "set dataset.val to 1 or more"

@@ -23,6 +23,7 @@ class Reasons:
 
     def why(self, node: Node) -> str:
         """One line, such as ``new: ssl.lambda_cons 0.1 → 0.2``."""
+        damage = self.store.damage(node.stage, node.key)
         failure = self.store.failure(node.stage, node.key)
         scratch = self.store.scratch(node.stage, node.key)
         mine = flatten(comparable(node.described()))
@@ -31,6 +32,8 @@ class Reasons:
         )
         nearest = min(seen, key=lambda other: len(differences(other, mine)), default=None)
         seen.append(mine)
+        if damage:
+            return f"again: {damage}"
         if scratch.is_dir() and any(scratch.iterdir()):
             return "resumes: it was interrupted before"
         if failure is not None:

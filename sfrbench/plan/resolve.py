@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
 from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.catalog.faults import describe, hint
 from sfrbench.catalog.fields import field_exists, field_paths
-from sfrbench.components.base import Component
+from sfrbench.components.base import Component, Dataset, Ssl
 from sfrbench.errors import InputError, Problem, did_you_mean, shown
 from sfrbench.files.atomic import canonical
 from sfrbench.spec.model import Flat, Layer, Spec
@@ -90,6 +90,8 @@ class Resolver:
             if {kind, "base"} & self.spec.unread:
                 return None
             what = f"no {kind} is chosen"
+            if any(problem.what == what for problem in self.problems):  # of an arm before
+                return None
             self.add(where, what, f"add '{kind}: NAME' to base; known: {', '.join(self.catalog.names(kind))}")
             return None
         name, place = picks[-1]
@@ -188,8 +190,9 @@ class Resolver:
             {known.removeprefix(f"{kind}/") for known, _ in self._known if known.startswith(f"{kind}/")}
         )
 
-    def conflicts(self, cell: Mapping[str, Resolved], where: str) -> None:
+    def conflicts(self, cell: Mapping[str, Resolved], where: str, pseudo: str) -> None:
         """Combinations that make no sense, each with its reason."""
+        self._unlabelled(cell, where, pseudo)
         components = {kind: resolved.component for kind, resolved in cell.items()}
         for kind, resolved in cell.items():
             for reason in self._conflicts(resolved, components):
@@ -198,6 +201,16 @@ class Resolver:
                     f"{kind} {resolved.card.name}: {reason}",
                     "change the one or the other, or exclude it",
                 )
+
+    def _unlabelled(self, cell: Mapping[str, Resolved], where: str, pseudo: str) -> None:
+        """A method that trains on unlabelled cases, or on labels of them, where the data are to have none."""
+        if "ssl" not in cell or cast(Dataset, cell["dataset"].component).unlabeled != 0:
+            return
+        ssl = cast(Ssl, cell["ssl"].component)
+        who = f"ssl {cell['ssl'].card.name}" if ssl.uses_unlabelled or ssl.relabels else f"pseudo {pseudo}"
+        if who != "pseudo none":
+            what = f"{who}: needs unlabelled cases, and dataset.unlabeled is 0"
+            self.add(where, what, "set dataset.unlabeled to 1 or more, or leave it out for all")
 
     def _conflicts(self, resolved: Resolved, cell: Mapping[str, Component]) -> list[str]:
         try:

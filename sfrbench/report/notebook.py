@@ -153,11 +153,23 @@ def write_notebook(
     finally:
         for cell in notebook.cells:
             for output in cell.get("outputs", ()):
-                if output.output_type == "error":
-                    output.traceback = [without_places(_COLOUR.sub("", line)) for line in output.traceback]
-                    output.evalue = without_places(output.evalue)
+                without_machine(output)
         write_atomic(path, writes(notebook) + "\n")
     return path
+
+
+def without_machine(output: Any) -> None:
+    """Take folders, user and host out of what a cell printed, and out of its traceback."""
+    kind = output.output_type
+    if kind == "stream":
+        output.text = without_places(output.text)
+    elif kind == "error":
+        output.traceback = [without_places(_COLOUR.sub("", line)) for line in output.traceback]
+        output.evalue = without_places(output.evalue)
+    else:
+        for name, text in output.get("data", {}).items():
+            if name == "text/plain":
+                output.data[name] = without_places(text)
 
 
 def _values(experiment: Experiment, sets: Sequence[str]) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import BaseModel, ValidationError
+
 from sfrbench.components.base import Protocol, Ssl
-from sfrbench.errors import InputError, StoreError
-from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url
+from sfrbench.errors import InputError, SfrbenchError, StoreError
+from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url, without_secrets_of
 from sfrbench.plan.build import Plan, build_plan
 from sfrbench.plan.resolve import digest
 from sfrbench.plan.space import grid_values, probes, scored_arm
@@ -116,9 +118,17 @@ def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBS
         # Optuna fills braces in
         return _storage_class()(url.replace("{", "{{").replace("}", "}}"), **extra)
     except Exception as error:  # of the database's driver, whichever it is
-        what = f"cannot be opened: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        what = f"cannot be opened: {type(error).__name__}: {_said(error, url)[:200]}"
         hint = "a database by URL, such as sqlite:////data/studies.db or postgresql://user@host/studies"
-        raise InputError(masked(what), where=f"--storage {masked(url)}", hint=hint) from None
+        file = sqlite_file(url) if url.startswith("sqlite") else None
+        if file is not None and file.is_file():
+            hint = f"if {file} is broken, move it away: finished trainings are in the store"
+        raise InputError(what, where=f"--storage {masked(url)}", hint=hint) from None
+
+
+def _said(error: Exception, url: str) -> str:
+    """The first line of what a database says, without the secrets of its address."""
+    return without_secrets_of(url, str(error) or type(error).__name__).splitlines()[0]
 
 
 def _storage_class() -> type[optuna.storages.RDBStorage]:
@@ -153,7 +163,7 @@ def storage_faults(experiment: Experiment, storage: str | None) -> Iterator[None
             raise StudiesRemoved.at(url) from error
         if not isinstance(error, optuna.exceptions.StorageInternalError | SQLAlchemyError):
             raise
-        told = masked(str(error)).splitlines()[0]
+        told = _said(error, url)
         raise StoreError(f"the database of studies {told}", where=masked(url), hint=_GO_ON) from error
 
 
@@ -216,12 +226,27 @@ def read_study(experiment: Experiment, storage: str | None = None) -> Study | No
         return None
     import optuna
 
-    opened = open_storage(storage_url(experiment, storage))
+    url = storage_url(experiment, storage)
+    opened = open_storage(url)
+    with readable(url):
+        try:
+            study = optuna.load_study(study_name=study_name(experiment), storage=opened)
+        except KeyError:
+            return None
+        return view(experiment, study)
+
+
+@contextmanager
+def readable(url: str) -> Iterator[None]:
+    """Turns whatever a database of studies with odd contents leads to into a ``StoreError``."""
     try:
-        study = optuna.load_study(study_name=study_name(experiment), storage=opened)
-    except KeyError:
-        return None
-    return view(experiment, study)
+        yield
+    except SfrbenchError:
+        raise
+    except Exception as error:  # Optuna and SQLAlchemy end in errors of any kind
+        hint = "move it away: finished trainings are in the store, and the same search goes on with them"
+        what = f"the database of studies is broken: {type(error).__name__}: {_said(error, url)[:200]}"
+        raise StoreError(what, where=masked(url), hint=hint) from error
 
 
 def view(experiment: Experiment, study: optuna.Study) -> Study:
@@ -251,6 +276,8 @@ def _trial(trial: FrozenTrial, gone: bool) -> Trial:
     state = states[trial.state.name]
     # one that ended before it had values did nothing: it was killed as it was asked for
     lost = state == "failed" and (gone or not trial.params)
+    if state == "complete" and not (trial.params and isinstance(trial.value, float)):
+        raise ValueError(f"trial {trial.number} is complete and has no values")
     history = trial.system_attrs.get("retry_history")
     return Trial(
         number=trial.number,
@@ -260,8 +287,29 @@ def _trial(trial: FrozenTrial, gone: bool) -> Trial:
         curve=dict(trial.intermediate_values),
         seconds=trial.duration.total_seconds() if trial.duration is not None else None,
         started=trial.datetime_start.isoformat(timespec="seconds") if trial.datetime_start else "",
-        facts={**trial.user_attrs, **({"after": history[-1]} if history else {})},
+        facts={**_facts(trial), **({"after": history[-1]} if history else {})},
     )
+
+
+class _Facts(BaseModel):
+    """What a trial notes of itself, each once it is known."""
+
+    worker: str = ""
+    nodes: dict[str, dict[str, tuple[str, str]]] = {}
+    fault: str = ""
+    ran: int = 0
+    reused: int = 0
+    seeds: dict[str, float | None] = {}
+    cases: int = 0
+
+
+def _facts(trial: FrozenTrial) -> dict[str, Any]:
+    try:
+        return _Facts.model_validate(trial.user_attrs).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        at = ".".join(map(str, fault["loc"]))
+        raise ValueError(f"trial {trial.number} says of its {at}: {fault['msg']}") from None
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:

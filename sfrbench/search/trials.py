@@ -28,6 +28,7 @@ from sfrbench.search.studies import (
     make_pruner,
     make_sampler,
     open_storage,
+    readable,
     retry,
     search_of,
     storage_faults,
@@ -112,8 +113,9 @@ def work(
     claim(experiment)
     store.open()
     lock = FileLock(store.root / "locks" / f"search-{name}.lock")
-    with lock:
+    with lock, readable(storage_url(experiment, options.storage)):
         study = _open(experiment, name, options)
+        view(experiment, study)  # what was there before can be read
     uri = options.tracking_uri or default_tracking_uri(experiment.machine.workspace)
     tracker = Tracker(uri, experiment.machine.workspace) if uri != "none" else None
     budget = Budget.of(search, experiment.plan.space, options)

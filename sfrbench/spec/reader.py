@@ -22,7 +22,7 @@ from sfrbench.spec.checks import (
 )
 from sfrbench.spec.model import ItemKinds, Profile, Spec
 from sfrbench.spec.search import read_search
-from sfrbench.spec.sections import Reader
+from sfrbench.spec.sections import SECTIONS, Reader
 from sfrbench.spec.sets import read_section, read_sets
 from sfrbench.stages.finder import default_stages
 
@@ -83,6 +83,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = (), *, items: Item
     """
     reader = Reader(load(path), [])
     file = _outline(reader)
+    reader.unread |= SECTIONS.intersection(file.base) if isinstance(file.base, dict) else set()
     section = read_section(reader, file.profiles, profile)
     at: Where = ("profiles", profile)
     own_seeds = reader.seeds(section.pop("seeds", None), (*at, "seeds"))

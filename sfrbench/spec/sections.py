@@ -15,6 +15,9 @@ from sfrbench.files.yamlio import Document, Where
 from sfrbench.spec.model import SWITCHES, Arm, Axis, Flat, Layer
 from sfrbench.stages.finder import named_stages
 
+#: Sections that somebody may indent too far.
+SECTIONS = frozenset({"arms", "axes", "base", "exclude", "points", "profiles", "report", "search", "seeds"})
+
 Entry = TypeVar("Entry", bound=Settings)
 
 
@@ -60,9 +63,11 @@ class Reader:
             self.fault(at, f"{key}: no choice {shown(value)}", hint)
             return []
         if head not in KINDS:
-            known = (*KINDS, *SWITCHES)
             what = f"'{shorter(head)}' is no kind of component and no switch"
-            self.fault(at, what, did_you_mean(head, known))
+            remedy = did_you_mean(head, (*KINDS, *SWITCHES))
+            if key in SECTIONS and len(at) > 1:
+                remedy = f"'{key}' is a section of its own: it begins at the left edge, not below '{at[0]}'"
+            self.fault(at, what, remedy)
             return []
         if rest:
             return leaves(key, value)
@@ -99,6 +104,7 @@ class Reader:
                 continue
             if name in found:
                 self.fault(at, f"arm '{name}' is given twice", "rename one of the two")
+                self.unread.add("arms")
             rest = {key: value for key, value in given.items() if key not in ("name", "label", "stages")}
             own = stages
             if "stages" in given:

@@ -9,11 +9,13 @@ Layout under ``<workspace>/store``::
     locks/                    one lock file per key
     tmp/<name>/               files/ of an artefact being written, and the lock of the process that writes it
     keys.json                 how the keys of what is written here are made
+    damaged/<stage>-<key>…/   an artefact with missing or damaged files, whose place a new one has taken
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import errno
 import json
 import logging
 import os
@@ -22,76 +24,32 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
 from sfrbench.errors import StoreError, problem_of
-from sfrbench.files.atomic import fsync, parse_state, read_state, same_mode, sha256_of, write_atomic
+from sfrbench.files.atomic import fsync, read_file, read_state, same_mode, sha256_of, write_atomic
+from sfrbench.store.artefact import RECORD as RECORD
+from sfrbench.store.artefact import Artefact as Artefact
+from sfrbench.store.artefact import damage_of, digest_of, read_record
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 log = logging.getLogger(__name__)
 
-RECORD = "record.json"
 _KEYS = {"keys": 2}  # 1, without a file: components were known by the module that they stood in
 _JUST_MADE_S = 60.0  # a folder so young may not have its lock yet
 _UNKNOWN_S = 7 * 24 * 3600.0  # one without a lock is an older version's, which may still be running
 
 
-class _File(BaseModel):
-    sha256: str
-    bytes: int
+class _Damaged(StoreError):
+    """An artefact that is to be made anew."""
 
-
-class _Record(BaseModel):
-    """The shape of ``record.json``: what every record has, and what a node's has beside."""
-
-    files: dict[str, _File]
-    bytes: int
-    sha256: str | None = None  # of the rest; records of before 0.2 have none
-    stage: str = ""
-    key: str = ""
-    seconds: float = 0.0
-    notes: dict[str, Any] = {}
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """A published node. ``path`` checks a file against its recorded hash on first use."""
-
-    stage: str
-    key: str
-    folder: Path
-    record: Mapping[str, Any]
-    verified: set[str] = field(default_factory=set, compare=False, repr=False)
-
-    def path(self, name: str) -> Path:
-        """The path of one file of the artefact. Raises ``StoreError`` where it is missing or damaged."""
-        path = self.folder / name
-        known = self.record["files"].get(name)
-        if known is None:
-            raise StoreError(f"{self.stage} {self.key} holds no file '{name}'", where=str(self.folder))
-        if name not in self.verified:
-            if (
-                not path.is_file()
-                or path.stat().st_size != known["bytes"]
-                or sha256_of(path) != known["sha256"]
-            ):
-                raise StoreError(
-                    f"'{name}' of {self.stage} {self.key[:12]} is missing or damaged",
-                    where=str(path),
-                    hint=f"delete the folder {self.folder} and run again: the node is made anew",
-                )
-            self.verified.add(name)
-        return path
-
-    def read_json(self, name: str) -> Any:
-        """One JSON file of the artefact."""
-        return json.loads(self.path(name).read_text(encoding="utf-8"))
+    def __init__(self, stage: str, key: str, damage: str, folder: Path) -> None:
+        hint = "'sfrbench run' sets it aside and makes it anew"
+        super().__init__(f"{stage} {key[:12]}: {damage}", where=str(folder), hint=hint)
+        self.damage = damage
 
 
 class Store:
@@ -113,55 +71,74 @@ class Store:
         return self.root / "failed" / f"{stage}-{key}"
 
     def has(self, stage: str, key: str) -> bool:
-        """Whether there is an artefact with a sound record."""
+        """Whether there is an artefact with a sound record, whose files are there and of their size."""
         try:
             return self._find(stage, key) is not None
         except StoreError:
             return False
 
     def get(self, stage: str, key: str) -> Artefact:
-        """The artefact of a key. Raises ``StoreError`` where there is none or its record is damaged."""
+        """The artefact of a key. Raises ``StoreError`` where there is none or it is damaged."""
         found = self._find(stage, key)
         if found is None:
             folder = self.folder(stage, key)
             what = f"no readable record of {stage} {key[:12]}"
-            raise StoreError(what, where=str(folder), hint=f"delete the folder {folder} and run again")
+            raise StoreError(what, where=str(folder), hint=f"move the folder {folder} away and run again")
         return found
 
     def check(self, stage: str, key: str) -> None:
-        """Raises ``StoreError`` where an artefact lies there whose record is damaged or may not be read: it
-        is not to be replaced. One without a record, or with a part of one, is."""
-        self._find(stage, key)
+        """Raises ``StoreError`` where an artefact may not be read: it is not to be replaced."""
+        with contextlib.suppress(_Damaged):
+            self._find(stage, key)
+
+    def damage(self, stage: str, key: str) -> str:
+        """What is wrong with an artefact that lies there, so that it is made anew; empty: nothing."""
+        try:
+            self._find(stage, key)
+        except _Damaged as error:
+            return error.damage
+        except StoreError:
+            return ""
+        return ""
 
     def _find(self, stage: str, key: str) -> Artefact | None:
         """An absent artefact is one whose record is missing, cut short or of another shape."""
         if (stage, key) not in self._open:
+            record = self._record(stage, key)
+            if record is None:
+                return None
             folder = self.folder(stage, key)
             try:
-                text = (folder / RECORD).read_bytes()
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+                damage = damage_of(folder, record)
             except OSError as error:
                 raise StoreError.of([problem_of(error)]) from error
-            if parse_state(text, _Record) is None:
-                return None
-            record = json.loads(text)
-            if record.get("sha256") not in (None, _digest(record)):
-                raise StoreError(
-                    f"the record of {stage} {key[:12]} is damaged: its hash is another",
-                    where=str(folder / RECORD),
-                    hint=f"delete the folder {folder} and run again: the node is made anew",
-                )
+            if damage:
+                raise _Damaged(stage, key, damage, folder)
             self._open[stage, key] = Artefact(stage, key, folder, record)
         return self._open[stage, key]
+
+    def _record(self, stage: str, key: str) -> dict[str, Any] | None:
+        folder = self.folder(stage, key)
+        try:
+            return read_record(read_file(folder / RECORD))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # a pipe
+                return None
+            raise StoreError.of([problem_of(error)]) from error
+        except StoreError as error:
+            raise _Damaged(stage, key, error.problems[0].what, folder) from error
 
     def records(self, stage: str) -> Iterator[Mapping[str, Any]]:
         """The sound records of the artefacts of a stage, oldest first."""
         folder = self.root / stage
-        if folder.is_dir():
-            found = [path for path in folder.iterdir() if self.has(stage, path.name)]
-            for path in sorted(found, key=lambda path: (path / RECORD).stat().st_mtime):
-                yield self.get(stage, path.name).record
+        found = []
+        for path in folder.iterdir() if folder.is_dir() else ():
+            with contextlib.suppress(StoreError):
+                record = self._record(stage, path.name)
+                found += [] if record is None else [((path / RECORD).stat().st_mtime, record)]
+        yield from (record for _, record in sorted(found, key=lambda pair: pair[0]))
 
     @property
     def marked(self) -> bool:
@@ -206,6 +183,19 @@ class Store:
         with FileLock(path):
             yield
 
+    def is_locked(self, stage: str, key: str) -> bool:
+        """Whether another process is working on a key, as far as that can be told now."""
+        from filelock import FileLock, Timeout
+
+        path = self.root / "locks" / f"{stage}-{key}.lock"
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # whoever needs the lock says what is wrong with it
+            return False
+
     def new_folder(self) -> Path:
         """An empty folder on the store's file system, to be published or discarded."""
         from filelock import FileLock
@@ -229,7 +219,7 @@ class Store:
     def twin(self, stage: str, work: str) -> Artefact | None:
         """The artefact of another key that came of the same work, where there is one."""
         try:
-            key = self._work(stage, work).read_text(encoding="utf-8")
+            key = read_file(self._work(stage, work)).decode()
         except (OSError, ValueError):  # what it leads to is made anew
             return None
         return self.get(stage, key) if key.isalnum() and self.has(stage, key) else None
@@ -253,14 +243,13 @@ class Store:
             }
         whole = {**record, "files": files, "bytes": sum(entry["bytes"] for entry in files.values())}
         whole = json.loads(json.dumps(whole, default=str))
-        whole["sha256"] = _digest(whole)
+        whole["sha256"] = digest_of(whole)
         write_atomic(folder / RECORD, json.dumps(whole, indent=1, sort_keys=True))
         same_mode(folder, folder / RECORD)
         fsync(folder)
         target = self.folder(stage, key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():  # left by hand without a record, or damaged: ours is whole
-            shutil.rmtree(target)
+        self._set_aside(stage, key)
         os.rename(folder, target)
         fsync(target.parent)
         self.discard(folder)
@@ -270,6 +259,19 @@ class Store:
         if work and "equal_to" not in record:
             write_atomic(self._work(stage, work), key)
         return self.get(stage, key)
+
+    def _set_aside(self, stage: str, key: str) -> None:
+        """Move away what lies in the place of a new artefact: it may be what somebody wants to look at."""
+        target = self.folder(stage, key)
+        if target.is_dir() and not any(target.iterdir()):
+            target.rmdir()
+        if not target.exists():
+            return
+        aside = self.root / "damaged" / f"{stage}-{key[:12]}-{uuid.uuid4().hex[:6]}"
+        aside.parent.mkdir(exist_ok=True)
+        damage = self.damage(stage, key) or f"it has no sound {RECORD}"
+        os.rename(target, aside)
+        log.warning("%s %s: %s; it is set aside as %s and made anew", stage, key[:8], damage, aside)
 
     def note_failure(self, stage: str, key: str, reason: str, log_text: str) -> Path | None:
         """Keep why a node failed; returns the log's path, or none where it cannot be written."""
@@ -283,16 +285,12 @@ class Store:
         return folder / "log.txt"
 
     def failure(self, stage: str, key: str) -> str | None:
-        """Why the node failed last time, where it did; or what is wrong with its record."""
+        """Why the node failed last time, where it did; or what is wrong with its artefact."""
         try:
-            self.check(stage, key)
+            self._find(stage, key)
+        except _Damaged as error:
+            return f"{error.damage}; 'sfrbench run' makes it anew"
         except StoreError as error:
             return str(error)
         noted = read_state(self.failure_folder(stage, key) / "error.json", dict[str, str])
         return None if noted is None else noted.get("reason") or "for a reason that was not noted"
-
-
-def _digest(record: Mapping[str, Any]) -> str:
-    """The hash of a record, without the entry that holds it."""
-    rest = {name: value for name, value in record.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -64,6 +64,7 @@ def test_a_report_before_any_run_says_that_nothing_ran(folder: Path) -> None:
         (["run", "small.yaml", "--profile", "cpus"], "did you mean 'cpu'"),
         (["run", "small.yaml", "--data", "la"], "write NAME=DIR"),
         (["plan", "small.yaml", "--registry", "nowhere"], "no such registry folder"),
+        (["plan", "small.yaml", "--registry", "empty"], "this registry folder holds no card"),
         (["run", "small.yaml", "--profile", "smoke", "--device", "cuda"], "torch sees no GPU"),
         (["data", "check", "lla"], "did you mean 'la'"),
         (["data", "check", "la"], "no folder with 'la' is known"),
@@ -75,7 +76,45 @@ def test_wrong_input_is_exit_2(
     folder: Path, arguments: list[str], wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SFRBENCH_DATA", raising=False)
+    (folder / "empty").mkdir(exist_ok=True)
     assert wanted in cli(*arguments, cwd=folder, check=2).stderr
+
+
+@pytest.mark.parametrize("command", [["plan"], ["validate"], ["run", "--dry-run"], ["run", *QUIET]])
+def test_what_a_profile_replaces_is_said_by_every_command(folder: Path, command: list[str]) -> None:
+    """And data that nothing asks for, and arms that differ in name alone."""
+    text = (
+        SPEC.split("arms:")[0]
+        .replace("name: phantom", "name: decathlon")
+        .replace("test_cases: 2", "test_cases: 1")
+    )
+    text = text.replace("train_cases: 4, ", "").replace(", shape: [32, 32, 16]", "")
+    (folder / "other.yaml").write_text(text + "stages: [retrain]\narms: [{name: a}, {name: b}]\n")
+    options = ["--profile", "smoke", "--data", f"decathlon={folder}", "--workspace", "other"]
+    said = cli(command[0], "other.yaml", *command[1:], *options, cwd=folder).stdout
+    assert "profile smoke uses dataset: phantom in the place of decathlon" in said
+    assert "profile smoke sets dataset.test_cases: 2 in the place of 1" in said
+    assert "to keep it: profiles: {smoke: {dataset.test_cases: 1}}" in said
+    assert "warning: --data decathlon=… is used by nothing here; the dataset is phantom" in said
+    assert said.count("warning: a = b: the same work") == 1
+
+
+def test_a_dry_run_says_what_a_run_would_refuse(folder: Path) -> None:
+    (folder / "file").write_text("")
+    said = cli(
+        "run",
+        "small.yaml",
+        "--profile",
+        "smoke",
+        "--dry-run",
+        "--device",
+        "cuda",
+        "--workspace",
+        "file/w",
+        cwd=folder,
+    ).stdout
+    assert "not ready here:\n  --device cuda  torch sees no GPU" in said
+    assert "file  Not a directory" in said
 
 
 def test_data_commands(folder: Path) -> None:

@@ -20,6 +20,7 @@ from sfrbench.errors import InputError
 from sfrbench.plan.resolve import digest
 from sfrbench.store.store import Store
 from tests.support.demos import rows_of
+from tests.support.values import places
 
 DICE = ("dice",)
 
@@ -228,6 +229,50 @@ def test_a_file_that_is_no_frame(tmp_path: Path, text: str, told: str) -> None:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=told):
         load_sides(file, file)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda rows: [*rows, rows[0], rows[5]], "2 rows stand twice, the first: arm mt"),
+        (lambda rows: [{**rows[0], "value": "n/a?"}, *rows[1:]], "row 1: 'n/a?' is no score"),
+        (lambda rows: [rows[0], {**rows[1], "value": "inf"}, *rows[2:]], "row 2: 'inf' is no score"),
+        (lambda rows: [rows[0], {**rows[1], "value": 1e300}, *rows[2:]], "row 2: '1e+300' is no score"),
+        (lambda rows: [{**rows[0], "seed": "first"}, *rows[1:]], "row 1: 'first' is no seed"),
+    ],
+)
+def test_a_frame_with_rows_that_cannot_be(tmp_path: Path, change: Any, told: str) -> None:
+    """Text or a number beyond any score, and a row that stands twice, which would move the mean."""
+    good = frame(tmp_path / "good.csv", rows_of("mt", 0, 70))
+    bad = frame(tmp_path / "bad.csv", change(rows_of("mt", 0, 70)))
+    load_sides(good, good)
+    with pytest.raises(InputError, match=re.escape(told)) as caught:
+        load_sides(good, bad)
+    assert "bad.csv" in str(caught.value)
+
+
+def test_a_provenance_of_any_other_shape_is_one_message(tmp_path: Path) -> None:
+    """Each value of the file, in turn, is another; what comes of it is an answer or an ``InputError``."""
+    folder = workspace(tmp_path / "a")
+    (file,) = folder.rglob("provenance.json")
+    whole = json.loads(file.read_text())
+    refused = 0
+    for number, path in enumerate(sorted(places(whole), key=str)):
+        changed = json.loads(json.dumps(whole))
+        inside = changed
+        for key in path[:-1]:
+            inside = inside[key]
+        inside[path[-1]] = (None, [], {}, "x", -1, [1], {"a": 1})[number % 7]
+        file.write_text(json.dumps(changed))
+        try:
+            compare(*load_sides(folder, folder), DICE)
+        except InputError as error:
+            refused += "provenance.json" in str(error)
+    assert refused > 20
+    for text in ("", "[" * 100_000, "null"):
+        file.write_text(text)
+        with pytest.raises(InputError, match=r"provenance\.json"):
+            load_sides(folder, folder)
 
 
 def test_nothing_in_common(tmp_path: Path) -> None:

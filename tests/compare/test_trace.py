@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from sfrbench.cli import main
 from sfrbench.compare.trace import described, find, open_report
 from sfrbench.errors import InputError
 from sfrbench.files.atomic import sha256_of
+from sfrbench.plan.resolve import digest
 from sfrbench.report.build import build_report
 from sfrbench.report.facts.info import Setup
 from sfrbench.run.tracking.mlflow_log import Tracker, logged_in
 from tests.support.demos import ARMS, axis_demo, demo
+from tests.support.values import places
 
 GIT = {"clean": {"commit": "a" * 40, "dirty": False}, "dirty": {"commit": "b" * 40, "dirty": True}}
 
@@ -152,6 +155,25 @@ def test_what_is_not_there_or_not_clear(report: Path, asked: Any, told: list[str
     with pytest.raises(InputError) as caught:
         find(open_report(report), *asked)
     assert [part for part in told if part not in str(caught.value)] == []
+
+
+def test_a_provenance_of_another_shape_is_refused_or_told(report: Path, tmp_path: Path) -> None:
+    """Never a traceback, whatever one value of it is."""
+    shutil.copytree(report, tmp_path / "copy")
+    file = tmp_path / "copy" / "provenance.json"
+    whole = json.loads(file.read_text())
+    every = sorted(places(whole), key=lambda path: digest(list(map(str, path))))
+    assert len(every) > 200
+    for number, path in enumerate(every[:150]):
+        changed = json.loads(json.dumps(whole))
+        inside = changed
+        for key in path[:-1]:
+            inside = inside[key]
+        inside[path[-1]] = (None, [], {}, "x", -1, [1], {"a": 1})[number % 7]
+        file.write_text(json.dumps(changed))
+        for asked in ([], ["--row", ARMS[0][0], "--table", "results"]):
+            done = CliRunner().invoke(main, ["trace", str(tmp_path / "copy"), *asked])
+            assert done.exit_code in (0, 2), (path, done.exception)
 
 
 def test_no_report_or_an_old_one(tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ import pytest
 import sqlalchemy
 
 from sfrbench.errors import InputError
-from sfrbench.files.urls import check_answers, has_password, masked, sqlite_file, sqlite_url
+from sfrbench.files.urls import (
+    check_answers,
+    has_password,
+    masked,
+    sqlite_file,
+    sqlite_url,
+    without_secrets_of,
+)
 from sfrbench.report.notebook import check_storage
 from sfrbench.search.studies import default_storage, open_storage
 
@@ -44,12 +51,12 @@ def test_studies_lie_in_their_workspace(tmp_path: Path, name: str) -> None:
         ("postgresql://user:pw@host/studies", "postgresql://user:***@host/studies"),
         ("postgresql+psycopg2://user:p@w@host:5432/x", "postgresql+psycopg2://user:***@host:5432/x"),
         ("mysql://user:p/w@host/x", "mysql://user:***@host/x"),
-        ("https://user:pw@host:5000", "https://user:***@host:5000"),
-        ("http://:token@host", "http://:***@host"),
-        ("mysql://host/x?user=me&password=pw&a=b", "mysql://host/x?user=me&password=***&a=b"),
-        ("could not reach 'http://a:pw@b' or http://c:pw@d", "could not reach 'http://a:***@b' or http://c:***@d"),
+        ("https://user:pw@host:5000", "https://***@host:5000"),
+        ("http://:token@host", "http://***@host"),
+        ("mysql://host/x?user=me&password=pw&a=b", "mysql://host/x?user=me&password=***&a=***"),
+        ("could not reach 'http://a:pw@b' or http://c:pw@d", "could not reach 'http://***@b' or http://***@d"),
         ("http://host:5000", "http://host:5000"),
-        ("http://host:5000/x@y", "http://host:5000/x@y"),
+        ("http://host:5000/x@y", "http://***@y"),  # may be a password with a slash
         ("sqlite:////data/a@b/x.db", "sqlite:////data/a@b/x.db"),
         ("postgresql://user@host/x", "postgresql://user@host/x"),
     ],
@@ -57,6 +64,46 @@ def test_studies_lie_in_their_workspace(tmp_path: Path, name: str) -> None:
 def test_passwords_are_masked(url: str, shown: str) -> None:
     assert masked(url) == shown
     assert has_password(url) == (url != shown)
+
+
+ODD_SECRETS = [
+    "http://u:12/34S3CRET@h:5000", "http://S3CRETTOKEN@h", "http://h/?access_token=S3CRET",
+    "http://h/?api_key=S3CRET", "http://h?x=1;password=S3CRET", "http://h/?sig=S3CRET", "http://h/#token=S3CRET",
+    "mssql+pyodbc:///?odbc_connect=Driver%3DX%3BUID%3Du%3BPWD%3DS3CRET", "http://h/?token='S3CRET'",
+    "postgresql://h/db?user=u&passfile=x&PASSWORD=S3 CRET", "mysql://u:p@S3:CRET@h/db", "http://u:S3%20CRET@h",
+    "http://u:S3 CRET@h", "http://:S3CRET@h", "http://u:@S3CRET@h", "postgresql://u:12345/S3CRET@h/db",
+    "http:/u:S3CRET@h", "u:S3CRET@h", "http://u\\:S3CRET@h", "s3://KEY:S3CRET@b/p", 'http://u:S3"CRET@h',
+    "http://S3CRET:x-oauth-basic@h", "http://u:S3CRET@h/?token=S3CRET", "databricks://p:S3CRET@w", "http://h/?k=S3CRET",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", ODD_SECRETS)
+def test_secrets_of_every_form_are_masked(url: str) -> None:
+    assert "CRET" not in masked(url)
+    assert masked(masked(url)) == masked(url)
+    if " " not in url:
+        assert "CRET" not in masked(f"could not reach '{url}' (refused), nor http://other:80")
+        assert "(refused), nor http://other:80" in masked(
+            f"could not reach {url} (refused), nor http://other:80"
+        )
+
+
+def test_a_server_does_not_say_the_password_either() -> None:
+    url = "http://me:pass%20word@h:5000/?access_token=abcdef&timeout=5000"
+    said = "401 for me: 'pass word' and pass%20word, abcdef, on h:5000 after 5000 s"
+    assert without_secrets_of(url, said) == "401 for me: '***' and ***, ***, on h:5000 after 5000 s"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sqlite:////data/a@b/x.db", "sqlite+pysqlite:///file:/x%3F?uri=true", "http://host:5000",
+        "http://host:5000 is down, ask me@home.org", "postgresql://user@host/x?sslmode=require",
+        "see a/b.yaml:3:4", "tau 0.9; b = 3",
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_is_shown(text: str) -> None:
+    assert masked(text) == text
 
 
 def test_who_listens_is_known_at_once() -> None:

@@ -153,3 +153,24 @@ def test_a_database_can_be_named_from_anywhere(monkeypatch, tmp_path):
     assert notebook._database("sqlite:///s.db") == f"sqlite:///{tmp_path}/s.db"
     assert notebook._database("postgresql://host/db") == "postgresql://host/db"
     assert notebook._database(None) is None
+
+
+def test_what_a_cell_prints_names_no_folder() -> None:
+    nbformat = pytest.importorskip("nbformat", reason="the extra 'notebook' is not installed")
+    told = "/home/zaphod/venv/tqdm/auto.py:21: TqdmWarning: IProgress not found\n"
+    outputs = [
+        nbformat.v4.new_output("stream", name="stderr", text=told),
+        nbformat.v4.new_output("error", ename="E", evalue=told, traceback=[f"\x1b[31m{told}"]),
+        nbformat.v4.new_output("execute_result", data={"text/plain": told, "image/png": "/home/not/a/path"}),
+    ]
+    for output in outputs:
+        notebook.without_machine(output)
+    clean = "…/auto.py:21: TqdmWarning: IProgress not found\n"
+    assert (
+        outputs[0].text
+        == outputs[1].evalue
+        == outputs[1].traceback[0]
+        == outputs[2].data["text/plain"]
+        == clean
+    )
+    assert outputs[2].data["image/png"] == "/home/not/a/path"

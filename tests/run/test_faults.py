@@ -115,19 +115,38 @@ def test_a_workspace_to_read_only_can_be_read(copy: Path) -> None:
         assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_damaged_record_stops_its_node_alone(copy: Path) -> None:
-    """The cell of the other arm is done; the report says why this one is not."""
+@pytest.mark.parametrize(
+    ("stage", "file", "content"),
+    [
+        ("evaluate", "scores.csv", ""),
+        ("retrain", "model.safetensors", None),
+        ("retrain", "record.json", '"seconds": 1'),
+    ],
+)
+def test_a_damaged_artefact_is_left_out_and_made_anew(
+    copy: Path, stage: str, file: str, content: str | None
+) -> None:
+    """What runs nothing leaves its cell out, with the reason; a run makes it anew and keeps the old one."""
     store = Store(copy / "runs" / "store")
-    key = next(record["key"] for record in store.records("retrain"))
-    path = store.folder("retrain", key) / "record.json"
-    path.write_text(path.read_text().replace('"seconds": ', '"seconds": 1'))
-    for stage in ("predict", "evaluate"):
-        shutil.rmtree(copy / "runs" / "store" / stage)
-    done = cli("run", "small.yaml", *SMOKE, *QUIET, cwd=copy, check=1)
-    assert done.stderr.count("FAILED") == 1
-    assert "its hash is another" in done.stderr
-    assert "report: " in done.stdout
-    assert "its hash is another" in (copy / "runs/reports/small/smoke/index.html").read_text()
+    key = next(record["key"] for record in store.records(stage))
+    path = store.folder(stage, key) / file
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(path.read_text().replace('"seconds": ', content) if content else "")
+    reason = Store(store.root).damage(stage, key)
+    assert reason.startswith(f"{file} is ")
+    for command in (["results"], ["report", "--out", "page"]):
+        done = cli(command[0], "small.yaml", *SMOKE, *command[1:], cwd=copy)
+        assert f"left out: {stage} {key[:8]}: {reason}" in done.stderr
+    assert reason in (copy / "page" / "index.html").read_text()
+    done = cli("run", "small.yaml", *SMOKE, *QUIET, cwd=copy)
+    assert f"again: {reason}" in done.stdout
+    assert "nodes: 1 ran" in done.stdout
+    assert "it is set aside as" in done.stderr
+    assert len(list((store.root / "damaged").iterdir())) == 1
+    done = cli("run", "small.yaml", *SMOKE, *QUIET, cwd=copy)
+    assert "nodes: 0 ran" in done.stdout
 
 
 @pytest.mark.parametrize("text", ["", '{"nodes": [{}]}'])

@@ -159,9 +159,35 @@ def test_a_damaged_input_fails_its_cells_only(tmp_path: Path) -> None:
             shutil.rmtree(folder)
     done = cli("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=tmp_path, check=1)
     assert "missing or damaged" in done.stderr
-    assert "delete the folder" in done.stderr
+    assert "run again" in done.stderr
     assert done.stderr.count("FAILED") == 1
     assert "report:" in done.stdout
+    done = cli("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=tmp_path)
+    assert "again: model.safetensors is damaged" in done.stdout
+    assert len(list((store / "damaged").iterdir())) == 1
+
+
+def test_two_runs_at_once_share_the_work_and_say_so(tmp_path: Path) -> None:
+    """The second waits for what the first is making, and counts it as reused; it is no interrupted run."""
+    text = SPEC.split("arms:")[0] + "arms: [{name: mt}, {name: sup, ssl: supervised}]\n"
+    (tmp_path / "small.yaml").write_text(text)
+    options = ("small.yaml", "--profile", "smoke", "--set", "ssl.steps=60", *QUIET)
+    command = [sys.executable, "-m", "sfrbench", "run", *options]
+    begun = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment())
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=200)[0] for process in begun]
+    assert [process.returncode for process in begun] == [0, 0]
+    assert not any("interrupted" in text for text in said)
+    counts = [re.search(r"nodes: (\d+) ran, (\d+) reused", text) for text in said]
+    assert all(counts)
+    ran = [int(count[1]) for count in counts if count]
+    assert sum(ran) == 7  # each node once
+    assert "wait " in "".join(said) or min(ran) == 0
+    for text, mine in zip(said, ran, strict=True):
+        assert text.count("] run ") == mine
+        assert text.count("] reuse ") == 7 - mine
 
 
 def test_dry_run_runs_nothing(tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
 from sfrbench.report.items import kinds
 from sfrbench.run.experiment import Experiment, default_tracking_uri, open_experiment
+from sfrbench.run.tracking import apart
 from sfrbench.run.tracking.database import ensure, newest_version
 from sfrbench.run.tracking.mlflow_log import Tracker, logged_in
 from sfrbench.store.store import Store
@@ -157,13 +161,13 @@ def test_a_database_of_the_users_that_is_gone_is_made_and_filled_anew(copy: Path
     assert (log(copy, uri), log(copy, uri)) == (2, 0)
 
 
-def test_a_database_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+def test_a_database_that_is_not_ours_is_left_alone(logged: Path, tmp_path: Path) -> None:
+    plan = opened(logged).plan
     (tmp_path / "notes.db").write_text("my own notes, which are no database" * 100)
     before = (tmp_path / "notes.db").read_bytes()
     ensure(tmp_path / "notes.db", replace_broken=False)
     tracker = Tracker(f"sqlite:///{tmp_path / 'notes.db'}", tmp_path / "runs")
-    with tracker._guarded():
-        tracker._connect()
+    tracker.log_cells(plan, Store(tmp_path), plan.cells)
     assert tracker.broken is not None
     assert (tmp_path / "notes.db").read_bytes() == before
 
@@ -204,6 +208,108 @@ def test_a_server_of_no_use_holds_a_run_for_seconds(
     assert json.loads(journal)["tracking_fault"]
     for text in (done.stdout, done.stderr, journal, (copy / "runs" / "tracked.json").read_text()):
         assert "pass-word" not in text
+
+
+class _Endless(BaseHTTPRequestHandler):
+    """Answers that are no error and never lead anywhere."""
+
+    manner = ""
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.manner == "come back in an hour":
+            self.send_response(429)
+            self.send_header("Retry-After", "3600")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        if self.manner == "the same page":
+            body = json.dumps(PAGE).encode()
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.end_headers()
+        part, pause = (b" " * 2**20, 0.0) if self.manner == "a body without end" else (b" ", 0.5)
+        with suppress(OSError):
+            while True:
+                self.wfile.write(part)
+                self.wfile.flush()
+                time.sleep(pause)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+_INFO = {
+    "run_id": "r",
+    "run_uuid": "r",
+    "experiment_id": "1",
+    "status": "RUNNING",
+    "lifecycle_stage": "active",
+}
+PAGE = {
+    "experiment": {"experiment_id": "1", "name": NAME, "lifecycle_stage": "active"},
+    "runs": [],
+    "next_page_token": "again",
+    "run": {"info": {**_INFO, "artifact_uri": "mlflow-artifacts:/x"}, "data": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("manner", "fault"),
+    [
+        ("come back in an hour", "Max retries exceeded"),
+        ("the same page", "again and again"),
+        ("a byte at a time", "no sign of life for 4 s"),
+        ("a body without end", "not enough memory"),
+    ],
+)
+def test_a_server_that_never_comes_to_an_end_is_left(
+    logged: Path, tmp_path: Path, manner: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(apart.PATIENCE_S, "works", 4.0 if manner == "a byte at a time" else 60.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    served = ThreadingHTTPServer(("127.0.0.1", 0), type("Now", (_Endless,), {"manner": manner}))
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    plan = opened(logged).plan
+    tracker = Tracker(f"http://127.0.0.1:{served.server_port}", tmp_path)
+    began = time.monotonic()
+    try:
+        assert tracker.log_cells(plan, Store(logged / "runs" / "store"), plan.cells) == 0
+    finally:
+        served.shutdown()
+    assert tracker.broken is not None
+    assert fault in tracker.broken
+    assert time.monotonic() - began < 120  # an import of MLflow, a few requests
+    assert tracker.log_cells(plan, Store(logged / "runs" / "store"), plan.cells) == 0  # at once
+
+
+def test_another_database_is_written_from_another_process(copy: Path) -> None:
+    uri = f"sqlite:///{copy / 'other.db'}"
+    assert log(copy, uri) == 2
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(NAME)
+    assert found is not None
+    assert len(client.search_runs([found.experiment_id])) == 3
+    assert log(copy, uri) == 0
+
+
+def test_a_lock_that_cannot_be_had_does_not_fail_a_run(copy: Path) -> None:
+    """Nor ``track --rebuild``, which says it by its status."""
+    place = copy / "runs" / "store" / "locks" / "mlflow.lock"
+    place.unlink()
+    place.mkdir()
+    (copy / "runs" / "tracked.json").unlink()
+    done = cli("run", "small.yaml", "--profile", "smoke", cwd=copy)
+    assert "the run goes on without it" in done.stderr
+    assert "report:" in done.stdout
+    done = cli("track", "small.yaml", "--profile", "smoke", "--rebuild", cwd=copy, check=1)
+    assert "0 cells logged" in done.stdout
 
 
 def test_state_that_cannot_be_written_does_not_fail_a_run(copy: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sfrbench.errors import InputError
+from sfrbench.plan.overlaid import overlaid
 from sfrbench.report.items import kinds
 from sfrbench.spec.reader import read_spec
 from tests.support.specs import GOOD, faults, plan_of
@@ -18,6 +19,59 @@ def test_a_sound_specification(tmp_path: Path) -> None:
         "sup seed 0", "sup seed 1", "mt seed 0", "mt seed 1", "sfr seed 0", "sfr seed 1",
     ]  # fmt: skip
     assert plan.cells[0].label == "Supervised"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("- {name: mt, ", "- {name: sup, ", ["arm 'sup' is given twice"]),
+        ("backbone: vnet, ", "", ["no backbone is chosen"]),
+        (
+            "arms:\n",
+            "  arms:\n",
+            ["'arms' is a section of its own: it begins at the left edge, not below 'base'"],
+        ),
+        ("labeled: 2}", "labeled: 2, unlabeled: 0}", ["ssl mean_teacher: needs unlabelled cases"]),
+    ],
+    ids=["twice", "missing", "indented", "no unlabelled"],
+)
+def test_a_fault_has_no_false_ones_behind_it(tmp_path: Path, old: str, new: str, told: list[str]) -> None:
+    text = GOOD + "report: [{pairs: [[sfr, mt]]}]\n"
+    if "  arms" in new:
+        text = text.replace("base: {", "base:\n  {").replace(
+            "{stitch: grid, foundation: sam_toy, finetune: lora, backbone: vnet, ssl: mean_teacher}",
+            "stitch: grid\n  backbone: vnet\n  ssl: mean_teacher",
+        )
+    said = faults(tmp_path, text.replace(old, new))
+    assert all(part in said for part in told)
+    assert "no arm" not in said
+    assert said.count("no backbone is chosen") == (told[0] == "no backbone is chosen")
+
+
+@pytest.mark.parametrize(
+    ("arm", "who"),
+    [
+        ("{name: a, ssl: supervised}", ""),
+        ("{name: a, ssl: supervised, pseudo: offline}", "pseudo offline"),
+        ("{name: a, ssl: self_training}", "ssl self_training"),
+        ("{name: a, stages: [finetune, predict, evaluate]}", ""),
+    ],
+)
+def test_who_needs_unlabelled_cases(tmp_path: Path, arm: str, who: str) -> None:
+    text = GOOD.split("arms:")[0].replace("labeled: 2", "labeled: 2, unlabeled: 0") + f"arms: [{arm}]\n"
+    if who:
+        assert f"{who}: needs unlabelled cases, and dataset.unlabeled is 0" in faults(tmp_path, text)
+    else:
+        assert plan_of(tmp_path, text).cells
+
+
+def test_what_a_profile_lays_over_a_specification(tmp_path: Path) -> None:
+    """Its own values where they differ and are used; not what an overlay or an option settles."""
+    text = GOOD.replace("labeled: 2}", "labeled: 2, test_cases: 1, train_cases: 8}")
+    assert list(overlaid(plan_of(tmp_path, text))) == [("dataset.test_cases", 1, 2)]
+    assert list(overlaid(plan_of(tmp_path, text, sets=("dataset.test_cases=3",)))) == []
+    kept = text + "profiles: {smoke: {dataset.test_cases: 1}}\n"
+    assert list(overlaid(plan_of(tmp_path, kept))) == []
 
 
 #: Name, the line to put in place of another (or to append), and what the message must hold.
@@ -33,6 +87,7 @@ BROKEN = [
     ("unknown field", ("ssl.lambda_cons", "ssl.lamda_cons"), ["spec.yaml:7:16", "lamda_cons", "'lambda_cons'"]),
     ("above a bound", ("lambda_cons: 0.2", "lambda_cons: -3"), ["spec.yaml:7:16", "-3 is below the bound"]),
     ("wrong type", ("labeled: 2", "labeled: two"), ["spec.yaml:2:26", "labeled", "integer", "'two'"]),
+    ("no decay", ("ssl.lambda_cons: 0.2", "ssl.optim.betas: [2, 2]"), ["spec.yaml:7:16", "below 1, got [2.0, 2.0]"]),
     ("zero labelled", ("labeled: 2", "labeled: 0"), ["spec.yaml:2:26", "0 is below the bound 1"]),
     ("unknown switch value", ("pseudo: offline", "pseudo: ofline"), ["spec.yaml:8:17", "'offline'"]),
     ("unknown stage", ("pseudo: offline", "stages: [fintune]"), ["no stage 'fintune'", "'finetune'"]),

@@ -22,7 +22,7 @@ def test_what_is_published_is_read_back(tmp_path: Path) -> None:
     publish(store)
     fresh = Store(tmp_path).get("stage", "k1")
     assert fresh.path("deep/a.txt").read_text() == "hello"
-    assert fresh.record["bytes"] == 5
+    assert fresh.record["bytes"] == 8
     assert [record["seconds"] for record in store.records("stage")] == [1.0]
 
 
@@ -31,7 +31,50 @@ def test_a_damaged_file_is_found_on_read(tmp_path: Path, damage: bytes) -> None:
     store = Store(tmp_path)
     publish(store)
     (tmp_path / "stage" / "k1" / "deep" / "a.txt").write_bytes(damage)
-    with pytest.raises(StoreError, match=r"damaged(.|\n)*delete the folder"):
+    with pytest.raises(StoreError, match=r"damaged(.|\n)*(anew|away)"):
+        Store(tmp_path).get("stage", "k1").path("deep/a.txt")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("deep/a.txt", None, "deep/a.txt is missing"),
+        ("deep/a.txt", b"", "deep/a.txt is damaged"),
+        ("deep/b.csv", b"1,3", "deep/b.csv is damaged"),  # of the same size
+        ("record.json", "seconds", "record.json is damaged: its hash is another"),
+    ],
+)
+def test_a_damaged_artefact_is_made_anew_beside_the_old_one(
+    tmp_path: Path, file: str, content: bytes | str | None, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    publish(store)
+    path = tmp_path / "stage" / "k1" / file
+    if content is None:
+        path.unlink()
+    elif isinstance(content, str):
+        path.write_text(path.read_text().replace(f'"{content}": 1.0', f'"{content}": 2.0'))
+    else:
+        path.write_bytes(content)
+    store = Store(tmp_path)
+    assert not store.has("stage", "k1")
+    assert store.damage("stage", "k1") == told
+    assert told in (store.failure("stage", "k1") or "")
+    store.check("stage", "k1")  # it may be replaced
+    publish(store)
+    assert store.has("stage", "k1")
+    assert store.damage("stage", "k1") == ""
+    (aside,) = (tmp_path / "damaged").iterdir()
+    assert (aside / "record.json").is_file()
+    assert f"{told}; it is set aside as {aside}" in caplog.text
+
+
+def test_a_damaged_volume_of_the_same_size_is_found_when_it_is_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    publish(store)
+    (tmp_path / "stage" / "k1" / "deep" / "a.txt").write_bytes(b"jello")
+    assert Store(tmp_path).has("stage", "k1")
+    with pytest.raises(StoreError, match="damaged"):
         Store(tmp_path).get("stage", "k1").path("deep/a.txt")
 
 

@@ -11,6 +11,7 @@ def publish(store: Store, key: str = "k1", text: str = "hello") -> None:
     folder = store.new_folder()
     (folder / "deep").mkdir()
     (folder / "deep" / "a.txt").write_text(text)
+    (folder / "deep" / "b.csv").write_text("1,2")
     store.publish("stage", key, folder, {"seconds": 1.0})
 
 

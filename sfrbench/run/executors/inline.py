@@ -33,6 +33,7 @@ class Outcome:
 class Listener(Protocol):
     """Is told what happens; shows it."""
 
+    def node_waits(self, node: Node, index: int, total: int) -> None: ...
     def node_starts(self, node: Node, reason: str, index: int, total: int) -> None: ...
     def node_progress(self, node: Node, done: int, total: int, values: dict[str, float]) -> None: ...
     def node_ended(self, outcome: Outcome, index: int, total: int) -> None: ...
@@ -111,15 +112,24 @@ def _one(
     def progress(done: int, total: int, **values: float) -> None:
         listener.node_progress(node, done, total, values)
 
-    try:
+    reason = ""
+
+    def begins() -> None:
+        nonlocal reason
         reason = reasons.why(node)
         listener.node_starts(node, reason, index, total)
-        artefact = worker.run(node, progress)
+
+    try:
+        if store.is_locked(node.stage, node.key):
+            listener.node_waits(node, index, total)
+        artefact = worker.run(node, progress, begins)
     except Pruned as stop:
         return Outcome(node, "pruned", str(stop))
     except Exception as error:  # whatever it is, it must not stop the other cells; it is kept and shown
         log = store.note_failure(node.stage, node.key, told(error), traceback.format_exc())
         return Outcome(node, "failed", told(error), log=str(log or ""))
+    if not reason:
+        return Outcome(node, "reused", "another process has just made it")
     twin = artefact.record.get("equal_to")
     if twin is not None:
         return Outcome(node, "reused", f"the same work as {node.stage} {twin[:8]}")

@@ -56,12 +56,18 @@ class Worker:
     def precision(self) -> Precision:
         return Precision(self.device)
 
-    def run(self, node: Node, progress: Progress = no_progress) -> Artefact:
-        """Make the artefact of ``node``, or take the one that another process has just published."""
+    def run(
+        self, node: Node, progress: Progress = no_progress, begins: Callable[[], None] = lambda: None
+    ) -> Artefact:
+        """Make the artefact of ``node``, or take the one that another process has just published.
+
+        ``begins`` is called where this process makes it, once no other one can.
+        """
         with self.store.lock(node.stage, node.key):
             if self.store.has(node.stage, node.key):
                 return self.store.get(node.stage, node.key)
             self.store.check(node.stage, node.key)
+            begins()
             out = self.store.new_folder()
             try:
                 context = self._context(node, out, progress)

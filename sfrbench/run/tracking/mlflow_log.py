@@ -2,7 +2,8 @@
 a study and its trials.
 
 Everything is logged from published artefacts, after a cell has finished, so the same code serves a live
-run and ``sfrbench track --rebuild``. A tracker that cannot be reached never fails a run.
+run and ``sfrbench track --rebuild``. A tracker that cannot be reached, or that behaves badly, never fails a
+run: all but the workspace's own database is talked to from a process of its own.
 """
 
 from __future__ import annotations
@@ -10,26 +11,32 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sfrbench.errors import told
+from sfrbench.errors import StoreError, told
 from sfrbench.files.atomic import read_state, write_atomic
-from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url
+from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url, without_secrets_of
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Link
 from sfrbench.plan.resolve import digest
 from sfrbench.plan.study import Study
 from sfrbench.run.tracking import database as track_database
-from sfrbench.run.tracking.study import BATCH, log_trial, study_run
-from sfrbench.run.tracking.values import metrics, parameters
+from sfrbench.run.tracking.apart import Conversation, Say
+from sfrbench.run.tracking.cells import (
+    cell_runs,
+    experiment_name,
+    find_experiment,
+    log_cell,
+    pages,
+    parent_run,
+)
+from sfrbench.run.tracking.study import log_trial, study_run
 from sfrbench.store.store import Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +46,12 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "PGCONNECT_TIMEOUT": "5",
 }
 
 _OWN = "mlflow.db"  # the workspace's own database, in the state file: it moves with the workspace
 STATE = "tracked.json"  # in the workspace: which cells are logged where
-
-
-def experiment_name(spec: str, profile: str) -> str:
-    """What an experiment is called in MLflow."""
-    return f"{spec} [{profile}]"
 
 
 def logged_in(workspace: Path, spec: str, cell: str, links: Iterable[Link]) -> list[str]:
@@ -72,7 +75,8 @@ def _state(path: Path) -> dict[str, dict[str, str]]:
 class Tracker:
     """Writes finished cells to one MLflow tracking store, each once, with any number of processes beside."""
 
-    def __init__(self, uri: str, workspace: Path) -> None:
+    def __init__(self, uri: str, workspace: Path, say: Say | None = None) -> None:
+        """``say``: this is the process that talks to a tracker for another one, and tells it how it goes."""
         self.uri = uri
         self.name = masked(uri)  # never shown or kept otherwise
         self.workspace = workspace
@@ -82,11 +86,13 @@ class Tracker:
         own = workspace / "mlflow.db"
         self._own = own if uri == sqlite_url(own) else None
         self._place = _OWN if self._own else self.name
+        self._say = say or (lambda _: None)
+        self._apart = self._own is None and say is None
+        self._talk: tuple[Plan, Conversation] | None = None
 
     def forget(self, plan: Plan) -> None:
         """Log the cells of an experiment again (``track --rebuild``)."""
-        with self._guarded():
-            self._write({}, plan)
+        self._guarded(lambda: self._write({}, plan))
 
     def log_cells(self, plan: Plan, store: Store, cells: Sequence[Cell], *, ask: bool = False) -> int:
         """Log finished cells that are not logged yet; returns how many. Never raises.
@@ -97,41 +103,66 @@ class Tracker:
         marks = {cell.id: _mark(plan.spec.name, cell.nodes.values()) for cell in cells}
         if self.broken or not (ask or self._todo(plan, marks)):
             return 0
+        if self._apart:
+            return self._ask(plan, "log_cells", store.root, [cell.id for cell in cells], ask)
         logged = 0
         gone: set[str] | None = None
+
+        def log_part(part: Sequence[Cell]) -> None:
+            nonlocal logged, gone
+            client, experiment = self._ready(plan)
+            parent = parent_run(client, experiment, plan)
+            known = self._known(plan)
+            if gone is None:
+                gone = known.keys() - self._there(client, experiment)
+            todo = [cell for cell in part if cell.id in gone or known.get(cell.id) != marks[cell.id]]
+            try:
+                for cell in todo:
+                    try:
+                        log_cell(client, experiment, parent, store, cell)
+                    except StoreError as error:  # of the store, not of MLflow
+                        log.warning("%s is not logged: %s", cell.title, error)
+                        continue
+                    known[cell.id] = marks[cell.id]
+                    logged += 1
+                    self._say("works")
+            finally:
+                if todo:
+                    self._write(known, plan)
+
         for start in range(0, max(1, len(cells)), _AT_ONCE):
-            with self._guarded():
-                client, experiment = self._ready(plan)
-                parent = self._parent(client, experiment, plan)
-                known = self._known(plan)
-                if gone is None:
-                    gone = known.keys() - self._there(client, experiment)
-                part = cells[start : start + _AT_ONCE]
-                todo = [cell for cell in part if cell.id in gone or known.get(cell.id) != marks[cell.id]]
-                try:
-                    for cell in todo:
-                        self._log_cell(client, experiment, parent, plan, store, cell)
-                        known[cell.id] = marks[cell.id]
-                        logged += 1
-                finally:
-                    if todo:
-                        self._write(known, plan)
+            part = cells[start : start + _AT_ONCE]
+            self._guarded(lambda part=part: log_part(part))  # type: ignore[misc]
             if self.broken:
                 break
         return logged
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _guarded(self, work: Callable[[], None]) -> None:
         """One process at a time looks, logs and notes. A fault ends tracking, not the run."""
         from filelock import FileLock
 
         try:
             place = self.workspace / "store" / "locks" / "mlflow.lock"
             place.parent.mkdir(parents=True, exist_ok=True)
+            self._say("waits")
             with FileLock(place, timeout=_PATIENCE_S):
-                yield
+                self._say("works")
+                work()
         except Exception as error:  # the store is the truth: tracking must never fail a run
-            self._give_up(error)
+            self._give_up(_told(error))
+
+    def _ask(self, plan: Plan, name: str, *arguments: Any) -> int:
+        """Have another process do it, which is ended where it does not get on."""
+        try:
+            if self._talk is None or self._talk[0] is not plan:
+                check_answers(self.uri)
+                self._talk = (plan, Conversation(_functions, self.uri, self.workspace, plan))
+            done, fault = self._talk[1].ask(name, *arguments)
+        except Exception as error:  # of the system, or of a plan that cannot be sent
+            done, fault = 0, told(error)
+        if fault:
+            self._give_up(fault)
+        return int(done)
 
     def _todo(self, plan: Plan, marks: Mapping[str, str]) -> bool:
         """Whether something is to be logged, without a question to a server."""
@@ -161,18 +192,7 @@ class Tracker:
 
     def _there(self, client: MlflowClient, experiment: str) -> set[str]:
         """The cells that have a run in an experiment."""
-        return {run.data.tags.get("sfrbench.cell", "") for run in self._runs(client, experiment)}
-
-    def _runs(self, client: MlflowClient, experiment: str) -> Iterator[Run]:
-        """The runs of cells."""
-        token = None
-        while True:
-            query = "tags.`sfrbench.role` = 'cell'"
-            page = client.search_runs([experiment], query, max_results=1000, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return {run.data.tags.get("sfrbench.cell", "") for run in cell_runs(client, experiment)}
 
     def log_study(self, plan: Plan, study: Study) -> int:
         """Log finished trials that are not there yet, under one run for the study; returns how many.
@@ -181,31 +201,39 @@ class Tracker:
         """
         if self.broken:
             return 0
-        with self._guarded():
+        if self._apart:
+            return self._ask(plan, "log_study", study)
+        logged = 0
+
+        def log_trials() -> None:
+            nonlocal logged
             client, experiment = self._ready(plan)
             parent = study_run(client, experiment, study)
             query = f"tags.`mlflow.parentRunId` = '{parent}'"
-            runs = client.search_runs([experiment], query, max_results=10_000)
-            known = {run.data.tags.get("sfrbench.trial") for run in runs}
-            todo = [trial for trial in study.finished if str(trial.number) not in known]
-            for trial in todo:
-                log_trial(client, experiment, parent, study, trial)
+            known = {run.data.tags.get("sfrbench.trial") for run in pages(client, experiment, query)}
+            for trial in study.finished:
+                if str(trial.number) not in known:
+                    log_trial(client, experiment, parent, study, trial)
+                    logged += 1
+                    self._say("works")
             best = study.best
             if best is not None and best.value is not None:
                 client.log_metric(parent, f"best/{study.metric}", best.value)
                 client.set_tag(parent, "sfrbench.best_trial", best.number)
-            return len(todo)
-        return 0
 
-    def _give_up(self, error: Exception) -> None:
-        self.broken = masked(told(error)).partition("\n")[0][:300]
-        log.warning("MLflow at %s is not usable, the run goes on without it: %s", self.name, self.broken)
+        self._guarded(log_trials)
+        return logged
+
+    def _give_up(self, fault: str) -> None:
+        self.broken = without_secrets_of(self.uri, fault).partition("\n")[0][:300]
+        if self._apart or self._own is not None:  # another process says it otherwise
+            log.warning("MLflow at %s is not usable, the run goes on without it: %s", self.name, self.broken)
 
     def _ready(self, plan: Plan) -> tuple[MlflowClient, str]:
         """A client that works, and the id of the experiment. Raises what is wrong, within seconds."""
         if self._client is None or (self._own is not None and not self._own.is_file()):
             self._client = self._connect()
-        return self._client, self._experiment(self._client, plan)
+        return self._client, find_experiment(self._client, plan, self.workspace)
 
     def _connect(self) -> MlflowClient:
         check_answers(self.uri)
@@ -229,63 +257,24 @@ class Tracker:
             client._tracking_client.store.engine.dispose()
         return client
 
-    def _experiment(self, client: MlflowClient, plan: Plan) -> str:
-        name = experiment_name(plan.spec.name, plan.spec.profile.name)
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                log.warning("the experiment '%s' was deleted in MLflow and is restored", name)
-                client.restore_experiment(found.experiment_id)
-            return str(found.experiment_id)
-        place = (self.workspace / "mlartifacts" / f"{plan.spec.name}-{plan.spec.profile.name}").resolve()
-        return str(client.create_experiment(name, artifact_location=place.as_uri()))
 
-    def _parent(self, client: MlflowClient, experiment: str, plan: Plan) -> str:
-        found = client.search_runs([experiment], "tags.`sfrbench.role` = 'experiment'", max_results=1)
-        if found and found[0].info.status == "FINISHED":
-            return str(found[0].info.run_id)
-        for half in found:  # its process was killed
-            client.delete_run(half.info.run_id)
-        tags = {
-            "sfrbench.role": "experiment",
-            "mlflow.runName": plan.spec.title[:200],
-            "sfrbench.spec": str(plan.spec.document.path),
-            "sfrbench.profile": plan.spec.profile.name,
-            "mlflow.note.content": plan.spec.description[:5000],
-        }
-        run = client.create_run(experiment, tags=tags)
-        for child in self._runs(client, experiment):  # of a parent that was deleted
-            client.set_tag(child.info.run_id, "mlflow.parentRunId", run.info.run_id)
-        client.log_text(run.info.run_id, plan.spec.document.path.read_text(encoding="utf-8"), "spec.yaml")
-        client.set_terminated(run.info.run_id)
-        return str(run.info.run_id)
+def _told(error: BaseException) -> str:
+    """What is said of a fault. MLflow wraps a shortage of memory, whose own text is empty."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, MemoryError):
+        inner = inner.__cause__ or inner.__context__
+    return told(error if inner is None else inner)
 
-    def _log_cell(
-        self, client: MlflowClient, experiment: str, parent: str, plan: Plan, store: Store, cell: Cell
-    ) -> None:
-        from mlflow.entities import Param
 
-        old = client.search_runs([experiment], f"tags.`sfrbench.cell` = '{cell.id}'")  # or a half of one
-        for run in old:
-            client.delete_run(run.info.run_id)
-        tags = {
-            "mlflow.parentRunId": parent,
-            "mlflow.runName": cell.title,
-            "sfrbench.role": "cell",
-            "sfrbench.cell": cell.id,
-            **{f"sfrbench.node.{role}": link[1] for role, link in cell.nodes.items()},
-        }
-        run_id = client.create_run(experiment, tags=tags).info.run_id
-        params = [Param(name[:250], str(value)[:6000]) for name, value in parameters(cell)]
-        for start in range(0, len(params), 100):
-            client.log_batch(run_id, params=params[start : start + 100])
-        points = list(metrics(store, cell))
-        for start in range(0, len(points), BATCH):
-            client.log_batch(run_id, metrics=points[start : start + BATCH])
-        for role, link in cell.nodes.items():
-            artefact = store.get(*link)
-            client.log_artifact(run_id, str(artefact.folder / "record.json"), role)
-            for name in ("history.csv", "scores.csv", "model.json"):
-                if name in artefact.record["files"]:
-                    client.log_artifact(run_id, str(artefact.path(name)), role)
-        client.set_terminated(run_id)
+def _functions(say: Say, uri: str, workspace: Path, plan: Plan) -> Mapping[str, Callable[..., Any]]:
+    """What a process that talks to a tracker does for the one that started it."""
+    tracker = Tracker(uri, workspace, say)
+    by_id = {cell.id: cell for cell in plan.cells}
+
+    def log_cells(store: Path, cells: Sequence[str], ask: bool) -> tuple[int, str | None]:
+        return tracker.log_cells(plan, Store(store), [by_id[cell] for cell in cells], ask=ask), tracker.broken
+
+    def log_study(study: Study) -> tuple[int, str | None]:
+        return tracker.log_study(plan, study), tracker.broken
+
+    return {"log_cells": log_cells, "log_study": log_study}
