@@ -305,7 +305,7 @@ class _Facts(BaseModel):
 
 def _facts(trial: FrozenTrial) -> dict[str, Any]:
     try:
-        return _Facts.model_validate(trial.user_attrs).model_dump(exclude_unset=True)
+        return _Facts.model_validate(trial.user_attrs).model_dump(mode="json", exclude_unset=True)
     except ValidationError as error:
         fault = error.errors()[0]
         at = ".".join(map(str, fault["loc"]))

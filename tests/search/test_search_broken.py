@@ -44,7 +44,7 @@ def test_a_sound_study_is_read(searched: Experiment) -> None:
     assert study is not None
     assert [trial.value for trial in study.trials] == [50.0, 51.0]
     assert study.nodes == 8
-    assert study.trials[0].facts["nodes"]["0"]["retrain"] == ("retrain", "abc")
+    assert study.trials[0].facts["nodes"]["0"]["retrain"] == ["retrain", "abc"]
 
 
 @pytest.mark.parametrize(
