@@ -11,6 +11,7 @@ import pytest
 
 from sfrbench.errors import SfrbenchError
 from sfrbench.machine.needs import Machine
+from sfrbench.report.items import kinds
 from sfrbench.run.experiment import Experiment, open_experiment
 from sfrbench.search.studies import default_storage, open_storage, read_study, study_name
 from tests.support.searches import SPEC
@@ -21,7 +22,9 @@ def searched(tmp_path: Path) -> Experiment:
     """An experiment whose study has two complete trials."""
     (tmp_path / "small.yaml").write_text(SPEC)
     (tmp_path / "runs").mkdir()
-    experiment = open_experiment(str(tmp_path / "small.yaml"), "smoke", Machine(tmp_path / "runs"))
+    experiment = open_experiment(
+        str(tmp_path / "small.yaml"), "smoke", Machine(tmp_path / "runs"), items=kinds()
+    )
     storage = open_storage(default_storage(tmp_path / "runs"))
     study = optuna.create_study(study_name=study_name(experiment), storage=storage, direction="maximize")
     for number in range(2):

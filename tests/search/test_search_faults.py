@@ -105,7 +105,9 @@ def test_workers_end_with_their_starter(folder: Path) -> None:
 def test_no_password_is_an_argument_of_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody on a machine sees the arguments of its processes; the environment is its owner's."""
     addresses = ("postgresql://me:pass-word@host/studies", "https://me:pass-word@host")
-    (folder / "cards").mkdir()
+    (folder / "cards" / "stitch").mkdir(parents=True)
+    card = "target: sfrbench.components.stitch.grid:GridStitch\nsummary: a grid\nlabel: mine\n"
+    (folder / "cards" / "stitch" / "mine.yaml").write_text(card)
     how = Options(*addresses, 20, 3, None)
     given = {"profile": "smoke", "workspace": Path("runs"), "device": "cpu"}
     more = {"sets": ("ssl.steps=3",), "data": {"la": Path("/la")}, "registry": (Path("cards"),)}
