@@ -23,8 +23,8 @@ from tests.support.places import ROOT
 FOLDERS = ("registry", "experiments", "reports")
 PROBE = """
 import json, sfrbench
-from sfrbench.catalog import Catalog
-from sfrbench.roots import shipped
+from sfrbench.catalog.cards import Catalog
+from sfrbench.files.roots import shipped
 print(json.dumps({
     "package": sfrbench.__file__,
     "cards": sorted(f"{card.kind}/{card.name}" for card in Catalog.read(()).cards()),

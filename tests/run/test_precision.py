@@ -112,7 +112,7 @@ def test_doctor_without_a_torch_that_imports(tmp_path: Path) -> None:
 
 def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     planted = (
-        "from sfrbench import selfcheck, selfcheck_ops\n"
+        "from sfrbench.machine import selfcheck, selfcheck_ops\n"
         "fault = selfcheck.Fault(precision='fp32', operation='linear', part='the result is',"
         " off=.5, limit=.001)\n"
         "selfcheck_ops.check = lambda device: (58, 0.5, [fault])\n"
@@ -138,7 +138,7 @@ def test_the_record_says_what_ran(tmp_path: Path) -> None:
     """A run in bf16 on a processor that fails: it warns, goes on, and gives what fp32 gives."""
     (tmp_path / "small.yaml").write_text(SPEC)
     planted = (
-        "from sfrbench import selfcheck, selfcheck_ops\n"
+        "from sfrbench.machine import selfcheck, selfcheck_ops\n"
         "fault = selfcheck.Fault(precision='bf16', operation='convolution', part='the result is',"
         " off=None, limit=.1)\n"
         "selfcheck_ops.check = lambda device: (58, 0.5, [fault])\n"
