@@ -195,7 +195,7 @@ def test_the_rate_of_learning_is_guarded(now: Entries) -> None:
     [
         ("foundation", "return ((image - low) /", "return ((image - high) /", {"kind/foundation"}),
         ("selector", '"power": 0.9', '"power": 1.0', {"kind/selector"}),
-        ("dataset", 'settings["deepened"] = 2', 'settings["deepened"] = 3', {"kind/dataset"}),
+        ("dataset", 'settings["deepened"] = 3', 'settings["deepened"] = 4', {"kind/dataset"}),
     ],
 )
 def test_what_a_base_class_does_is_guarded(

@@ -89,7 +89,7 @@ class Dataset(Component):
         """As everywhere, and how shallow volumes are interpolated, where they are."""
         settings = super().key_settings()
         if self.min_depth is not None:
-            settings["deepened"] = 2  # 1 always ended with a z-score
+            settings["deepened"] = 3  # 1 always ended with a z-score, 2 took two of them
         return settings
 
     def class_names(self, root: Path | None) -> tuple[str, ...]:

@@ -11,9 +11,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from sfrbench.components.dataset.geometry import restore
 from sfrbench.deploy.cell import Finished
 from sfrbench.engine.inference import windows
-from sfrbench.engine.volumes import CaseInfo, case_info, restore
+from sfrbench.engine.volumes import CaseInfo, case_info
 from sfrbench.errors import DataError
 from sfrbench.stages.predict.run import predictor
 from sfrbench.stages.prepare.case import deep_enough, entry_of

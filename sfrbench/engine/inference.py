@@ -137,9 +137,9 @@ def pretrained_path(foundation: Foundation, weights: Callable[[str], Path] | Non
     return weights(foundation.weights)
 
 
-def fine_tuned(ctx: StageContext[Settings], role: str, classes: int) -> SamSegmenter:
-    """The fine-tuned SAM of a stage's input ``role``, as ``load_segmenter`` gives it."""
-    return load_segmenter(
+def fine_tuned_forward(ctx: StageContext[Settings], role: str, classes: int, max_canvases: int) -> Forward:
+    """The fine-tuned SAM of a stage's input ``role``, on the canvases of the stage's stitch."""
+    model = load_segmenter(
         ctx.component("foundation", Foundation),
         ctx.component("finetune", Finetune),
         ctx.inputs[role],
@@ -147,6 +147,7 @@ def fine_tuned(ctx: StageContext[Settings], role: str, classes: int) -> SamSegme
         weights=ctx.weights,
         device=ctx.device,
     )
+    return sam_forward(model, ctx.component("stitch", Stitch), max_canvases)
 
 
 def load_segmenter(

@@ -1,4 +1,4 @@
-"""Prepared volumes: memory-mapped images, labels behind a gate, the split, the way back to the raw grid."""
+"""Prepared volumes: memory-mapped images, labels behind a gate, the split."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CaseInfo:
     spacing: tuple[float, float, float]  # mm along x, y, z of the prepared grid
     affine: list[list[float]] | None  # 4x4 of the prepared grid; none where the source has none
     range: tuple[float, float]  # 0.5 and 99.5 percentiles of the stored image
-    source: Mapping[str, Any] = field(default_factory=dict)  # raw geometry, see ``restore``
+    source: Mapping[str, Any] = field(default_factory=dict)  # raw geometry, see ``geometry.restore``
 
 
 def case_info(entry: Mapping[str, Any]) -> CaseInfo:
@@ -154,60 +154,6 @@ def split_of(data: Dataset, volumes: Volumes) -> Split:
         val=data.val,
         max_test=data.max_test,
     )
-
-
-def own_slices(label: NDArray[Any], info: CaseInfo) -> NDArray[Any]:
-    """A label map (X, Y, Z) of the prepared grid with as many slices as its case had before they were
-    interpolated along z (``Dataset.min_depth``), each the nearest; as it is where they were not.
-
-    The label that was interpolated there comes back as it was.
-    """
-    depth = label.shape[2]
-    old = int(info.source.get("depth", depth))
-    return label if old == depth else label[..., (2 * np.arange(old) + 1) * depth // (2 * old)]
-
-
-def own_spacing(info: CaseInfo) -> tuple[float, float, float]:
-    """The spacing of ``own_slices``, mm along x, y, z."""
-    x, y, z = info.spacing
-    return x, y, z * info.shape[2] / int(info.source.get("depth", info.shape[2]))
-
-
-def restore(label: NDArray[Any], info: CaseInfo) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Put a label map (X, Y, Z) of the prepared grid back on the raw grid of its case.
-
-    Undoes, in this order, interpolation along z (by the nearest slice), downsampling (each voxel becomes its
-    block; padding is cut off), resampling (nearest), cropping (0 outside) and the reorientation to RAS.
-    Returns the array in the raw shape, with ``label``'s dtype, and the raw 4x4 affine in mm (a plain scaling
-    by the spacing without one).
-    """
-    if label.shape != tuple(info.shape):
-        raise ValueError(f"label has shape {label.shape}, the prepared grid is {tuple(info.shape)}")
-    source = info.source
-    raw_shape = [int(n) for n in source.get("shape", info.shape)]
-    axes = source.get("axes") or [[0, 1], [1, 1], [2, 1]]
-    full = own_slices(label, info)
-    for axis in range(3):
-        full = np.repeat(full, int(source.get("downsample", 1)), axis=axis)
-    turned = [0, 0, 0]  # raw shape in the order of the prepared axes
-    for raw_axis, (axis, _) in enumerate(axes):
-        turned[axis] = raw_shape[raw_axis]
-    box = source.get("box") or [[0, size] for size in turned]
-    inner = [high - low for low, high in box]
-    grid = source.get("resampled") or inner
-    full = full[: grid[0], : grid[1], : grid[2]]
-    for axis, (fine, size) in enumerate(zip(grid, inner, strict=True)):
-        if fine != size:  # the prepared voxel that holds the centre of each raw one
-            full = np.take(full, (2 * np.arange(size) + 1) * fine // (2 * size), axis)
-    if inner != turned:
-        cut, full = full, np.zeros(turned, dtype=label.dtype)
-        full[tuple(slice(low, high) for low, high in box)] = cut
-    full = np.transpose(full, [axis for axis, _ in axes])
-    full = np.flip(full, tuple(raw_axis for raw_axis, (_, sign) in enumerate(axes) if sign < 0))
-    affine = source.get("affine")
-    if affine is None:
-        affine = np.diag([*source.get("spacing", info.spacing), 1.0])
-    return np.ascontiguousarray(full), np.asarray(affine, dtype=np.float64)
 
 
 def harden(probs: NDArray[Any], classes: int) -> NDArray[np.uint8]:

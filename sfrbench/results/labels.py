@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from sfrbench.engine.volumes import Volumes, restore
+from sfrbench.components.dataset.geometry import restore
+from sfrbench.engine.volumes import Volumes
 from sfrbench.files.atomic import atomic_file
 from sfrbench.plan.graph import Link
 from sfrbench.run.experiment import Experiment

@@ -9,11 +9,11 @@ import pytest
 from scipy.ndimage import zoom
 from skimage.transform import resize
 
-from sfrbench.components.dataset import _grid
 from sfrbench.components.dataset._organ_stats import target_spacing
 from sfrbench.components.dataset._splits import ABDOMENCT1K
 from sfrbench.components.dataset.abdomenct1k import AbdomenCt1k
-from sfrbench.engine.volumes import CaseInfo, restore
+from sfrbench.components.dataset.geometry import Volume, crop, resample, restore
+from sfrbench.engine.volumes import CaseInfo
 from sfrbench.errors import DataError
 from tests.support.data_writers import write_abdomen_case, write_lists, write_nifti
 
@@ -146,17 +146,17 @@ def test_broken_training_cases(root: Path) -> None:
         AbdomenCt1k().read_case(root, CASES[0])
 
 
-def _volume(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> _grid.Volume:
+def _volume(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Volume:
     rng = np.random.default_rng(0)
     image = rng.standard_normal(shape).astype(np.float32)
-    return _grid.Volume(image, (image > 0.5).astype(np.uint8), spacing, np.diag([*spacing, 1.0]))
+    return Volume(image, (image > 0.5).astype(np.uint8), spacing, np.diag([*spacing, 1.0]))
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("spacing", [(1.5, 1.0, 1.0), (0.7, 1.3, 0.4), (9.0, 1.0, 30.0)])
 def test_resampling_is_scipys(order: int, spacing: tuple[float, float, float]) -> None:
     volume = _volume((11, 8, 9), (1.0, 1.0, 1.0))
-    made = _grid.resample(volume, spacing, image_order=order, label_order=0)
+    made = resample(volume, spacing, image_order=order, label_order=0)
     factors = [new / old for new, old in zip(made.image.shape, volume.image.shape, strict=True)]
     wanted = zoom(volume.image.astype(float), factors, order=order, mode="nearest", grid_mode=True)
     np.testing.assert_allclose(made.image, wanted, atol=1e-5)
@@ -165,17 +165,17 @@ def test_resampling_is_scipys(order: int, spacing: tuple[float, float, float]) -
 
 def test_a_coarse_axis_is_taken_slice_by_slice() -> None:
     volume = _volume((6, 6, 4), (1.0, 1.0, 4.0))
-    made = _grid.resample(volume, (1.0, 1.0, 2.0), image_order=3, label_order=1, separate=3.0)
+    made = resample(volume, (1.0, 1.0, 2.0), image_order=3, label_order=1, separate=3.0)
     np.testing.assert_array_equal(made.image, volume.image.repeat(2, 2))
     np.testing.assert_array_equal(made.label, volume.label.repeat(2, 2))
-    smooth = _grid.resample(volume, (1.0, 1.0, 2.0), image_order=3, label_order=1, separate=None)
+    smooth = resample(volume, (1.0, 1.0, 2.0), image_order=3, label_order=1, separate=None)
     assert not np.array_equal(smooth.image, made.image)
 
 
 def test_cropping_and_resampling_together_come_back() -> None:
     volume = _volume((12, 10, 9), (1.0, 1.0, 1.0))
     box = ((2, 11), (0, 7), (3, 9))
-    made = _grid.resample(_grid.crop(volume, box), (0.5, 0.5, 0.3), image_order=1, label_order=0)
+    made = resample(crop(volume, box), (0.5, 0.5, 0.3), image_order=1, label_order=0)
     source = {"shape": [12, 10, 9], "affine": np.eye(4).tolist(), **made.source}
     affine = made.affine
     assert affine is not None

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from sfrbench.components.dataset.decathlon import Decathlon
+from sfrbench.components.dataset.geometry import restore
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
-from sfrbench.engine.volumes import CaseInfo, restore
+from sfrbench.engine.volumes import CaseInfo
 from sfrbench.errors import DataError, NotReadyError
 from tests.support.data_writers import (
     la_file,

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sfrbench.components.dataset.geometry import restore
 from sfrbench.components.dataset.la import LeftAtrium
-from sfrbench.engine.volumes import CaseInfo, restore
+from sfrbench.engine.volumes import CaseInfo
 from sfrbench.errors import DataError, NotReadyError
 from tests.support.data_writers import (
     LA_FOLDER,

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from sfrbench.components.base import Case, Dataset
-from sfrbench.components.dataset import _grid, _splits
+from sfrbench.components.dataset import _splits
+from sfrbench.components.dataset._intensity import tail
 from sfrbench.components.dataset.brats19 import Brats19
 from sfrbench.components.dataset.btcv import Btcv
+from sfrbench.components.dataset.geometry import restore
 from sfrbench.components.dataset.mact import Mact
 from sfrbench.engine.context import StageContext
-from sfrbench.engine.volumes import CaseInfo, Volumes, restore
+from sfrbench.engine.volumes import CaseInfo, Volumes
 from sfrbench.errors import DataError, NotReadyError
 from sfrbench.machine.datacheck import check
 from sfrbench.stages.prepare import run as prepare
@@ -115,8 +117,8 @@ def test_the_tail_of_whole_numbers_is_one_of_them(share: float, whole: int, halv
     n = np.arange(20 * 30 * 40)
     image = (((7 * n * n + 3 * n) % 449) ** 3 // 200_000 - 20).reshape(20, 30, 40)
     assert (image.min(), image.max(), len(np.unique(image))) == (-20, 403, 152)
-    assert _grid.tail(image.astype(np.float32), share) == whole
-    assert _grid.tail((image * 0.5).astype(np.float32), share) == pytest.approx(halves, rel=1e-6)
+    assert tail(image.astype(np.float32), share) == whole
+    assert tail((image * 0.5).astype(np.float32), share) == pytest.approx(halves, rel=1e-6)
 
 
 def test_brats_validation_cases_follow_the_training_cases(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from sfrbench.components.dataset.abdomenct1k import AbdomenCt1k
 from sfrbench.components.dataset.brats19 import Brats19
 from sfrbench.components.dataset.btcv import Btcv
 from sfrbench.components.dataset.decathlon import Decathlon
+from sfrbench.components.dataset.geometry import restore
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.mact import Mact
 from sfrbench.components.dataset.phantom import Phantom
-from sfrbench.engine.volumes import case_info, restore
+from sfrbench.engine.volumes import case_info
 from sfrbench.errors import DataError, InputError
 from sfrbench.stages.prepare.case import entry_of
 from tests.support.data_writers import (
@@ -61,13 +62,16 @@ def abdomen(root: Path) -> tuple[Dataset, Path, str]:
     return AbdomenCt1k(), image, "Case_00002"
 
 
+@pytest.mark.parametrize("least", [None, 48])
 @pytest.mark.parametrize("written", [decathlon, brats, btcv, abdomen])
-def test_an_image_alone_equals_the_prepared_case(written: Any, tmp_path: Path) -> None:
+def test_an_image_alone_equals_the_prepared_case(written: Any, least: int | None, tmp_path: Path) -> None:
     """To the bit; and the same image stored in another orientation gives the same volume."""
     dataset, file, case = written(tmp_path)
+    dataset = dataset.model_copy(update={"min_depth": least})
     known = dataset.read_case(tmp_path, case)
     like = json.loads(json.dumps(known.source))  # as it lies in an index
     assert dataset.caveat(like) == ""
+    assert known.image.shape[2] == (least or known.image.shape[2])
     turned = nib.load(file).as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
     nib.save(turned, tmp_path / "turned.nii.gz")
     for image in (file, tmp_path / "turned.nii.gz"):

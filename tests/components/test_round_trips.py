@@ -14,10 +14,11 @@ from sfrbench.components.dataset.abdomenct1k import AbdomenCt1k
 from sfrbench.components.dataset.brats19 import Brats19
 from sfrbench.components.dataset.btcv import Btcv
 from sfrbench.components.dataset.decathlon import Decathlon
+from sfrbench.components.dataset.geometry import restore
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.mact import Mact
-from sfrbench.engine.volumes import CaseInfo, restore
-from sfrbench.stages.prepare.case import deepened
+from sfrbench.engine.volumes import CaseInfo
+from sfrbench.stages.prepare.case import deep_enough
 from tests.support.data_writers import (
     LA_FOLDER,
     organs,
@@ -150,7 +151,9 @@ def test_a_label_comes_back_to_its_grid(layout: str, grid: str, tmp_path: Path) 
     affine = GRIDS[grid]
     dataset, name, label, same_grid = LAYOUTS[layout](tmp_path, affine)
     case = dataset.read_case(tmp_path, name)
-    for each in (case, deepened(case, 64)):
+    deep = dataset.model_copy(update={"min_depth": 64}).read_case(tmp_path, name)
+    assert deep.image.shape[2] == 64 > case.image.shape[2]
+    for each in (case, deep, deep_enough(case, 64)):
         back, back_affine = _back(each)
         if same_grid:
             np.testing.assert_array_equal(back, label)

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from sfrbench.cli import main
 from sfrbench.cli.cell_names import find_cell
 from sfrbench.components.dataset._phantom import make
+from sfrbench.components.dataset.geometry import restore
 from sfrbench.deploy.cell import finished
-from sfrbench.engine.volumes import restore
 from sfrbench.errors import InputError
 from sfrbench.machine import selfcheck
 from tests.support.data_writers import write_nifti

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfrbench.components.dataset._checks import Geometry, Place, finish, shrink_label
+from sfrbench.components.dataset._checks import Place
+from sfrbench.components.dataset._finish import finish
+from sfrbench.components.dataset.geometry import Geometry, restore, shrink_label
 from sfrbench.components.split import split_cases
-from sfrbench.engine.volumes import EVALUATE, CaseInfo, Volumes, restore
+from sfrbench.engine.volumes import EVALUATE, CaseInfo, Volumes
 from sfrbench.errors import DataError, InputError, LeakError, StoreError
 from sfrbench.store.store import Artefact
 
@@ -141,7 +143,7 @@ def _prepared(
     image: np.ndarray, label: np.ndarray, geometry: Geometry, factor: int
 ) -> tuple[np.ndarray, CaseInfo]:
     place = Place("c", Path("c.nii.gz"))
-    case = finish(image, label, geometry, classes=3, downsample=factor, place=place, files={})
+    case = finish(image, label, geometry, classes=3, downsample=factor, min_depth=None, place=place, files={})
     source = json.loads(json.dumps(case.source))  # as it comes back from index.json
     return case.label, CaseInfo(case.label.shape, case.spacing, case.affine, (0.0, 1.0), source)
 

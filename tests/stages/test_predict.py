@@ -18,6 +18,7 @@ from sfrbench.components.finetune.lora import Lora
 from sfrbench.components.foundation.segmenter import SamSegmenter, trained_state
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.components.stitch.grid import GridStitch
+from sfrbench.engine import whole_volumes
 from sfrbench.engine.context import Progress, StageContext, no_progress
 from sfrbench.engine.inference import backbone_forward, load_backbone, load_segmenter, slide
 from sfrbench.errors import InputError, NotReadyError
@@ -163,7 +164,7 @@ def test_a_killed_prediction_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         calls.append(volume.shape)
         return original(volume, *args)
 
-    monkeypatch.setattr(predict, "slide", counted)
+    monkeypatch.setattr(whole_volumes, "slide", counted)
     object.__setattr__(ctx, "progress", no_progress)
     predict.run(ctx)
     assert calls == [CASES["e1"]]

@@ -11,12 +11,14 @@ from scipy.ndimage import zoom
 
 from sfrbench.components.base import Case, Dataset
 from sfrbench.components.dataset.abdomenct1k import AbdomenCt1k
+from sfrbench.components.dataset.geometry import restore
 from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.engine.context import StageContext
-from sfrbench.engine.volumes import CaseInfo, Volumes, restore
+from sfrbench.engine.volumes import CaseInfo, Volumes
 from sfrbench.errors import DataError, NotReadyError
 from sfrbench.stages.prepare import run as prepare
+from sfrbench.stages.prepare.case import deep_enough
 from sfrbench.store.store import Store
 from tests.support.data_writers import (
     la_file,
@@ -135,14 +137,29 @@ def test_empty_foreground_is_a_warning(tmp_path: Path) -> None:
     assert ctx.notes["warnings"] == {"B2": ["the label has no foreground voxel"]}
 
 
+def _as_it_is(dataset: Dataset) -> Dataset:
+    """The same, whose volumes keep their slices."""
+    return dataset.model_copy(update={"min_depth": None})
+
+
+class _Outside(Phantom):
+    """Knows nothing of a least depth: its cases are finished as they are."""
+
+    def read_case(self, root: Path | None, case: str) -> Case:
+        return _as_it_is(Phantom(**self.model_dump())).read_case(root, case)
+
+
+@pytest.mark.parametrize("made", [Phantom, _Outside])
 @pytest.mark.parametrize(("old", "new"), [(16, 17), (16, 24), (17, 40), (16, 16), (20, 8)])
-def test_shallow_volumes_are_interpolated_along_z_and_come_back(tmp_path: Path, old: int, new: int) -> None:
-    dataset = Phantom(shape=(16, 16, old), train_cases=1, test_cases=1, min_depth=new)
+def test_shallow_volumes_are_interpolated_along_z_and_come_back(
+    tmp_path: Path, made: type[Phantom], old: int, new: int
+) -> None:
+    dataset = made(shape=(16, 16, old), train_cases=1, test_cases=1, min_depth=new)
     ctx = context(tmp_path, dataset)
     prepare.run(ctx)
     index = json.loads((ctx.out / "index.json").read_text())
     case = index["train"][0]
-    entry, plain = index["cases"][case], dataset.read_case(None, case)
+    entry, plain = index["cases"][case], _as_it_is(dataset).read_case(None, case)
     image = np.load(ctx.out / "images" / f"{case}.npy")
     label = np.load(ctx.out / "labels" / f"{case}.npy")
     depth = max(old, new)
@@ -156,9 +173,29 @@ def test_shallow_volumes_are_interpolated_along_z_and_come_back(tmp_path: Path, 
         np.testing.assert_allclose(image, (wanted - wanted.mean()) / wanted.std(), atol=1e-5)
 
 
+def test_an_interpolated_volume_is_z_scored_once(tmp_path: Path) -> None:
+    """To the bit the float64 formula: of these numbers all steps are exact, unless they are z-scored before.
+
+    Each pair of slices (v, -v) becomes v, v / 2, -v / 2, -v; the mean is 0, and as the mean of v² is 6.4, the
+    variance is 0.625 * 6.4 = 4. Before, the standard deviation is the root of 6.4.
+    """
+    first = np.broadcast_to(np.array([5, 2, -1, 1, 1], np.float32)[:, None], (5, 8))
+    image, label = np.stack([first, -first], axis=2), volume(shape=(5, 8, 2))[1]
+    root = write_la(tmp_path / "la")
+    write_la_case(root, "B2", image=image, label=label)
+    dataset = LeftAtrium(min_depth=4)
+    wanted = image.astype(np.float64) @ np.array([[1, 0.75, 0.25, 0], [0, 0.25, 0.75, 1]])
+    wanted = (wanted - wanted.mean()) / wanted.std()
+    np.testing.assert_array_equal(dataset.read_case(root, "B2").image, wanted)
+    twice = deep_enough(_as_it_is(dataset).read_case(root, "B2"), 4).image
+    assert not np.array_equal(twice, wanted)
+    np.testing.assert_allclose(twice, wanted, atol=1e-6)
+
+
 def test_keys_of_datasets_without_a_least_depth_stay() -> None:
     assert not {"min_depth", "deepened"} & set(Phantom().key_settings())
-    assert Phantom(min_depth=96).key_settings()["min_depth"] == 96
+    settings = Phantom(min_depth=96).key_settings()
+    assert (settings["min_depth"], settings["deepened"]) == (96, 3)
 
 
 def test_interpolated_volumes_keep_the_scale_of_their_dataset(tmp_path: Path) -> None:

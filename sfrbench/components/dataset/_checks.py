@@ -1,18 +1,15 @@
-"""Checks and preprocessing that all datasets share. Every fault names case, file and remedy."""
+"""Checks that all datasets share. Every fault names case, file and remedy."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.components.base import Case
-from sfrbench.components.dataset._grid import Step, Volume, scaled
 from sfrbench.components.dataset._names import is_case_id, odd_character
 from sfrbench.errors import DataError, Problem
 
@@ -36,17 +33,6 @@ class Place:
     def error(self, what: str, hint: str) -> DataError:
         """The error to raise: ``case ID, FILE  what`` and the remedy."""
         return DataError(what, where=f"case {self.case}, {self.file}", hint=hint)
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The raw grid: spacing in mm along the raw axes; ``axes[i]`` is (prepared axis, sign) of raw axis i."""
-
-    spacing: tuple[float, float, float]
-    affine: NDArray[np.float64] | None = None
-    axes: tuple[tuple[int, int], ...] | None = None  # none: nothing is turned
-    orientation: str | None = None  # such as "LPS"; none where the source does not say
-    notes: tuple[str, ...] = field(default=())
 
 
 def check_lists(lists: dict[str, tuple[Path, list[str]]], files: Mapping[str, str] | None = None) -> None:
@@ -165,137 +151,9 @@ def checked_label(
     return np.ascontiguousarray(array, dtype=np.uint8)
 
 
-def zscore(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(image - mean) / std over the whole volume, as SFR does at load (methods: LA, train and test)."""
-    scaled: NDArray[np.float32] = (image - np.mean(image)) / np.std(image)
-    return scaled
-
-
-def turn(array: NDArray[Any], axes: Sequence[tuple[int, int]]) -> NDArray[Any]:
-    """Flip and permute raw axes into prepared ones; ``volumes.restore`` is the inverse."""
-    flipped = np.flip(array, tuple(raw for raw, (_, sign) in enumerate(axes) if sign < 0))
-    order = sorted(range(3), key=lambda raw: axes[raw][0])
-    return np.ascontiguousarray(np.transpose(flipped, order))
-
-
-def _blocks(array: NDArray[Any], factor: int) -> NDArray[Any]:
-    """(X, Y, Z) to (X/f, f, Y/f, f, Z/f, f); the far edges are repeated up to a multiple of the factor."""
-    padded = np.pad(array, [(0, -size % factor) for size in array.shape], mode="edge")
-    x, y, z = (size // factor for size in padded.shape)
-    return padded.reshape(x, factor, y, factor, z, factor)
-
-
-def shrink_image(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Mean of each block of ``factor``³ voxels."""
-    small: NDArray[np.float32] = _blocks(image, factor).mean(axis=(1, 3, 5), dtype=np.float32)
-    return small
-
-
-def shrink_label(label: NDArray[np.uint8], factor: int, classes: int) -> NDArray[np.uint8]:
-    """The most frequent class of each block; of equally frequent ones the lowest."""
-    blocks = _blocks(label, factor)
-    best = np.zeros(blocks.shape[::2], dtype=np.uint8)
-    most = (blocks == 0).sum(axis=(1, 3, 5), dtype=np.int32)
-    for number in range(1, classes):
-        count = (blocks == number).sum(axis=(1, 3, 5), dtype=np.int32)
-        best[count > most] = number
-        most = np.maximum(most, count)
-    return best
-
-
-def finish(
-    image: NDArray[np.float32],
-    label: NDArray[np.uint8] | None,
-    geometry: Geometry,
-    *,
-    classes: int,
-    downsample: int,
-    place: Place,
-    files: dict[str, str],
-    steps: Sequence[Step] = (),
-    rescale: bool = True,
-) -> Case:
-    """Turn a checked case, take the dataset's ``steps``, shrink, z-score (with ``rescale``), and keep what
-    leads back to the raw grid. An image alone gets a label of 0."""
-    notes = list(geometry.notes)
-    if label is None:
-        label = np.zeros(image.shape, dtype=np.uint8)
-    elif not label.any():
-        notes.append("the label has no foreground voxel")
-    notes += _implausible(geometry.spacing)
-    source = {
-        **files,
-        "shape": [int(n) for n in image.shape],
-        "spacing": [float(step) for step in geometry.spacing],
-        "affine": None if geometry.affine is None else geometry.affine.tolist(),
-        "axes": None if geometry.axes is None else [list(pair) for pair in geometry.axes],
-        "orientation": geometry.orientation,
-        "downsample": downsample,
-        "intensity": [float(image.min()), float(image.max())],
-        "notes": notes,
-    }
-    volume = _upright(image, label, geometry)
-    digest = hashlib.sha256(np.ascontiguousarray(volume.image).data).hexdigest()
-    for step in steps:
-        volume = step(volume)
-        if volume.image.size == 0:
-            raise place.error("cropping leaves nothing of the image", "is this the right file of the case?")
-        if volume.image.min() == volume.image.max():
-            hint = "see which intensities the case has; dataset.clip or dataset.tail may cut all of them off"
-            raise place.error("the image is constant once cropped and clipped", hint)
-    if downsample > 1:
-        volume = _shrunk(volume, downsample, classes)
-        if volume.image.min() == volume.image.max():
-            what = f"the image is constant once downsampled by {downsample}"
-            raise place.error(what, "lower dataset.downsample")
-    return Case(
-        image=zscore(volume.image) if rescale else volume.image,
-        label=volume.label,
-        spacing=volume.spacing,
-        affine=None if volume.affine is None else volume.affine.tolist(),
-        source={**source, **volume.source},
-        zscored=rescale,
-        digest=digest,
-    )
-
-
-def _implausible(spacing: Sequence[float]) -> list[str]:
+def implausible(spacing: Sequence[float]) -> list[str]:
     """A note on sides of a voxel that no scanner makes."""
     if all(PLAUSIBLE[0] <= step <= PLAUSIBLE[1] for step in spacing):
         return []
     shown = " x ".join(f"{step:g}" for step in spacing)
     return [f"voxels of {shown} mm are implausible: is the spacing in mm? Distances and volumes count on it"]
-
-
-def _upright(image: NDArray[np.float32], label: NDArray[np.uint8], geometry: Geometry) -> Volume:
-    """The volume with its axes turned as ``geometry`` says."""
-    spacing, affine = list(geometry.spacing), geometry.affine
-    if geometry.axes is not None:
-        if affine is not None:
-            affine = affine @ _turned(geometry.axes, image.shape)
-        image, label = turn(image, geometry.axes), turn(label, geometry.axes)
-        for raw, (axis, _) in enumerate(geometry.axes):
-            spacing[axis] = geometry.spacing[raw]
-    return Volume(image, label, (float(spacing[0]), float(spacing[1]), float(spacing[2])), affine)
-
-
-def _shrunk(volume: Volume, factor: int, classes: int) -> Volume:
-    """Blocks of ``factor``³ voxels become one voxel each; the outer faces stay where they are."""
-    x, y, z = (factor * step for step in volume.spacing)
-    return replace(
-        volume,
-        image=shrink_image(volume.image, factor),
-        label=shrink_label(volume.label, factor, classes),
-        spacing=(x, y, z),
-        affine=scaled(volume.affine, (factor, factor, factor)),
-    )
-
-
-def _turned(axes: Sequence[tuple[int, int]], shape: Sequence[int]) -> NDArray[np.float64]:
-    """4x4 map from prepared voxel indices to raw voxel indices."""
-    matrix = np.zeros((4, 4))
-    matrix[3, 3] = 1.0
-    for raw, (axis, sign) in enumerate(axes):
-        matrix[raw, axis] = sign
-        matrix[raw, 3] = 0.0 if sign > 0 else shape[raw] - 1
-    return matrix

@@ -12,7 +12,7 @@ from pydantic import Field
 from sfrbench.components.dataset._listed import Listed
 
 if TYPE_CHECKING:
-    from sfrbench.components.dataset._grid import Step
+    from sfrbench.components.dataset.geometry import Step
 
 
 class AbdominalCt(Listed):
@@ -31,20 +31,21 @@ class AbdominalCt(Listed):
     )
 
     def _steps(self, kind: str, root: Path, train: Sequence[str]) -> list[Step]:
-        from sfrbench.components.dataset import _grid
+        from sfrbench.components.dataset._intensity import clip
+        from sfrbench.components.dataset.geometry import resample
 
         steps: list[Step] = []
         if kind != "h5" and self.spacing is not None:
             steps.append(
                 partial(
-                    _grid.resample,
+                    resample,
                     spacing=self.spacing,
                     image_order=self.image_order,
                     label_order=self.label_order,
                 )
             )
         if kind != "h5" and self.clip is not None:
-            steps.append(partial(_grid.clip, low=self.clip[0], high=self.clip[1]))
+            steps.append(partial(clip, low=self.clip[0], high=self.clip[1]))
         return steps
 
     def normalisation(self, like: Mapping[str, Any]) -> str:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfrbench.components.base import Case
-from sfrbench.components.dataset._checks import Place, checked_image, checked_label, finish
+from sfrbench.components.dataset._checks import Place, checked_image, checked_label
 from sfrbench.components.dataset._decathlon_cases import Folder
+from sfrbench.components.dataset._finish import finish
 from sfrbench.components.dataset._nifti import both_notes, geometry_of, onto_image, read_nifti
 
 
-def read(root: Path, folder: Folder, case: str, channel: int, downsample: int) -> Case:
+def read(root: Path, folder: Folder, case: str, channel: int, downsample: int, min_depth: int | None) -> Case:
     """Read one case; without a label file its label is none. Raises ``DataError``."""
     folder.check_image(case)
     manifest, paths = folder.reader.manifest, folder.files(case)
@@ -37,6 +38,7 @@ def read(root: Path, folder: Folder, case: str, channel: int, downsample: int) -
         geometry_of(scan.affine, notes),
         classes=len(manifest.classes),
         downsample=downsample,
+        min_depth=min_depth,
         place=place,
         files=files,
     )

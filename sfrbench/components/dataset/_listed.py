@@ -12,9 +12,9 @@ from sfrbench.components.base import Case, Dataset
 from sfrbench.errors import DataError
 
 if TYPE_CHECKING:
-    from sfrbench.components.dataset._checks import Geometry, Place
-    from sfrbench.components.dataset._grid import Step
+    from sfrbench.components.dataset._checks import Place
     from sfrbench.components.dataset._splits import Split
+    from sfrbench.components.dataset.geometry import Geometry, Step
 
 
 class Listed(Dataset):
@@ -87,7 +87,8 @@ class Listed(Dataset):
 
     def read_case(self, root: Path | None, case: str) -> Case:
         """Read, check, prepare and normalise one case. Raises ``DataError``."""
-        from sfrbench.components.dataset._checks import Place, finish
+        from sfrbench.components.dataset._checks import Place
+        from sfrbench.components.dataset._finish import finish
         from sfrbench.components.dataset._lists import needed
 
         folder = needed(root, self.home, self.what)
@@ -103,6 +104,7 @@ class Listed(Dataset):
             geometry,
             classes=len(self.names) + 1,
             downsample=self.downsample,
+            min_depth=self.min_depth,
             place=places[0],
             files=dict(zip(("file", "label_file"), names, strict=False)),
             steps=self._steps(kind, folder, train),
@@ -117,6 +119,7 @@ class Listed(Dataset):
             file,
             towards=self._towards(like),
             downsample=self.downsample,
+            min_depth=self.min_depth,
             steps=self._image_steps(like),
             rescale=self._rescale(),
         )
@@ -163,7 +166,7 @@ class Listed(Dataset):
 
     def _h5_grid(self) -> Geometry:
         """Spacing and axes of the h5 files: (x, y, z), 1.5 x 1.5 x 2 mm as MagicNet resamples."""
-        from sfrbench.components.dataset._checks import Geometry
+        from sfrbench.components.dataset.geometry import Geometry
 
         return Geometry((1.5, 1.5, 2.0))
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.components.dataset._checks import Geometry, Place, check_two_files, checked_image, checked_label
+from sfrbench.components.dataset._checks import Place, check_two_files, checked_image, checked_label
 from sfrbench.components.dataset._lists import first_file
 from sfrbench.components.dataset._nifti import Read, both_notes, geometry_of, onto_image, read_nifti
 from sfrbench.components.dataset.btcv import Btcv
+from sfrbench.components.dataset.geometry import Geometry
 
 #: The numbers of the published labels: BTCV's, and one more.
 PUBLISHED = ("background", *Btcv.names, "duodenum")

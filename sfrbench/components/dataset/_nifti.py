@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 
 from sfrbench.components.base import Case
 from sfrbench.components.dataset._checks import (
-    Geometry,
     Place,
     check_two_files,
     checked_image,
     checked_label,
     coarse,
-    finish,
 )
-from sfrbench.components.dataset._grid import Step
+from sfrbench.components.dataset._finish import finish
 from sfrbench.components.dataset._nifti_header import checked_header
+from sfrbench.components.dataset.geometry import Geometry, Step
 
 _READ_ERRORS = (
     OSError,
@@ -221,7 +220,8 @@ def read_alone(
     file: Path,
     *,
     towards: str = "RAS",
-    downsample: int = 1,
+    downsample: int,
+    min_depth: int | None,
     steps: Sequence[Step] = (),
     rescale: bool = True,
 ) -> Case:
@@ -236,6 +236,7 @@ def read_alone(
         geometry_of(affine, notes, towards),
         classes=1,
         downsample=downsample,
+        min_depth=min_depth,
         place=place,
         files={"file": str(file)},
         steps=steps,

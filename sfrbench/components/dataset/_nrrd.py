@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.components.dataset._checks import Geometry, Place
+from sfrbench.components.dataset._checks import Place
+from sfrbench.components.dataset.geometry import Geometry
 from sfrbench.errors import NotReadyError
 
 #: Signs that turn a space's axes into right, anterior, superior.

@@ -14,8 +14,8 @@ from sfrbench.components.dataset._listed import Listed
 from sfrbench.errors import DataError
 
 if TYPE_CHECKING:
-    from sfrbench.components.dataset._grid import Step, Volume
     from sfrbench.components.dataset._organ_stats import OrganStats
+    from sfrbench.components.dataset.geometry import Step, Volume
 
 _TEST, _CASES = 100, 1000
 _IMAGES = (*(f"AbdomenCT-1K-ImagePart{part}/" for part in (1, 2, 3)), "imagesTr/", "images/", "")
@@ -113,14 +113,14 @@ class AbdomenCt1k(Listed):
         return window + f"minus {known['mean']:g}, divided by {known['std']:g}"
 
     def _made_with(self, stats: OrganStats) -> list[Step]:
-        from sfrbench.components.dataset import _grid
+        from sfrbench.components.dataset._intensity import clip, standardise
 
         steps: list[Step] = [
             partial(_noted, stats=stats),
-            partial(_grid.clip, low=stats.low, high=stats.high),
+            partial(clip, low=stats.low, high=stats.high),
         ]
         if self.norm == "dataset":
-            steps.append(partial(_grid.standardise, mean=stats.mean, std=stats.std))
+            steps.append(partial(standardise, mean=stats.mean, std=stats.std))
         steps.append(
             partial(
                 _resampled,
@@ -162,19 +162,18 @@ def _resampled(
     label_order: int,
     separate: float | None,
 ) -> Volume:
-    """``_grid.resample`` within the limits of the image, as scikit-image's ``resize`` does for nnU-Net: a
+    """``geometry.resample`` within the limits of the image, as scikit-image's ``resize`` does for nnU-Net: a
     spline overshoots at edges. Where slices are taken one by one, the limits are those of each."""
     import numpy as np
 
-    from sfrbench.components.dataset import _grid
+    from sfrbench.components.dataset._interpolation import coarse_axis, nearest
+    from sfrbench.components.dataset.geometry import resample
 
-    made = _grid.resample(
-        volume, spacing, image_order=image_order, label_order=label_order, separate=separate
-    )
-    coarse = None if separate is None else _grid._coarse_axis((volume.spacing, spacing), separate)
+    made = resample(volume, spacing, image_order=image_order, label_order=label_order, separate=separate)
+    coarse = None if separate is None else coarse_axis((volume.spacing, spacing), separate)
     inner = tuple(axis for axis in range(3) if axis != coarse)
     low, high = volume.image.min(inner, keepdims=True), volume.image.max(inner, keepdims=True)
     if coarse is not None:
-        taken = _grid._nearest(volume.image.shape[coarse], made.image.shape[coarse])
+        taken = nearest(volume.image.shape[coarse], made.image.shape[coarse])
         low, high = (np.take(limit, taken, coarse) for limit in (low, high))
     return replace(made, image=np.clip(made.image, low, high))

@@ -11,10 +11,10 @@ from pydantic import Field
 from sfrbench.components.dataset._listed import Listed
 
 if TYPE_CHECKING:
-    from sfrbench.components.dataset._checks import Geometry, Place
-    from sfrbench.components.dataset._grid import Step, Volume
+    from sfrbench.components.dataset._checks import Place
     from sfrbench.components.dataset._listed import NDImage, NDLabel
     from sfrbench.components.dataset._splits import Split
+    from sfrbench.components.dataset.geometry import Geometry, Step, Volume
 
 
 class Brats19(Listed):
@@ -97,7 +97,7 @@ class Brats19(Listed):
         return image, label
 
     def _h5_grid(self) -> Geometry:
-        from sfrbench.components.dataset._checks import Geometry
+        from sfrbench.components.dataset.geometry import Geometry
 
         return Geometry((1.0, 1.0, 1.0), axes=((2, 1), (1, 1), (0, 1)))
 
@@ -115,18 +115,20 @@ class Brats19(Listed):
 
     def _prepared(self, volume: Volume) -> Volume:
         """Crop, clip, and z-score over the voxels above 0."""
-        from sfrbench.components.dataset import _grid
+        from sfrbench.components.dataset._boxes import nonzero_box
+        from sfrbench.components.dataset._intensity import clip, standardise, tail
+        from sfrbench.components.dataset.geometry import crop
 
         if self.crop:
-            volume = _grid.crop(volume, _grid.nonzero_box(volume.image))
+            volume = crop(volume, nonzero_box(volume.image))
         if volume.image.size == 0:
             return volume  # ``finish`` says so
         if self.tail < 1:
-            volume = _grid.clip(volume, float(volume.image.min()), _grid.tail(volume.image, self.tail))
+            volume = clip(volume, float(volume.image.min()), tail(volume.image, self.tail))
         inside = volume.image[volume.image > 0]
         if self.norm == "volume" or inside.size == 0 or inside.min() == inside.max():
             return volume
-        return _grid.standardise(volume, float(inside.mean()), float(inside.std()))
+        return standardise(volume, float(inside.mean()), float(inside.std()))
 
     def normalisation(self, like: Mapping[str, Any]) -> str:
         """Over the crop, or over the voxels above 0."""

@@ -151,13 +151,13 @@ class Decathlon(Dataset):
         from sfrbench.components.dataset._decathlon import read
 
         folder = _needed(root)
-        return read(folder, self._look(folder), case, self.channel, self.downsample)
+        return read(folder, self._look(folder), case, self.channel, self.downsample, self.min_depth)
 
     def read_image(self, file: Path, like: Mapping[str, Any]) -> Case:
         """An image alone, turned, shrunk and z-scored in the same way."""
         from sfrbench.components.dataset._nifti import read_alone
 
-        return read_alone(file, downsample=self.downsample)
+        return read_alone(file, downsample=self.downsample, min_depth=self.min_depth)
 
     def _rank(self, case: str) -> str:
         return hashlib.sha256(f"{self.split_seed}/{case}".encode()).hexdigest()

@@ -84,15 +84,17 @@ class LeftAtrium(Dataset):
 
     def read_case(self, root: Path | None, case: str) -> Case:
         """Read, check, crop (NRRD), shrink and z-score one case. Raises ``DataError``."""
-        from sfrbench.components.dataset import _grid
-        from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label, finish
+        from sfrbench.components.dataset._boxes import around
+        from sfrbench.components.dataset._checks import Place, checked_image, checked_label
+        from sfrbench.components.dataset._finish import finish
         from sfrbench.components.dataset._h5 import read_h5
         from sfrbench.components.dataset._lists import needed
+        from sfrbench.components.dataset.geometry import Geometry, Step, crop
 
         folder = needed(root, "la", "left-atrium data")
         paths = _case_files(folder, case)
         place, label_place = Place(case, paths[0]), Place(case, paths[-1])
-        steps: list[_grid.Step] = []
+        steps: list[Step] = []
         if len(paths) == 1:
             raw_image, raw_label = read_h5(place)
             geometry = Geometry(spacing=(0.625, 0.625, 0.625))
@@ -104,7 +106,7 @@ class LeftAtrium(Dataset):
             if not label.any():
                 hint = "restore laendo.nrrd, or take the case off its list"
                 raise label_place.error("the label is empty: there is nothing to crop around", hint)
-            steps.append(partial(_grid.crop, box=_grid.around(label, self.least, self._margins(case))))
+            steps.append(partial(crop, box=around(label, self.least, self._margins(case))))
         names = [str(path.relative_to(folder)) for path in paths]
         return finish(
             image,
@@ -112,6 +114,7 @@ class LeftAtrium(Dataset):
             geometry,
             classes=2,
             downsample=self.downsample,
+            min_depth=self.min_depth,
             place=place,
             files=dict(zip(("file", "label_file"), names, strict=False)),
             steps=steps,
@@ -121,7 +124,8 @@ class LeftAtrium(Dataset):
         """An image alone, whole, in the order of the challenge's files (LPS), shrunk and z-scored."""
         from sfrbench.components.dataset._nifti import kept_order, read_alone
 
-        return read_alone(file, towards=kept_order(like, "LPS"), downsample=self.downsample)
+        order = kept_order(like, "LPS")
+        return read_alone(file, towards=order, downsample=self.downsample, min_depth=self.min_depth)
 
     def caveat(self, like: Mapping[str, Any]) -> str:
         """The crop around the label."""

@@ -12,9 +12,10 @@ from sfrbench.components.dataset._ct import AbdominalCt
 from sfrbench.errors import DataError
 
 if TYPE_CHECKING:
-    from sfrbench.components.dataset._checks import Geometry, Place
+    from sfrbench.components.dataset._checks import Place
     from sfrbench.components.dataset._listed import NDImage, NDLabel
     from sfrbench.components.dataset._splits import Split
+    from sfrbench.components.dataset.geometry import Geometry
 
 _WITHDRAWN = "PANCREAS_0025"  # from Pancreas-CT, after the labels were published
 

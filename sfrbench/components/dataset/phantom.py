@@ -65,8 +65,10 @@ class Phantom(Dataset):
 
     def read_case(self, root: Path | None, case: str) -> Case:
         """Make one case."""
-        from sfrbench.components.dataset._checks import Geometry, Place, checked_image, checked_label, finish
+        from sfrbench.components.dataset._checks import Place, checked_image, checked_label
+        from sfrbench.components.dataset._finish import finish
         from sfrbench.components.dataset._phantom import Cohort, make
+        from sfrbench.components.dataset.geometry import Geometry
         from sfrbench.errors import DataError
 
         if not (case.startswith("p") and case[1:].isdigit()):
@@ -81,6 +83,7 @@ class Phantom(Dataset):
             Geometry(spacing=(1.0, 1.0, 1.0)),
             classes=self.organs + 1,
             downsample=1,
+            min_depth=self.min_depth,
             place=place,
             files={},
         )
@@ -89,4 +92,4 @@ class Phantom(Dataset):
         """An image alone, turned to RAS and z-scored."""
         from sfrbench.components.dataset._nifti import read_alone
 
-        return read_alone(file)
+        return read_alone(file, downsample=1, min_depth=self.min_depth)

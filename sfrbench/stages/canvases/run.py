@@ -10,7 +10,7 @@ import torch
 
 from sfrbench.components.base import Foundation, Stitch
 from sfrbench.engine.context import StageContext, seed_for
-from sfrbench.engine.sam_input import Pair, all_canvases, sam_input
+from sfrbench.engine.sam_input import Pair, all_canvases, crop_input
 from sfrbench.engine.volumes import Volumes
 from sfrbench.maths.labels import IGNORE
 from sfrbench.maths.sampling import Patch, View
@@ -75,7 +75,7 @@ def _patch(
     x, y, z = ((size - side) // 2 for size, side in zip(volume.shape, patch, strict=True))
     view = View((x, y, z), patch)
     plain, inside = view.take(volume), view.take(np.broadcast_to(np.True_, volume.shape))
-    image = sam_input(
+    image = crop_input(
         ctx.component("foundation", Foundation), volumes, Patch(case, view, plain, plain, inside), plain
     )
     numbers = np.arange(volume.size, dtype=np.int64).reshape(volume.shape) + (IGNORE + 1)

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfrbench.components.base import Protocol
+from sfrbench.components.dataset.geometry import own_slices, own_spacing
 from sfrbench.engine.context import StageContext
-from sfrbench.engine.volumes import EVALUATE, CaseInfo, Volumes, harden, own_slices, own_spacing
+from sfrbench.engine.volumes import EVALUATE, CaseInfo, Volumes, harden
 from sfrbench.errors import DataError, SfrbenchError
 from sfrbench.maths.metrics import Score, score_case
 from sfrbench.stages.evaluate.recipe import EvaluateSettings

@@ -11,7 +11,7 @@ import torch
 from sfrbench.components.base import Finetune, Foundation, Stitch
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.engine.context import StageContext, seed_for
-from sfrbench.engine.sam_input import Pair, all_canvases, sam_input
+from sfrbench.engine.sam_input import Pair, all_canvases, crop_input
 from sfrbench.engine.volumes import LabelView, Volumes, check_foreground
 from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at
 from sfrbench.stages.finetune.recipe import FinetuneSettings
@@ -45,7 +45,7 @@ class Canvases:
         foundation = self.ctx.component("foundation", Foundation)
         stitch = self.ctx.component("stitch", Stitch)
         target = torch.from_numpy(patch.view.take(label)).long()
-        image = sam_input(foundation, self.volumes, patch, patch.image)
+        image = crop_input(foundation, self.volumes, patch, patch.image)
         if self.finetune.volumetric:
             return all_canvases(stitch, image, target, foundation.canvas)
         return stitch.training_canvas(image, target, foundation.canvas, rng, progress)

@@ -9,20 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sfrbench.components.base import Backbone, Foundation, Stitch
 from sfrbench.engine.context import StageContext
-from sfrbench.engine.inference import (
-    Forward,
-    backbone_forward,
-    case_by_case,
-    fine_tuned,
-    load_backbone,
-    on_device,
-    sam_forward,
-    slide,
-    window_batch,
-)
+from sfrbench.engine.inference import case_by_case
+from sfrbench.engine.sam_input import Range
 from sfrbench.engine.volumes import Volumes
+from sfrbench.engine.whole_volumes import by_sam, by_segmenter
 from sfrbench.stages.predict.recipe import PredictSettings
 
 
@@ -46,34 +37,19 @@ def run(ctx: StageContext[PredictSettings]) -> None:
 
 def predictor(ctx: StageContext[PredictSettings], classes: int) -> Predictor:
     """What labels one prepared volume; reads the model, and of the settings all but split and subset."""
-    told, batch = ctx.settings, window_batch(ctx.device)
-    forward, scale = _sam(ctx, classes, batch) if told.by_sam else _backbone(ctx, classes)
+    told = ctx.settings
+    windows = (classes, told.patch, told.window_stride)
+    if told.by_sam:
+        probabilities = by_sam(ctx, "model", *windows)
+    else:
+        probabilities = by_segmenter(ctx, "model", told.checkpoint or "last", *windows)
 
-    def predict(volume: NDArray[np.float32], value_range: tuple[float, float]) -> NDArray[np.uint8]:
-        image = scale(on_device(volume, ctx.device), value_range)
-        probabilities = slide(image, told.patch, told.window_stride, forward, classes, batch)
-        labels: NDArray[np.uint8] = probabilities.argmax(0).to(torch.uint8).cpu().numpy()
+    def predict(volume: NDArray[np.float32], value_range: Range) -> NDArray[np.uint8]:
+        labels: NDArray[np.uint8] = probabilities(volume, value_range).argmax(0).to(torch.uint8).cpu().numpy()
         return labels
 
     return predict
 
 
 #: A z-scored volume float32 (X, Y, Z) and the 0.5 and 99.5 percentiles of it to its labels, uint8.
-Predictor = Callable[[NDArray[np.float32], tuple[float, float]], NDArray[np.uint8]]
-Scale = Callable[[torch.Tensor, tuple[float, float]], torch.Tensor]
-
-
-def _sam(ctx: StageContext[PredictSettings], classes: int, max_canvases: int) -> tuple[Forward, Scale]:
-    model, stitch = fine_tuned(ctx, "model", classes), ctx.component("stitch", Stitch)
-    return sam_forward(model, stitch, max_canvases), ctx.component("foundation", Foundation).normalise
-
-
-def _backbone(ctx: StageContext[PredictSettings], classes: int) -> tuple[Forward, Scale]:
-    network = load_backbone(
-        ctx.component("backbone", Backbone),
-        ctx.inputs["model"],
-        ctx.settings.checkpoint or "last",
-        classes=classes,
-        device=ctx.device,
-    )
-    return backbone_forward(network), lambda image, _: image  # prepared volumes are z-scored
+Predictor = Callable[[NDArray[np.float32], Range], NDArray[np.uint8]]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sfrbench.components.base import Case, Dataset
-from sfrbench.components.dataset import _grid
-from sfrbench.components.dataset._checks import zscore
+from sfrbench.components.dataset._intensity import zscore
+from sfrbench.components.dataset.geometry import Volume, deepen
 from sfrbench.files.atomic import canonical, read_state, write_atomic
 from sfrbench.stages.prepare.recipe import RECIPE
 
@@ -105,22 +105,22 @@ class Shelf:
 
 
 def deep_enough(case: Case, least: int | None) -> Case:
-    """A case with at least so many slices (``Dataset.min_depth``)."""
-    return case if least is None or case.image.shape[2] >= least else deepened(case, least)
+    """A case with at least so many slices (``Dataset.min_depth``).
 
-
-def deepened(case: Case, depth: int) -> Case:
-    """A case with ``depth`` slices instead of fewer, z-scored again where it was before; ``source`` notes the
-    old depth, for ``volumes.restore``."""
+    Our datasets see to it before they z-score; a case from another one that is too shallow is interpolated
+    here, and z-scored again where it was before.
+    """
+    if least is None or case.image.shape[2] >= least:
+        return case
     affine = None if case.affine is None else np.asarray(case.affine, dtype=np.float64)
-    volume = _grid.deepened(_grid.Volume(case.image, case.label, case.spacing, affine, case.source), depth)
+    deep = deepen(Volume(case.image, case.label, case.spacing, affine, case.source), least)
     return case.model_copy(
         update={
-            "image": zscore(volume.image) if case.zscored else volume.image,
-            "label": volume.label,
-            "spacing": volume.spacing,
-            "affine": None if volume.affine is None else volume.affine.tolist(),
-            "source": volume.source,
+            "image": zscore(deep.image) if case.zscored else deep.image,
+            "label": deep.label,
+            "spacing": deep.spacing,
+            "affine": None if deep.affine is None else deep.affine.tolist(),
+            "source": deep.source,
         }
     )
 

@@ -6,19 +6,10 @@ import json
 
 import numpy as np
 
-from sfrbench.components.base import Backbone, Foundation, Stitch
 from sfrbench.engine.context import StageContext
-from sfrbench.engine.inference import (
-    backbone_forward,
-    case_by_case,
-    fine_tuned,
-    load_backbone,
-    on_device,
-    sam_forward,
-    slide,
-    window_batch,
-)
+from sfrbench.engine.inference import case_by_case
 from sfrbench.engine.volumes import Volumes
+from sfrbench.engine.whole_volumes import by_sam, by_segmenter
 from sfrbench.stages.pseudolabel.recipe import PseudolabelSettings
 
 
@@ -32,21 +23,15 @@ def run(ctx: StageContext[PseudolabelSettings]) -> None:
     """
     volumes = Volumes(ctx.inputs["prepare"])
     cases = ctx.settings.split.of(volumes).unlabelled
-    classes, patch, stride = len(volumes.classes), ctx.settings.patch, ctx.settings.window_stride
-    batch, foundation = window_batch(ctx.device), None
+    windows = (len(volumes.classes), ctx.settings.patch, ctx.settings.window_stride)
     if "finetune" in ctx.inputs:
-        foundation = ctx.component("foundation", Foundation)
-        forward = sam_forward(fine_tuned(ctx, "finetune", classes), ctx.component("stitch", Stitch), batch)
+        probabilities = by_sam(ctx, "finetune", *windows)
     else:
-        backbone, model = ctx.component("backbone", Backbone), ctx.inputs["retrain"]
-        forward = backbone_forward(load_backbone(backbone, model, "last", classes=classes, device=ctx.device))
+        probabilities = by_segmenter(ctx, "retrain", "last", *windows)
 
     def label(case: str) -> dict[str, np.ndarray]:
-        image = on_device(volumes.image(case), ctx.device)
-        if foundation is not None:
-            image = foundation.normalise(image, volumes.case(case).range)
-        probabilities = slide(image, patch, stride, forward, classes, batch)
-        return {"probs": probabilities[1:].half().cpu().numpy()}
+        whole = probabilities(volumes.image(case), volumes.case(case).range)
+        return {"probs": whole[1:].half().cpu().numpy()}
 
     case_by_case(ctx, cases, label)
     (ctx.out / "index.json").write_text(json.dumps({"cases": list(cases)}), encoding="utf-8")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sfrbench.components.base import Foundation, Ssl, Stitch
+from sfrbench.components.base import Foundation, Ssl
 from sfrbench.components.split import Split
 from sfrbench.engine.context import StageContext, seed_for
-from sfrbench.engine.inference import fine_tuned, sam_forward
-from sfrbench.engine.sam_input import sam_input
+from sfrbench.engine.inference import fine_tuned_forward
+from sfrbench.engine.sam_input import crop_input
 from sfrbench.engine.volumes import LabelView, Volumes
 from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at, unlabelled_at
 from sfrbench.stages.retrain.recipe import RetrainSettings
@@ -117,11 +117,10 @@ def _stored(ctx: StageContext[RetrainSettings]) -> Labeller:
 def _online(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller:
     """The frozen SAM sees each crop as rotated and flipped, before any intensity augmentation."""
     foundation = ctx.component("foundation", Foundation)
-    model = fine_tuned(ctx, "finetune", len(volumes.classes))
-    forward = sam_forward(model, ctx.component("stitch", Stitch), 2)
+    forward = fine_tuned_forward(ctx, "finetune", len(volumes.classes), 2)
 
     def label(patches: list[Patch]) -> torch.Tensor:
-        images = [sam_input(foundation, volumes, patch, patch.plain) for patch in patches]
+        images = [crop_input(foundation, volumes, patch, patch.plain) for patch in patches]
         return forward(torch.stack(images).to(ctx.device))[:, 1:].clone()
 
     return label

@@ -8,17 +8,10 @@ import json
 import numpy as np
 import torch
 
-from sfrbench.components.base import Backbone
 from sfrbench.engine.context import StageContext
-from sfrbench.engine.inference import (
-    backbone_forward,
-    case_by_case,
-    load_backbone,
-    on_device,
-    slide,
-    window_batch,
-)
+from sfrbench.engine.inference import case_by_case
 from sfrbench.engine.volumes import Volumes
+from sfrbench.engine.whole_volumes import by_segmenter
 from sfrbench.stages.select.recipe import SelectSettings
 
 #: Certainty is stored as a whole number of 1 / SCALE.
@@ -36,16 +29,12 @@ def run(ctx: StageContext[SelectSettings]) -> None:
     """
     volumes = Volumes(ctx.inputs["prepare"])
     cases = ctx.settings.split.of(volumes).unlabelled
-    classes, patch, stride = len(volumes.classes), ctx.settings.patch, ctx.settings.stride
-    network = load_backbone(
-        ctx.component("backbone", Backbone), ctx.inputs["retrain"], "last", classes=classes, device=ctx.device
-    )
-    batch = window_batch(ctx.device)
+    windows = (len(volumes.classes), ctx.settings.patch, ctx.settings.stride)
+    probabilities = by_segmenter(ctx, "retrain", "last", *windows)
 
     def look(case: str) -> dict[str, np.ndarray]:
-        image = on_device(volumes.image(case), ctx.device)
-        probabilities = slide(image, patch, stride, backbone_forward(network), classes, batch)
-        certainty, labels = probabilities.max(0)
+        whole = probabilities(volumes.image(case), volumes.case(case).range)
+        certainty, labels = whole.max(0)
         return {
             "labels": labels.to(torch.uint8).cpu().numpy(),
             "certainty": np.rint(certainty.cpu().numpy() * SCALE).astype(np.uint16),
