@@ -12,7 +12,7 @@ from sfrbench.engine.volumes import case_info, restore
 from sfrbench.errors import NotReadyError
 from sfrbench.machine.datacheck import check_lists
 from sfrbench.places.locations import data_root
-from sfrbench.stages.prepare_case import deep_enough, entry_of
+from sfrbench.stages.prepare.case import deep_enough, entry_of
 
 
 def small(subject: Subject) -> Dataset:
