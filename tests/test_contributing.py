@@ -100,8 +100,10 @@ def test_the_run_took_the_parts_that_were_added(home: Path, page: str) -> None:
     assert "my_npz:NpzFolder" in names("prepare")
     assert "my_interleaved:Interleaved" in names("finetune")
     assert "my_entropy:EntropyMinimisation" in names("retrain")
-    assert len(artefacts(home, "volumes")) == 2
     assert "<th scope=row>volumes" in page  # the stage among those that ran
+    made = artefacts(home, "volumes")
+    assert len(made) == 2
+    assert all(f"volumes/{one.key}" in page for one in made)  # behind the numbers of its cell
 
 
 def test_entropy_is_that_of_the_formula(modules: Mapping[str, ModuleType]) -> None:
