@@ -154,8 +154,7 @@ class Dataset(Component):
 class Case(BaseModel):
     """One preprocessed volume. ``image`` is float32 (X, Y, Z) and finite, with mean 0 and standard deviation
     1 unless ``zscored`` is false; ``label`` is uint8 of the same shape, numbers of classes, 0 the background.
-    An empty ``source`` means that this is the raw grid; ``restore`` in ``engine.volumes`` reads what else may
-    stand there.
+    An empty ``source`` means that this is the raw grid; ``restore`` reads what else may stand there.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
