@@ -151,7 +151,8 @@ class Backbone(Component):
 
 
 class Ssl(Component):
-    """A semi-supervised method. It owns its unsupervised loss and extra networks, nothing else.
+    """A semi-supervised method. It owns its unsupervised loss and extra networks, nothing else. A subclass
+    gives ``loss``, ``networks`` and ``outputs`` where it has networks of its own, and says what it uses.
 
     The loop takes L_sup and, with SFR, L_pl on each of ``outputs`` and adds ``loss``; it owns schedule, EMA,
     checkpoints and logging. L_sup is the method's own, as its source has it. L_pl is SFR's, the same for
@@ -171,7 +172,9 @@ class Ssl(Component):
     }
     #: Fields that matter only with SFR's pseudo-labels.
     pseudo_fields: ClassVar[frozenset[str]] = frozenset({"w_pl", "pl_ce", "pseudo_labels"})
+    #: Whether there is an average of the student to learn from, ``step.teacher``.
     needs_teacher: ClassVar[bool] = False
+    #: Whether unlabelled patches are drawn; else ``step.images_u`` has some with SFR's pseudo-labels only.
     uses_unlabelled: ClassVar[bool] = True
     #: Whether ``loss`` itself depends on the labels of labelled patches; L_sup, the loop's, always does.
     uses_labels: ClassVar[bool] = False
@@ -227,7 +230,8 @@ class Ssl(Component):
         return 1.0
 
     def loss(self, step: Step) -> torch.Tensor:
-        """L_method of one step, a scalar."""
+        """L_method of one step, a scalar, its weight included. Noise is drawn from ``step.rng``; what is put
+        into ``step.values`` stands in the history of the training."""
         raise NotImplementedError
 
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 class Dataset(Component):
     """A source of cases. Subclasses know a layout on disk; the fields below say how cases are used.
 
+    A subclass gives ``class_names``, ``source_files``, ``case_lists`` and ``read_case``; ``case_files``, so
+    that cases are kept when another one is mended; ``without_label`` where labels may be missing; and
+    ``read_image`` where models are to predict images from elsewhere. ``root`` is the folder that the user
+    names by ``--data``; none only where the class says that ``needs_root`` is false.
+
     The fields named in ``late_fields`` do not change the prepared volumes and so are no part of the
     key of ``prepare``: each belongs to the stages that read it.
     """
@@ -106,7 +111,8 @@ class Dataset(Component):
         return None
 
     def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
-        """Training and test case ids, in the order of the published lists."""
+        """Training and test case ids, in the order of the published lists: the first training cases are the
+        labelled ones, the last are for validation. Ids name files, and none stands twice."""
         raise NotImplementedError
 
     def without_label(self, root: Path | None) -> frozenset[str]:
@@ -119,7 +125,10 @@ class Dataset(Component):
         return ()
 
     def read_case(self, root: Path | None, case: str) -> Case:
-        """One case, read and preprocessed. Raises ``DataError`` naming the case, the file and the fault."""
+        """One case, read, checked and preprocessed: ``prepare`` stores image and label as they come.
+
+        Raises ``DataError`` naming the case, the file and the fault.
+        """
         raise NotImplementedError
 
     def read_image(self, file: Path, like: Mapping[str, Any]) -> Case:
@@ -143,7 +152,10 @@ class Dataset(Component):
 
 
 class Case(BaseModel):
-    """One preprocessed volume. ``image`` is float32 (X, Y, Z), ``label`` uint8 of the same shape."""
+    """One preprocessed volume. ``image`` is float32 (X, Y, Z) and finite, with mean 0 and standard deviation
+    1 unless ``zscored`` is false; ``label`` is uint8 of the same shape, numbers of classes, 0 the background.
+    An empty ``source`` means that this is the raw grid; ``restore`` reads what else may stand there.
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -158,7 +170,11 @@ class Case(BaseModel):
 
 
 class Stitch(Component):
-    """Turns a patch into square canvases, and maps on canvases back into the patch."""
+    """Turns a patch into square canvases, and maps on canvases back into the patch.
+
+    A subclass gives ``to_canvases``, ``from_canvases`` and ``training_canvas``, all three by the same layout.
+    ``stitch.grid.TiledStitch`` has them for regular grids: of it, a subclass may change one step alone.
+    """
 
     kind: ClassVar[str] = "stitch"
 

@@ -15,58 +15,10 @@ from sfrbench import stages
 from sfrbench.cli import main
 from sfrbench.stages.finder import default_stages, named_stages, recipe_of, recipes
 from sfrbench.store.store import Store
+from tests.support.contributing import blocks
 
-RECIPE = '''
-"""volumes: how large each predicted class is."""
-
-from collections.abc import Mapping
-
-from sfrbench.stages.recipe import Asked, Chosen, Link, Recipe
-from sfrbench.stages.settings import StageSettings
-
-STAGE = "volumes"
-
-
-class VolumesSettings(StageSettings):
-    unit: str
-
-
-def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
-    if STAGE not in cell.stages or "predict" not in nodes:
-        return {}
-    return {STAGE: Asked(VolumesSettings(unit="mm3"), {"prepare": "prepare", "labels": "predict"})}
-
-
-RECIPE = Recipe(
-    STAGE,
-    version=3,
-    settings=VolumesSettings,
-    inputs={"prepare": ("prepare",), "labels": ("predict",)},
-    joins=joins,
-)
-'''
-
-RUN = '''
-"""volumes: cubic millimetres of each foreground class of each prediction."""
-
-import json
-
-import numpy as np
-
-from sfrbench.engine.volumes import Volumes
-
-
-def run(ctx):
-    """Inputs ``prepare`` and ``labels``, a predict artefact. Writes ``volumes.json``."""
-    volumes, found = Volumes(ctx.inputs["prepare"]), {}
-    for case in ctx.inputs["labels"].read_json("index.json")["cases"]:
-        labels = np.load(ctx.inputs["labels"].path(f"labels/{case}.npy"))
-        counts = np.bincount(labels.ravel(), minlength=len(volumes.classes))
-        voxel = float(np.prod(volumes.case(case).spacing))
-        found[case] = {name: int(n) * voxel for name, n in zip(volumes.classes, counts)}
-    written = {"unit": ctx.settings.unit, "cases": found}
-    (ctx.out / "volumes.json").write_text(json.dumps(written))
-'''
+#: The worked example.
+RECIPE, RUN = (blocks()[f"sfrbench/stages/volumes/{name}.py"] for name in ("recipe", "run"))
 
 SPEC = """\
 title: Sizes
@@ -120,15 +72,15 @@ def test_a_stage_is_added_by_a_folder(folder: Path, tmp_path: Path) -> None:
     assert " 0 failed, 0 blocked" in first
 
     (record,) = Store(tmp_path / "runs" / "store").records("volumes")
-    assert record["stage_version"] == 3
-    assert record["settings"] == {"unit": "mm3"}
+    assert record["stage_version"] == 1
+    assert record["settings"] == {"unit": "ml"}
     artefact = Store(tmp_path / "runs" / "store").get("volumes", record["key"])
     source = Store(tmp_path / "runs" / "store").get(*record["inputs"]["labels"])
-    sizes = artefact.read_json("volumes.json")["cases"]
+    sizes = artefact.read_json("volumes.json")
     assert len(sizes) == 2
     for case, of in sizes.items():  # the phantom has voxels of 1 mm
         labels = np.load(source.path(f"labels/{case}.npy"))
-        assert list(of.values()) == [float((labels == number).sum()) for number in range(len(of))]
+        assert list(of.values()) == [(labels == number).sum() / 1000 for number in range(len(of))]
 
     again = cli("run", "sizes.yaml", "--tracking-uri", "none")
     assert " reuse volumes " in again

@@ -30,18 +30,22 @@ report:
 QUIET = ("--tracking-uri", "none")
 
 
-def cli(*arguments: str, cwd: Path, check: int | None = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
+def cli(
+    *arguments: str, cwd: Path, check: int | None = 0, package: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, from the package that lies in a folder."""
     command = [sys.executable, "-m", "sfrbench", *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment())
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment(package)
+    )
     if check is not None:
         assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stdout + done.stderr
     return done
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}."}
+def environment(package: Path = ROOT) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}."}
 
 
 DIVERGES = """\

@@ -19,7 +19,7 @@ from sfrbench.report.facts.protocols import mixed, protocols_of
 from sfrbench.report.facts.rounds import ONLINE, rounds_of
 from sfrbench.report.facts.setups import setups_of
 from sfrbench.report.facts.sizes import size_of
-from sfrbench.report.facts.volumes import artefact_of, volumes_of
+from sfrbench.report.facts.volumes import artefact_of, artefacts_of, volumes_of
 from sfrbench.results.grid import Missing
 from sfrbench.run.experiment import Entry, Experiment
 from sfrbench.spec.model import Spec
@@ -65,6 +65,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         reuse=_reuse(experiment, journal),
         montage=volumes_of(experiment),
         canvases=canvases_of(experiment),
+        artefact=artefacts_of(experiment),
         environment=environment(),
         provenance=_provenance(experiment),
         study=study,

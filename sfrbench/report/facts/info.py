@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from sfrbench.plan.build import Excluded
     from sfrbench.plan.study import Study
     from sfrbench.report.facts.volumes import MontageCase
+    from sfrbench.store.store import Artefact
+
+
+def no_artefact(cell: str, role: str) -> Artefact | None:
+    """The artefact of a report that stands on no store."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,8 @@ class ReportInfo:
     ``arms`` are (name, label) in the order of the specification, ``axes`` map a path to its values in
     order (tied axes: one entry each), ``items`` are the entries of what is shown.
     ``pseudo_arms`` name the arms that make pseudo-labels. ``montage`` gives the volumes of
-    (cell id, case, subset), none where nothing is kept; ``canvases`` those that SAM is given in a cell.
+    (cell id, case, subset), none where nothing is kept; ``canvases`` those that SAM is given in a cell;
+    ``artefact`` what the node of (cell id, role) left, none where there is no such node or it did not run.
     ``provenance`` is written to provenance.json with the cells and keys behind every table and figure added.
     """
 
@@ -172,6 +179,7 @@ class ReportInfo:
     reuse: Reuse | None = None
     montage: Callable[[str, str, str], MontageCase | None] | None = None
     canvases: Callable[[str], Sequence[Canvas]] | None = None
+    artefact: Callable[[str, str], Artefact | None] = no_artefact
     environment: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     study: Study | None = None

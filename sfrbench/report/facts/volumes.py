@@ -68,7 +68,14 @@ def _unlabelled(cell: Cell, volumes: Volumes) -> tuple[str, ...]:
     return split_of(data, volumes).unlabelled
 
 
+def artefacts_of(experiment: Experiment) -> Callable[[str, str], Artefact | None]:
+    """What the nodes of a cell left, from the cell's id and the role of the node."""
+    cells = {cell.id: cell for cell in experiment.plan.cells}
+    return lambda cell, role: artefact_of(experiment, cells[cell], role)
+
+
 def artefact_of(experiment: Experiment, cell: Cell, role: str) -> Artefact | None:
+    """What the node of a role left; none where the cell has no such node or it did not run."""
     link = cell.nodes.get(role)
     return experiment.store.get(*link) if link is not None and experiment.store.has(*link) else None
 
