@@ -23,6 +23,7 @@ from sfrbench.plan.reasons import earlier
 from sfrbench.run.executors.inline import Listener, Outcomes, run_inline
 from sfrbench.spec.model import ItemKinds
 from sfrbench.spec.reader import locate, read_spec
+from sfrbench.stages.finder import recipes
 from sfrbench.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def summary(experiment: Experiment) -> dict[str, Any]:
     todo = Counter(node.stage for node in plan.nodes.values() if not store.has(node.stage, node.key))
     all_nodes = Counter(node.stage for node in plan.nodes.values())
     by_stage: dict[str, dict[str, Any]] = {}
-    for stage, count in all_nodes.items():
+    for stage, count in ((stage, all_nodes[stage]) for stage in recipes() if stage in all_nodes):
         records = [record for record in store.records(stage) if _measured(record, experiment)]
         median_s = statistics.median(record["seconds"] for record in records) if records else None
         median_b = statistics.median(record["bytes"] for record in records) if records else None
