@@ -48,7 +48,10 @@ def class_of(target: str, kind: str, where: str) -> type[Component]:
     except ImportError as error:
         missing = str(error.name or module_name)
         own = f"{module_name}.".startswith(f"{missing}.")
-        raise fault(_told(error), "is the module on PYTHONPATH?" if own else "install it") from error
+        absent = "is the module on PYTHONPATH?" if own else "install it"
+        here = isinstance(error, ModuleNotFoundError) and (own or not _ours(missing))
+        hint = absent if here else _line_of(error)
+        raise fault(_told(error), hint) from error
     except BaseException as error:  # SystemExit, too
         raise fault(f"importing it ends in {_told(error)}", _line_of(error)) from error
     classes = {
@@ -89,7 +92,7 @@ def class_known_as(identity: str, kind: str) -> type[Component]:
     """
     ours, _, name = identity.rpartition("/")
     module_name, _, named = identity.partition(":")
-    if module_name.partition(".")[0] == PACKAGE:
+    if _ours(module_name):
         ours, name = kind, named
     if ours:
         found = next((cls for cls in our_classes(kind) if cls.identity() == f"{ours}/{name}"), None)
@@ -130,6 +133,10 @@ def _output_kept_apart() -> Iterator[None]:
             echo(said.getvalue().rstrip("\n"), err=True)
 
 
+def _ours(module: str) -> bool:
+    return module.partition(".")[0] == PACKAGE
+
+
 def _told(error: BaseException) -> str:
     name = type(error).__name__
     try:
@@ -140,6 +147,8 @@ def _told(error: BaseException) -> str:
 
 
 def _line_of(error: BaseException) -> str:
-    """The last line of the traceback, where the code can be mended."""
-    frames = traceback.extract_tb(error.__traceback__)
+    """The last line of the traceback, where the code can be mended; of text that is no Python, its line."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"mend {error.filename}:{error.lineno}"
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if "importlib" not in one.filename]
     return f"mend {frames[-1].filename}:{frames[-1].lineno}" if frames else "mend its module"

@@ -104,7 +104,7 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
     Exit status: 0 all cells done, 1 some failed, 2 the input is wrong, 130 interrupted.
     """
     from sfrbench.cli import console
-    from sfrbench.plan.reasons import earlier
+    from sfrbench.plan.reasons import changed_code, earlier
     from sfrbench.report.build import write_report
     from sfrbench.run.experiment import execute, summary
 
@@ -116,6 +116,7 @@ def run(spec: str, executor: str, tracking_uri: str | None, dry_run: bool, **opt
         return
     print_changes(experiment)
     print_warnings(experiment.plan.no_ops())
+    print_warnings(changed_code(experiment.plan.nodes.values(), experiment.store))
     print_note(note)
     print_notes(experiment.machine.remarks(experiment.plan))
     signal.signal(signal.SIGTERM, interrupt)

@@ -47,6 +47,7 @@ def plan(specs: Sequence[str], as_json: bool, **options: Any) -> None:
 
 def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
     from sfrbench.cli.text import duration, size
+    from sfrbench.plan.reasons import changed_code
 
     echo(f"{counts['experiment']}, profile {counts['profile']}: {counts['cells']} cells")
     echo(
@@ -64,6 +65,7 @@ def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
     for entry in counts["excluded"]:
         echo(f"excluded {entry['cell']}: {entry['reason']}")
     print_warnings(counts["no_ops"])
+    print_warnings(changed_code(experiment.plan.nodes.values(), experiment.store))
     print_missing(experiment)
 
 

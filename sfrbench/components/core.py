@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -83,6 +85,14 @@ class Component(Settings):
         if cls.__module__.partition(".")[0] == PACKAGE:
             return f"{cls.kind}/{vars(cls).get('known_as', cls.__name__)}"
         return f"{cls.__module__}:{cls.__qualname__}"
+
+    @classmethod
+    def code_file(cls) -> Path | None:
+        """The file of a class from outside; none for ours, whose versions the tests watch, or without one."""
+        if cls.__module__.partition(".")[0] == PACKAGE:
+            return None
+        name = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        return Path(name) if name else None
 
     def key_settings(self) -> dict[str, Any]:
         """What a node's key holds of this component: class, version and every field (JSON types)."""

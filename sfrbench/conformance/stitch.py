@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sfrbench.components.base import Stitch
 from sfrbench.components.stitch.grid import TiledStitch
@@ -11,8 +12,10 @@ from sfrbench.conformance.checks import Check, Subject, expect
 from sfrbench.maths.labels import IGNORE
 from sfrbench.places.locations import folder_of
 
-SIDES, CANVAS = (40, 36), 64
+SIDES, CANVAS = (12, 13), 64  # twenty slices on a canvas, where they are not enlarged
 DEPTHS = (1, 7, 80)  # one slice, a canvas that is not full, more than one canvas
+#: Bits that a pixel tells of its label: above 0.5 where they belong together, also enlarged; else some 0.02.
+TOLD = 0.2
 
 
 def small(subject: Subject) -> Stitch:
@@ -122,6 +125,32 @@ def training_canvases_fit(subject: Subject) -> None:
                 expect(bool((pixels[:, target == IGNORE] == 0).all()), "ignored pixels that are not 0")
 
 
+def training_labels_lie_on_their_image(subject: Subject) -> None:
+    """The label of a pixel of a training canvas is of the voxel that the pixel shows."""
+    stitch = _made(subject)
+    image, label = _patch(80)
+    for seed in range(3):
+        pixels, target = stitch.training_canvas(image, label, CANVAS, np.random.default_rng(seed), 0.999)
+        looked_at = target != IGNORE
+        shown = pixels[len(pixels) // 2][looked_at]  # of three channels the middle one
+        told = _told(shown.numpy(), target[looked_at].numpy())
+        expect(
+            told > TOLD, f"a pixel tells {told:.2f} bits of its label, as if they were of different voxels"
+        )
+
+
+def _told(values: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Mutual information of values, in sixteen equal parts, and labels 0 to 2, in bits: whatever was done to
+    intensities, it stays above 0."""
+    edges = np.quantile(values, np.linspace(0, 1, 17)[1:-1])
+    counts = np.zeros((16, 3))
+    np.add.at(counts, (np.searchsorted(edges, values), labels), 1)
+    joint = counts / counts.sum()
+    apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    known = joint > 0
+    return float((joint[known] * np.log2(joint[known] / apart[known])).sum())
+
+
 def chance_is_the_generators(subject: Subject) -> None:
     """Training canvases of one generator state are the same to the bit, of others not all."""
     stitch = _made(subject)
@@ -143,5 +172,6 @@ CHECKS: tuple[Check, ...] = (
     images_become_canvases,
     probabilities_stay_probabilities,
     training_canvases_fit,
+    training_labels_lie_on_their_image,
     chance_is_the_generators,
 )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 from sfrbench.components.base import Dataset, Protocol
+from sfrbench.errors import InputError, did_you_mean
+from sfrbench.files.atomic import sha256_of
 from sfrbench.plan.resolve import Resolved, digest
 from sfrbench.stages.finder import recipe_of
 from sfrbench.stages.prepare import recipe as prepare
@@ -30,6 +34,7 @@ class Node:
 
     def described(self) -> dict[str, Any]:
         """What the key stands for, as the record keeps it."""
+        outside = self.outside()
         return {
             "stage": self.stage,
             "stage_version": recipe_of(self.stage).version,
@@ -41,7 +46,23 @@ class Node:
             "settings": self.settings.told(),
             "inputs": {role: list(link) for role, link in self.inputs.items()},
             "seed": self.seed,
+            **({"outside": outside} if outside else {}),
         }
+
+    def outside(self) -> dict[str, str]:
+        """The hash of the file of each component that is none of ours, by kind. It is in no key."""
+        files = {kind: type(resolved.component).code_file() for kind, resolved in self.components.items()}
+        return {
+            kind: _hash(file, file.stat().st_mtime_ns)
+            for kind, file in files.items()
+            if file is not None and file.is_file()
+        }
+
+
+@cache
+def _hash(file: Path, changed: int) -> str:
+    """The hash of a file that was last changed then."""
+    return sha256_of(file)
 
 
 @dataclass(frozen=True)
@@ -83,10 +104,16 @@ class Graph:
     ) -> Link:
         """The node that a recipe asks for, from the components and the nodes of its cell."""
         recipe = recipe_of(stage)
+        where = f"stages/{stage}/recipe.py"
+        for source in asked.inputs.values():
+            if source not in nodes:
+                what = f"the stage asks for an input of role '{source}', which this cell has not"
+                raise InputError(what, where=where, hint=did_you_mean(source, nodes))
         inputs = {role: nodes[source] for role, source in asked.inputs.items()}
         for role, link in inputs.items():
             if not recipe.takes(role, link[0]):
-                raise ValueError(f"stages/{stage}/recipe.py knows no input '{role}' of stage '{link[0]}'")
+                hint = "name it under 'inputs' of the recipe, with that stage"
+                raise InputError(f"no input '{role}' of stage '{link[0]}'", where=where, hint=hint)
         seed = seed if recipe.seeded else None
         payload = {
             "profile": self.profile,

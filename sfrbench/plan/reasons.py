@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sfrbench.components.core import PACKAGE
@@ -45,6 +46,25 @@ class Reasons:
             return "new: profile or version changed"
         more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
         return "new: " + ", ".join(lines[:_SHOWN]) + more
+
+
+def changed_code(nodes: Iterable[Node], store: Store) -> list[str]:
+    """A line for each class from outside whose file has changed since results that are reused were made."""
+    found: Counter[tuple[str, str]] = Counter()
+    for node in nodes:
+        outside = node.outside()
+        if not outside or not store.has(node.stage, node.key):
+            continue
+        then = store.get(node.stage, node.key).record.get("outside", {})
+        for kind, now in outside.items():
+            if then.get(kind, now) != now:
+                cls = type(node.components[kind].component)
+                found[(str(cls.code_file()), cls.__name__)] += 1
+    said = "results that are reused were made: raise 'version' of"
+    return [
+        f"{file} has changed since {count} {said} {name} to make them anew"
+        for (file, name), count in found.items()
+    ]
 
 
 def comparable(record: Mapping[str, Any]) -> dict[str, Any]:

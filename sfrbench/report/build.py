@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfrbench.errors import SfrbenchError, short_of
 from sfrbench.files.atomic import write_atomic
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.study import provenance_of
-from sfrbench.report.item import Context
+from sfrbench.report.item import Context, ReportItem
 from sfrbench.report.items import item_of
 from sfrbench.report.render import page, tables
+from sfrbench.report.render.parts import Part
 from sfrbench.results.frame import load_frame
 from sfrbench.search.studies import read_study
 
@@ -20,8 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sfrbench.report.facts.info import ReportInfo
-    from sfrbench.report.render.parts import Part
     from sfrbench.run.experiment import Experiment
+
+log = logging.getLogger(__name__)
 
 
 def write_report(experiment: Experiment, out: Path, storage: str | None = None) -> Path:
@@ -43,7 +48,7 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
     facts: dict[str, list[dict[str, Any]]] = {}
     context = Context(frame, info, out / "figures")
     for item in map(item_of, info.items):
-        part = item.make(context)
+        part = _made(item, context)
         parts.append((item.over, part))
         for table in part.tables:
             made += tables.write(table, out / "tables")
@@ -54,6 +59,22 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
     index = out / "index.html"
     write_atomic(index, page.page(info, parts, facts, out))
     return [index, *made, provenance]
+
+
+def _made(item: ReportItem, context: Context) -> Part:
+    """What an item shows. Where its code fails, that is what stands in its place, and all others are made."""
+    try:
+        return item.make(context)
+    except (SfrbenchError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if short_of(error) is not None:
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"this item could not be made: {type(error).__name__}: {error}"
+        log.warning("report, %s: %s (%s:%s)", item.kind, what, last.filename, last.lineno)
+        log.debug("report, %s", item.kind, exc_info=error)
+        return Part(remark=f"{what[0].upper()}{what[1:]}.")
 
 
 def _provenance(info: ReportInfo, behind: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

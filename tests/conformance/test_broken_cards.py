@@ -29,6 +29,21 @@ class OffByOne(GridStitch):
         return super().from_canvases(maps, shape).roll(1, -1)
 
 
+class OffOnACanvas(GridStitch):
+    """Off by a slice on every canvas, which a roll of the volume is not."""
+
+    def from_canvases(self, maps, shape):
+        whole = super().from_canvases(maps, shape)
+        return torch.cat([part.roll(1, -1) for part in whole.split(20, -1)], -1)
+
+
+class OtherLabels(GridStitch):
+    """Trains each slice under the labels of its neighbour."""
+
+    def training_canvas(self, image, label, canvas, rng, progress):
+        return super().training_canvas(image, label.roll(1, -1), canvas, rng, progress)
+
+
 class Forgets(Ssl):
     """Says that it uses labels, and trains on zeros."""
 
@@ -104,6 +119,8 @@ class Misspelt(Protocol):
 #: Class: its kind, the check that it must fail, and words of what was seen.
 BROKEN = {
     "OffByOne": ("stitch", "maps come back", "slice"),
+    "OffOnACanvas": ("stitch", "labels come back", "slices"),
+    "OtherLabels": ("stitch", "training labels lie on their image", "of different voxels"),
     "Forgets": ("ssl", "loss uses labels as declared", "neither loss nor gradients"),
     "ForgetsAll": ("ssl", "training follows the labels", "ignores the labels"),
     "Drowns": ("ssl", "it learns", "Dice"),

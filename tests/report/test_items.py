@@ -8,9 +8,11 @@ import pytest
 
 from sfrbench.errors import InputError
 from sfrbench.files.roots import shipped
+from sfrbench.report.build import build_report
 from sfrbench.report.items import every, item_of, kinds
 from sfrbench.spec.reader import locate, read_spec
 from tests.support.contributing import copy_of_package, write_blocks
+from tests.support.demos import Demo
 from tests.support.places import ROOT
 from tests.support.runs import cli
 
@@ -72,3 +74,20 @@ def test_a_wrong_entry_says_what_is_wrong() -> None:
         item_of({"table": "results", "metric": ["dice"]})
     with pytest.raises(InputError, match="13 is above the bound 12"):
         item_of({"montage": 13})
+
+
+def test_an_item_that_fails_leaves_the_page_to_the_others(
+    small: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(self: object, context: object) -> None:
+        raise KeyError("oops")
+
+    monkeypatch.setattr(every()["kde"], "make", fails)
+    index = build_report(small.frame, small.info, tmp_path)[0]
+    page = index.read_text(encoding="utf-8")
+    assert page.count("This item could not be made: KeyError: &#x27;oops&#x27;.") + page.count(
+        "This item could not be made: KeyError: 'oops'."
+    ) == sum("kde" in item for item in small.info.items)
+    assert "<h2>Results</h2>" in page
+    assert "report, kde: this item could not be made" in caplog.text
+    assert "test_items.py" in caplog.text  # where it failed
