@@ -11,7 +11,7 @@ import click
 from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
-    from sfrbench.compare.runs import Comparison, Row
+    from sfrbench.compare.runs import Comparison, MetricRow
 
 
 @click.command()
@@ -78,7 +78,7 @@ def _lines(found: Comparison) -> Iterator[str]:
             yield f"only in {name}: {'; '.join(cells)}"
 
 
-def _table(rows: Sequence[Row]) -> Iterator[str]:
+def _table(rows: Sequence[MetricRow]) -> Iterator[str]:
     from sfrbench.maths.metric_names import METRICS
     from sfrbench.report.render.style import DASH, judged, number, p_value, signed
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sfrbench.compare.sides import Side
-from sfrbench.compare.trace import Report, ancestors
+from sfrbench.compare.trace import WrittenReport, ancestors
 from sfrbench.plan.reasons import comparable, differences, flatten
 from sfrbench.store.store import Store
 
@@ -42,7 +42,7 @@ def _same(one: pd.DataFrame, other: pd.DataFrame) -> str:
     return "same work" if same else "same keys and other numbers: this machine or code does not repeat itself"
 
 
-def _nodes(report: Report, row: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+def _nodes(report: WrittenReport, row: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """The nodes behind one key of one cell, by role: link and record (empty where it is gone)."""
     store = Store(report.workspace / "store")
     behind = ancestors(report.whole["records"], [f"evaluate/{row['key']}"])

@@ -49,7 +49,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """A method in a setting, with what the paper prints for it by column (none: nothing)."""
 
     method: str
@@ -79,7 +79,7 @@ class Published:
     test_cases: Mapping[str, int | None]
     protocol: Mapping[str, Told]
     columns: Mapping[str, Column]
-    rows: tuple[Row, ...]
+    rows: tuple[PaperRow, ...]
     errata: tuple[Erratum, ...]
     notes: tuple[str, ...]
 
@@ -95,7 +95,7 @@ class Published:
                 return name
         return None
 
-    def named(self, name: str) -> list[Row]:
+    def named(self, name: str) -> list[PaperRow]:
         """The rows that a method's name or a row's label means."""
         return [row for row in self.rows if row.named(name)]
 
@@ -185,11 +185,11 @@ def read_table(path: Path) -> Published:
     )
 
 
-def _rows(file: TableFile) -> Iterator[Row]:
+def _rows(file: TableFile) -> Iterator[PaperRow]:
     wrong = {(erratum.row, erratum.column): erratum for erratum in file.errata if erratum.what == "value"}
     for group in file.groups:
         for method, cells in group.rows.items():
-            row = Row(method, group.setting, {}, group.gains.get(method))
+            row = PaperRow(method, group.setting, {}, group.gains.get(method))
             values: dict[str, Value | None] = dict.fromkeys(file.columns)
             for (name, column), cell in zip(file.columns.items(), cells, strict=True):
                 if cell is not None:

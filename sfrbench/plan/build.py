@@ -13,7 +13,7 @@ from sfrbench.components.base import KINDS, Dataset, Ssl, Stitch
 from sfrbench.errors import InputError, Problem
 from sfrbench.files.limits import limit, remedy
 from sfrbench.plan.cells import CellMaker, report_nodes
-from sfrbench.plan.graph import Graph, Link, Node, Point
+from sfrbench.plan.graph import Configuration, Graph, Link, Node
 from sfrbench.plan.resolve import Resolved, Resolver, digest
 from sfrbench.plan.space import Space, check_space
 from sfrbench.spec.model import Arm, Layer, Spec, matches
@@ -260,7 +260,7 @@ class _ArmResolver:
             self._memo[name, used] = self.resolver.switch(name, layers, default)
         return cast("tuple[str, str]", self._memo[name, used])
 
-    def cell(self, point: Sequence[int]) -> Point | None:
+    def cell(self, point: Sequence[int]) -> Configuration | None:
         stages = self.arm.stages
         pseudo: Pseudo = "none"
         chosen_pseudo = ""
@@ -290,7 +290,7 @@ class _ArmResolver:
                 self.resolver.add(
                     self.where, "score: val needs validation cases", "set dataset.val to 1 or more"
                 )
-        return Point(components, stages, pseudo, score, chosen_pseudo)
+        return Configuration(components, stages, pseudo, score, chosen_pseudo)
 
     def _without_pseudo(self, ssl: Resolved) -> Resolved:
         """The method with the fields of SFR at their defaults: they change nothing here."""

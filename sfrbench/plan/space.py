@@ -15,14 +15,14 @@ from sfrbench.catalog.fields import field_exists, field_paths, nested
 from sfrbench.components.base import KINDS, Settings
 from sfrbench.errors import did_you_mean
 from sfrbench.files.limits import limit, remedy
-from sfrbench.plan.graph import Point
+from sfrbench.plan.graph import Configuration
 from sfrbench.plan.resolve import Resolved, Resolver
 from sfrbench.spec.model import Arm, Layer, Param, Range, Search
 from sfrbench.spec.search import range_faults, to_range
 
 Space = Mapping[str, Range]
 #: Resolves an arm with one more layer of choices; none where something is wrong, which the resolver notes.
-Resolve = Callable[[Arm, Layer], Point | None]
+Resolve = Callable[[Arm, Layer], Configuration | None]
 
 
 def scored_arm(search: Search) -> Arm:
@@ -61,7 +61,7 @@ def check_space(search: Search, resolver: Resolver, resolve: Resolve) -> Space:
     return space
 
 
-def _range(param: Param, plain: Point, search: Search, resolver: Resolver) -> Range | None:
+def _range(param: Param, plain: Configuration, search: Search, resolver: Resolver) -> Range | None:
     """The range of one field, in whole numbers where the field is whole."""
     kind, _, field = param.path.partition(".")
     if kind not in KINDS or not field:
@@ -122,8 +122,8 @@ def probes(found: Range) -> Iterator[tuple[str, Any]]:
         yield from (("low", found.low), ("high", found.high))
 
 
-def _work(point: Point) -> tuple[Any, ...]:
-    return (point.pseudo, *((kind, resolved.digest) for kind, resolved in sorted(point.components.items())))
+def _work(config: Configuration) -> tuple[Any, ...]:
+    return (config.pseudo, *((kind, resolved.digest) for kind, resolved in sorted(config.components.items())))
 
 
 def _check_grid(search: Search, space: Space, resolver: Resolver) -> None:

@@ -105,12 +105,12 @@ class Gap:
         """(B, 3): means over seeds, cases and seeds drawn anew as two crossed levels."""
         n = len(self.members)
         counts = np.random.default_rng(n).multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)
-        return _weighted([None if one is None else one.redrawn() for one in self.groups], counts)
+        return _weighted([None if one is None else one.bootstrapped() for one in self.groups], counts)
 
     @cached_property
-    def dealt(self) -> Array:
-        """(B, 3): means over seeds, with the cases dealt at random."""
-        each = [None if one is None else one.dealt() for one in self.groups]
+    def permuted(self) -> Array:
+        """(B, 3): means over seeds, with the cases permuted between the groups."""
+        each = [None if one is None else one.permuted() for one in self.groups]
         return _weighted(each, np.ones((DRAWS, len(each))))
 
 

@@ -27,7 +27,7 @@ _TWO_SEEDS = "two seeds: how much trainings vary is hardly known, so the interva
 ONE_SEED = "one seed: the interval is over cases only, and says nothing of other trainings"
 
 
-class Side(Protocol):
+class Operand(Protocol):
     """What a difference is taken of."""
 
     @property
@@ -35,7 +35,7 @@ class Side(Protocol):
     def behind(self) -> dict[str, Any]: ...
 
 
-def difference(name: str, match: Mapping[str, str], one: Side, other: Side) -> dict[str, Any]:
+def difference(name: str, match: Mapping[str, str], one: Operand, other: Operand) -> dict[str, Any]:
     """What a row of ``one`` minus ``other`` stands on, for provenance.json: both of them."""
     return {
         "row": name,
