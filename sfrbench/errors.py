@@ -137,7 +137,7 @@ def problem_of(error: OSError) -> Problem:
 
 
 def told(error: BaseException) -> str:
-    """What is said of an error that ends a node or a command."""
+    """The message for an error that ends a node or a command."""
     if isinstance(error, SfrbenchError):
         return str(error)
     if isinstance(error, OSError):

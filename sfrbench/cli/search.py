@@ -138,7 +138,7 @@ def _command(spec: str, how: Options, options: dict[str, Any]) -> list[str]:
 
 
 def _environment(workers: int, how: Options) -> dict[str, str]:
-    """What a worker is told besides: its share of the cores, who started it, where studies and MLflow are."""
+    """What else a worker gets: its share of the cores, who started it, where studies and MLflow are."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     addresses = {STORAGE: how.storage or "", TRACKING: how.tracking_uri or ""}
     return {"OMP_NUM_THREADS": threads, **os.environ, **addresses, PARENT: str(os.getpid())}

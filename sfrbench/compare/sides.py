@@ -24,7 +24,7 @@ _TEXTS = ("experiment", "profile", "arm", "label", "cell", "subset", "case", "cl
 
 
 def title(point: ArmPoint) -> str:
-    """Such as ``sfr_mt, stitch.scale 3``."""
+    """The name of an arm at a point of the axes, such as ``sfr_mt, stitch.scale 3``."""
     return ", ".join([point[0], *(f"{path} {value}" for path, value in point[1])])
 
 
@@ -40,12 +40,12 @@ class Side:
     def points(self) -> Mapping[ArmPoint, pd.DataFrame]:
         """The rows of each arm at each point of the axes."""
         axes = sorted(set(self.frame.columns) - set(COLUMNS))
-        found: dict[ArmPoint, list[int]] = {}
+        rows_of: dict[ArmPoint, list[int]] = {}
         texts = zip(*(self.frame[path].map(axis_text) for path in axes), strict=True)
         values = list(texts) if axes else [()] * len(self.frame)
         for index, (arm, own) in enumerate(zip(self.frame["arm"], values, strict=True)):
-            found.setdefault((str(arm), tuple(zip(axes, own, strict=True))), []).append(index)
-        return {point: self.frame.iloc[rows] for point, rows in found.items()}
+            rows_of.setdefault((str(arm), tuple(zip(axes, own, strict=True))), []).append(index)
+        return {point: self.frame.iloc[rows] for point, rows in rows_of.items()}
 
     @property
     def what(self) -> str:
@@ -79,7 +79,7 @@ def load_sides(
 
 
 def _reports(path: Path, experiment: str | None, profile: str | None) -> dict[tuple[str, str], Path] | None:
-    """The reports of a workspace, or that at ``path`` itself, by experiment and profile; none for a frame."""
+    """The reports of a workspace, or that at ``path`` itself, by experiment and profile; None for a frame."""
     if path.suffix in (".csv", ".parquet"):
         return None
     if path.name == "provenance.json" or (path / "provenance.json").is_file():

@@ -38,9 +38,9 @@ class WrittenReport:
     def workspace(self) -> Path:
         """Where the artefacts are: around the report, or where they are by default."""
         around = (each for each in self.folder.resolve().parents[:3] if (each / "store").is_dir())
-        found = next(around, None)
-        if found is not None:
-            return found
+        holder = next(around, None)
+        if holder is not None:
+            return holder
         return locations.workspace()
 
     def csv(self, table: str) -> list[dict[str, str]]:
@@ -151,14 +151,14 @@ def _cells(report: WrittenReport, table: str, entry: ShownRow, column: str | Non
     ]
 
 
-def described(report: WrittenReport, found: Traced) -> dict[str, Any]:
+def described(report: WrittenReport, traced: Traced) -> dict[str, Any]:
     """Everything behind a row, as JSON: number, report, specification, code, and each run with its nodes."""
-    whole, entry = report.whole, found.row
+    whole, entry = report.whole, traced.row
     sides: Sequence[ShownRow] = entry.get("sides") or [entry]
     return {
-        "table": found.table,
+        "table": traced.table,
         "row": entry["row"],
-        "numbers": [dict(line) for line in found.numbers],
+        "numbers": [dict(line) for line in traced.numbers],
         "report": str(report.folder),
         "experiment": whole["experiment"],
         "profile": whole["profile"],
@@ -234,7 +234,7 @@ def _runs(report: WrittenReport, side: ShownRow) -> Iterator[dict[str, Any]]:
 
 
 def _known(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says, and what stands for that which it does not say."""
+    """A record with defaults for the fields that it lacks."""
     unknown = {"git": None, "started": "at an unknown time", "seconds": 0.0, "device": "an unknown device"}
     return unknown | {name: value for name, value in record.items() if value is not None}
 
@@ -245,11 +245,11 @@ def _parts(link: str) -> tuple[str, str, str]:
 
 def ancestors(records: Mapping[str, Any], ends: Sequence[str]) -> set[str]:
     """These nodes and all that they were made from."""
-    found: set[str] = set()
+    links: set[str] = set()
     waiting = list(ends)
     while waiting:
         link = waiting.pop()
-        if link not in found:
-            found.add(link)
+        if link not in links:
+            links.add(link)
             waiting += records.get(link, {}).get("inputs", ())
-    return found
+    return links

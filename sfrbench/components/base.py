@@ -54,7 +54,7 @@ class Foundation(Component):
 
     @property
     def weights(self) -> str | None:
-        """Weight file as ``sfrbench weights`` knows it; none for models that bring their own numbers."""
+        """Weight file as ``sfrbench weights`` knows it; None for models that bring their own numbers."""
         return None
 
     def required(self, weights: Path | None) -> Path:
@@ -107,7 +107,8 @@ class Finetune(Component):
     )
 
     def key_settings(self) -> dict[str, Any]:
-        """As everywhere; ``short_batch`` means nothing where a batch has one case."""
+        """The fields as for any component, without ``short_batch`` where a batch has one case: it has no
+        effect there."""
         settings = super().key_settings()
         if self.batch == 1:
             settings.pop("short_batch", None)
@@ -198,7 +199,8 @@ class Ssl(Component):
     checkpoint_every: int = Field(500, ge=1, description="steps between resumable checkpoints")
 
     def key_settings(self) -> dict[str, Any]:
-        """As everywhere; ``pl_ce`` stands there where it is not ``sup_ce``, which once meant both."""
+        """The fields as for any component; ``pl_ce`` only where it differs from ``sup_ce``, which once meant
+        both."""
         settings = super().key_settings()
         if self.pl_ce == self.sup_ce:
             del settings["pl_ce"]
@@ -265,7 +267,8 @@ class Selector(Component):
     )
 
     def threshold(self, confidences: Sequence[float]) -> float:
-        """The least confidence of a confident case, from those of all unlabelled cases."""
+        """The confidence from which a case counts as confident, given the confidences of all unlabelled
+        cases."""
         raise NotImplementedError
 
     def updating(self, finetune: Finetune) -> Finetune:

@@ -123,11 +123,11 @@ def by_class(reports: Sequence[CaseReport], classes: Sequence[str]) -> list[str]
     sound = [report for report in reports if report.sound and report.labelled]
     lines = []
     for name in classes[1:]:
-        found = [report.volumes[name] for report in sound if name in report.volumes]
-        line = f"{name}: in {len(found)} of {len(sound)} cases"
-        if found:
-            middle = statistics.median(found)
-            line += f", {min(found):.1f} to {max(found):.1f} ml, median {middle:.1f}"
+        volumes = [report.volumes[name] for report in sound if name in report.volumes]
+        line = f"{name}: in {len(volumes)} of {len(sound)} cases"
+        if volumes:
+            middle = statistics.median(volumes)
+            line += f", {min(volumes):.1f} to {max(volumes):.1f} ml, median {middle:.1f}"
         lines.append(line)
     return lines
 

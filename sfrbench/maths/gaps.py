@@ -118,7 +118,7 @@ class Groups:
         return np.asarray(self.measure(first, 1 - first)[0])
 
     def bootstrapped(self, draws: int = DRAWS) -> Array:
-        """(B, 3) with the cases of each group drawn anew with replacement; a group of one keeps it.
+        """(B, 3) from bootstrap samples of the cases of each group; a group of one case keeps it.
 
         The draws follow from the names of the cases, so two networks that saw the same cases are paired. In
         simulations with 16 or 32 cases a group, 92 to 95 % of the 95 % percentile intervals held the true

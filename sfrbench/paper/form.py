@@ -56,7 +56,7 @@ class Setting(_Strict):
         return self.annotations or "/".join(str(part) for part in parts if part is not None)
 
     def counts(self, dataset: str | None) -> set[int]:
-        """How many volumes are labelled: on one dataset, or on any where none is named."""
+        """Numbers of labelled volumes: on ``dataset``, or on every dataset if it is None."""
         if not isinstance(self.labeled, Mapping):
             return set() if self.labeled is None else {self.labeled}
         return {count for name, count in self.labeled.items() if dataset in (None, name)}

@@ -84,7 +84,7 @@ class Published:
     notes: tuple[str, ...]
 
     def dataset_of(self, column: str) -> str | None:
-        """The dataset that a column is about; none for sizes of models in a table of several datasets."""
+        """The dataset that a column is about; None for sizes of models in a table of several datasets."""
         own = self.columns[column].dataset
         return own or (next(iter(self.test_cases)) if len(self.test_cases) == 1 else None)
 

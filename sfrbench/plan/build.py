@@ -74,22 +74,22 @@ class Plan:
 
     @property
     def naive_nodes(self) -> int:
-        """How many nodes there were if cells shared nothing."""
+        """How many nodes there would be if cells shared nothing."""
         return sum(len(set(cell.nodes.values())) for cell in self.cells)
 
     def swaps(self) -> list[str]:
         """What the profile puts in the place of what the specification chooses, as in ``dataset: X in the
         place of Y``."""
-        found: dict[str, None] = {}
+        texts: dict[str, None] = {}
         for cell in self.cells:
             for kind, own in cell.components.items():
                 if own.swapped:
-                    found[f"{kind}: {own.card.name} in the place of {own.chosen}"] = None
+                    texts[f"{kind}: {own.card.name} in the place of {own.chosen}"] = None
                 if isinstance(own.component, Stitch) and own.component.stand_in:
-                    found[f"{kind} {own.card.name}: {own.component.stand_in}"] = None
+                    texts[f"{kind} {own.card.name}: {own.component.stand_in}"] = None
             if cell.pseudo_chosen:
-                found[f"pseudo: {cell.pseudo} in the place of {cell.pseudo_chosen}"] = None
-        return list(found)
+                texts[f"pseudo: {cell.pseudo} in the place of {cell.pseudo_chosen}"] = None
+        return list(texts)
 
     def no_ops(self) -> list[str]:
         """Arms and points whose scored results are the same node: a switch between them has no effect."""
@@ -97,14 +97,14 @@ class Plan:
         for cell in self.cells:
             last = cell.nodes.get(evaluate.STAGE) or list(cell.nodes.values())[-1]
             groups.setdefault((last, cell.seed), []).append(cell)
-        found: dict[str, None] = {}
+        texts: dict[str, None] = {}
         for cells in groups.values():
             names = [cell.point for cell in cells]
             if len(names) > 1:
-                found[
+                texts[
                     f"{' = '.join(names[:6])}: the same work, so what differs between them has no effect"
                 ] = None
-        return list(found)
+        return list(texts)
 
 
 def _titled(arm: str, axes: Mapping[str, Any]) -> str:

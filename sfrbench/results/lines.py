@@ -60,7 +60,7 @@ class Line:
         return ", ".join([self.label, *point_texts(self.axes)])
 
     def short(self, among: Sequence[Line]) -> str:
-        """The name without the label, where the axes alone tell ``among`` apart."""
+        """The name without the label, if the axes alone distinguish the lines of ``among``."""
         if self.axes and all(line.arm == self.arm and line.axes for line in among):
             return ", ".join(point_texts(self.axes))
         return self.name

@@ -34,7 +34,7 @@ _GO_ON = "finished trainings are in the store: the same command goes on with the
 
 
 class StudiesRemoved(StoreError):
-    """The file of the studies was removed while a search went on."""
+    """The database file of the studies was removed during a search."""
 
     @classmethod
     def at(cls, url: str) -> StudiesRemoved:
@@ -207,18 +207,18 @@ def make_pruner(experiment: Experiment) -> optuna.pruners.BasePruner:
     return pruners.NopPruner()
 
 
-def suggest(trial: optuna.Trial, path: str, found: Range) -> Any:
+def suggest(trial: optuna.Trial, path: str, searched: Range) -> Any:
     """The value of one field in a trial."""
-    if found.choices:
-        return trial.suggest_categorical(path, list(found.choices))
-    if found.whole:
-        step = int(found.step or 1)
-        return trial.suggest_int(path, int(found.low), int(found.high), step=step, log=found.log)
-    return trial.suggest_float(path, found.low, found.high, step=found.step, log=found.log)
+    if searched.choices:
+        return trial.suggest_categorical(path, list(searched.choices))
+    if searched.whole:
+        step = int(searched.step or 1)
+        return trial.suggest_int(path, int(searched.low), int(searched.high), step=step, log=searched.log)
+    return trial.suggest_float(path, searched.low, searched.high, step=searched.step, log=searched.log)
 
 
 def read_study(experiment: Experiment, storage: str | None = None) -> Study | None:
-    """The study of an experiment as plain data; none where there is none yet."""
+    """The study of an experiment as plain data; None if there is none yet."""
     if experiment.plan.spec.search is None:
         return None
     default = experiment.machine.workspace / "studies.db"

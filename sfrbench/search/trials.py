@@ -59,7 +59,7 @@ class _Unheard(BaseException):
 
 @dataclass(frozen=True)
 class Options:
-    """How a search is run; none of it is part of the study."""
+    """How a search is run; nothing here changes what the study is."""
 
     storage: str | None = None
     tracking_uri: str | None = None

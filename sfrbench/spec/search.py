@@ -69,7 +69,7 @@ def read_search(
 ) -> Search | None:
     """The search of a specification; a profile's ``own`` keys replace those of the section.
 
-    Faults go to the reader; none where there is no search or no use in going on.
+    Faults go to the reader; None if there is no search or no use in going on.
     """
     if section is not None and not isinstance(section, Mapping):
         what = f"search: must be a mapping, got {shown(section)}"

@@ -31,7 +31,7 @@ class Outcome:
 
 
 class Listener(Protocol):
-    """Is told what happens; shows it."""
+    """Shows what happens, event by event."""
 
     def node_waits(self, node: Node, index: int, total: int) -> None: ...
     def node_starts(self, node: Node, reason: str, index: int, total: int) -> None: ...

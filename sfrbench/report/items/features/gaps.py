@@ -65,7 +65,7 @@ class Gap:
 
     @cached_property
     def groups(self) -> list[Groups | None]:
-        """Of each seed; none where a group has no correct voxel."""
+        """The two groups of each seed; None for a seed where one of them has no correct voxel."""
         sizes = [self.size(index) for index in range(len(self.members))]
         return [Groups(*pair, size) if size else None for pair, size in zip(self.samples, sizes, strict=True)]
 
@@ -163,7 +163,7 @@ def gaps_of(
 
 
 def mean_of(values: Array) -> Array:
-    """Mean over rows, NaN left out; NaN where all are."""
+    """Mean over rows, ignoring NaN; NaN where every row is."""
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0).sum(axis=0), known.sum(axis=0)
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))

@@ -74,7 +74,7 @@ def draw(gap: Gap, index: int) -> Drawn:
 
 
 def density(sample: Array, grid: Array) -> Array | None:
-    """Gaussian kernel density on ``grid``, half of Scott's bandwidth; none for equal or too few values."""
+    """Gaussian kernel density on ``grid``, half of Scott's bandwidth; None for equal or too few values."""
     if sample.size < 3 or not float(np.std(sample)) > 0:
         return None
     from scipy.stats import gaussian_kde

@@ -68,7 +68,7 @@ def pairings_of(
     """
     named = own.rows
     setups = {(setup.arm, _point(setup, info)): setup for setup in info.setups}
-    found: dict[int, list[Pairing]] = {}
+    by_row: dict[int, list[Pairing]] = {}
     others: list[Pairing] = []
     for line in lines:
         setup = setups.get((line.arm, line.point))
@@ -78,13 +78,13 @@ def pairings_of(
         alone = sum(other.arm == line.arm and _on(setups, other, dataset) for other in lines) == 1
         those = list(_rows(rows, setup, dataset, alone))
         for row, note in those:
-            found.setdefault(id(row), []).append(Pairing(row, line, setup, note=note))
+            by_row.setdefault(id(row), []).append(Pairing(row, line, setup, note=note))
         if not those:
             others.append(Pairing(None, line, setup))
     pairings = []
     for row in table.rows:
         arms = [line for line in lines if row.named(named.get(line.arm, line.label))]
-        pairings += found.get(id(row)) or [
+        pairings += by_row.get(id(row)) or [
             Pairing(row, None, reason=_why_none(row, dataset, arms, own.unbuilt))
         ]
     return pairings + others

@@ -44,7 +44,8 @@ class _Item:
 
     @property
     def with_arms(self) -> bool:
-        """Whether the arms need a column of their own, since not all are called as their rows."""
+        """Whether arms need a column of their own, because some have another name than their row in the
+        paper."""
         every = [pairing for pairings in self.pairings.values() for pairing in pairings]
         return any(s.row and s.line and s.line.name not in (s.row.method, s.row.label) for s in every)
 
@@ -195,15 +196,15 @@ def _joined(notes: Notes, texts: Sequence[str]) -> str:
 def _data(own: _Item, head: Head, pairing: Pairing, one: Compared, said: Sequence[str]) -> dict[str, str]:
     """One row of the CSV."""
     line = pairing.line
-    found = {**record(own.table, head, pairing, one)}
-    found["verdict"] = verdict(one.difference, METRICS[head.column.metric].larger)
-    found |= axis_texts(line.axes) if line else {}
-    found["setting"] = setting_text(pairing.row, head.dataset) if pairing.row else ""
-    found["labeled"] = str(pairing.setup.labeled) if pairing.setup else ""
-    found |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds))} if line else {"n": "", "seeds": ""}
-    found |= {"subset": own.subset, "profile": own.info.profile, "protocol": own.info.protocol}
+    row = {**record(own.table, head, pairing, one)}
+    row["verdict"] = verdict(one.difference, METRICS[head.column.metric].larger)
+    row |= axis_texts(line.axes) if line else {}
+    row["setting"] = setting_text(pairing.row, head.dataset) if pairing.row else ""
+    row["labeled"] = str(pairing.setup.labeled) if pairing.setup else ""
+    row |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds))} if line else {"n": "", "seeds": ""}
+    row |= {"subset": own.subset, "profile": own.info.profile, "protocol": own.info.protocol}
     reasons = (*said, one.reason, one.why, one.flattery, one.never, *one.told)
-    return found | {"reason": "; ".join(text for text in reasons if text)}
+    return row | {"reason": "; ".join(text for text in reasons if text)}
 
 
 def _rules(own: _Item) -> list[str]:

@@ -122,7 +122,7 @@ class Labels:
 
 
 def rows_of_group(frame: pd.DataFrame, info: ReportInfo, group: Group) -> list[Labels]:
-    """Its rows in the order of arms, points and rounds."""
+    """The rows of a group of cases, ordered by arm, point and round."""
     known = Lines(frame, info)
     orders = [[arm for arm, _ in info.arms]]
     orders += [[axis_text(value) for value in values] for values in info.axes.values()]

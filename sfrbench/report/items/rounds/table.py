@@ -149,7 +149,7 @@ def known_dice(one: Round, quality: Quality) -> dict[str, float]:
 
 
 def spearman(one: Round, dice: Mapping[str, float]) -> float | None:
-    """Rank correlation of confidence and Dice; none for fewer than three cases or equal values."""
+    """Rank correlation of confidence and Dice; None for fewer than three cases or equal values."""
     ranks = pd.DataFrame({"c": [one.confidence[case] for case in dice], "d": list(dice.values())}).rank()
     if len(dice) < 3 or ranks["c"].nunique() < 2 or ranks["d"].nunique() < 2:
         return None
