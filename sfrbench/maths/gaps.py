@@ -18,8 +18,8 @@ Array = NDArray[np.float64]
 DRAWS = 2000
 KNOTS = 1024
 GRID = 512
-#: What ``measure`` gives, in this order.
-MEASURES = ("w1", "w1_sd", "overlap")
+#: Columns of what ``measure`` gives: Wasserstein-1, the same in pooled standard deviations, overlap.
+W1, RELATIVE, OVERLAP = range(3)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Groups:
         return float(np.sqrt(np.mean(np.square(self.spreads))))
 
     def measure(self, first: Array, second: Array) -> Array:
-        """(B, 3) from weights (B, cases) of both groups: ``MEASURES``; NaN where a group has no voxel.
+        """(B, 3) from weights (B, cases) of both groups, columns ``W1``, ``RELATIVE``, ``OVERLAP``;
+        NaN where a group has no voxel.
 
         Wasserstein-1 is the area between both distribution functions: exact up to ``KNOTS`` different values,
         beyond that to within a 1 / ``KNOTS`` of their range. It is then divided by the pooled standard

@@ -88,13 +88,6 @@ class Published:
         own = self.columns[column].dataset
         return own or (next(iter(self.test_cases)) if len(self.test_cases) == 1 else None)
 
-    def column_of(self, metric: str, organ: str | None = None, dataset: str | None = None) -> str | None:
-        """The heading of a metric: of an organ, or of the whole (all foreground, mean over the organs)."""
-        for name, column in self.columns.items():
-            if (column.metric, column.organ) == (metric, organ) and dataset in (None, self.dataset_of(name)):
-                return name
-        return None
-
     def named(self, name: str) -> list[PaperRow]:
         """The rows that a method's name or a row's label means."""
         return [row for row in self.rows if row.named(name)]

@@ -175,7 +175,6 @@ class Search:
     pruner: str
     seeds: tuple[int, ...]
     where: str
-    sampler_where: str
 
     @property
     def larger(self) -> bool:

@@ -119,7 +119,6 @@ def read_search(
         pruner=form.pruner,
         seeds=own_seeds or tuple(seeds[:1]),
         where=spot("search"),
-        sampler_where=spot(*place("sampler")),
     )
 
 

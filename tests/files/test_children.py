@@ -67,7 +67,7 @@ def test_ctrl_c_in_the_first_moments_is_130(tmp_path: Path, after: float) -> Non
     assert "Traceback" not in told
 
 
-SLOW_CARD = "target: tests.odd_datasets:Slow\nsummary: Slow.\nlabel: Slow\n"
+SLOW_CARD = "target: tests.support.odd_datasets:Slow\nsummary: Slow.\nlabel: Slow\n"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")

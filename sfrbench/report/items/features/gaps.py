@@ -15,7 +15,6 @@ from sfrbench.report.facts.info import Features, ReportInfo
 from sfrbench.results.axes import axis_text, axis_texts, point_texts
 
 UNKNOWN = "no unlabelled case has a label, so it is not known what is predicted correctly in them"
-W1, RELATIVE, OVERLAP = range(3)  # of gaps.MEASURES
 
 
 @dataclass(frozen=True)

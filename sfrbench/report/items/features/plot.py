@@ -11,8 +11,8 @@ import numpy as np
 
 from sfrbench.files.atomic import atomic_file
 from sfrbench.files.sheets import guarded
-from sfrbench.maths.gaps import Array, bandwidth, group_sample
-from sfrbench.report.items.features.gaps import OVERLAP, RELATIVE, Gap
+from sfrbench.maths.gaps import OVERLAP, RELATIVE, Array, bandwidth, group_sample
+from sfrbench.report.items.features.gaps import Gap
 from sfrbench.report.items.features.tables import spread_text
 from sfrbench.report.render import captions, style
 from sfrbench.report.render.parts import Figure

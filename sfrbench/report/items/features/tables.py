@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sfrbench.maths.gaps import DRAWS, Array
+from sfrbench.maths.gaps import DRAWS, OVERLAP, RELATIVE, W1, Array
 from sfrbench.report.facts.info import ReportInfo
-from sfrbench.report.items.features.gaps import OVERLAP, RELATIVE, W1, Gap, classes_of, mean_of
+from sfrbench.report.items.features.gaps import Gap, classes_of, mean_of
 from sfrbench.report.items.pairs.table import difference
 from sfrbench.report.render import captions
 from sfrbench.report.render.style import DASH, number, p_value, signed
