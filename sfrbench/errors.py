@@ -166,7 +166,7 @@ def shorter(text: str, most: int = _LONGEST) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value of the user's as messages repeat it."""
+    """A value that the user gave, as messages show it."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list) and len(value) > 10:

@@ -147,7 +147,8 @@ class Backbone(Component):
         raise NotImplementedError
 
     def deployed(self) -> Backbone:
-        """The backbone without what only training uses, in float32; its weights are among this one's."""
+        """The backbone in float32 and without what only training uses; its weights are a subset of this
+        one's."""
         return self.model_copy(update={"precision": "fp32"} if "precision" in type(self).model_fields else {})
 
 

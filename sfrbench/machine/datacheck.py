@@ -97,12 +97,12 @@ def check(
 
 
 def examine(dataset: Dataset, root: Path | None) -> Iterator[tuple[CaseReport, Case | None]]:
-    """Read every case as ``prepare`` would, one at a time, and report on it; the case is none where broken.
+    """Read every case as ``prepare`` would, one at a time, and report on it; the case is None if it is
+    broken.
 
     Raises ``DataError`` where the lists themselves are broken. Two cases with the same raw image are linked
     by ``duplicate_of``, however their axes run and whatever is cropped of them; across train and test that is
-    a leak.
-    """
+    a leak."""
     train, test = dataset.case_lists(root)
     classes = dataset.class_names(root)
     cases = [(case, "train") for case in train] + [(case, "test") for case in test]

@@ -69,7 +69,7 @@ class Machine:
         return self._roots[name]
 
     def folder(self, name: str) -> Path | None:
-        """The folder of data that are no dataset, such as natural images, where there is one."""
+        """The folder of data other than datasets, such as natural images, if there is one."""
         self._asked.add(name)
         return locations.folder_of([name], self.data)
 

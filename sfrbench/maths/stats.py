@@ -27,7 +27,8 @@ _TOO_FEW = "fewer than two cases"
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval; ``low`` and ``high`` are none where there is no interval, for ``why``.
+    """A mean with its 95 % interval; ``low`` and ``high`` are None if there is no interval, for the reason
+    ``why``.
 
     ``seeds`` and ``cases`` count what stands behind it; ``covers`` says what the interval covers.
     """

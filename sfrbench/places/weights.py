@@ -40,7 +40,7 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class WeightStatus:
-    """What ``statuses`` found: ``path`` is none where the file is missing."""
+    """One entry of ``statuses``: ``path`` is None if the file is missing."""
 
     weight: WeightFile
     path: Path | None

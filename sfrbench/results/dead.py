@@ -68,6 +68,6 @@ def note(dead: Sequence[Dead], what: str = "") -> str:
 
 
 def sentence(lines: Iterable[tuple[str, Sequence[Dead]]]) -> tuple[str, ...]:
-    """The note of a figure on named lines; none where no class of any is dead."""
+    """The note of a figure on named lines; empty if no class of any is dead."""
     told = [f"{name}: {'; '.join(one.text for one in dead)}" for name, dead in lines if dead]
     return (f"Never found ({_RULE}): {'. '.join(told)}.",) if told else ()

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 def search_of(experiment: Experiment) -> Search:
-    """The search of an experiment. Raises ``InputError`` where there is none, or an option spoils it."""
+    """The search of an experiment. Raises ``InputError`` if there is none, or if an option fixes a searched
+    field."""
     spec = experiment.plan.spec
     if spec.search is None:
         where = str(spec.document.path)

@@ -63,7 +63,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Known:
-    """What an entry of the report may name; no fault is what refers to something ``unread``."""
+    """What an entry of the report may name; a reference to something ``unread`` is not reported as a
+    fault."""
 
     arms: Sequence[Arm]
     paths: Sequence[str]
@@ -154,7 +155,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Param:
-    """One searched field. ``range`` is none where the card's own is meant."""
+    """One searched field. ``range`` is None if the card's own is meant."""
 
     path: str
     range: Range | None

@@ -195,7 +195,7 @@ def _path_faults(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def range_faults(value: Any) -> Iterator[_Fault]:
-    """What is wrong with a range, of a specification or of a card; places are below the range."""
+    """The faults of a range in a specification or a card, with their places relative to the range."""
     if isinstance(value, Mapping) and "choices" in value:
         choices = value["choices"]
         scalar = isinstance(choices, list) and all(_is_scalar(choice) for choice in choices)

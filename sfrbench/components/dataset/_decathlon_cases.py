@@ -238,7 +238,7 @@ class Reader:
         return self.root / spelled(self.root, str(image.with_name(name).relative_to(self.root)))
 
     def without_labels(self, images: int) -> DataError:
-        """That no training case has a label, and what lies there instead."""
+        """The error that no training case has a label, with what the folder holds instead."""
         folder = self.root / "labelsTr"
         endings = " or ".join(self.manifest.endings)
         if self.manifest.training is not None:

@@ -62,7 +62,7 @@ def features_figure(info: ReportInfo, gaps: Sequence[Gap], name: str, folder: Pa
 
 
 def draw(gap: Gap, index: int) -> Drawn:
-    """The voxels of one seed that the figure shows, as many of each group; none where one has no voxel."""
+    """The voxels of one seed that the figure shows, as many of each group; no voxels if a group has none."""
     size = gap.size(index)
     if not size:
         return [[], []]

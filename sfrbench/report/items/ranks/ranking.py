@@ -54,7 +54,7 @@ class Place:
 @dataclass(frozen=True)
 class Ranking:
     """Methods from best to worst. ``scores`` and ``ranks`` are (methods, blocks); ``p`` holds Holm's p
-    of each pair of places, and is none where no test is possible: then ``why`` says so."""
+    of each pair of places, or is None if no test is possible, for the reason ``why``."""
 
     over: str  # 'datasets' or 'cases'
     names: tuple[str, ...]

@@ -25,7 +25,7 @@ _RULES = (
 
 
 def label_tables(frame: pd.DataFrame, info: ReportInfo, name: str) -> list[tuple[Table, list[Labels]]]:
-    """A table for each group of cases, with its rows; none where no arm has rounds."""
+    """A table for each group of cases, with its rows; empty if no arm has rounds."""
     made: list[tuple[Table, list[Labels]]] = []
     for group in GROUPS:
         rows = rows_of_group(frame, info, group)

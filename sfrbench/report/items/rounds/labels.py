@@ -74,7 +74,7 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class Labels:
-    """The pseudo-labels of one arm, point and round, all seeds; a line is none where nothing is scored.
+    """The pseudo-labels of one arm, point and round, all seeds; a line is None if nothing is scored.
 
     ``rounds`` are those of SFR+ by seed, with the round before; empty for self-training, whose labels are
     the segmenter's and whose cases are always all.

@@ -82,7 +82,7 @@ class Lines:
 
 
 def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list[Table], list[RoundRow]]:
-    """One row for each arm, point of the axes and round; none where no arm has rounds."""
+    """One row for each arm, point of the axes and round; empty if no arm has rounds."""
     rows = rows_of(info)
     if not rows:
         return [], []

@@ -52,7 +52,7 @@ class View:
 
     @property
     def counts(self) -> set[int]:
-        """The numbers of classes that lines with results have."""
+        """The different numbers of classes among the lines with results."""
         return {len(line.classes) for line in self.lines if line.seeds}
 
 
