@@ -137,7 +137,7 @@ def problem_of(error: OSError) -> Problem:
 
 
 def told(error: BaseException) -> str:
-    """What is said of an error that ends a node or a command."""
+    """The message for an error that ends a node or a command."""
     if isinstance(error, SfrbenchError):
         return str(error)
     if isinstance(error, OSError):
@@ -166,7 +166,7 @@ def shorter(text: str, most: int = _LONGEST) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value of the user's as messages repeat it."""
+    """A value that the user gave, as messages show it."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list) and len(value) > 10:

@@ -42,7 +42,7 @@ def class_of(target: str, kind: str, where: str) -> type[Component]:
     try:
         with _output_kept_apart():
             module = importlib.import_module(module_name)
-            found = getattr(module, name, None)
+            wanted = getattr(module, name, None)
     except KeyboardInterrupt:
         raise
     except ImportError as error:
@@ -59,16 +59,16 @@ def class_of(target: str, kind: str, where: str) -> type[Component]:
         for known, value in getattr(module, "__dict__", {}).items()
         if isinstance(value, type) and issubclass(value, Component)
     }
-    if not (isinstance(found, type) and issubclass(found, Component)):
+    if not (isinstance(wanted, type) and issubclass(wanted, Component)):
         what = f"no component class '{name}' in that module"
         raise fault(what, did_you_mean(name, classes) or "name a class made from one of components.base")
     base = BASES[kind]
-    if not issubclass(found, base) or (found is base and found is not Protocol):
+    if not issubclass(wanted, base) or (wanted is base and wanted is not Protocol):
         fitting = [known for known, cls in classes.items() if issubclass(cls, base) and cls is not base]
-        what = "is only what all are made from" if found is base else "is none"
+        what = "is only what all are made from" if wanted is base else "is none"
         hint = did_you_mean(name, fitting) or f"name a class made from {base.__name__}"
         raise fault(f"a component of kind '{kind}' is needed, '{name}' {what}", hint)
-    return found
+    return wanted
 
 
 def our_classes(kind: str) -> list[type[Component]]:

@@ -58,8 +58,8 @@ def _value(path: str, cell: Cell) -> str:
 
 
 def _narrow(cells: Sequence[Cell], what: str, value: str, text: Callable[[Cell], str]) -> list[Cell]:
-    found = [cell for cell in cells if text(cell).lower() == value.lower()]
-    if not found:
+    fitting = [cell for cell in cells if text(cell).lower() == value.lower()]
+    if not fitting:
         known = ", ".join(dict.fromkeys(text(cell) for cell in cells))
         raise InputError(f"no cell of '{cells[0].arm}' has {what}", hint=f"there are {known}")
-    return found
+    return fitting

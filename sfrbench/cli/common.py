@@ -104,7 +104,7 @@ def interrupt(*_: object) -> NoReturn:
 
 
 def print_note(line: str) -> None:
-    """What to know of the workspace, where there is something."""
+    """Print what the user should know of the workspace, if there is anything."""
     if line:
         echo(f"note: {line}")
 

@@ -11,7 +11,7 @@ import click
 from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
-    from sfrbench.compare.runs import Comparison, Row
+    from sfrbench.compare.runs import Comparison, MetricRow
 
 
 @click.command()
@@ -44,8 +44,8 @@ def compare(
     from sfrbench.compare.sides import load_sides
 
     names = [known_metric(name) for name in metrics]
-    found = compared(*load_sides(a, b, experiment, profile), names, subset)
-    for line in _lines(found):
+    comparison = compared(*load_sides(a, b, experiment, profile), names, subset)
+    for line in _lines(comparison):
         echo(line)
     if file is not None:
         import pandas as pd
@@ -54,31 +54,31 @@ def compare(
         from sfrbench.files.sheets import csv_of
 
         with atomic_file(file) as temporary:
-            temporary.write_text(csv_of(pd.DataFrame(data(found))), encoding="utf-8", newline="")
-        echo(f"{len(found.rows)} rows: {file}")
+            temporary.write_text(csv_of(pd.DataFrame(data(comparison))), encoding="utf-8", newline="")
+        echo(f"{len(comparison.rows)} rows: {file}")
 
 
-def _lines(found: Comparison) -> Iterator[str]:
+def _lines(both: Comparison) -> Iterator[str]:
     from sfrbench.compare.sides import commits
 
-    for name, side in zip("AB", found.sides, strict=True):
+    for name, side in zip("AB", both.sides, strict=True):
         code = f", code {' '.join(commits(side))}" if side.report else ""
         yield f"{name}: {side.name}, {side.what}{code}"
-    if found.sides[0].what != found.sides[1].what:
+    if both.sides[0].what != both.sides[1].what:
         yield "A and B are of different experiments or profiles"
-    yield f"A − B on shared cases ({found.subset}), classes and seeds; paired, interval over cases and seeds"
+    yield f"A − B on shared cases ({both.subset}), classes and seeds; paired, interval over cases and seeds"
     yield "better, worse: A by the metric, whatever the sign"
     yield ""
-    yield from _table(found.rows)
+    yield from _table(both.rows)
     yield ""
-    for arm, said in found.work.items():
+    for arm, said in both.work.items():
         yield f"{arm}: {said}"
-    for name, cells in zip("AB", found.only, strict=True):
+    for name, cells in zip("AB", both.only, strict=True):
         if cells:
             yield f"only in {name}: {'; '.join(cells)}"
 
 
-def _table(rows: Sequence[Row]) -> Iterator[str]:
+def _table(rows: Sequence[MetricRow]) -> Iterator[str]:
     from sfrbench.maths.metric_names import METRICS
     from sfrbench.report.render.style import DASH, judged, number, p_value, signed
 

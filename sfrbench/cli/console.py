@@ -16,7 +16,7 @@ from sfrbench.stages.finder import recipe_of
 
 
 def named(node: Node) -> str:
-    """``retrain 81aa2c03 mean_teacher seed 1``."""
+    """A node as users read it, such as ``retrain 81aa2c03 mean_teacher seed 1``."""
     main = recipe_of(node.stage).told_by
     parts = [node.stage, node.key[:8]]
     if main in node.components:

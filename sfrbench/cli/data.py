@@ -128,16 +128,16 @@ def data_list(data: Mapping[str, Path]) -> None:
         if root is None and dataset.needs_root:
             echo(f"{card.name:<14} not here (give --data {card.name}=DIR, or set SFRBENCH_DATA)")
             continue
-        found = summary(dataset, root)
-        if found.faults:
-            echo(f"{card.name:<14} BROKEN {root}\n  {found.faults[0]}")
+        counts = summary(dataset, root)
+        if counts.faults:
+            echo(f"{card.name:<14} BROKEN {root}\n  {counts.faults[0]}")
             continue
         place = root or "generated"
-        classes = ", ".join(found.classes[1:])
-        train = f"{found.train} train" + (
-            f" ({found.without_label} without a label)" * bool(found.without_label)
+        classes = ", ".join(counts.classes[1:])
+        train = f"{counts.train} train" + (
+            f" ({counts.without_label} without a label)" * bool(counts.without_label)
         )
-        echo(f"{card.name:<14} {train}, {found.test} test, {classes}  {place}")
+        echo(f"{card.name:<14} {train}, {counts.test} test, {classes}  {place}")
 
 
 @click.command("check")

@@ -62,16 +62,16 @@ def predict(
     _check_places(image, out, overwrite)
     from sfrbench.deploy.predict import predict_image, prepare_image, volumes_of, write_labels
 
-    found = _finished(spec, cell, seed, options)
-    prepared = prepare_image(found, image)
+    finished = _finished(spec, cell, seed, options)
+    prepared = prepare_image(finished, image)
     for note in prepared.notes:
         echo(f"note: {note}", err=True)
     shape = " x ".join(map(str, prepared.info.shape))
     size = f"{shape} voxels, {prepared.windows} windows"
-    echo(f"{found.cell.title}, profile {found.experiment.profile}: {size}")
-    labels = predict_image(found, prepared, found.experiment.machine.torch_device())
+    echo(f"{finished.cell.title}, profile {finished.experiment.profile}: {size}")
+    labels = predict_image(finished, prepared, finished.experiment.machine.torch_device())
     write_labels(labels, image, out)
-    for number, (name, ml) in enumerate(volumes_of(labels, found.volumes.classes, prepared).items()):
+    for number, (name, ml) in enumerate(volumes_of(labels, finished.volumes.classes, prepared).items()):
         echo(f"class {number}: {name}, {ml:.2f} ml")
     echo(f"labels: {out}")
 

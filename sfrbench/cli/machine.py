@@ -96,12 +96,12 @@ def _doctor_torch() -> None:
         echo(f"GPU {index}     {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     if not torch.cuda.is_available():
         echo("GPU       none: profiles cpu and smoke run here, paper and released want a GPU")
-    found = selfcheck.run("cpu")
-    selfcheck.keep(found)
-    echo(f"numbers   {found} ({found.seconds:.1f} s)")
-    for fault in found.faults:
+    checked = selfcheck.run("cpu")
+    selfcheck.keep(checked)
+    echo(f"numbers   {checked} ({checked.seconds:.1f} s)")
+    for fault in checked.faults:
         echo(f"  WRONG   {fault}")
-    if found.of("bf16"):
+    if checked.of("bf16"):
         echo("          runs on this CPU fall back to fp32 where bf16 is asked for")
-    if found.of("fp32"):
+    if checked.of("fp32"):
         echo("          fp32 itself is wrong here: results of this machine are not to be trusted")

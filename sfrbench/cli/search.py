@@ -85,7 +85,8 @@ def search(
     """
     from sfrbench.files.children import end_with_parent
     from sfrbench.plan.reasons import earlier
-    from sfrbench.search.studies import StudiesRemoved, search_of
+    from sfrbench.search.storage import StudiesRemoved
+    from sfrbench.search.studies import search_of
     from sfrbench.search.trials import Options
 
     experiment = open_spec(spec, options)
@@ -138,7 +139,7 @@ def _command(spec: str, how: Options, options: dict[str, Any]) -> list[str]:
 
 
 def _environment(workers: int, how: Options) -> dict[str, str]:
-    """What a worker is told besides: its share of the cores, who started it, where studies and MLflow are."""
+    """What else a worker gets: its share of the cores, who started it, where studies and MLflow are."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     addresses = {STORAGE: how.storage or "", TRACKING: how.tracking_uri or ""}
     return {"OMP_NUM_THREADS": threads, **os.environ, **addresses, PARENT: str(os.getpid())}
@@ -146,7 +147,7 @@ def _environment(workers: int, how: Options) -> dict[str, str]:
 
 def _spawn(experiment: Experiment, workers: int, how: Options, command: list[str]) -> None:
     """Run workers and wait for them; one that dies is survived by the others."""
-    from sfrbench.search.studies import StudiesRemoved, storage_url
+    from sfrbench.search.storage import StudiesRemoved, storage_url
 
     environment = _environment(workers, how)
     started = [subprocess.Popen(command, env=environment) for _ in range(workers)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sfrbench.compare.sides import Point, Side, title
+from sfrbench.compare.sides import ArmPoint, Side, title
 from sfrbench.compare.work import work_of
 from sfrbench.errors import InputError, did_you_mean
 from sfrbench.maths import stats
@@ -21,7 +21,7 @@ from sfrbench.results.measures import bounds_of, flattery
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricRow:
     """One metric of one arm; the difference is A − B. ``note`` says why there is none, or what is odd."""
 
     arm: str
@@ -41,7 +41,7 @@ class Comparison:
 
     sides: tuple[Side, Side]
     subset: str
-    rows: Sequence[Row]
+    rows: Sequence[MetricRow]
     only: tuple[Sequence[str], Sequence[str]]
     work: Mapping[str, str]
 
@@ -51,7 +51,7 @@ def compare(a: Side, b: Side, metrics: Sequence[str], subset: str | None = None)
     known = [set(side.frame["subset"]) for side in (a, b)]
     if subset is None:
         subset = "test" if all("test" in names for names in known) else "val"
-    rows: list[Row] = []
+    rows: list[MetricRow] = []
     work: dict[str, str] = {}
     for point in [point for point in a.points if point in b.points]:
         ours = [side.points[point] for side in (a, b)]
@@ -78,14 +78,14 @@ def _cells(side: Side, subset: str) -> set[str]:
     }
 
 
-def _row(point: Point, metric: str, parts: Sequence[pd.DataFrame]) -> Row:
+def _row(point: ArmPoint, metric: str, parts: Sequence[pd.DataFrame]) -> MetricRow:
     parts = [part[part["metric"] == metric] for part in parts]
     units = ["/".join(sorted(part["unit"].unique())) for part in parts]
     text = ", ".join(f"{path} {value}" for path, value in point[1])
     shared = [_shared(parts, column) for column in ("case", "class", "seed")]
     cases, classes, seeds = shared
     if not all(shared):
-        return Row(point[0], text, metric, units[0], note="no case, class or seed in common")
+        return MetricRow(point[0], text, metric, units[0], note="no case, class or seed in common")
     common = [
         part[part["case"].isin(cases) & part["class"].isin(classes) & part["seed"].isin(seeds)]
         for part in parts
@@ -96,7 +96,7 @@ def _row(point: Point, metric: str, parts: Sequence[pd.DataFrame]) -> Row:
     means = [stats.grand_mean(cube) for cube in cubes]
     if units[0] != units[1]:
         why = f"A in {units[0]}, B in {units[1]}: no difference"
-        return Row(point[0], text, metric, "/".join(units), means[0], means[1], note=why)
+        return MetricRow(point[0], text, metric, "/".join(units), means[0], means[1], note=why)
     gap, p = stats.difference(cubes[0], cubes[1], bounds_of(metric))
     said = [_left(parts, shared), f"no interval: {gap.why}" if gap.why else ""]
     said += [
@@ -105,7 +105,7 @@ def _row(point: Point, metric: str, parts: Sequence[pd.DataFrame]) -> Row:
     lost = [dead.find(line.frame, seeds, cases) for line in lines]
     said += [dead.note(found, side) for side, found in zip("AB", lost, strict=True)]
     note = ", ".join(text for text in said if text)
-    return Row(point[0], text, metric, units[0], means[0], means[1], gap, p, note)
+    return MetricRow(point[0], text, metric, units[0], means[0], means[1], gap, p, note)
 
 
 def _shared(parts: Sequence[pd.DataFrame], column: str) -> list[Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sfrbench.compare.trace import Report, open_report
+from sfrbench.compare.trace import WrittenReport, open_report
 from sfrbench.errors import InputError
 from sfrbench.files.sheets import plain
 from sfrbench.results.axes import axis_text
@@ -19,12 +19,12 @@ from sfrbench.stages.evaluate import recipe as evaluate
 from sfrbench.store.store import Artefact, Store
 
 #: Arm and the values of the axes, as texts.
-Point = tuple[str, tuple[tuple[str, str], ...]]
+ArmPoint = tuple[str, tuple[tuple[str, str], ...]]
 _TEXTS = ("experiment", "profile", "arm", "label", "cell", "subset", "case", "class", "metric", "unit", "key")
 
 
-def title(point: Point) -> str:
-    """Such as ``sfr_mt, stitch.scale 3``."""
+def title(point: ArmPoint) -> str:
+    """The name of an arm at a point of the axes, such as ``sfr_mt, stitch.scale 3``."""
     return ", ".join([point[0], *(f"{path} {value}" for path, value in point[1])])
 
 
@@ -34,18 +34,18 @@ class Side:
 
     name: str
     frame: pd.DataFrame = field(repr=False)
-    report: Report | None = None
+    report: WrittenReport | None = None
 
     @cached_property
-    def points(self) -> Mapping[Point, pd.DataFrame]:
+    def points(self) -> Mapping[ArmPoint, pd.DataFrame]:
         """The rows of each arm at each point of the axes."""
         axes = sorted(set(self.frame.columns) - set(COLUMNS))
-        found: dict[Point, list[int]] = {}
+        rows_of: dict[ArmPoint, list[int]] = {}
         texts = zip(*(self.frame[path].map(axis_text) for path in axes), strict=True)
         values = list(texts) if axes else [()] * len(self.frame)
         for index, (arm, own) in enumerate(zip(self.frame["arm"], values, strict=True)):
-            found.setdefault((str(arm), tuple(zip(axes, own, strict=True))), []).append(index)
-        return {point: self.frame.iloc[rows] for point, rows in found.items()}
+            rows_of.setdefault((str(arm), tuple(zip(axes, own, strict=True))), []).append(index)
+        return {point: self.frame.iloc[rows] for point, rows in rows_of.items()}
 
     @property
     def what(self) -> str:
@@ -79,7 +79,7 @@ def load_sides(
 
 
 def _reports(path: Path, experiment: str | None, profile: str | None) -> dict[tuple[str, str], Path] | None:
-    """The reports of a workspace, or that at ``path`` itself, by experiment and profile; none for a frame."""
+    """The reports of a workspace, or that at ``path`` itself, by experiment and profile; None for a frame."""
     if path.suffix in (".csv", ".parquet"):
         return None
     if path.name == "provenance.json" or (path / "provenance.json").is_file():
@@ -146,7 +146,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return plain(pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty))
 
 
-def _from_report(path: Path, report: Report) -> Side:
+def _from_report(path: Path, report: WrittenReport) -> Side:
     store = Store(report.workspace / "store")
     whole, parts = report.whole, []
     for cell, facts in whole["cells"].items():

@@ -18,29 +18,29 @@ from sfrbench.run.tracking.cells import experiment_name
 from sfrbench.run.tracking.mlflow_log import logged_in
 from sfrbench.store.store import RECORD
 
-Row = Mapping[str, Any]  # an entry of "shown": row, arm, match, cells, ...
+ShownRow = Mapping[str, Any]  # an entry of "shown": row, arm, match, cells, ...
 
 
 @dataclass(frozen=True)
-class Report:
+class WrittenReport:
     """A report that was written: its folder, and what its provenance.json says."""
 
     folder: Path
     whole: Mapping[str, Any]
 
     @property
-    def shown(self) -> Mapping[str, Sequence[Row]]:
+    def shown(self) -> Mapping[str, Sequence[ShownRow]]:
         """The rows of every table and figure."""
-        rows: Mapping[str, Sequence[Row]] = self.whole["shown"]
+        rows: Mapping[str, Sequence[ShownRow]] = self.whole["shown"]
         return rows
 
     @property
     def workspace(self) -> Path:
         """Where the artefacts are: around the report, or where they are by default."""
         around = (each for each in self.folder.resolve().parents[:3] if (each / "store").is_dir())
-        found = next(around, None)
-        if found is not None:
-            return found
+        holder = next(around, None)
+        if holder is not None:
+            return holder
         return locations.workspace()
 
     def csv(self, table: str) -> list[dict[str, str]]:
@@ -56,21 +56,21 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Found:
+class Traced:
     """One row of one table, with the numbers that were asked for."""
 
     table: str
-    row: Row
+    row: ShownRow
     numbers: Sequence[Mapping[str, str]]
 
 
-def open_report(path: Path) -> Report:
+def open_report(path: Path) -> WrittenReport:
     """A report by its folder or its provenance.json. Raises ``InputError`` where there is none."""
     file = path if path.is_file() else path / "provenance.json"
-    return Report(file.parent, read_provenance(file))
+    return WrittenReport(file.parent, read_provenance(file))
 
 
-def find(report: Report, row: str, column: str | None = None, table: str | None = None) -> Found:
+def find(report: WrittenReport, row: str, column: str | None = None, table: str | None = None) -> Traced:
     """The one row that is meant. Raises ``InputError`` with what there is where it is none or several."""
     if table is not None and table not in report.shown:
         raise InputError(f"the report has no table '{table}'", hint=did_you_mean(table, report.shown))
@@ -95,20 +95,20 @@ def find(report: Report, row: str, column: str | None = None, table: str | None 
     if len(entries) > 1:
         rows = "; ".join(str(entry["row"]) for entry in entries)
         raise InputError(f"{name} has {len(entries)} rows '{row}'", hint=f"take one with --row: {rows}")
-    return Found(name, entries[0], _cells(report, name, entries[0], column))
+    return Traced(name, entries[0], _cells(report, name, entries[0], column))
 
 
-def _names(entry: Row) -> list[str]:
+def _names(entry: ShownRow) -> list[str]:
     return list(dict.fromkeys(str(entry[key]) for key in ("row", "arm", "paper") if entry.get(key)))
 
 
-def _named(entry: Row, name: str) -> bool:
+def _named(entry: ShownRow, name: str) -> bool:
     # "-" for the minus of a pair, which is hard to type
     wanted = {name.casefold(), name.replace(" - ", " − ").casefold()}
     return any(text.casefold() in wanted for text in _names(entry))
 
 
-def _lines(report: Report, table: str, entry: Row) -> list[dict[str, str]]:
+def _lines(report: WrittenReport, table: str, entry: ShownRow) -> list[dict[str, str]]:
     match: Mapping[str, str] = entry["match"]
     return [line for line in report.csv(table) if all(line.get(key) == text for key, text in match.items())]
 
@@ -117,14 +117,14 @@ def _lines(report: Report, table: str, entry: Row) -> list[dict[str, str]]:
 _KEYS = ("column", "metric", "organ")
 
 
-def _heads(report: Report, table: str, entry: Row) -> set[str]:
+def _heads(report: WrittenReport, table: str, entry: ShownRow) -> set[str]:
     lines = _lines(report, table, entry)
     return {head for line in lines for head in line} | {
         line[key] for line in lines for key in _KEYS if line.get(key)
     }
 
 
-def _cells(report: Report, table: str, entry: Row, column: str | None) -> list[dict[str, str]]:
+def _cells(report: WrittenReport, table: str, entry: ShownRow, column: str | None) -> list[dict[str, str]]:
     """The numbers of a row: all, or those of one column.
 
     That is a head of the CSV (``dice`` means ``dice_mean`` and ``dice_std``), or what a row of the CSV has as
@@ -151,14 +151,14 @@ def _cells(report: Report, table: str, entry: Row, column: str | None) -> list[d
     ]
 
 
-def described(report: Report, found: Found) -> dict[str, Any]:
+def described(report: WrittenReport, traced: Traced) -> dict[str, Any]:
     """Everything behind a row, as JSON: number, report, specification, code, and each run with its nodes."""
-    whole, entry = report.whole, found.row
-    sides: Sequence[Row] = entry.get("sides") or [entry]
+    whole, entry = report.whole, traced.row
+    sides: Sequence[ShownRow] = entry.get("sides") or [entry]
     return {
-        "table": found.table,
+        "table": traced.table,
         "row": entry["row"],
-        "numbers": [dict(line) for line in found.numbers],
+        "numbers": [dict(line) for line in traced.numbers],
         "report": str(report.folder),
         "experiment": whole["experiment"],
         "profile": whole["profile"],
@@ -174,7 +174,7 @@ def described(report: Report, found: Found) -> dict[str, Any]:
     }
 
 
-def _spec_now(report: Report) -> str:
+def _spec_now(report: WrittenReport) -> str:
     """Whether a file of the specification's name, here or beside the workspace, is the one that ran."""
     name = report.whole["spec"]
     beside = report.workspace.resolve().parent
@@ -186,7 +186,7 @@ def _spec_now(report: Report) -> str:
     return "unchanged" if same else "changed since the report"
 
 
-def _runs(report: Report, side: Row) -> Iterator[dict[str, Any]]:
+def _runs(report: WrittenReport, side: ShownRow) -> Iterator[dict[str, Any]]:
     """The cells of one line: each with the nodes that its number depends on, the last ones marked."""
     whole, workspace = report.whole, report.workspace
     cells = side.get("cells", {})
@@ -234,7 +234,7 @@ def _runs(report: Report, side: Row) -> Iterator[dict[str, Any]]:
 
 
 def _known(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says, and what stands for that which it does not say."""
+    """A record with defaults for the fields that it lacks."""
     unknown = {"git": None, "started": "at an unknown time", "seconds": 0.0, "device": "an unknown device"}
     return unknown | {name: value for name, value in record.items() if value is not None}
 
@@ -245,11 +245,11 @@ def _parts(link: str) -> tuple[str, str, str]:
 
 def ancestors(records: Mapping[str, Any], ends: Sequence[str]) -> set[str]:
     """These nodes and all that they were made from."""
-    found: set[str] = set()
+    links: set[str] = set()
     waiting = list(ends)
     while waiting:
         link = waiting.pop()
-        if link not in found:
-            found.add(link)
+        if link not in links:
+            links.add(link)
             waiting += records.get(link, {}).get("inputs", ())
-    return found
+    return links

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sfrbench.compare.sides import Side
-from sfrbench.compare.trace import Report, ancestors
+from sfrbench.compare.trace import WrittenReport, ancestors
 from sfrbench.plan.reasons import comparable, differences, flatten
 from sfrbench.store.store import Store
 
@@ -16,7 +16,8 @@ _SHOWN = 4  # differences that are told of one stage
 
 
 def work_of(a: Side, b: Side, *parts: pd.DataFrame) -> str:
-    """Whether the same seeds of both are the same nodes; if not, what differs, as far as it is known."""
+    """Whether both sides did the same work, seed by seed; if not, what differs, as far as the records
+    show."""
     keys = [part.groupby("seed")[["key", "cell"]].first() for part in parts]
     told: dict[str, list[str]] = {}
     for seed in sorted(set(keys[0].index) & set(keys[1].index)):
@@ -42,29 +43,29 @@ def _same(one: pd.DataFrame, other: pd.DataFrame) -> str:
     return "same work" if same else "same keys and other numbers: this machine or code does not repeat itself"
 
 
-def _nodes(report: Report, row: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+def _nodes(report: WrittenReport, row: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """The nodes behind one key of one cell, by role: link and record (empty where it is gone)."""
     store = Store(report.workspace / "store")
     behind = ancestors(report.whole["records"], [f"evaluate/{row['key']}"])
-    found = {}
+    nodes = {}
     for role, link in report.whole["nodes"][row["cell"]].items():
         stage, _, key = link.partition("/")
         if link in behind:
-            found[role] = (link, store.get(stage, key).record if store.has(stage, key) else {})
-    return found
+            nodes[role] = (link, store.get(stage, key).record if store.has(stage, key) else {})
+    return nodes
 
 
 def _causes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """The stages that differ by themselves, not only through their inputs."""
-    found = []
+    causes = []
     for role in dict.fromkeys([*a, *b]):
         if role not in a or role not in b:
-            found.append(f"{role}: only in {'A' if role in a else 'B'}")
+            causes.append(f"{role}: only in {'A' if role in a else 'B'}")
         elif a[role][0] != b[role][0]:
             said = list(_differences(a[role][1], b[role][1]))
             more = f" and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
-            found += [f"{role}: {', '.join(said[:_SHOWN])}{more}"] if said else []
-    return found or ["other keys, and nothing in the records tells why"]
+            causes += [f"{role}: {', '.join(said[:_SHOWN])}{more}"] if said else []
+    return causes or ["other keys, and nothing in the records tells why"]
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:

@@ -107,7 +107,8 @@ class Dataset(Component):
 
     def case_files(self, root: Path, case: str) -> list[Path] | None:
         """The files on which this prepared case depends, so that it is kept when those of others change; a
-        folder stands for what is in it. None: on more than can be said, and all cases are prepared again."""
+        folder stands for what is in it. None if it depends on all of them: then a change of any file prepares
+        every case again."""
         return None
 
     def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:

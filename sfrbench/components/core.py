@@ -45,7 +45,7 @@ class Settings(BaseModel):
 
 def _number_wanted(annotation: Any, value: Any) -> type | None:
     """``int`` or ``float``, where the annotation asks for one, here or in a list, and the value is a boolean
-    or text; none where it may be that, or is a number."""
+    or text; None if it may be that, or is a number."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     origin, inner = get_origin(annotation), get_args(annotation)

@@ -60,7 +60,8 @@ class Finished:
         return self.experiment.store.get(*self.node.inputs[role])
 
     def context(self, device: str) -> StageContext[PredictSettings]:
-        """What ``predictor`` of the stage needs, in the precision that a run has here; writes nowhere."""
+        """The context that the stage's ``predictor`` needs, at the precision a run would use here; writes
+        nothing."""
         components = {kind: resolved.component for kind, resolved in self.node.components.items()}
         return StageContext(
             components=Precision(device).settle(self.node.stage, components)[0],

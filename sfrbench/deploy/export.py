@@ -162,15 +162,15 @@ def compare(network: nn.Module, path: Path, given: Mapping[str, NDArray[np.float
     together = session.run(["logits"], {"image": whole})[0]
     with torch.inference_mode():
         expected = network(torch.from_numpy(whole)).numpy()
-    found: dict[str, float] = {}
+    worst_of: dict[str, float] = {}
     for index, name in enumerate(given):
         alone = session.run(["logits"], {"image": whole[index : index + 1]})[0][0]
         made = np.stack([alone, together[index]])
-        found[name] = float(np.abs(made - expected[index]).max())
-    worst = max(found.values())
+        worst_of[name] = float(np.abs(made - expected[index]).max())
+    worst = max(worst_of.values())
     if not worst <= TOLERANCE:
         raise StoreError(
             f"ONNX and torch differ by {worst:.1e} in the logits, more than {TOLERANCE:.0e}",
             hint="nothing is written; try another version of torch or of onnxruntime",
         )
-    return found
+    return worst_of

@@ -21,7 +21,7 @@ S = TypeVar("S", bound=Settings, covariant=True)
 
 
 class Progress(Protocol):
-    """Told after each unit of work; ``values`` are shown beside the bar (loss, Dice)."""
+    """Called after each unit of work; ``values`` are shown beside the bar (loss, Dice)."""
 
     def __call__(self, done: int, total: int, **values: float) -> None: ...
 

@@ -126,7 +126,7 @@ def sam_forward(model: SamSegmenter, stitch: Stitch, max_canvases: int = 1) -> F
 
 
 def pretrained_path(foundation: Foundation, weights: Callable[[str], Path] | None) -> Path | None:
-    """The weight file that a foundation starts from; none for one that brings its own numbers."""
+    """The weight file that a foundation starts from; None for one that brings its own numbers."""
     if foundation.weights is None:
         return None
     if weights is None:

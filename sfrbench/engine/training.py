@@ -217,7 +217,7 @@ def load_checkpoint(path: Path, states: Mapping[str, Stateful]) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Builtin containers, which ``torch.load(weights_only=True)`` accepts whatever the version."""
+    """Builtin containers only: every version of ``torch.load(weights_only=True)`` accepts those."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

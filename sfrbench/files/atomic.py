@@ -75,7 +75,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def read_state(path: Path, shape: type[Shape]) -> Shape | None:
-    """What a small JSON file holds; none where it is missing, unreadable, cut short or of another shape.
+    """What a small JSON file holds; None if it is missing, unreadable, cut short or of another shape.
 
     ``shape`` is a type as pydantic knows it, such as ``dict[str, list[int]]``; types are not converted.
     """
@@ -95,7 +95,7 @@ def read_file(path: Path) -> bytes:
 
 
 def parse_state(text: bytes, shape: type[Shape]) -> Shape | None:
-    """The value of a JSON text that has this shape; none where it has not."""
+    """The value of a JSON text that has this shape; None if it has not."""
     try:
         return cast(Shape, _adapter(cast(Hashable, shape)).validate_json(text, strict=True))
     except ValueError:
@@ -110,7 +110,8 @@ def _adapter(shape: Hashable) -> Any:
 
 
 def same_mode(folder: Path, like: Path) -> None:
-    """Give all files below ``folder`` the mode of ``like``: some libraries keep theirs to the user."""
+    """Give all files below ``folder`` the permissions of ``like``: some libraries let only their user read
+    them."""
     mode = like.stat().st_mode & 0o777
     for path in folder.rglob("*"):
         if path.is_file() and path.stat().st_mode & 0o777 != mode:

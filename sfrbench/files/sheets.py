@@ -30,7 +30,7 @@ def unguarded(value: Any) -> Any:
 
 
 def csv_of(frame: pd.DataFrame) -> str:
-    """A frame as CSV, texts guarded."""
+    """A frame as CSV, with texts guarded against being run as formulas by a spreadsheet."""
     safe = frame.copy()
     for name in safe.columns:
         if safe[name].dtype.kind not in "biufc":

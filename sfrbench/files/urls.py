@@ -43,15 +43,15 @@ def sqlite_url(path: Path) -> str:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite URL without options; none of another URL."""
+    """The file of an SQLite URL without options; None for any other URL."""
     import sqlalchemy
 
     try:
-        found = sqlalchemy.make_url(url)
+        match = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
         return None
-    named = found.get_backend_name() == "sqlite" and found.database and not found.query
-    return Path(str(found.database)) if named else None
+    named = match.get_backend_name() == "sqlite" and match.database and not match.query
+    return Path(str(match.database)) if named else None
 
 
 def masked(text: str) -> str:
@@ -67,11 +67,11 @@ def masked(text: str) -> str:
     return _ADDRESS.sub(lambda found: _without_values(found[0]), text)
 
 
-def _without_user(found: re.Match[str]) -> str:
-    user, colon, _ = found[2].partition(":")
-    if found[1].startswith(("http:", "https:")) or set("@/") & set(user):
-        return f"{found[1]}***@"
-    return f"{found[1]}{user}{':***' if colon else ''}@"
+def _without_user(match: re.Match[str]) -> str:
+    user, colon, _ = match[2].partition(":")
+    if match[1].startswith(("http:", "https:")) or set("@/") & set(user):
+        return f"{match[1]}***@"
+    return f"{match[1]}{user}{':***' if colon else ''}@"
 
 
 def _without_values(address: str) -> str:

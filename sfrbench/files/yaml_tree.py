@@ -58,7 +58,7 @@ class _Open:
 
 
 def tree(text: str) -> Node | None:
-    """The tree of the one document of a text; none where it is empty. Raises ``Fault``."""
+    """The tree of the one document of a text; None if it is empty. Raises ``Fault``."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 

@@ -97,12 +97,12 @@ def check(
 
 
 def examine(dataset: Dataset, root: Path | None) -> Iterator[tuple[CaseReport, Case | None]]:
-    """Read every case as ``prepare`` would, one at a time, and report on it; the case is none where broken.
+    """Read every case as ``prepare`` would, one at a time, and report on it; the case is None if it is
+    broken.
 
     Raises ``DataError`` where the lists themselves are broken. Two cases with the same raw image are linked
     by ``duplicate_of``, however their axes run and whatever is cropped of them; across train and test that is
-    a leak.
-    """
+    a leak."""
     train, test = dataset.case_lists(root)
     classes = dataset.class_names(root)
     cases = [(case, "train") for case in train] + [(case, "test") for case in test]
@@ -123,11 +123,11 @@ def by_class(reports: Sequence[CaseReport], classes: Sequence[str]) -> list[str]
     sound = [report for report in reports if report.sound and report.labelled]
     lines = []
     for name in classes[1:]:
-        found = [report.volumes[name] for report in sound if name in report.volumes]
-        line = f"{name}: in {len(found)} of {len(sound)} cases"
-        if found:
-            middle = statistics.median(found)
-            line += f", {min(found):.1f} to {max(found):.1f} ml, median {middle:.1f}"
+        volumes = [report.volumes[name] for report in sound if name in report.volumes]
+        line = f"{name}: in {len(volumes)} of {len(sound)} cases"
+        if volumes:
+            middle = statistics.median(volumes)
+            line += f", {min(volumes):.1f} to {max(volumes):.1f} ml, median {middle:.1f}"
         lines.append(line)
     return lines
 

@@ -69,7 +69,7 @@ class Machine:
         return self._roots[name]
 
     def folder(self, name: str) -> Path | None:
-        """The folder of data that are no dataset, such as natural images, where there is one."""
+        """The folder of data other than datasets, such as natural images, if there is one."""
         self._asked.add(name)
         return locations.folder_of([name], self.data)
 
@@ -94,37 +94,37 @@ class Machine:
 
     def lacks(self, plan: Plan) -> list[Problem]:
         """What a plan needs and this machine does not have."""
-        found: dict[Problem, None] = {}
+        problems: dict[Problem, None] = {}
         for resolved in _datasets(plan):
-            found.update(dict.fromkeys(self._lacks_data(resolved)))
+            problems.update(dict.fromkeys(self._lacks_data(resolved)))
         for cell in plan.cells:
             if "foundation" in cell.components:
-                found.update(dict.fromkeys(_lacks_weights(cell.components["foundation"])))
+                problems.update(dict.fromkeys(_lacks_weights(cell.components["foundation"])))
             if "stitch" in cell.components:
-                found.update(dict.fromkeys(self._lacks_images(cell.components["stitch"])))
+                problems.update(dict.fromkeys(self._lacks_images(cell.components["stitch"])))
         needs = set(plan.spec.profile.needs)
         if "gpu" in needs and self.device == "auto" and not has_gpu():
             what = f"profile '{plan.spec.profile.name}' wants a GPU and none is visible"
-            found[Problem("gpu", what, "use --profile cpu, or insist with --device cpu")] = None
+            problems[Problem("gpu", what, "use --profile cpu, or insist with --device cpu")] = None
         seen = (path for name in _GPUS for path in Path("/dev").glob(name))
         if self.device.startswith("cuda") and next(seen, None) is None:
-            found[Problem(f"--device {self.device}", "torch sees no GPU", "use --device cpu")] = None
-        return list(found)
+            problems[Problem(f"--device {self.device}", "torch sees no GPU", "use --device cpu")] = None
+        return list(problems)
 
     def remarks(self, plan: Plan) -> list[str]:
         """What users should know of the lists of a plan's datasets; of broken ones ``lacks`` tells."""
-        found: dict[str, None] = {}
+        texts: dict[str, None] = {}
         for resolved in _datasets(plan):
             dataset, root = cast(Dataset, resolved.component), self.root(resolved)
             if root is None and dataset.needs_root:
                 continue
             with suppress(SfrbenchError, OSError):
                 said = dataset.remarks(root)
-                found.update((f"data {resolved.card.name}: {remark}", None) for remark in said)
-        return list(found)
+                texts.update((f"data {resolved.card.name}: {remark}", None) for remark in said)
+        return list(texts)
 
     def lacks_place(self) -> list[Problem]:
-        """What keeps a run from writing to the workspace, as far as that is seen without writing."""
+        """What would keep a run from writing to the workspace, as far as can be seen without writing."""
         path = self.workspace.absolute()
         there = next(part for part in (path, *path.parents) if os.path.lexists(part))
         if not there.is_dir():

@@ -52,11 +52,11 @@ class SelfCheck(BaseModel):
 
 def on_cpu() -> SelfCheck:
     """What was found on this processor before, or is found now. Imports torch."""
-    found = kept()
-    if found is None:
-        found = run("cpu")
-        keep(found)
-    return found
+    checked = kept()
+    if checked is None:
+        checked = run("cpu")
+        keep(checked)
+    return checked
 
 
 def run(device: str) -> SelfCheck:
@@ -68,19 +68,19 @@ def run(device: str) -> SelfCheck:
 
 
 def kept() -> SelfCheck | None:
-    """What was found under these facts before; none where there is no sound file of it. Imports torch."""
+    """What was found under these facts before; None if there is no sound file of it. Imports torch."""
     here = facts()
     try:
-        found = SelfCheck.model_validate_json(_file(here).read_bytes())
+        checked = SelfCheck.model_validate_json(_file(here).read_bytes())
     except (OSError, ValueError):  # missing, cut short, or of another shape: only a cache
         return None
-    return found if found.facts == here else None
+    return checked if checked.facts == here else None
 
 
-def keep(found: SelfCheck) -> None:
+def keep(checked: SelfCheck) -> None:
     """Put it into the cache folder, where that can be written; otherwise the next process asks again."""
     try:
-        write_atomic(_file(found.facts), found.model_dump_json(indent=1))
+        write_atomic(_file(checked.facts), checked.model_dump_json(indent=1))
     except OSError:
         return
 
@@ -101,18 +101,18 @@ def facts() -> dict[str, str]:
 
 
 def processor(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
-    """Model and instruction sets of the processor, as far as the system tells them."""
-    found = {"processor": platform.processor() or platform.machine()}
+    """Model and instruction sets of the processor, as far as the system reports them."""
+    named = {"processor": platform.processor() or platform.machine()}
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return found
+        return named
     told = [line.partition(":") for line in lines]
     first: Mapping[str, str] = {name.strip(): value.strip() for name, _, value in reversed(told)}
     names = ("vendor_id", "cpu family", "model", "model name", "stepping", "CPU implementer", "CPU part")
-    found |= {name: first[name] for name in names if name in first}
+    named |= {name: first[name] for name in names if name in first}
     flags = first.get("flags") or first.get("Features")
-    return {**found, "instructions": hashlib.sha256(flags.encode()).hexdigest()[:16]} if flags else found
+    return {**named, "instructions": hashlib.sha256(flags.encode()).hexdigest()[:16]} if flags else named
 
 
 def _file(here: Mapping[str, str]) -> Path:

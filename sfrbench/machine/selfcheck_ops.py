@@ -160,7 +160,7 @@ def check(device: str) -> tuple[int, float, list[Fault]]:
 
 
 def compare(operation: Operation, precision: Precision, device: str, rng: torch.Generator) -> Fault | None:
-    """The worst fault of one operation in ``precision``, against a reference on the CPU; none where right."""
+    """The worst fault of one operation in ``precision``, against a reference on the CPU; None if right."""
     inputs = operation.inputs(rng)
     expected = _parts(operation.call, inputs, HIGHER[precision], "cpu")
     limit = LIMIT[precision]

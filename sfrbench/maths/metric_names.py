@@ -17,7 +17,7 @@ DISTANCES = frozenset(get_args(Distance))
 
 @dataclass(frozen=True)
 class Metric:
-    """``label`` stands in tables and figures; ``larger``: more is better, and the unit is percent."""
+    """``label`` is its name in tables and figures; ``larger``: higher is better, and the unit is percent."""
 
     label: str
     larger: bool

@@ -27,7 +27,8 @@ _TOO_FEW = "fewer than two cases"
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval; ``low`` and ``high`` are none where there is no interval, for ``why``.
+    """A mean with its 95 % interval; ``low`` and ``high`` are None if there is no interval, for the reason
+    ``why``.
 
     ``seeds`` and ``cases`` count what stands behind it; ``covers`` says what the interval covers.
     """
@@ -117,12 +118,12 @@ def difference(a: Array, b: Array, bounds: Bounds) -> tuple[Interval, float | No
         return Interval(mean, None, None, a.shape[0], cases, _TOO_FEW), None
     if not (bounds.holds(a) and bounds.holds(b)):
         return Interval(mean, None, None, seeds, cases, "scores beyond the range of the metric"), None
-    found = intervals.Difference.of(table, _linearised(b))
-    p = float(found.p(seeds, cases, bounds))
+    gap = intervals.Difference.of(table, _linearised(b))
+    p = float(gap.p(seeds, cases, bounds))
     if np.isnan(p):
         return Interval(mean, None, None, seeds, cases, "the same difference in every case and seed"), None
-    low, high = found.interval(seeds, cases, bounds)
-    why = _says_nothing(found.spread, seeds, cases) if found.is_open(low, high, bounds) else ""
+    low, high = gap.interval(seeds, cases, bounds)
+    why = _says_nothing(gap.spread, seeds, cases) if gap.is_open(low, high, bounds) else ""
     return _interval(mean, low, high, seeds, cases, why), p
 
 
@@ -153,7 +154,7 @@ def paired(a: Array, b: Array, bounds: Bounds) -> Paired:
 
 
 def wilcoxon(differences: Array) -> float | None:
-    """Two-sided p of the signed-rank test on (n,) differences; 1 where none differs, none for n < 2.
+    """Two-sided p of the signed-rank test on (n,) differences; 1 where none differs, None for n < 2.
 
     With n differences it cannot fall below 2 / 2^n: not below 0.05 for fewer than six.
     """
@@ -167,7 +168,7 @@ def wilcoxon(differences: Array) -> float | None:
 
 
 def rank_biserial(differences: Array) -> float | None:
-    """Matched-pairs rank-biserial correlation of (n,) differences, -1..1; none for n < 2 or no difference.
+    """Matched-pairs rank-biserial correlation of (n,) differences, -1..1; None for n < 2 or no difference.
 
     The rank sum of the positive differences less that of the negative ones, as a share of all (Kerby 2014,
     Comprehensive Psychology 3): 1 where A is larger in every case. Zeros are left out, as in the test.
@@ -193,7 +194,7 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
 
 
 def bootstrap(values: Array, draws: int = DRAWS, seed: int = 0) -> tuple[float, float] | None:
-    """Percentile interval (95 %) of the mean from a two-level bootstrap; none for fewer than two cases.
+    """Percentile interval (95 %) of the mean from a two-level bootstrap; None for fewer than two cases.
 
     Cases and seeds are drawn anew as two crossed levels (the "pigeonhole" bootstrap: Owen 2007, Annals of
     Applied Statistics 1(2)); with one seed only cases are. It knows no quantile of t and sees (n - 1) / n of

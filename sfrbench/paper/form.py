@@ -56,7 +56,7 @@ class Setting(_Strict):
         return self.annotations or "/".join(str(part) for part in parts if part is not None)
 
     def counts(self, dataset: str | None) -> set[int]:
-        """How many volumes are labelled: on one dataset, or on any where none is named."""
+        """Numbers of labelled volumes: on ``dataset``, or on every dataset if it is None."""
         if not isinstance(self.labeled, Mapping):
             return set() if self.labeled is None else {self.labeled}
         return {count for name, count in self.labeled.items() if dataset in (None, name)}
@@ -92,7 +92,7 @@ class Erratum(_Strict):
 
 
 class Told(_Strict):
-    """What is told of one point of the protocol, by who tells it; or that nobody does."""
+    """What paper, code or others say of one point of the protocol, by source; or that none does."""
 
     text: str = Field("", description="the paper itself")
     code: str = Field(
@@ -122,7 +122,7 @@ class Told(_Strict):
 
 
 class RecipeFile(_Strict):
-    """What is told of SFR's own training, whatever the table."""
+    """What paper and code say of SFR's own training; it holds for every table."""
 
     source: str
     protocol: dict[str, Told] = Field(min_length=1)

@@ -49,7 +49,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """A method in a setting, with what the paper prints for it by column (none: nothing)."""
 
     method: str
@@ -79,23 +79,16 @@ class Published:
     test_cases: Mapping[str, int | None]
     protocol: Mapping[str, Told]
     columns: Mapping[str, Column]
-    rows: tuple[Row, ...]
+    rows: tuple[PaperRow, ...]
     errata: tuple[Erratum, ...]
     notes: tuple[str, ...]
 
     def dataset_of(self, column: str) -> str | None:
-        """The dataset that a column is about; none for sizes of models in a table of several datasets."""
+        """The dataset that a column is about; None for sizes of models in a table of several datasets."""
         own = self.columns[column].dataset
         return own or (next(iter(self.test_cases)) if len(self.test_cases) == 1 else None)
 
-    def column_of(self, metric: str, organ: str | None = None, dataset: str | None = None) -> str | None:
-        """The heading of a metric: of an organ, or of the whole (all foreground, mean over the organs)."""
-        for name, column in self.columns.items():
-            if (column.metric, column.organ) == (metric, organ) and dataset in (None, self.dataset_of(name)):
-                return name
-        return None
-
-    def named(self, name: str) -> list[Row]:
+    def named(self, name: str) -> list[PaperRow]:
         """The rows that a method's name or a row's label means."""
         return [row for row in self.rows if row.named(name)]
 
@@ -185,11 +178,11 @@ def read_table(path: Path) -> Published:
     )
 
 
-def _rows(file: TableFile) -> Iterator[Row]:
+def _rows(file: TableFile) -> Iterator[PaperRow]:
     wrong = {(erratum.row, erratum.column): erratum for erratum in file.errata if erratum.what == "value"}
     for group in file.groups:
         for method, cells in group.rows.items():
-            row = Row(method, group.setting, {}, group.gains.get(method))
+            row = PaperRow(method, group.setting, {}, group.gains.get(method))
             values: dict[str, Value | None] = dict.fromkeys(file.columns)
             for (name, column), cell in zip(file.columns.items(), cells, strict=True):
                 if cell is not None:

@@ -42,10 +42,10 @@ def workspace() -> Path:
         from sfrbench.files.yamlio import load
 
         document = load(path)
-        found = document.data.get("workspace")
-        if isinstance(found, str) and found:
-            return _expanded(Path(found), document.where("workspace"))
-        if found is not None:
+        configured = document.data.get("workspace")
+        if isinstance(configured, str) and configured:
+            return _expanded(Path(configured), document.where("workspace"))
+        if configured is not None:
             hint = "workspace: /path/of/a/folder"
             raise InputError("'workspace' must be a folder", where=document.where("workspace"), hint=hint)
     return Path("runs")
@@ -58,7 +58,7 @@ def data_root(name: str, folder: str, cli: Mapping[str, Path]) -> Path | None:
 
 
 def folder_of(names: Sequence[str], cli: Mapping[str, Path]) -> Path | None:
-    """The folder of data that have one of these names; none where no place names it.
+    """The folder of data that have one of these names; None if no place names it.
 
     Each place is asked for the names in their order: the ``--data NAME=DIR`` options (``cli``), the parts of
     ``$SFRBENCH_DATA`` (folders that hold one folder per dataset, or ``NAME=DIR``), the section ``data`` of

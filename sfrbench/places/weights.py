@@ -40,7 +40,7 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class WeightStatus:
-    """What ``statuses`` found: ``path`` is none where the file is missing."""
+    """One entry of ``statuses``: ``path`` is None if the file is missing."""
 
     weight: WeightFile
     path: Path | None
@@ -139,9 +139,9 @@ def find(name: str, folders: Sequence[Path] | None = None) -> Path:
 
 
 def check(name: str, folders: Sequence[Path] | None = None) -> Path:
-    """The verified file of ``name``: size and sha256 are right. Raises ``NotReadyError`` otherwise.
+    """The file of ``name``, with size and sha256 verified. Raises ``NotReadyError`` otherwise.
 
-    A verified hash is kept beside the file and believed as long as the file's size and time stay.
+    A verified hash is kept beside the file and trusted as long as the file's size and time are unchanged.
     """
     weight, path = entry(name), find(name, folders)
     _check_size(weight, path)
@@ -154,18 +154,18 @@ def check(name: str, folders: Sequence[Path] | None = None) -> Path:
 
 def statuses(folders: Sequence[Path] | None = None) -> list[WeightStatus]:
     """Every file of the catalogue: where it lies and what is known of it, without hashing anything."""
-    found = []
+    listed = []
     for weight in CATALOGUE.values():
         try:
             path = find(weight.name, folders)
         except NotReadyError:
-            found.append(WeightStatus(weight, None, False, f"missing: {remedy(weight)}"))
+            listed.append(WeightStatus(weight, None, False, f"missing: {remedy(weight)}"))
             continue
         size = path.stat().st_size
         problem = "" if size == weight.bytes else f"{size} bytes instead of {weight.bytes}"
         known = not problem and _remembered(path) == weight.sha256
-        found.append(WeightStatus(weight, path, known, problem))
-    return found
+        listed.append(WeightStatus(weight, path, known, problem))
+    return listed
 
 
 def listing() -> list[str]:

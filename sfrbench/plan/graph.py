@@ -17,7 +17,7 @@ from sfrbench.stages.prepare import recipe as prepare
 from sfrbench.stages.recipe import Asked, Chosen, Link, Pseudo, Score
 from sfrbench.stages.settings import StageSettings
 
-__all__ = ["Graph", "Link", "Node", "Point", "prepare_node"]
+__all__ = ["Configuration", "Graph", "Link", "Node", "prepare_node"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def _hash(file: Path, changed: int) -> str:
 
 
 @dataclass(frozen=True)
-class Point:
-    """What all seeds of one arm and point share."""
+class Configuration:
+    """What all seeds of an arm share at one point of the axes: components, stages and switches."""
 
     components: dict[str, Resolved]
     stages: tuple[str, ...]
@@ -130,11 +130,11 @@ class Graph:
             self.nodes[link] = Node(stage, link[1], got, tuple(asked.keyed), asked.settings, inputs, seed)
         return link
 
-    def chosen(self, point: Point) -> Chosen:
-        """A point as recipes see it."""
-        components = {kind: resolved.component for kind, resolved in point.components.items()}
-        fingerprint = self.fingerprint(point.components["dataset"])
-        return Chosen(components, point.stages, point.pseudo, point.score, fingerprint)
+    def chosen(self, config: Configuration) -> Chosen:
+        """A configuration as recipes see it."""
+        components = {kind: resolved.component for kind, resolved in config.components.items()}
+        fingerprint = self.fingerprint(config.components["dataset"])
+        return Chosen(components, config.stages, config.pseudo, config.score, fingerprint)
 
     def fingerprint(self, dataset: Resolved) -> str:
         """The content hash of a dataset's files on this machine, looked up once."""

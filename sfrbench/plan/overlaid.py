@@ -11,7 +11,8 @@ from sfrbench.plan.build import Plan
 
 
 def overlaid(plan: Plan) -> Iterator[tuple[str, Any, Any]]:
-    """Path, the specification's own value, and the profile's, for each field of a component used here."""
+    """For each field that the profile overrides in a component in use: its path, the specification's value,
+    and the profile's."""
     spec = plan.spec
     kept = {path for layer in (spec.overlay, spec.sets) for path in layer.choices}
     kinds: dict[str, set[type[Component]]] = {}

@@ -128,7 +128,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, inputs: bool 
 
     Not ``inputs``: without those, which tell their own differences.
     """
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}
     swapped = {kind for kind in _kinds(old) | _kinds(new) if _class(old, kind) != _class(new, kind)}
     for path in sorted(old.keys() | new.keys()):
         a, b = old.get(path, "—"), new.get(path, "—")
@@ -138,12 +138,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, inputs: bool 
             continue
         if group == "components" and kind in swapped:
             names = [side.get(f"components.{kind}.name", "none") for side in (old, new)]
-            found[f"{kind} {names[0]} → {names[1]}"] = None
+            texts[f"{kind} {names[0]} → {names[1]}"] = None
         elif group == "inputs":
-            found |= {f"other {kind}": None} if inputs else {}
+            texts |= {f"other {kind}": None} if inputs else {}
         else:
-            found[f"{rest or group} {_short(a)} → {_short(b)}"] = None
-    return list(found)
+            texts[f"{rest or group} {_short(a)} → {_short(b)}"] = None
+    return list(texts)
 
 
 def _short(value: Any) -> str:

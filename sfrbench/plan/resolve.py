@@ -84,7 +84,7 @@ class Resolver:
         return value, chosen if value != chosen else ""
 
     def kind(self, kind: str, layers: Sequence[Layer], where: str) -> Resolved | None:
-        """The component of ``kind``; none where it is wrong, which is then among the problems."""
+        """The component of ``kind``; None if it is wrong, which is then among the problems."""
         picks = [(layer.choices[kind], layer.where(kind)) for layer in layers if kind in layer.choices]
         if not picks:
             if {kind, "base"} & self.spec.unread:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from sfrbench.components.base import Component, Finetune, Selector, Ssl
-from sfrbench.plan.graph import Graph, Link, Point
+from sfrbench.plan.graph import Configuration, Graph, Link
 from sfrbench.plan.resolve import Resolved, digest
 from sfrbench.stages import roles
 from sfrbench.stages.finetune import recipe as finetune
@@ -34,35 +34,35 @@ class Rounds:
     listed: tuple[str, ...]
 
 
-def rounds_of(point: Point, chosen: Chosen) -> Rounds | None:
-    """The rounds of a point that re-trains, where it has any."""
-    if "selector" in point.components:
-        return _sfr_plus(point, chosen)
+def rounds_of(config: Configuration, chosen: Chosen) -> Rounds | None:
+    """The rounds of a configuration that re-trains, where it has any."""
+    if "selector" in config.components:
+        return _sfr_plus(config, chosen)
     ssl = cast(Ssl, chosen.components["ssl"])
     offline = replace(chosen, pseudo="offline")
     steps = (
-        Step(pseudolabel.STAGE, pseudolabel.by_segmenter(chosen), point.components),
-        Step(retrain.STAGE, retrain.asked(offline), point.components),
+        Step(pseudolabel.STAGE, pseudolabel.by_segmenter(chosen), config.components),
+        Step(retrain.STAGE, retrain.asked(offline), config.components),
     )
     return Rounds((steps,) * ssl.relabels, (retrain.STAGE, pseudolabel.STAGE)) if ssl.relabels else None
 
 
-def _sfr_plus(point: Point, chosen: Chosen) -> Rounds:
+def _sfr_plus(config: Configuration, chosen: Chosen) -> Rounds:
     """A round: confidence of the segmenter, an update of SAM, new pseudo-labels, more re-training."""
     chooser, first = cast(Selector, chosen.components["selector"]), cast(Ssl, chosen.components["ssl"])
     parts = {
-        **point.components,
-        "ssl": _changed(point.components["ssl"], chooser.continuing(first)),
+        **config.components,
+        "ssl": _changed(config.components["ssl"], chooser.continuing(first)),
         "finetune": _changed(
-            point.components["finetune"], chooser.updating(cast(Finetune, chosen.components["finetune"]))
+            config.components["finetune"], chooser.updating(cast(Finetune, chosen.components["finetune"]))
         ),
     }
     later = replace(chosen, components={kind: resolved.component for kind, resolved in parts.items()})
-    ask = Step(select.STAGE, select.asked(chosen), point.components)
+    ask = Step(select.STAGE, select.asked(chosen), config.components)
     tune = Step(finetune.STAGE, finetune.asked(later, in_round=True), parts)
     # what SAM's update is trained with does not matter here, so that labels by a SAM that no case has updated
     # are the same work as before
-    label = Step(pseudolabel.STAGE, pseudolabel.asked(chosen), point.components)
+    label = Step(pseudolabel.STAGE, pseudolabel.asked(chosen), config.components)
     before = [ask, tune, label] if chosen.pseudo == "offline" else [ask, tune]
     trained = (first.steps + number * chooser.retrain_steps for number in range(chooser.rounds))
     return Rounds(

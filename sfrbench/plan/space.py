@@ -15,14 +15,14 @@ from sfrbench.catalog.fields import field_exists, field_paths, nested
 from sfrbench.components.base import KINDS, Settings
 from sfrbench.errors import did_you_mean
 from sfrbench.files.limits import limit, remedy
-from sfrbench.plan.graph import Point
+from sfrbench.plan.graph import Configuration
 from sfrbench.plan.resolve import Resolved, Resolver
 from sfrbench.spec.model import Arm, Layer, Param, Range, Search
 from sfrbench.spec.search import range_faults, to_range
 
 Space = Mapping[str, Range]
 #: Resolves an arm with one more layer of choices; none where something is wrong, which the resolver notes.
-Resolve = Callable[[Arm, Layer], Point | None]
+Resolve = Callable[[Arm, Layer], Configuration | None]
 
 
 def scored_arm(search: Search) -> Arm:
@@ -40,13 +40,13 @@ def check_space(search: Search, resolver: Resolver, resolve: Resolve) -> Space:
     if plain is None:
         return space
     for param in search.params:
-        found = _range(param, plain, search, resolver)
-        if found is None:
+        searched = _range(param, plain, search, resolver)
+        if searched is None:
             continue
         before = len(resolver.problems)
         points = [
             resolve(arm, Layer({param.path: value}, {param.path: param.places.get(part, param.where)}))
-            for part, value in probes(found)
+            for part, value in probes(searched)
         ]
         same = (
             not resolver.spec.sets.choices
@@ -55,13 +55,13 @@ def check_space(search: Search, resolver: Resolver, resolve: Resolve) -> Space:
         if same and len(resolver.problems) == before:
             what = f"search: {param.path} has no effect in arm '{search.arm.name}'"
             resolver.add(param.where, what, "search another field or another arm")
-        space[param.path] = found
+        space[param.path] = searched
     if search.sampler == "grid":
         _check_grid(search, space, resolver)
     return space
 
 
-def _range(param: Param, plain: Point, search: Search, resolver: Resolver) -> Range | None:
+def _range(param: Param, plain: Configuration, search: Search, resolver: Resolver) -> Range | None:
     """The range of one field, in whole numbers where the field is whole."""
     kind, _, field = param.path.partition(".")
     if kind not in KINDS or not field:
@@ -78,17 +78,17 @@ def _range(param: Param, plain: Point, search: Search, resolver: Resolver) -> Ra
         what = f"search: {param.path}: no field '{field}' in {cls.__name__}"
         resolver.add(param.where, what, did_you_mean(field, field_paths(cls)))
         return None
-    found = param.range if param.range is not None else _from_card(param, resolved, field, resolver)
-    if found is None or found.choices or not _is_whole(cls, field):
-        return found
-    if any(float(end) != int(end) for end in (found.low, found.high)):
-        return found  # refused by the field itself
-    if found.step is not None and found.step != int(found.step):
+    searched = param.range if param.range is not None else _from_card(param, resolved, field, resolver)
+    if searched is None or searched.choices or not _is_whole(cls, field):
+        return searched
+    if any(float(end) != int(end) for end in (searched.low, searched.high)):
+        return searched  # refused by the field itself
+    if searched.step is not None and searched.step != int(searched.step):
         where = param.places.get("step", param.where)
-        resolver.add(where, f"search: {param.path}: the field is whole, its step {found.step} is not")
+        resolver.add(where, f"search: {param.path}: the field is whole, its step {searched.step} is not")
         return None
-    step = None if found.step is None else int(found.step)
-    return Range(int(found.low), int(found.high), found.log, step, whole=True)
+    step = None if searched.step is None else int(searched.step)
+    return Range(int(searched.low), int(searched.high), searched.log, step, whole=True)
 
 
 def _from_card(param: Param, resolved: Resolved, field: str, resolver: Resolver) -> Range | None:
@@ -114,49 +114,49 @@ def _is_whole(cls: type[Settings] | None, field: str) -> bool:
     return int in (annotation, *get_args(annotation)) and float not in get_args(annotation)
 
 
-def probes(found: Range) -> Iterator[tuple[str, Any]]:
+def probes(searched: Range) -> Iterator[tuple[str, Any]]:
     """The values whose soundness means that of all others: both ends, or every choice."""
-    if found.choices:
-        yield from ((f"choices.{index}", value) for index, value in enumerate(found.choices))
+    if searched.choices:
+        yield from ((f"choices.{index}", value) for index, value in enumerate(searched.choices))
     else:
-        yield from (("low", found.low), ("high", found.high))
+        yield from (("low", searched.low), ("high", searched.high))
 
 
-def _work(point: Point) -> tuple[Any, ...]:
-    return (point.pseudo, *((kind, resolved.digest) for kind, resolved in sorted(point.components.items())))
+def _work(config: Configuration) -> tuple[Any, ...]:
+    return (config.pseudo, *((kind, resolved.digest) for kind, resolved in sorted(config.components.items())))
 
 
 def _check_grid(search: Search, space: Space, resolver: Resolver) -> None:
     before = len(resolver.problems)
     for param in search.params:
-        found = space.get(param.path)
+        searched = space.get(param.path)
         if (
-            found is not None
-            and not found.choices
-            and (found.log or (not found.whole and found.step is None))
+            searched is not None
+            and not searched.choices
+            and (searched.log or (not searched.whole and searched.step is None))
         ):
             what = f"search: sampler grid: {param.path} has no end of values"
-            hint = "give it choices, or a step and no log" if found.log else "give it a step, or choices"
+            hint = "give it choices, or a step and no log" if searched.log else "give it a step, or choices"
             resolver.add(param.where, what, hint)
     if len(resolver.problems) == before and grid_size(space) > limit("cells"):
         resolver.add(search.where, f"search: a grid of {grid_size(space):g} points", remedy("cells"))
 
 
-def grid_values(found: Range) -> list[Any]:
+def grid_values(searched: Range) -> list[Any]:
     """Every value of a range that has an end of them."""
-    if found.choices:
-        return list(found.choices)
-    values = [found.low + index * (found.step or 1) for index in range(_count(found))]
-    return [int(value) if found.whole else round(value, 12) for value in values]
+    if searched.choices:
+        return list(searched.choices)
+    values = [searched.low + index * (searched.step or 1) for index in range(_count(searched))]
+    return [int(value) if searched.whole else round(value, 12) for value in values]
 
 
 def grid_size(space: Space) -> int:
     """How many points a grid over the whole space has."""
-    return math.prod(_count(found) for found in space.values())
+    return math.prod(_count(searched) for searched in space.values())
 
 
-def _count(found: Range) -> int:
+def _count(searched: Range) -> int:
     """How many values a range has, without listing them."""
-    if found.choices:
-        return len(found.choices)
-    return int(min((found.high - found.low) / (found.step or 1) + 1e-9, 1e18)) + 1
+    if searched.choices:
+        return len(searched.choices)
+    return int(min((searched.high - searched.low) / (searched.step or 1) + 1e-9, 1e18)) + 1

@@ -56,7 +56,7 @@ class Study:
 
     @property
     def finished(self) -> list[Trial]:
-        """What counts for the budget: a trial whose worker was killed does not, its repetition does."""
+        """The trials that count for the budget; one whose worker was killed does not, its repetition does."""
         return self.of("complete", "pruned", "failed")
 
     @property

@@ -73,7 +73,7 @@ class ReportItem(Item, ABC):
 
     @abstractmethod
     def make(self, context: Context) -> Part:
-        """Tables and figures, or a remark that says why there are none; figures are saved."""
+        """Makes the tables and figures, and saves the figures; or a remark that says why there are none."""
 
 
 class OfArms(ReportItem):

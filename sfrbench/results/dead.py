@@ -51,23 +51,23 @@ def find(
     for cls, seed, case, lost in zip(*columns, strict=True):
         cases_ = of_case.setdefault((str(cls), int(seed)), {})
         cases_[str(case)] = cases_.get(str(case), False) or bool(lost)
-    found: dict[str, dict[int, int]] = {}  # class; seed and its cases
+    dead: dict[str, dict[int, int]] = {}  # class; seed and its cases
     for (cls, seed), all_missed in of_case.items():
         if all(all_missed.values()):
-            found.setdefault(cls, {})[seed] = len(all_missed)
+            dead.setdefault(cls, {})[seed] = len(all_missed)
     of = int(frame["seed"].nunique())
-    return tuple(Dead(cls, tuple(sorted(own)), of, max(own.values())) for cls, own in found.items())
+    return tuple(Dead(cls, tuple(sorted(own)), of, max(own.values())) for cls, own in dead.items())
 
 
-def note(found: Sequence[Dead], what: str = "") -> str:
+def note(dead: Sequence[Dead], what: str = "") -> str:
     """What a note says of them, empty for none; ``what`` names the one of several lines that they are of."""
-    if not found:
+    if not dead:
         return ""
     head = f"{what}: " if what else ""
-    return f"{head}never found ({_RULE}): {'; '.join(one.text for one in found)}"
+    return f"{head}never found ({_RULE}): {'; '.join(one.text for one in dead)}"
 
 
-def sentence(found: Iterable[tuple[str, Sequence[Dead]]]) -> tuple[str, ...]:
-    """The note of a figure on named lines; none where no class of any is dead."""
-    told = [f"{name}: {'; '.join(one.text for one in dead)}" for name, dead in found if dead]
+def sentence(lines: Iterable[tuple[str, Sequence[Dead]]]) -> tuple[str, ...]:
+    """The note of a figure on named lines; empty if no class of any is dead."""
+    told = [f"{name}: {'; '.join(one.text for one in dead)}" for name, dead in lines if dead]
     return (f"Never found ({_RULE}): {'. '.join(told)}.",) if told else ()

@@ -60,7 +60,7 @@ class Line:
         return ", ".join([self.label, *point_texts(self.axes)])
 
     def short(self, among: Sequence[Line]) -> str:
-        """The name without the label, where the axes alone tell ``among`` apart."""
+        """The name without the label, if the axes alone distinguish the lines of ``among``."""
         if self.axes and all(line.arm == self.arm and line.axes for line in among):
             return ", ".join(point_texts(self.axes))
         return self.name
@@ -139,7 +139,7 @@ class Line:
         return values if cls is None else values[:, :, [self.classes.index(cls)]]
 
     def stat(self, metric: str, cls: str | None = None, over: Over = "seeds") -> Stat:
-        """The number of one metric, of one class or (none) of the mean over classes."""
+        """The number of one metric: of one class, or of the mean over classes if ``cls`` is None."""
         if cls is not None and cls not in self.classes:
             return Stat(None, None, 0)
         values = self.of_class(metric, cls)

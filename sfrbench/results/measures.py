@@ -18,7 +18,7 @@ def bounds_of(metric: str) -> Bounds:
 
 
 def flattered(line: Line, metric: str, cls: str | None = None) -> pd.DataFrame:
-    """The line's rows of empty predictions that make a metric (of one class) look better than it is."""
+    """The line's rows with empty predictions that make a metric (of one class) look better than it is."""
     own = line.frame[line.frame["metric"] == metric]
     own = own[own["empty_pred"].astype(bool) & ~own["empty_gt"].astype(bool)]
     flat = [flatters(metric, float(value)) for value in own["value"]]

@@ -76,8 +76,8 @@ class Experiment:
 
     def journal(self) -> list[Entry]:
         """What the last run did, node by node; empty where there was none."""
-        found = read_state(self.journal_path, Journal)
-        return [] if found is None else found.nodes
+        entries = read_state(self.journal_path, Journal)
+        return [] if entries is None else entries.nodes
 
 
 def open_experiment(

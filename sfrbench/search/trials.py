@@ -24,15 +24,11 @@ from sfrbench.run.executors.inline import Listener, Outcomes, run_inline
 from sfrbench.run.experiment import Experiment, claim, default_tracking_uri
 from sfrbench.run.tracking.mlflow_log import Tracker
 from sfrbench.search.score import flattering, score_of
+from sfrbench.search.storage import open_storage, readable, retry, storage_faults, storage_url
 from sfrbench.search.studies import (
     make_pruner,
     make_sampler,
-    open_storage,
-    readable,
-    retry,
     search_of,
-    storage_faults,
-    storage_url,
     study_name,
     suggest,
     trial_plan,
@@ -59,7 +55,7 @@ class _Unheard(BaseException):
 
 @dataclass(frozen=True)
 class Options:
-    """How a search is run; none of it is part of the study."""
+    """How a search is run; nothing here changes what the study is."""
 
     storage: str | None = None
     tracking_uri: str | None = None

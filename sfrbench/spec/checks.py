@@ -43,7 +43,7 @@ def read_exclusions(
 def read_points(
     reader: Reader, entries: Any, at: Where, arms: Sequence[Arm], axes: Sequence[Axis]
 ) -> tuple[Local, ...]:
-    """What base is at some points, of the file or of its section for a profile."""
+    """Choices that replace ``base`` at some points, from the file or from its section for a profile."""
     parsed = reader.entries(LocalEntry, entries, at)
     _check_points(reader, {index: entry.when for index, entry in parsed}, at, arms, axes)
     return tuple(
@@ -92,15 +92,15 @@ def read_items(
 ) -> tuple[Item, ...]:
     """The items of the report that are well formed; what they name that is not there is noted."""
     known = _known(reader, arms, axes)
-    found: list[Item] = []
+    items: list[Item] = []
     for index, entry in enumerate(reader.list_of(entries, ("report",))):
         item = _item(reader, entry, ("report", index), kinds)
         if item is not None:
-            before = [other for other in found if other.kind == item.kind]
+            before = [other for other in items if other.kind == item.kind]
             for place, what, remedy in item.faults(known, before):
                 reader.fault(("report", index, *place), what, remedy)
-            found.append(item)
-    return tuple(found)
+            items.append(item)
+    return tuple(items)
 
 
 def _item(reader: Reader, entry: Any, at: Where, kinds: ItemKinds) -> Item | None:

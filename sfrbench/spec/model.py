@@ -63,7 +63,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Known:
-    """What an entry of the report may name; no fault is what refers to something ``unread``."""
+    """What an entry of the report may name; a reference to something ``unread`` is not reported as a
+    fault."""
 
     arms: Sequence[Arm]
     paths: Sequence[str]
@@ -133,7 +134,8 @@ class Local:
 
 
 def matches(when: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Whether a point has the wanted value, or one of a list, at every path of ``when``."""
+    """Whether a point has, at every path of ``when``, the value given there or one of the list given
+    there."""
     return all(
         here.get(path) in (wanted if isinstance(wanted, list) else [wanted]) for path, wanted in when.items()
     )
@@ -153,7 +155,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Param:
-    """One searched field. ``range`` is none where the card's own is meant."""
+    """One searched field. ``range`` is None if the card's own is meant."""
 
     path: str
     range: Range | None
@@ -174,7 +176,6 @@ class Search:
     pruner: str
     seeds: tuple[int, ...]
     where: str
-    sampler_where: str
 
     @property
     def larger(self) -> bool:
@@ -224,8 +225,8 @@ class Spec:
 
     @property
     def told(self) -> dict[str, list[Any]]:
-        """Values of the paths that tell cells apart, or that the report is drawn over: an axis of one value,
-        which waits for others, would only lengthen every name."""
+        """Values of the paths that tell cells apart, or that the report is drawn over: naming an axis of one
+        value, which waits for others, would only lengthen every name."""
         drawn = {path for item in self.report for path in item.drawn_over}
         found = {
             path: [self.used(path, row[index]) for row in axis.values]

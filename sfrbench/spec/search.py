@@ -69,7 +69,7 @@ def read_search(
 ) -> Search | None:
     """The search of a specification; a profile's ``own`` keys replace those of the section.
 
-    Faults go to the reader; none where there is no search or no use in going on.
+    Faults go to the reader; None if there is no search or no use in going on.
     """
     if section is not None and not isinstance(section, Mapping):
         what = f"search: must be a mapping, got {shown(section)}"
@@ -119,7 +119,6 @@ def read_search(
         pruner=form.pruner,
         seeds=own_seeds or tuple(seeds[:1]),
         where=spot("search"),
-        sampler_where=spot(*place("sampler")),
     )
 
 
@@ -196,7 +195,7 @@ def _path_faults(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def range_faults(value: Any) -> Iterator[_Fault]:
-    """What is wrong with a range, of a specification or of a card; places are below the range."""
+    """The faults of a range in a specification or a card, with their places relative to the range."""
     if isinstance(value, Mapping) and "choices" in value:
         choices = value["choices"]
         scalar = isinstance(choices, list) and all(_is_scalar(choice) for choice in choices)

@@ -140,7 +140,7 @@ class Reader:
         for name in section:
             if name not in names and "arms" not in self.unread:
                 self.fault((*at, str(name)), f"no arm '{name}'", did_you_mean(str(name), names))
-        found = []
+        scaled = []
         for arm in arms:
             given, label = section.get(arm.name, {}), arm.label
             if isinstance(given, Mapping):
@@ -148,8 +148,8 @@ class Reader:
                 given = {key: value for key, value in given.items() if key != "label"}
             own = self.layer(given, (*at, arm.name))
             both = Layer({**arm.layer.choices, **own.choices}, {**arm.layer.places, **own.places})
-            found.append(Arm(arm.name, label, both, arm.stages))
-        return tuple(found)
+            scaled.append(Arm(arm.name, label, both, arm.stages))
+        return tuple(scaled)
 
     def axes(self, axes: Any, at: Where) -> tuple[Axis, ...]:
         if not isinstance(axes, Mapping):
@@ -158,7 +158,7 @@ class Reader:
             )
             self.unread.add("axes")
             return ()
-        found = []
+        sound = []
         for key, values in axes.items():
             paths = tuple(part.strip() for part in key.split(","))
             here = (*at, key)
@@ -170,10 +170,10 @@ class Reader:
             if len({repr(row) for row in rows}) < len(rows):
                 self.fault(here, f"{key}: a value is given twice", "delete one of the two")
             if rows:
-                found.append(Axis(paths, tuple(rows), self.document.where(*here)))
+                sound.append(Axis(paths, tuple(rows), self.document.where(*here)))
             else:
                 self.unread.update(paths)
-        return self._once(found)
+        return self._once(sound)
 
     def _row(self, paths: tuple[str, ...], value: Any, at: Where) -> tuple[Any, ...]:
         """One entry of an axis, or of several tied ones; empty where it is wrong."""
@@ -234,16 +234,16 @@ class Reader:
         if not isinstance(value, list) or not value:
             self.fault(at, f"{name}: a list of integers is needed, got {shown(value)}", "as in [0, 1, 2]")
             return ()
-        found: dict[int, None] = {}
+        seeds: dict[int, None] = {}
         for index, seed in enumerate(value):
             if type(seed) is not int:
                 what = f"{name}.{index}: a seed is an integer, got {shown(seed)}"
                 self.fault((*at, index), what, "as in [0, 1, 2]")
-            elif seed in found:
+            elif seed in seeds:
                 self.fault((*at, index), f"{name}: seed {seed} is given twice", "keep one of the two")
             else:
-                found[seed] = None
-        return tuple(found)
+                seeds[seed] = None
+        return tuple(seeds)
 
     def list_of(self, entries: Any, at: Where) -> list[Any]:
         """The list at a place; empty where there is something else."""
@@ -254,14 +254,14 @@ class Reader:
 
     def entries(self, cls: type[Entry], entries: Any, at: Where) -> list[tuple[int, Entry]]:
         """The entries of a list that are well formed, with their places in it."""
-        found = []
+        sound = []
         for index, entry in enumerate(self.list_of(entries, at)):
             try:
-                found.append((index, cls.model_validate(entry)))
+                sound.append((index, cls.model_validate(entry)))
             except ValidationError as error:
                 here = (*at, index)
                 self.problems += [form_problem(self.document, fault, here, cls) for fault in error.errors()]
-        return found
+        return sound
 
 
 def leaves(path: str, value: Any) -> list[tuple[str, Any]]:

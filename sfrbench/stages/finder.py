@@ -18,16 +18,16 @@ from sfrbench.stages.settings import StageSettings
 @cache
 def recipes() -> Mapping[str, Recipe]:
     """Every stage by name, in the order in which stages join a cell: after those that they take inputs of."""
-    found = {
+    by_name = {
         entry.name: cast(Recipe, importlib.import_module(f"sfrbench.stages.{entry.name}.recipe").RECIPE)
         for entry in pkgutil.iter_modules(stages.__path__)
         if entry.ispkg
     }
-    before = {stage: _sources(stage, recipe, found) for stage, recipe in found.items()}
+    before = {stage: _sources(stage, recipe, by_name) for stage, recipe in by_name.items()}
     depth: dict[str, int] = {}
     for stage in TopologicalSorter(before).static_order():
         depth[stage] = 1 + max((depth[source] for source in before[stage]), default=0)
-    return {stage: found[stage] for stage in sorted(found, key=lambda stage: (depth[stage], stage))}
+    return {stage: by_name[stage] for stage in sorted(by_name, key=lambda stage: (depth[stage], stage))}
 
 
 def _sources(stage: str, recipe: Recipe, known: Mapping[str, Recipe]) -> set[str]:

@@ -82,7 +82,7 @@ def nothing(stages: Collection[str], pseudo: Pseudo) -> tuple[str, ...]:
 
 
 def never(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
-    """The nodes of a stage that joins no cell by itself: rounds or reports ask for it."""
+    """No nodes: for a stage that joins no cell by itself, only when rounds or reports ask for it."""
     return {}
 
 

@@ -21,6 +21,7 @@ def scored(role: str) -> str:
 
 
 def round_of(role: str) -> tuple[str, int] | None:
-    """The stage and the number of a role in a round, or of the scores of such a role; none for others."""
+    """Stage and round number of a role such as ``select_2``, or of the scores of such a role; None for
+    others."""
     stage, _, number = role.removeprefix(_SCORED).rpartition("_")
     return (stage, int(number)) if stage and number.isdigit() else None

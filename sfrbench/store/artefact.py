@@ -82,7 +82,7 @@ def digest_of(record: Mapping[str, Any]) -> str:
 
 
 def read_record(text: bytes) -> dict[str, Any] | None:
-    """A record; none where it is cut short or of another shape. Raises ``StoreError`` where its hash is not
+    """A record; None if it is cut short or of another shape. Raises ``StoreError`` where its hash is not
     that of its content."""
     if parse_state(text, _Record) is None:
         return None
@@ -93,7 +93,8 @@ def read_record(text: bytes) -> dict[str, Any] | None:
 
 
 def damage_of(folder: Path, record: Mapping[str, Any]) -> str:
-    """Which file of an artefact is missing or damaged, as far as that is seen at a glance; empty: none."""
+    """Which file of an artefact is missing or damaged, by names, sizes and the hashes of small text files;
+    empty if none is."""
     if (folder / MARK).is_file() and MARK not in record["files"]:
         return f"{(folder / MARK).read_text(encoding='utf-8', errors='replace')} is damaged"
     for name, known in record["files"].items():

@@ -87,7 +87,7 @@ class Store:
         return found
 
     def check(self, stage: str, key: str) -> None:
-        """Raises ``StoreError`` where an artefact may not be read: it is not to be replaced."""
+        """Raises ``StoreError`` if an artefact exists and cannot be read, so that it is not replaced."""
         with contextlib.suppress(_Damaged):
             self._find(stage, key)
 
@@ -184,7 +184,7 @@ class Store:
             yield
 
     def is_locked(self, stage: str, key: str) -> bool:
-        """Whether another process is working on a key, as far as that can be told now."""
+        """Whether another process seems to be working on a key right now."""
         from filelock import FileLock, Timeout
 
         path = self.root / "locks" / f"{stage}-{key}.lock"

@@ -281,7 +281,7 @@ def test_a_thousand_faults_are_not_listed_one_by_one(tmp_path: Path) -> None:
         ["CODES"],
         ["data", "CODES"],
         ["run", "--CODES"],
-        ["run", "x", "--executor", "CODES"],
+        ["results", "x", "--format", "CODES"],
         ["search", "x", "--workers", "CODES"],
         ["run", "x", "CODES"],
         ["run", "x", "--data", "CODES"],

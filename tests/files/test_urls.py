@@ -19,7 +19,7 @@ from sfrbench.files.urls import (
     without_secrets_of,
 )
 from sfrbench.report.notebook import check_storage
-from sfrbench.search.studies import default_storage, open_storage
+from sfrbench.search.storage import default_storage, open_storage
 
 ODD = ["plain", "w?s", "w%s", "w%3Fs", "w#s", "w{s}", "w s", "wü", "w@:s", "w&uri=true", "w;s"]
 

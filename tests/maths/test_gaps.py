@@ -72,28 +72,28 @@ def test_a_case_without_voxels_weighs_nothing() -> None:
     first, second = normal(0, [0.0]), normal(1, [1.0])
     with_empty = Groups([*first, case("none", np.empty(0))], second, 50)
     np.testing.assert_allclose(with_empty.observed(), Groups(first, second, 50).observed())
-    assert np.isnan(with_empty.redrawn(200)).any()  # the empty case drawn twice
+    assert np.isnan(with_empty.bootstrapped(200)).any()  # the empty case drawn twice
 
 
 def test_cases_are_drawn_anew_and_voxels_are_not() -> None:
-    tight = Groups(normal(0, [0.0] * 10, 200), normal(1, [1.0] * 10, 200), 500).redrawn(400)
-    loose = Groups(normal(0, list(range(10)), 200), normal(1, list(range(1, 11)), 200), 500).redrawn(400)
+    tight = Groups(normal(0, [0.0] * 10, 200), normal(1, [1.0] * 10, 200), 500).bootstrapped(400)
+    loose = Groups(normal(0, list(range(10)), 200), normal(1, list(range(1, 11)), 200), 500).bootstrapped(400)
     assert tight[:, 0].std() < 0.1 < 0.5 < loose[:, 0].std()
     single = Groups(normal(0, [0.0]), normal(1, [1.0]), 40)
-    np.testing.assert_allclose(single.redrawn(5), np.tile(single.observed(), (5, 1)))
+    np.testing.assert_allclose(single.bootstrapped(5), np.tile(single.observed(), (5, 1)))
 
 
 def test_draws_follow_from_the_names_so_networks_are_paired() -> None:
     names = [normal(0, [0.0, 1.0, 2.0]), normal(1, [1.0, 2.0, 3.0])]
     other = [[case(c.name, 2 * c.values + 5, c.voxels) for c in group] for group in names]
-    a, b = Groups(*names, 50).redrawn(100), Groups(*other, 50).redrawn(100)
+    a, b = Groups(*names, 50).bootstrapped(100), Groups(*other, 50).bootstrapped(100)
     np.testing.assert_allclose(b[:, 1], a[:, 1], rtol=1e-9)
     strangers = [[case(f"x{c.name}", c.values, c.voxels) for c in group] for group in names]
     assert (
         abs(
-            np.corrcoef(Groups(*strangers, 50).redrawn(300)[:, 1], Groups(*names, 50).redrawn(300)[:, 1])[
-                0, 1
-            ]
+            np.corrcoef(
+                Groups(*strangers, 50).bootstrapped(300)[:, 1], Groups(*names, 50).bootstrapped(300)[:, 1]
+            )[0, 1]
         )
         < 0.3
     )
@@ -102,10 +102,10 @@ def test_draws_follow_from_the_names_so_networks_are_paired() -> None:
 def test_dealing_says_what_chance_gives() -> None:
     alike = Groups(normal(0, [0.0] * 12), normal(1, [0.0] * 12), 100)
     apart = Groups(normal(0, [0.0] * 12), normal(1, [2.0] * 12), 100)
-    assert (alike.dealt(300)[:, 1] >= alike.observed()[1]).mean() > 0.05
-    assert (apart.dealt(300)[:, 1] >= apart.observed()[1]).mean() < 0.01
+    assert (alike.permuted(300)[:, 1] >= alike.observed()[1]).mean() > 0.05
+    assert (apart.permuted(300)[:, 1] >= apart.observed()[1]).mean() < 0.01
     one = Groups(normal(0, [0.0]), normal(1, [0.0] * 6), 100)
-    assert len(np.unique(one.dealt(300)[:, 0].round(12))) == 7  # each of seven cases alone
+    assert len(np.unique(one.permuted(300)[:, 0].round(12))) == 7  # each of seven cases alone
 
 
 def test_a_sample_is_one_of_all_voxels_of_the_group() -> None:

@@ -1,4 +1,4 @@
-"""Edited code of one's own: since keys hold versions and not code, it is said that what is reused is older."""
+"""Edited code of one's own: since keys hold versions, it is said that what is reused is older."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from sfrbench.report.facts.info import Counted, ReportInfo
 from sfrbench.report.facts.sizes import size_of
 from sfrbench.report.item import Shown
 from sfrbench.report.items import kinds
-from sfrbench.report.items.parameters.table import Row, parameters_table
+from sfrbench.report.items.parameters.table import ParameterRow, parameters_table
 from sfrbench.report.items.table.result import pseudo_table, result_tables
 from sfrbench.report.render.tables import Table, to_csv
 from sfrbench.run.experiment import Experiment, open_experiment
@@ -52,7 +52,7 @@ def publish(experiment: Experiment, cell: Cell, role: str, model: dict[str, Any]
     experiment.store.publish(*cell.nodes[role], folder, {})
 
 
-def table_of(experiment: Experiment) -> tuple[Table, dict[str, dict[str, str]], list[Row]]:
+def table_of(experiment: Experiment) -> tuple[Table, dict[str, dict[str, str]], list[ParameterRow]]:
     (table,), rows = parameters_table(info_of(experiment, None), "parameters")
     data = csv.DictReader(io.StringIO(to_csv(table)))
     return table, {row["arm"]: row for row in data}, rows

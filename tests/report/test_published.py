@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sfrbench.paper.sizes import sizes
-from sfrbench.paper.tables import ROMAN, Erratum, Published, Row, published
+from sfrbench.paper.tables import ROMAN, Erratum, PaperRow, Published, published
 from tests.support.places import ROOT
 
 NUMBERS = range(1, 16)
@@ -144,7 +144,7 @@ def errata(what: str) -> set[tuple[int, str | None, str | None, str, str]]:
     return {(t, e.row, e.column, str(e.printed), str(e.recomputed)) for t, e in found}
 
 
-def exact(row: Row, column: str) -> Decimal:
+def exact(row: PaperRow, column: str) -> Decimal:
     value = row.values[column]
     assert value is not None
     return Decimal("0") if not value.found else Decimal(value.text)

@@ -103,10 +103,6 @@ def test_looking_up() -> None:
         table.find("SFR_MT", "Dice")
     with pytest.raises(InputError, match=r"no column 'Dise'.*\n.*did you mean 'Dice'"):
         table.find("SFR_MT", "Dise")
-    assert published(4).column_of("dice", "liver") == "Liv"
-    assert published(4).column_of("dice") == "AVG"
-    assert published(15).column_of("dice", dataset="mact") == "MACT"
-    assert published(4).column_of("hd95") is None
     marked = published(9).find("V-Net (LB)", "AVG")
     assert marked is not None
     assert marked.erratum is published(9).errata[0]

@@ -13,7 +13,8 @@ from sfrbench.errors import SfrbenchError
 from sfrbench.machine.needs import Machine
 from sfrbench.report.items import kinds
 from sfrbench.run.experiment import Experiment, open_experiment
-from sfrbench.search.studies import default_storage, open_storage, read_study, study_name
+from sfrbench.search.storage import default_storage, open_storage
+from sfrbench.search.studies import read_study, study_name
 from tests.support.searches import SPEC
 
 

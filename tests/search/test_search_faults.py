@@ -13,7 +13,7 @@ import pytest
 from sfrbench.cli import console
 from sfrbench.cli import search as command
 from sfrbench.files.urls import sqlite_url
-from sfrbench.search.studies import open_storage
+from sfrbench.search.storage import open_storage
 from sfrbench.search.trials import Options
 from tests.support.processes import children, wait_until_gone
 from tests.support.runs import QUIET, environment

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from sfrbench.files.atomic import sha256_of
-from sfrbench.search.studies import default_storage, open_storage, study_name
+from sfrbench.search.storage import default_storage, open_storage
+from sfrbench.search.studies import study_name
 from sfrbench.store.store import Store
 from tests.support.runs import QUIET, cli, environment
 from tests.support.searches import SMOKE, SPEC, opened, search, sfrbench, study_of

@@ -50,7 +50,8 @@ class SegmentationNetwork(Protocol):
         """The maps of all decoder levels, finest first: (B, ``scale_channels[s]``, X/2^s, Y/2^s, Z/2^s)."""
 
     def strip_encoder(self) -> None:
-        """Deletes what ``encode`` alone needs, in place: a further decoder of a method needs no more."""
+        """Deletes, in place, what only ``encode`` needs, for methods that use this network as a second
+        decoder."""
 
     def __call__(self, images: torch.Tensor, /) -> torch.Tensor:
         """Logits (B, K, X, Y, Z) float32."""

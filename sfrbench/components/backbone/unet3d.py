@@ -51,7 +51,7 @@ class UNet3d(Backbone):
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Also refuses a patch whose bottleneck is a single voxel."""
-        found = super().conflicts(cell)
+        faults = super().conflicts(cell)
         if single_voxel(cell):
-            found.append(f"its instance norm needs a patch larger than {[self.divisor] * 3} voxels")
-        return found
+            faults.append(f"its instance norm needs a patch larger than {[self.divisor] * 3} voxels")
+        return faults

@@ -34,7 +34,7 @@ class VNet(Backbone):
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Also refuses instance norm where the bottleneck is a single voxel."""
-        found = super().conflicts(cell)
+        faults = super().conflicts(cell)
         if self.norm == "instance" and single_voxel(cell):
-            found.append(f"norm 'instance' needs a patch larger than {[self.divisor] * 3} voxels")
-        return found
+            faults.append(f"norm 'instance' needs a patch larger than {[self.divisor] * 3} voxels")
+        return faults

@@ -36,7 +36,7 @@ class Place:
 
 
 def check_lists(lists: dict[str, tuple[Path, list[str]]], files: Mapping[str, str] | None = None) -> None:
-    """Case ids of train and test: none empty, no id twice, no id that is a path. All faults at once.
+    """Checks the case ids of train and test: lists not empty, no id twice, none a path. All faults at once.
 
     ``lists`` maps the list's name to its file and ids, ``files`` an id that no list names to its own file.
     """

@@ -58,10 +58,10 @@ class Folder:
         raise DataError(what, where=f"case {case}, {self.places[case]}", hint=hint)
 
     def _entry(self, case: str) -> Entry:
-        found = self.labelled.get(case) or self.apart.get(case) or self.bare.get(case)
-        if found is None:
+        entry = self.labelled.get(case) or self.apart.get(case) or self.bare.get(case)
+        if entry is None:
             raise DataError("the folder has no such case", where=f"case {case}", hint="look at dataset.json")
-        return found
+        return entry
 
 
 def look(root: Path, channel: int, *, apart: bool, unlisted: str | None = None) -> Folder:
@@ -190,18 +190,18 @@ class Reader:
 
     def names(self, folder: str) -> dict[str, str]:
         """Paths below the root by name, sorted, without hidden files (``._x`` in some archives)."""
-        found: dict[str, str] = {}
+        paths: dict[str, str] = {}
         for name in self.inside(folder):
             if not name.endswith(self.manifest.endings):
                 continue
-            if stem(name) in found:
-                other = PurePosixPath(found[stem(name)]).name
+            if stem(name) in paths:
+                other = PurePosixPath(paths[stem(name)]).name
                 same = composed(other) == composed(name)
                 ways = "in two spellings of the same letters (NFC, NFD)" if same else "as .nii and as .nii.gz"
                 what = f"'{stem(name)}' is there twice, {ways}"
                 raise DataError(what, where=str(self.root / folder), hint="delete one of the two files")
-            found[stem(name)] = f"{folder}/{name}"
-        return found
+            paths[stem(name)] = f"{folder}/{name}"
+        return paths
 
     def inside(self, folder: str) -> list[str]:
         """Every name in a folder that is not hidden, sorted."""
@@ -238,7 +238,7 @@ class Reader:
         return self.root / spelled(self.root, str(image.with_name(name).relative_to(self.root)))
 
     def without_labels(self, images: int) -> DataError:
-        """That no training case has a label, and what lies there instead."""
+        """The error that no training case has a label, with what the folder holds instead."""
         folder = self.root / "labelsTr"
         endings = " or ".join(self.manifest.endings)
         if self.manifest.training is not None:
@@ -258,12 +258,12 @@ def _paths(entry: Entry) -> tuple[str, ...]:
     return (*entry.images, *(() if entry.label is None else (entry.label,)))
 
 
-def _remarks(found: Folder, unlisted: Sequence[str], source: Path) -> Iterable[str]:
+def _remarks(folder: Folder, unlisted: Sequence[str], source: Path) -> Iterable[str]:
     """What users should know of the lists."""
-    said, bare, labelled = found.reader.manifest.said, len(found.bare), len(found.labelled)
+    said, bare, labelled = folder.reader.manifest.said, len(folder.bare), len(folder.labelled)
     if bare:
         named = f"{bare} of {labelled + bare} cases"
-        yield f"{named} have no label and train unlabelled, never test or validate: {some(found.bare)}"
+        yield f"{named} have no label and train unlabelled, never test or validate: {some(folder.bare)}"
     if said is not None and said != labelled:
         yield f"numTraining in dataset.json is {said}; {labelled} cases have a label"
     if unlisted:
@@ -271,13 +271,13 @@ def _remarks(found: Folder, unlisted: Sequence[str], source: Path) -> Iterable[s
             f"{len(unlisted)} cases of imagesTr have a label, stand on no list of dataset.json and are not "
             f"used: {some(unlisted)}"
         )
-    if found.apart:
+    if folder.apart:
         yield f"the test cases are those of {source}"
-    owners = {case: stem(entry.label or "") for case, entry in found.labelled.items()}
+    owners = {case: stem(entry.label or "") for case, entry in folder.labelled.items()}
     crossed = [case for case, label in owners.items() if label != case and label in owners]
     if crossed:
         yield f"dataset.json gives {len(crossed)} cases the label of another case's name: {some(crossed)}"
-    images = {re.sub(r"_\d{4}$", "", name) for name in found.reader.names("imagesTs")}
-    unused = images - {re.sub(r"_\d{4}$", "", stem(entry.images[0])) for entry in found.apart.values()}
+    images = {re.sub(r"_\d{4}$", "", name) for name in folder.reader.names("imagesTs")}
+    unused = images - {re.sub(r"_\d{4}$", "", stem(entry.images[0])) for entry in folder.apart.values()}
     if unused:
         yield f"{len(unused)} images of imagesTs are not used"

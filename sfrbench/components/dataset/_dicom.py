@@ -98,7 +98,7 @@ def _library(place: Place) -> Any:
 
 
 def _header(pydicom: Any, place: Place) -> _Slice | None:
-    """The header of a file; none for files that are no DICOM or no image. Files without the preamble (old
+    """The header of a file; None for files that are no DICOM or no image. Files without the preamble (old
     exports) are slices like the others."""
     if not _is_dicom(place):
         return None
@@ -112,7 +112,7 @@ def _header(pydicom: Any, place: Place) -> _Slice | None:
             raise place.error(f"the header lacks {', '.join(lacking)}", "is this a slice of a CT series?")
         across, down = np.asarray(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
         between_rows, between_columns = (float(step) for step in header.PixelSpacing)
-        found = _Slice(
+        slice_ = _Slice(
             place,
             str(header.SeriesInstanceUID),
             (int(header.Columns), int(header.Rows)),
@@ -126,12 +126,12 @@ def _header(pydicom: Any, place: Place) -> _Slice | None:
         raise _unreadable(place, error) from error
     if frames != 1:
         raise place.error(f"the file holds {frames} slices", "convert the series to NIfTI, e.g. by dcm2niix")
-    size = float(np.prod(np.linalg.norm(found.steps, axis=1)))
-    if not (np.isfinite(found.position).all() and np.isfinite(size) and size > 0):
+    size = float(np.prod(np.linalg.norm(slice_.steps, axis=1)))
+    if not (np.isfinite(slice_.position).all() and np.isfinite(size) and size > 0):
         raise place.error("position, direction or pixel spacing are not sound numbers", _AGAIN)
-    if found.rescale[0] == 0 or not np.isfinite([value or 0.0 for value in found.rescale]).all():
+    if slice_.rescale[0] == 0 or not np.isfinite([value or 0.0 for value in slice_.rescale]).all():
         raise place.error("RescaleSlope or RescaleIntercept is not a sound number", _AGAIN)
-    return found
+    return slice_
 
 
 def _rescale(header: Any) -> tuple[float | None, float | None]:

@@ -27,8 +27,8 @@ def finish(
     steps: Sequence[Step] = (),
     rescale: bool = True,
 ) -> Case:
-    """Turn a checked case, take the dataset's ``steps``, shrink, deepen, z-score (with ``rescale``), and keep
-    what leads back to the raw grid. An image alone gets a label of 0."""
+    """Turn a checked case, apply the dataset's ``steps``, shrink, deepen, z-score (with ``rescale``), and
+    keep what leads back to the raw grid. An image alone gets a label of 0."""
     notes = list(geometry.notes)
     if label is None:
         label = np.zeros(image.shape, dtype=np.uint8)

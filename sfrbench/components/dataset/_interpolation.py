@@ -24,7 +24,8 @@ def coarse_axis(spacings: Sequence[Sequence[float]], limit: float) -> int | None
 
 
 def resized(array: NDArray[np.float32], shape: Sequence[int], orders: Sequence[int]) -> NDArray[np.float32]:
-    """Splines of the given order along each axis in turn; shrinking axes first, which saves memory."""
+    """Resample by splines of the given order along one axis after another, shrinking axes first to save
+    memory."""
     from scipy.ndimage import zoom
 
     for axis in sorted(range(3), key=lambda axis: shape[axis] / array.shape[axis]):

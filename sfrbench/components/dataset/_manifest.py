@@ -201,23 +201,23 @@ class _Lists:
         if mapping is not None:
             raise _no_list(mapping, raw[mapping], self.path)
         name = next((name for name in names if isinstance(raw.get(name), list)), None)
-        found = []
+        entries = []
         for number, each in enumerate(raw[name] if name else (), 1):
             entry = {"image": each} if isinstance(each, str) else each
             if isinstance(entry, dict) and entry.get("label"):
-                found.append(self._entry(entry, f"{self.path}, {name}, entry {number}"))
+                entries.append(self._entry(entry, f"{self.path}, {name}, entry {number}"))
             elif isinstance(entry, dict) and isinstance(entry.get("image"), str):
                 plain = spelled(self.root, os.path.normpath(entry["image"]))
-                found.append(Entry(stem(plain), (plain,), None))
-        return _told_apart(found)
+                entries.append(Entry(stem(plain), (plain,), None))
+        return _told_apart(entries)
 
     def _both(self, named: str) -> dict[str, Any]:
         name = PurePosixPath(named).name
         folder = str(PurePosixPath(named).parent)
         label = f"labelsTr/{name}"
-        found = folder.endswith("labelsTr") or (self.root / spelled(self.root, label)).is_file()
+        labelled = folder.endswith("labelsTr") or (self.root / spelled(self.root, label)).is_file()
         inside = folder.removeprefix("./") in (".", "", "imagesTr", "labelsTr")
-        return {"image": f"imagesTr/{name}" if inside else named, "label": label if found else None}
+        return {"image": f"imagesTr/{name}" if inside else named, "label": label if labelled else None}
 
     def _entry(self, entry: Any, where: str) -> Entry:
         if not isinstance(entry, dict):

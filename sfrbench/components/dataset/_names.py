@@ -13,7 +13,7 @@ _ALLOWED = re.compile(r"[\w .+-]")
 
 
 def stem(name: str) -> str:
-    """A file's name without folder and ending, composed."""
+    """A file's name without folder and ending, in composed Unicode (NFC)."""
     base = composed(name.rpartition("/")[2])
     return next((base.removesuffix(ending) for ending in ENDINGS if base.endswith(ending)), base)
 

@@ -60,7 +60,7 @@ def _geometry(header: Any, place: Place) -> Geometry:
 
 
 def _affine(matrix: NDArray[np.float64], header: Any) -> NDArray[np.float64] | None:
-    """4x4 from voxels to RAS in mm; none where the header does not say what its space is."""
+    """4x4 from voxels to RAS in mm; None if the header does not say what its space is."""
     signs = _SPACES.get(str(header.get("space", "")).lower())
     if signs is None:
         return None

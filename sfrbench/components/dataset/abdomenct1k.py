@@ -139,10 +139,10 @@ class AbdomenCt1k(Listed):
         clip, mean, std, spacing = self.clip, self.mean, self.std, self.spacing
         if clip is None or mean is None or std is None or spacing is None:
             pairs = [self._files(root, case, "nifti") for case in train[: self.stat_cases]]
-            found = organ_stats(root, [(image, label) for image, label in pairs], self.class_names(None))
-            clip = clip or (found.low, found.high)
-            mean = found.mean if mean is None else mean
-            std, spacing = std or found.std, spacing or found.spacing
+            stats = organ_stats(root, [(image, label) for image, label in pairs], self.class_names(None))
+            clip = clip or (stats.low, stats.high)
+            mean = stats.mean if mean is None else mean
+            std, spacing = std or stats.std, spacing or stats.spacing
         return OrganStats(*clip, mean, std, spacing)
 
     def _rescale(self) -> bool:

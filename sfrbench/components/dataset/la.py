@@ -69,7 +69,8 @@ class LeftAtrium(Dataset):
         return list(_case_files(root, case))
 
     def case_lists(self, root: Path | None) -> tuple[list[str], list[str]]:
-        """Ids of ``train.list`` and ``test.list``, in their order; without both, UA-MT's."""
+        """Ids of ``train.list`` and ``test.list``, in their order; UA-MT's lists where the folder has
+        neither."""
         from sfrbench.components.dataset._checks import check_lists
         from sfrbench.components.dataset._lists import list_files, needed, read_list
         from sfrbench.components.dataset._splits import LA

@@ -236,9 +236,9 @@ def resized(maps: Tensor, size: Sides) -> Tensor:
 
 
 def attach(model: SamSegmenter, *, slices: int, ratio: float) -> None:
-    """Put the 3D encoder and decoder in place of the 2D ones, new parts from torch's global RNG.
+    """Replace the 2D encoder and decoder by 3D ones; new parts are drawn from torch's global RNG.
 
-    All that is new trains, and the norms of the blocks; there is no prompt encoder any more. Raises
+    The new parts and the norms of the blocks train; the prompt encoder is removed. Raises
     ``InputError`` where the encoder is not segment-anything's ViT.
     """
     vit: Any = model.image_encoder

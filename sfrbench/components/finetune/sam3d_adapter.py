@@ -40,14 +40,14 @@ class Sam3dAdapter(Finetune):
     )
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
-        found = super().conflicts(cell)
+        faults = super().conflicts(cell)
         if isinstance(cell.get("foundation"), LiteMedSam):
-            found.append("it needs the blocks of segment-anything's ViT; LiteMedSAM's encoder is a TinyViT")
+            faults.append("it needs the blocks of segment-anything's ViT; LiteMedSAM's encoder is a TinyViT")
         stitch = cell.get("stitch")
         reason = _no_plain_slices(stitch, cell) if isinstance(stitch, Stitch) else ""
         if reason:
-            found.append(f"{reason}; it needs every slice alone on a canvas: stitch upsampled or small_size")
-        return found
+            faults.append(f"{reason}; it needs every slice alone on a canvas: stitch upsampled or small_size")
+        return faults
 
     def attach(self, model: SamSegmenter) -> None:
         """Replace encoder and decoder. Raises ``InputError`` without segment-anything's ViT."""

@@ -82,7 +82,7 @@ def toy(*, canvas: int, classes: int, precision: Precision) -> SamSegmenter:
 
 
 def toy_state(seed: int = 2025) -> dict[str, Tensor]:
-    """The toy's "pretrained" weights, at a canvas of 64. The global RNG is left as it was."""
+    """The toy's "pretrained" weights, at a canvas of 64. Leaves the global RNG as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = toy(canvas=64, classes=2, precision="fp32")

@@ -92,7 +92,7 @@ class Block(nn.Module):
 
 
 def as_products_want(tokens: Tensor) -> Tensor:
-    """Tokens in the dtype of autocast, cast once instead of by every layer that reads them."""
+    """Tokens in the dtype of autocast: cast once here, not again by every layer that reads them."""
     device = tokens.device.type
     if autocasts(device):
         return tokens.to(torch.get_autocast_dtype(device))
@@ -205,7 +205,7 @@ def by_fused_kernel(queries: Tensor, keys: Tensor, v: Tensor) -> Tensor:
 class InPieces(torch.autograd.Function):
     """softmax(q k^T + bias) v over a few rows of the attention map at a time.
 
-    The backward pass makes each piece again. The bias is that of ``attend``, or none.
+    The backward pass computes each piece again. ``bias`` is as in ``attend``, or None.
     """
 
     @staticmethod

@@ -54,7 +54,7 @@ class ClassCounts(nn.Module):
         return share ** (1 / temperature)
 
     def add(self, labels: torch.Tensor, refresh: bool) -> None:
-        """Count ``labels`` (int64, any shape); ``refresh`` ends a period."""
+        """Add the voxels of each class in ``labels`` (int64, any shape); ``refresh`` starts a new period."""
         self.pending += torch.bincount(labels.flatten(), minlength=len(self.pending))
         if refresh:
             self.counts.copy_(self.pending)

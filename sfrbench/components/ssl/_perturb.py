@@ -23,9 +23,9 @@ def drop_values(maps: torch.Tensor, rng: torch.Generator, share: float) -> torch
 
 
 def drop_strongest(maps: torch.Tensor, rng: torch.Generator, low: float, high: float) -> torch.Tensor:
-    """0 in all channels where their mean reaches U(low, high) times its largest value in the patch.
+    """Set all channels to 0 where their mean reaches a share of its largest value in the patch.
 
-    One draw for all patches.
+    The share is drawn from U(low, high), once for all patches.
     """
     strength = maps.detach().float().mean(1, keepdim=True)
     share = low + (high - low) * _uniform((), rng, maps)

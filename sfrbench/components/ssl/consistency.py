@@ -26,7 +26,7 @@ class Consistency(Ssl):
     ramp_unit: int = Field(150, ge=1, description="steps per ramp unit; scale it with a shorter training")
 
     def progress(self, step: Step) -> float:
-        """The ramp itself at this step, e^-5 to 1."""
+        """The value of the ramp at this step, from e^-5 to 1."""
         from sfrbench.maths.losses import ramp
 
         return ramp(step.iteration, self.ramp_length, self.ramp_unit)

@@ -65,7 +65,8 @@ class Step:
     kept: dict[str, Any] = field(default_factory=dict)  # see ``once``
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
-        """What ``make`` gives, made at the first call: a forward pass that ``outputs`` and ``loss`` share."""
+        """The result of ``make``, computed at the first call: for a forward pass that ``outputs`` and
+        ``loss`` share."""
         if name not in self.kept:
             self.kept[name] = make()
         made: Made = self.kept[name]

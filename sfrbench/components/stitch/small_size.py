@@ -25,14 +25,14 @@ class SmallSizeStitch(TiledStitch):
         return _geometry.centred(shape, canvas)
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
-        found = super().conflicts(cell)
+        faults = super().conflicts(cell)
         dataset, foundation = cell.get("dataset"), cell.get("foundation")
-        if not found and isinstance(dataset, Dataset) and isinstance(foundation, Foundation):
+        if not faults and isinstance(dataset, Dataset) and isinstance(foundation, Foundation):
             side = max(dataset.patch[:2])
             if foundation.canvas - side > SLACK:
                 wanted = -(-side // 16) * 16
-                found.append(
+                faults.append(
                     f"the canvas of {foundation.canvas} pixels is not the slice's {side}: "
                     f"set foundation.canvas to {wanted}, or to at most {SLACK} more than the slice"
                 )
-        return found
+        return faults

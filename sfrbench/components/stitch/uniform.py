@@ -22,21 +22,21 @@ class UniformStitch(GridStitch):
     side: int = Field(96, ge=16, le=256, description="voxels along each side of the cube")
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
-        found = super().conflicts(cell)
+        faults = super().conflicts(cell)
         dataset, foundation = cell.get("dataset"), cell.get("foundation")
         if not isinstance(dataset, Dataset):
-            return found
+            return faults
         cube = (self.side,) * 3
         if tuple(dataset.patch) != cube:
-            found.append(
+            faults.append(
                 f"{list(dataset.patch)} is no cube of {self.side}: set dataset.patch to {list(cube)}"
             )
-        elif not found and isinstance(foundation, Foundation):
+        elif not faults and isinstance(foundation, Foundation):
             cells, side = self.geometry(cube[:2], foundation.canvas).cells, foundation.canvas
             if cells < self.side:
-                found.append(
+                faults.append(
                     f"{self.side} slices need more than the {cells} cells of a canvas of {side} pixels"
                 )
         if (dataset.min_depth or 0) < self.side:
-            found.append(f"shallower volumes must be interpolated: set dataset.min_depth to {self.side}")
-        return found
+            faults.append(f"shallower volumes must be interpolated: set dataset.min_depth to {self.side}")
+        return faults

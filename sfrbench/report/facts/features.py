@@ -10,7 +10,7 @@ from sfrbench.run.experiment import Experiment
 
 def features_of(experiment: Experiment) -> list[Features]:
     """Every sample of features that the store holds for the cells of an experiment."""
-    store, found = experiment.store, []
+    store, features = experiment.store, []
     for cell in experiment.plan.cells:
         link = cell.nodes.get("features")
         if link is None or not store.has(*link):
@@ -27,5 +27,5 @@ def features_of(experiment: Experiment) -> list[Features]:
             }
             for group in ("labelled", "unlabelled")
         ]
-        found.append(Features(cell.arm, cell.axes, cell.seed, cell.id, link[1], index["classes"], *groups))
-    return found
+        features.append(Features(cell.arm, cell.axes, cell.seed, cell.id, link[1], index["classes"], *groups))
+    return features

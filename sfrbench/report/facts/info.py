@@ -199,5 +199,5 @@ class ReportInfo:
         return replace(self, arms=[arm for arm in self.arms if arm[0] in arms], **own)
 
     def left_out(self, arm: str, axes: Mapping[str, Any] | None = None) -> str:
-        """Why an arm is left out on purpose, see ``Grid``."""
+        """Why an arm is left out on purpose (see ``Grid``)."""
         return self.grid.left_out(arm, axes)

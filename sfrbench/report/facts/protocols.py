@@ -12,14 +12,14 @@ from sfrbench.results.axes import axis_text
 def protocols_of(plan: Plan) -> dict[str, dict[str, Any]]:
     """The rules of every protocol by its name, and by what differs where one name has several rules or where
     not all arms have it."""
-    found: dict[str, tuple[str, dict[str, Any], set[str]]] = {}
+    by_digest: dict[str, tuple[str, dict[str, Any], set[str]]] = {}
     for cell in plan.cells:
         own = cell.components["protocol"]
         fields = own.component.model_dump(mode="json")
-        found.setdefault(own.digest, (own.card.name, fields, set()))[2].add(cell.arm)
+        by_digest.setdefault(own.digest, (own.card.name, fields, set()))[2].add(cell.arm)
     named: dict[str, dict[str, Any]] = {}
-    for name, fields, arms in found.values():
-        others = [other for also, other, _ in found.values() if also == name]
+    for name, fields, arms in by_digest.values():
+        others = [other for also, other, _ in by_digest.values() if also == name]
         own_way = [
             f"{path} {axis_text(fields[path])}"
             for path in fields

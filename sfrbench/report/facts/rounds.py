@@ -17,7 +17,7 @@ ONLINE = "pseudo: online: SAM labels each crop as re-training asks for it, and n
 
 def rounds_of(experiment: Experiment) -> list[Round]:
     """Every round whose confidences and whose update of SAM are in the store."""
-    store, found = experiment.store, []
+    store, rounds = experiment.store, []
     for cell in experiment.plan.cells:
         if "selector" not in cell.components:
             continue
@@ -29,7 +29,7 @@ def rounds_of(experiment: Experiment) -> list[Round]:
             with store.get(*select).path("confidence.csv").open(encoding="utf-8", newline="") as stream:
                 confidence = {row["case"]: float(row[selector.over]) for row in csv.DictReader(stream)}
             chosen = store.get(*tune).record["notes"]["selection"]
-            found.append(
+            rounds.append(
                 Round(
                     cell.arm,
                     cell.axes,
@@ -45,4 +45,4 @@ def rounds_of(experiment: Experiment) -> list[Round]:
                     in_round("pseudolabel", number_) not in cell.nodes,
                 )
             )
-    return found
+    return rounds

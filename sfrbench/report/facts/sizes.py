@@ -11,7 +11,7 @@ from sfrbench.plan.resolve import Resolved
 
 
 def size_of(cell: Cell) -> Size | None:
-    """The paper's figure for the model that predicts in ``cell``; none where the paper gives none.
+    """The paper's figure for the model that predicts in ``cell``; None if the paper gives none.
 
     Components count by the names that the specification chose: a profile that puts a smaller model in the
     place of another one does not change what the paper says about that one.

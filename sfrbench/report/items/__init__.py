@@ -18,14 +18,14 @@ from sfrbench.report.item import ReportItem
 @cache
 def every() -> Mapping[str, type[ReportItem]]:
     """All kinds by the field that names them."""
-    found: dict[str, type[ReportItem]] = {}
+    by_key: dict[str, type[ReportItem]] = {}
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         for cls in _kinds_of(module.name):
-            if cls.kind in found:
+            if cls.kind in by_key:
                 what = f"two kinds of report items are called '{cls.kind}'"
-                raise InputError(what, where=f"{found[cls.kind].__module__} and {module.name}")
-            found[cls.kind] = cls
-    return found
+                raise InputError(what, where=f"{by_key[cls.kind].__module__} and {module.name}")
+            by_key[cls.kind] = cls
+    return by_key
 
 
 def _kinds_of(module: str) -> Iterator[type[ReportItem]]:
@@ -40,7 +40,7 @@ def kinds() -> Mapping[str, type[ReportItem]]:
 
 
 def item_of(entry: Mapping[str, Any]) -> ReportItem:
-    """The item of an entry as a specification has it. Raises ``InputError`` where it is no such entry."""
+    """The report item that an entry of ``report:`` describes. Raises ``InputError`` if it describes none."""
     given = [kind for kind in every() if entry.get(kind) is not None]
     if len(given) != 1:
         raise InputError(f"a report item needs exactly one of {', '.join(kinds())}: {dict(entry)}")

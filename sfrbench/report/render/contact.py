@@ -52,7 +52,7 @@ class ContactSheet:
         self._pages: list[Path] = []
 
     def add(self, report: CaseReport, case: Case | None) -> None:
-        """A case and what ``data check`` says of it; ``case`` is none where it is broken."""
+        """Add a case and what ``data check`` says of it; ``case`` is None if it is broken."""
         self._tiles.append(_tile(report, case))
         if len(self._tiles) == ACROSS * DOWN:
             self._draw()

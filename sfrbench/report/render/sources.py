@@ -54,18 +54,18 @@ class Sources:
         return anchor
 
     def section(self, info: ReportInfo) -> str:
-        """All entries that were linked to, and the nodes of every cell."""
+        """The section of the page that holds every entry linked to, and the nodes of every cell."""
         nodes: Mapping[str, Mapping[str, str]] = info.provenance.get("nodes", {})
         cells = {cell: f"c{index}" for index, cell in enumerate(nodes)}
         rows = [
             (
                 f"<tr id={anchor}>",
-                _names(found),
+                _names(entry),
                 escape(", ".join(self._shown[anchor])),
-                "<br>".join(_cell(*pair, cells) for facts in found for pair in _cells(facts)),
-                "<br>".join(escape(key) for facts in found for key in _keys(facts)),
+                "<br>".join(_cell(*pair, cells) for facts in entry for pair in _cells(facts)),
+                "<br>".join(escape(key) for facts in entry for key in _keys(facts)),
             )
-            for anchor, found in self._entries.values()
+            for anchor, entry in self._entries.values()
         ]
         told = "<summary>What stands behind each row of the tables and figures</summary>"
         listed = _table(("Row", "In", "Cells", "Nodes it was read from"), rows)

@@ -78,7 +78,7 @@ def p_value(value: float | None) -> str:
 
 
 def safe_name(name: str) -> str:
-    """A file name that stays in its folder, whatever the name says."""
+    """A file name made of ``name`` that cannot lead out of its folder."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:80] or "unnamed"
 
 

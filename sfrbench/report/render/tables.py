@@ -59,7 +59,7 @@ class Table:
 
     @property
     def alone(self) -> tuple[str, ...]:
-        """Every rule that a table needs where nothing stands around it."""
+        """Every rule that a table needs when it is read on its own."""
         return (*self.rules, *self.tail)
 
     def numbers(self) -> pd.DataFrame:

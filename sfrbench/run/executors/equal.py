@@ -26,7 +26,7 @@ _UNREAD = frozenset({"history.csv"})
 
 
 def work_of(node: Node, context: StageContext[StageSettings], profile: str) -> str | None:
-    """The digest of everything that decides what the node writes; none where that is not looked up."""
+    """The digest of everything that decides what the node writes; None if that is not looked up."""
     recipe = recipe_of(node.stage)
     if not recipe.compared({role: stage for role, (stage, _) in node.inputs.items()}):
         return None
@@ -61,7 +61,7 @@ def content_of(artefact: Artefact) -> str:
 
 
 def copy_files(twin: Artefact, out: Path) -> None:
-    """The files of ``twin`` under ``out``, as further links to the same bytes where the disk can do that.
+    """Put the files of ``twin`` under ``out``, as hard links where the disk allows it.
 
     Raises ``StoreError`` where one of them is damaged.
     """

@@ -31,7 +31,7 @@ class Outcome:
 
 
 class Listener(Protocol):
-    """Is told what happens; shows it."""
+    """Shows what happens, event by event."""
 
     def node_waits(self, node: Node, index: int, total: int) -> None: ...
     def node_starts(self, node: Node, reason: str, index: int, total: int) -> None: ...
@@ -69,7 +69,8 @@ def all_reused(plan: Plan, listener: Listener) -> Outcomes:
 def run_inline(
     plan: Plan, worker: Worker, listener: Listener, on_cell: Callable[[Cell], None], outcomes: Outcomes
 ) -> None:
-    """Run what is missing, in an order that finishes cells early; ``on_cell`` hears of each finished cell.
+    """Run what is missing, in an order that finishes cells early; ``on_cell`` is called with each finished
+    cell.
 
     ``outcomes`` is filled as nodes end, so that it tells what was done even where the run is interrupted.
     A node that is pruned ends the run: nobody wants the rest of it.

@@ -101,10 +101,10 @@ class Worker:
         )
 
     def _components(self, node: Node) -> dict[str, Component]:
-        found = {kind: resolved.component for kind, resolved in node.components.items()}
-        if "stitch" in found and recipe_of(node.stage).needs.training_canvases:
-            found["stitch"] = cast(Stitch, found["stitch"]).located(self.machine.folder)
-        return found
+        own = {kind: resolved.component for kind, resolved in node.components.items()}
+        if "stitch" in own and recipe_of(node.stage).needs.training_canvases:
+            own["stitch"] = cast(Stitch, own["stitch"]).located(self.machine.folder)
+        return own
 
     def _take(self, node: Node, context: StageContext[StageSettings], twin: Artefact) -> dict[str, Any]:
         """The record of a node whose work another node has done; what it took stands for both."""

@@ -39,15 +39,15 @@ class Precision:
             return dict(components), {}
         if self.device != "cpu":
             return dict(components), {"precision": asked}
-        found = self._look("bf16" in asked.values())
-        if found is None:
+        check = self._look("bf16" in asked.values())
+        if check is None:
             return dict(components), {"precision": asked}
-        wrong = [str(fault) for fault in found.faults]
+        wrong = [str(fault) for fault in check.faults]
         noted: dict[str, Any] = {"self_check_faults": wrong} if wrong else {}
-        self._warn("this processor computes fp32 wrongly: results are not to be trusted", found.of("fp32"))
-        if not found.of("bf16") or "bf16" not in asked.values():
+        self._warn("this processor computes fp32 wrongly: results are not to be trusted", check.of("fp32"))
+        if not check.of("bf16") or "bf16" not in asked.values():
             return dict(components), {"precision": asked, **noted}
-        self._warn("this processor computes bf16 wrongly: fp32 is used in its place", found.of("bf16"))
+        self._warn("this processor computes bf16 wrongly: fp32 is used in its place", check.of("bf16"))
         settled = {
             kind: part.model_copy(update={"precision": "fp32"}) if kind in asked else part
             for kind, part in components.items()

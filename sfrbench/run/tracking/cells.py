@@ -27,22 +27,22 @@ def experiment_name(spec: str, profile: str) -> str:
 def find_experiment(client: MlflowClient, plan: Plan, workspace: Path) -> str:
     """The id of a plan's experiment, which is made or restored where need be."""
     name = experiment_name(plan.spec.name, plan.spec.profile.name)
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        if experiment.lifecycle_stage == "deleted":
             log.warning("the experiment '%s' was deleted in MLflow and is restored", name)
-            client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+            client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
     place = (workspace / "mlartifacts" / f"{plan.spec.name}-{plan.spec.profile.name}").resolve()
     return str(client.create_experiment(name, artifact_location=place.as_uri()))
 
 
 def parent_run(client: MlflowClient, experiment: str, plan: Plan) -> str:
     """The id of the finished run that stands over the cells."""
-    found = client.search_runs([experiment], "tags.`sfrbench.role` = 'experiment'", max_results=1)
-    if found and found[0].info.status == "FINISHED":
-        return str(found[0].info.run_id)
-    for half in found:  # its process was killed
+    runs = client.search_runs([experiment], "tags.`sfrbench.role` = 'experiment'", max_results=1)
+    if runs and runs[0].info.status == "FINISHED":
+        return str(runs[0].info.run_id)
+    for half in runs:  # its process was killed
         client.delete_run(half.info.run_id)
     tags = {
         "sfrbench.role": "experiment",

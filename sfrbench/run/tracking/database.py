@@ -33,8 +33,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 def ensure(path: Path, *, replace_broken: bool) -> bool:
     """Make the database where there is none, or set a broken one aside and make it anew.
 
-    It has its name once it is whole, so that a kill leaves nothing or all of it. Returns whether it was made.
-    """
+    It gets its name once it is complete, so that a kill leaves all of it or nothing. Returns whether it was
+    made."""
     from filelock import FileLock
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,8 @@ class Tracker:
         self._talk: tuple[Plan, Conversation] | None = None
 
     def forget(self, plan: Plan) -> None:
-        """Log the cells of an experiment again (``track --rebuild``)."""
+        """Forget what was logged of an experiment, so that its cells are logged again (``track
+        --rebuild``)."""
         self._guarded(lambda: self._write({}, plan))
 
     def log_cells(self, plan: Plan, store: Store, cells: Sequence[Cell], *, ask: bool = False) -> int:

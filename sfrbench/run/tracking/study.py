@@ -15,9 +15,9 @@ BATCH = 1000  # metrics in one request, MLflow's limit
 
 
 def study_run(client: MlflowClient, experiment: str, study: Study) -> str:
-    found = client.search_runs([experiment], f"tags.`sfrbench.study` = '{study.name}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
+    runs = client.search_runs([experiment], f"tags.`sfrbench.study` = '{study.name}'", max_results=1)
+    if runs:
+        return str(runs[0].info.run_id)
     tags = {
         "sfrbench.role": "study",
         "sfrbench.study": study.name,

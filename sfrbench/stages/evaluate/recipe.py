@@ -30,7 +30,7 @@ def asked(cell: Chosen, source: str) -> Asked:
 
 
 def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
-    """All that labels cases is scored: the model, pseudo-labels, and what rounds select from."""
+    """Everything that labels cases is scored: the model, pseudo-labels, and what rounds select from."""
     if STAGE not in cell.stages:
         return {}
     first = [role for role in ("predict", "pseudolabel") if role in nodes]

@@ -95,7 +95,7 @@ class Shelf:
         return path.is_file() and path.read_text(encoding="utf-8") == self._recipe()
 
     def _stamp(self, case: str) -> list[list[Any]] | None:
-        """Name, size and time of change of the raw files of a case; none where it depends on more."""
+        """Name, size and time of change of the raw files of a case; None if it depends on more."""
         files = None if self.root is None else self.dataset.case_files(self.root, case)
         if files is None:
             return None

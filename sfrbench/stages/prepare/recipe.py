@@ -16,7 +16,7 @@ class PrepareSettings(StageSettings):
 
 
 def asked(dataset: Dataset, fingerprint: str) -> Asked:
-    """The dataset's ``late_fields`` belong to the stages that read them."""
+    """What the plan asks of the stage; the dataset's ``late_fields`` belong to the stages that read them."""
     return Asked(PrepareSettings(fingerprint=fingerprint), {}, keyed={"dataset": dataset.late_fields})
 
 

@@ -27,19 +27,21 @@ class Selection:
 
     @classmethod
     def of(cls, ctx: StageContext[Settings]) -> Selection | None:
-        """That of a round; none for a first training. Notes for the record what was selected."""
+        """The selection of a round, noted in the record; None for a first training."""
         if "select" not in ctx.inputs:
             return None
         selector, artefact = ctx.component("selector", Selector), ctx.inputs["select"]
         with artefact.path("confidence.csv").open(encoding="utf-8", newline="") as stream:
             confidence = {row["case"]: float(row[selector.over]) for row in csv.DictReader(stream)}
-        found = cls(selector, artefact, confidence, selector.threshold(list(confidence.values())))
+        selection = cls(selector, artefact, confidence, selector.threshold(list(confidence.values())))
         ctx.notes["selection"] = {
-            "threshold": found.threshold if np.isfinite(found.threshold) else str(found.threshold),
-            "confident": found.confident,
+            "threshold": selection.threshold
+            if np.isfinite(selection.threshold)
+            else str(selection.threshold),
+            "confident": selection.confident,
             "unlabelled": len(confidence),
         }
-        return found
+        return selection
 
     @property
     def confident(self) -> list[str]:

@@ -15,7 +15,6 @@ from sfrbench.report.facts.info import Features, ReportInfo
 from sfrbench.results.axes import axis_text, axis_texts, point_texts
 
 UNKNOWN = "no unlabelled case has a label, so it is not known what is predicted correctly in them"
-W1, RELATIVE, OVERLAP = range(3)  # of gaps.MEASURES
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Gap:
 
     @cached_property
     def groups(self) -> list[Groups | None]:
-        """Of each seed; none where a group has no correct voxel."""
+        """The two groups of each seed; None for a seed where one of them has no correct voxel."""
         sizes = [self.size(index) for index in range(len(self.members))]
         return [Groups(*pair, size) if size else None for pair, size in zip(self.samples, sizes, strict=True)]
 
@@ -105,12 +104,12 @@ class Gap:
         """(B, 3): means over seeds, cases and seeds drawn anew as two crossed levels."""
         n = len(self.members)
         counts = np.random.default_rng(n).multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)
-        return _weighted([None if one is None else one.redrawn() for one in self.groups], counts)
+        return _weighted([None if one is None else one.bootstrapped() for one in self.groups], counts)
 
     @cached_property
-    def dealt(self) -> Array:
-        """(B, 3): means over seeds, with the cases dealt at random."""
-        each = [None if one is None else one.dealt() for one in self.groups]
+    def permuted(self) -> Array:
+        """(B, 3): means over seeds, with the cases permuted between the groups."""
+        each = [None if one is None else one.permuted() for one in self.groups]
         return _weighted(each, np.ones((DRAWS, len(each))))
 
 
@@ -163,7 +162,7 @@ def gaps_of(
 
 
 def mean_of(values: Array) -> Array:
-    """Mean over rows, NaN left out; NaN where all are."""
+    """Mean over rows, ignoring NaN; NaN where every row is."""
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0).sum(axis=0), known.sum(axis=0)
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))

@@ -11,8 +11,8 @@ import numpy as np
 
 from sfrbench.files.atomic import atomic_file
 from sfrbench.files.sheets import guarded
-from sfrbench.maths.gaps import Array, bandwidth, group_sample
-from sfrbench.report.items.features.gaps import OVERLAP, RELATIVE, Gap
+from sfrbench.maths.gaps import OVERLAP, RELATIVE, Array, bandwidth, group_sample
+from sfrbench.report.items.features.gaps import Gap
 from sfrbench.report.items.features.tables import spread_text
 from sfrbench.report.render import captions, style
 from sfrbench.report.render.parts import Figure
@@ -62,7 +62,7 @@ def features_figure(info: ReportInfo, gaps: Sequence[Gap], name: str, folder: Pa
 
 
 def draw(gap: Gap, index: int) -> Drawn:
-    """The voxels of one seed that the figure shows, as many of each group; none where one has no voxel."""
+    """The voxels of one seed that the figure shows, as many of each group; no voxels if a group has none."""
     size = gap.size(index)
     if not size:
         return [[], []]
@@ -74,7 +74,7 @@ def draw(gap: Gap, index: int) -> Drawn:
 
 
 def density(sample: Array, grid: Array) -> Array | None:
-    """Gaussian kernel density on ``grid``, half of Scott's bandwidth; none for equal or too few values."""
+    """Gaussian kernel density on ``grid``, half of Scott's bandwidth; None for equal or too few values."""
     if sample.size < 3 or not float(np.std(sample)) > 0:
         return None
     from scipy.stats import gaussian_kde

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sfrbench.maths.gaps import DRAWS, Array
+from sfrbench.maths.gaps import DRAWS, OVERLAP, RELATIVE, W1, Array
 from sfrbench.report.facts.info import ReportInfo
-from sfrbench.report.items.features.gaps import OVERLAP, RELATIVE, W1, Gap, classes_of, mean_of
+from sfrbench.report.items.features.gaps import Gap, classes_of, mean_of
 from sfrbench.report.items.pairs.table import difference
 from sfrbench.report.render import captions
 from sfrbench.report.render.style import DASH, number, p_value, signed
@@ -137,7 +137,7 @@ def _values(line: Gap) -> list[str]:
     observed, draws = line.observed, line.draws
     low, high = _interval(draws)
     mean = mean_of(observed)
-    beaten = line.dealt[:, RELATIVE] >= mean[RELATIVE]
+    beaten = line.permuted[:, RELATIVE] >= mean[RELATIVE]
     p = (1 + int(beaten.sum())) / (1 + len(beaten)) if not np.isnan(mean[RELATIVE]) else None
     sides = [(one.labelled, one.unlabelled) for one in line.members]
     return [
@@ -146,7 +146,7 @@ def _values(line: Gap) -> list[str]:
         f"{mean[W1]:.3g}" if not np.isnan(mean[W1]) else DASH,
         spread_text(observed[:, RELATIVE]),
         f"{number(low[RELATIVE])}–{number(high[RELATIVE])}" if not np.isnan(low[RELATIVE]) else DASH,
-        number(float(mean_of(line.dealt)[RELATIVE])),
+        number(float(mean_of(line.permuted)[RELATIVE])),
         p_value(p),
         spread_text(observed[:, OVERLAP]),
         f"{number(low[OVERLAP])}–{number(high[OVERLAP])}" if not np.isnan(low[OVERLAP]) else DASH,
@@ -191,7 +191,7 @@ def _difference(late: Gap, early: Gap) -> tuple[Array, tuple[Array, Array], Arra
         else line  # keeps what it has computed
         for line in (late, early)
     )
-    chance = mean_of(one.dealt) - mean_of(other.dealt)
+    chance = mean_of(one.permuted) - mean_of(other.permuted)
     return (
         mean_of(one.observed) - mean_of(other.observed),
         _interval(one.draws - other.draws),

@@ -12,7 +12,15 @@ import pandas as pd
 
 from sfrbench.maths.stats import Array
 from sfrbench.report.items.kde.density import density
-from sfrbench.report.items.rounds.table import Lines, Quality, Row, known_dice, quality_of, rows_of, spearman
+from sfrbench.report.items.rounds.table import (
+    Lines,
+    Quality,
+    RoundRow,
+    known_dice,
+    quality_of,
+    rows_of,
+    spearman,
+)
 from sfrbench.report.render import captions, style
 from sfrbench.report.render.parts import Figure
 from sfrbench.results import dead
@@ -48,7 +56,7 @@ class _Cloud:
 
 def confidence_figure(
     frame: pd.DataFrame, info: ReportInfo, name: str, folder: Path
-) -> tuple[Figure | None, list[Row]]:
+) -> tuple[Figure | None, list[RoundRow]]:
     """One panel for each arm, point and round, with the densities of C above and of Dice to the right.
 
     The label is the segmenter's, which updates SAM where C is high enough. None where no round is scored.
@@ -85,7 +93,7 @@ def confidence_figure(
     return Figure(name, title, _CAPTION, tuple(files), (), notes=notes), rows
 
 
-def _cloud(row: Row, quality: Quality) -> _Cloud:
+def _cloud(row: RoundRow, quality: Quality) -> _Cloud:
     dice = [known_dice(one, quality) for one in row.rounds]
     pairs = list(zip(row.rounds, dice, strict=True))
     rhos = [spearman(one, known) for one, known in pairs]

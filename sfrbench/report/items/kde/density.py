@@ -61,7 +61,7 @@ def _sample(line: Line, metric: str) -> Array:
 
 
 def density(sample: Array, grid: Array) -> Array | None:
-    """Kernel density on ``grid``; none where the sample is too small or does not spread."""
+    """Kernel density on ``grid``; None if the sample is too small or does not spread."""
     if sample.size < 3 or float(np.std(sample)) < _LEAST_SPREAD:
         return None
     from scipy.stats import gaussian_kde

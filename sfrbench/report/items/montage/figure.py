@@ -40,7 +40,7 @@ class _Panel:
 def montage_figure(
     frame: pd.DataFrame, info: ReportInfo, count: int, subset: str, name: str, folder: Path
 ) -> Figure | None:
-    """Rows are cases by the Dice of the last line that has one, columns are lines; none without volumes."""
+    """Rows are cases by the Dice of the last line that has one, columns are lines; None without volumes."""
     shown = lines(frame, info.grid, subset)
     ranked = _ranked(shown)
     if info.montage is None or ranked is None:
@@ -135,17 +135,17 @@ def _panel(info: ReportInfo, line: Line, case: str, subset: str) -> _Panel:
     if not line.seeds:
         return _Panel(reason="; ".join(dict.fromkeys(reason for _, reason in line.missing)))
     assert info.montage is not None
-    found = info.montage(line.cells[line.seeds[0]], case, subset)
-    if found is None:
+    volumes = info.montage(line.cells[line.seeds[0]], case, subset)
+    if volumes is None:
         return _Panel(reason="no prediction kept")
-    truth = found.truth()
-    getters = {"pseudo-label": found.pseudo, "prediction": found.prediction}
+    truth = volumes.truth()
+    getters = {"pseudo-label": volumes.pseudo, "prediction": volumes.prediction}
     maps = {"truth": truth} | {kind: get() for kind, get in getters.items() if get is not None}
     areas = np.count_nonzero(truth, axis=(0, 1))
     z = int(areas.argmax()) if areas.any() else truth.shape[2] // 2
     slices = {kind: np.asarray(volume[:, :, z]) for kind, volume in maps.items()}
-    aspect = found.spacing[1] / found.spacing[0]
-    return _Panel(found, np.asarray(found.image()[:, :, z]), slices, aspect)
+    aspect = volumes.spacing[1] / volumes.spacing[0]
+    return _Panel(volumes, np.asarray(volumes.image()[:, :, z]), slices, aspect)
 
 
 @dataclass(frozen=True)

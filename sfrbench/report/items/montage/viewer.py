@@ -46,7 +46,7 @@ class _Arrays:
 
 
 def slices(cases: Sequence[tuple[str, str]], panels: Sequence[Sequence[Panel]]) -> dict[str, Any] | None:
-    """What the page's script needs for (rank, name) of each case and its panels; none without volumes.
+    """What the page's script needs for (rank, name) of each case and its panels; None without volumes.
 
     Where the pictures would weigh more than ``LIMIT``, images become JPEG, and then slices are left out at
     an even step; ``said`` tells which.
@@ -85,10 +85,10 @@ def _said(kind: str, step: int) -> str:
     )
 
 
-def _read(found: MontageCase) -> _Arrays:
-    getters = {"truth": found.truth, "prediction": found.prediction, "pseudo": found.pseudo}
+def _read(volumes: MontageCase) -> _Arrays:
+    getters = {"truth": volumes.truth, "prediction": volumes.prediction, "pseudo": volumes.pseudo}
     maps = {kind: np.asarray(get()) for kind, get in getters.items() if get is not None}
-    return _Arrays(np.asarray(found.image()), maps, found.spacing)
+    return _Arrays(np.asarray(volumes.image()), maps, volumes.spacing)
 
 
 def _boxes(read: Sequence[_Arrays]) -> dict[tuple[int, ...], Box]:

@@ -27,7 +27,7 @@ _TWO_SEEDS = "two seeds: how much trainings vary is hardly known, so the interva
 ONE_SEED = "one seed: the interval is over cases only, and says nothing of other trainings"
 
 
-class Side(Protocol):
+class Operand(Protocol):
     """What a difference is taken of."""
 
     @property
@@ -35,7 +35,7 @@ class Side(Protocol):
     def behind(self) -> dict[str, Any]: ...
 
 
-def difference(name: str, match: Mapping[str, str], one: Side, other: Side) -> dict[str, Any]:
+def difference(name: str, match: Mapping[str, str], one: Operand, other: Operand) -> dict[str, Any]:
     """What a row of ``one`` minus ``other`` stands on, for provenance.json: both of them."""
     return {
         "row": name,
@@ -73,15 +73,15 @@ def pairs_table(
     subset = subset_of(frame)
     every = lines(frame, info.grid, subset)
     notes = Notes()
-    found: list[tuple[Line, Line, str, stats.Paired | None, list[str]]] = []
+    compared: list[tuple[Line, Line, str, stats.Paired | None, list[str]]] = []
     for a, b in wanted:
         for one, other in _same_points(every, str(a), str(b)):
             for metric in metrics:
                 result, why = _compare(one, other, metric)
-                found.append((one, other, metric, result, why))
-    adjusted = stats.holm([result.p if result else None for *_, result, _ in found])
+                compared.append((one, other, metric, result, why))
+    adjusted = stats.holm([result.p if result else None for *_, result, _ in compared])
     rows, data = [], []
-    for (one, other, metric, result, why), corrected in zip(found, adjusted, strict=True):
+    for (one, other, metric, result, why), corrected in zip(compared, adjusted, strict=True):
         texts = _texts(one, other, metric, result, corrected, frame)
         mark = "".join(notes.mark(text) for text in why)
         rows.append(tuple(Entry(text, marks=mark if index == 0 else "") for index, text in enumerate(texts)))
@@ -100,9 +100,9 @@ def pairs_table(
         tuple(data),
         captions.tail(info),
         2,
-        rules=_rules([result for *_, result, _ in found if result]),
+        rules=_rules([result for *_, result, _ in compared if result]),
     )
-    pairs = {(id(one), id(other)): Pair(one, other) for one, other, *_ in found}
+    pairs = {(id(one), id(other)): Pair(one, other) for one, other, *_ in compared}
     return [unmarked(table)], list(pairs.values())
 
 

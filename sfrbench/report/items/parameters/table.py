@@ -33,7 +33,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Row:
+class ParameterRow:
     """One arm at the points of the axes where its models have these sizes; ``axes`` hold lists of values."""
 
     arm: str
@@ -59,7 +59,7 @@ class Row:
         }
 
 
-def parameters_table(info: ReportInfo, name: str) -> tuple[list[Table], list[Row]]:
+def parameters_table(info: ReportInfo, name: str) -> tuple[list[Table], list[ParameterRow]]:
     """One row for each arm, or for each different count of an arm where its points differ."""
     rows = [row for arm, label in info.arms for row in _rows(info, arm, label)]
     paths = [path for path in info.axes if any(path in row.axes for row in rows)]
@@ -80,22 +80,22 @@ def parameters_table(info: ReportInfo, name: str) -> tuple[list[Table], list[Row
     return [table], rows
 
 
-def _rows(info: ReportInfo, arm: str, label: str) -> list[Row]:
+def _rows(info: ReportInfo, arm: str, label: str) -> list[ParameterRow]:
     by_point: dict[tuple[str, ...], list[Counted]] = {}
     for entry in info.counted:
         if entry.arm == arm:
             by_point.setdefault(tuple(axis_text(value) for value in entry.axes.values()), []).append(entry)
     if not by_point:
         why = info.left_out(arm) or "not run"
-        return [Row(arm, label, {}, Sizes(None, None, None, None, why, why))]
+        return [ParameterRow(arm, label, {}, Sizes(None, None, None, None, why, why))]
     groups: dict[Sizes, list[list[Counted]]] = {}
     for cells in by_point.values():
         groups.setdefault(_sizes(cells), []).append(cells)
     every = [cells[0].axes for cells in by_point.values()]
     if len(groups) == 1:
-        return [Row(arm, label, {}, sizes, list(chain(*points))) for sizes, points in groups.items()]
+        return [ParameterRow(arm, label, {}, sizes, list(chain(*points))) for sizes, points in groups.items()]
     return [
-        Row(arm, label, _told(every, [cells[0].axes for cells in block]), sizes, list(chain(*block)))
+        ParameterRow(arm, label, _told(every, [cells[0].axes for cells in block]), sizes, list(chain(*block)))
         for sizes, points in groups.items()
         for block in _blocks(points)
     ]
@@ -132,7 +132,7 @@ def _told(every: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]]) 
     return told
 
 
-def _entries(row: Row, paths: Sequence[str], notes: Notes) -> tuple[Entry, ...]:
+def _entries(row: ParameterRow, paths: Sequence[str], notes: Notes) -> tuple[Entry, ...]:
     def count(value: int | None, why: str) -> Entry:
         return Entry(f"{value:,}") if value is not None else Entry(DASH, marks=notes.mark(why))
 
@@ -147,7 +147,7 @@ def _entries(row: Row, paths: Sequence[str], notes: Notes) -> tuple[Entry, ...]:
     )
 
 
-def _paper(row: Row, notes: Notes) -> Entry:
+def _paper(row: ParameterRow, notes: Notes) -> Entry:
     paper = row.sizes.paper
     if paper is not None:
         return Entry(paper.text, marks=notes.mark(paper.place))
@@ -155,7 +155,7 @@ def _paper(row: Row, notes: Notes) -> Entry:
     return Entry(DASH, marks="" if row.cells else notes.mark(row.sizes.why_predicts))
 
 
-def _data(row: Row, paths: Sequence[str], info: ReportInfo) -> dict[str, str]:
+def _data(row: ParameterRow, paths: Sequence[str], info: ReportInfo) -> dict[str, str]:
     """One row of the CSV."""
     sizes, paper = row.sizes, row.sizes.paper
     found = {"arm": row.arm, "label": row.label}
@@ -168,7 +168,7 @@ def _data(row: Row, paths: Sequence[str], info: ReportInfo) -> dict[str, str]:
     return found | {"profile": info.profile, "note": note}
 
 
-def _rules(info: ReportInfo, rows: Sequence[Row]) -> tuple[str, ...]:
+def _rules(info: ReportInfo, rows: Sequence[ParameterRow]) -> tuple[str, ...]:
     papers = dict.fromkeys(row.sizes.paper for row in rows if row.sizes.paper is not None)
     said = [
         "What predicts is the 3D segmenter of a re-trained arm, else the fine-tuned SAM.",

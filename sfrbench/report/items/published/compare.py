@@ -9,7 +9,7 @@ from typing import Any
 from sfrbench.maths import stats
 from sfrbench.paper.form import Column
 from sfrbench.paper.tables import Published, Value
-from sfrbench.report.items.published.rows import Side
+from sfrbench.report.items.published.rows import Pairing
 from sfrbench.report.render.style import number, signed
 from sfrbench.results import dead
 from sfrbench.results.lines import Line, Stat
@@ -87,10 +87,10 @@ def heads(table: Published, metrics: Sequence[str]) -> Iterator[Head]:
             yield Head(name, column, dataset)
 
 
-def compare(table: Published, head: Head, side: Side) -> Compared:
+def compare(table: Published, head: Head, pairing: Pairing) -> Compared:
     """The two numbers of a row. The interval is that of our mean, over cases and, with several, seeds."""
-    value = side.row.values[head.name] if side.row else None
-    line, metric, organ = side.line, head.column.metric, head.column.organ
+    value = pairing.row.values[head.name] if pairing.row else None
+    line, metric, organ = pairing.line, head.column.metric, head.column.organ
     if line is None or not line.seeds:
         return Compared(value)
     if organ is not None and organ not in line.classes:
@@ -101,27 +101,27 @@ def compare(table: Published, head: Head, side: Side) -> Compared:
         cube = cube[:, :, index : index + 1]
     interval = stats.mean_interval(cube, bounds_of(metric))
     unit = "/".join(sorted(line.frame.loc[line.frame["metric"] == metric, "unit"].unique()))
-    reason = _not_comparable(table, head, side, line, unit)
+    reason = _not_comparable(table, head, pairing, line, unit)
     flat, gone = flattery(line, metric, organ), f"no interval: {interval.why}" if interval.why else ""
     never = dead.note([one for one in line.dead if organ in (None, one.cls)])
     stat = line.stat(metric, organ)
     return Compared(value, stat, interval.low, interval.high, unit, reason, gone, flat, never)
 
 
-def _not_comparable(table: Published, head: Head, side: Side, line: Line, unit: str) -> str:
+def _not_comparable(table: Published, head: Head, pairing: Pairing, line: Line, unit: str) -> str:
     if unit != head.column.unit:
         return f"ours in {unit}, the paper's in {head.column.unit}: no difference"
-    if side.setup and side.setup.grid:
-        return f"ours on other volumes, {side.setup.grid}: no difference"
+    if pairing.setup and pairing.setup.grid:
+        return f"ours on other volumes, {pairing.setup.grid}: no difference"
     organs = {column.organ for column in table.columns.values() if column.organ}
     if head.column.average and organs and organs != set(line.classes):
         return f"the paper's mean is over {len(organs)} organs, ours over other classes: no difference"
     return ""
 
 
-def record(table: Published, head: Head, side: Side, one: Compared) -> dict[str, Any]:
+def record(table: Published, head: Head, pairing: Pairing, one: Compared) -> dict[str, Any]:
     """The fields of the CSV that say what is compared, and the numbers; an empty text for none."""
-    line, row = side.line, side.row
+    line, row = pairing.line, pairing.row
     texts = {name: "" if text == number(None) else text for name, text in one.texts.items()}
     return {
         "table": table.table,

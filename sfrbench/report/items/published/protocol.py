@@ -8,18 +8,18 @@ from collections.abc import Iterator, Sequence
 from sfrbench.paper.form import Told
 from sfrbench.paper.tables import Published, recipe
 from sfrbench.report.facts.info import ReportInfo
-from sfrbench.report.items.published.rows import Side
+from sfrbench.report.items.published.rows import Pairing
 from sfrbench.report.render.captions import seeds_text
 from sfrbench.report.render.style import DASH
 from sfrbench.report.render.tables import Entry, Table
 from sfrbench.results.lines import Line
 
-Row = tuple[str, str, str]  # what, the paper's, ours
+ProtocolRow = tuple[str, str, str]  # what, the paper's, ours
 
 
-def protocol_table(table: Published, info: ReportInfo, sides: Sequence[Side], name: str) -> Table:
+def protocol_table(table: Published, info: ReportInfo, pairings: Sequence[Pairing], name: str) -> Table:
     """What the paper says beside what our arms in the table do, where the two are not plainly the same."""
-    rows = list(_rows(table, info, [side for side in sides if side.line and side.row]))
+    rows = list(_rows(table, info, [pairing for pairing in pairings if pairing.line and pairing.row]))
     notes = (" ".join(note.split()) for note in table.notes)
     return Table(
         f"{name}_protocol",
@@ -42,54 +42,59 @@ def protocol_table(table: Published, info: ReportInfo, sides: Sequence[Side], na
     )
 
 
-def _rows(table: Published, info: ReportInfo, sides: Sequence[Side]) -> Iterator[Row]:
+def _rows(table: Published, info: ReportInfo, pairings: Sequence[Pairing]) -> Iterator[ProtocolRow]:
     grids = _grouped(
-        [(side.setup.grid, side) for side in sides if side.setup and side.setup.grid], len(sides)
+        [(pairing.setup.grid, pairing) for pairing in pairings if pairing.setup and pairing.setup.grid],
+        len(pairings),
     )
     if grids:
         yield "dataset", ", ".join(table.test_cases), grids
     for what, told in table.protocol.items():
-        facts = [(fact, side) for side in sides if (fact := _fact(side, what))]
+        facts = [(fact, pairing) for pairing in pairings if (fact := _fact(pairing, what))]
         if what == "runs":
             yield what, told.shown, seeds_text(len(info.seeds))
         elif told.unstated or not all(_same(what, told, fact) for fact, _ in facts):
             yield what, told.shown, _grouped(facts, len(facts))
     for what, told in recipe().items():  # told even where it is the paper's, so that this can be seen
-        facts = [(fact, side) for side in sides if (fact := _fact(side, what))]
+        facts = [(fact, pairing) for pairing in pairings if (fact := _fact(pairing, what))]
         if facts:
             yield what, told.shown, _grouped(facts, len(facts))
-    yield from _cases(table, sides)
+    yield from _cases(table, pairings)
 
 
-def _cases(table: Published, sides: Sequence[Side]) -> Iterator[Row]:
+def _cases(table: Published, pairings: Sequence[Pairing]) -> Iterator[ProtocolRow]:
     for dataset, count in table.test_cases.items():
-        own = [side.line for side in sides if side.line and side.setup and side.setup.dataset == dataset]
+        own = [
+            pairing.line
+            for pairing in pairings
+            if pairing.line and pairing.setup and pairing.setup.dataset == dataset
+        ]
         ours = sorted({len(line.cases) for line in own if line.seeds})
         if ours and ours != [count]:
             theirs = "unstated" if count is None else str(count)
             yield f"test cases, {dataset}", theirs, ", ".join(map(str, ours))
         caps = [
-            (f"at most {side.setup.unlabeled}", side)
-            for side in sides
-            if side.setup
-            and side.setup.dataset == dataset
-            and side.setup.unlabeled is not None
-            and side.row
-            and _unlabeled(side, dataset) > side.setup.unlabeled
+            (f"at most {pairing.setup.unlabeled}", pairing)
+            for pairing in pairings
+            if pairing.setup
+            and pairing.setup.dataset == dataset
+            and pairing.setup.unlabeled is not None
+            and pairing.row
+            and _unlabeled(pairing, dataset) > pairing.setup.unlabeled
         ]
         if caps:
-            theirs = ", ".join(str(n) for n in sorted({_unlabeled(side, dataset) for _, side in caps}))
+            theirs = ", ".join(str(n) for n in sorted({_unlabeled(pairing, dataset) for _, pairing in caps}))
             yield f"unlabelled volumes, {dataset}", theirs, _grouped(caps, len(caps))
 
 
-def _unlabeled(side: Side, dataset: str) -> int:
-    assert side.row is not None
-    count = side.row.setting.unlabeled
+def _unlabeled(pairing: Pairing, dataset: str) -> int:
+    assert pairing.row is not None
+    count = pairing.row.setting.unlabeled
     return (count.get(dataset) if isinstance(count, dict) else count) or 0
 
 
-def _fact(side: Side, what: str) -> str:
-    return side.setup.facts.get(what, "") if side.setup else ""
+def _fact(pairing: Pairing, what: str) -> str:
+    return pairing.setup.facts.get(what, "") if pairing.setup else ""
 
 
 def _same(what: str, told: Told, ours: str) -> bool:
@@ -105,11 +110,11 @@ def _same(what: str, told: Told, ours: str) -> bool:
     return all(ours in theirs for theirs in told.said)
 
 
-def _grouped(facts: Sequence[tuple[str, Side]], of: int) -> str:
+def _grouped(facts: Sequence[tuple[str, Pairing]], of: int) -> str:
     """Each different text once; with the arms it is true of, where there are several texts."""
     groups: dict[str, dict[str, None]] = {}
-    for text, side in facts:
-        line = side.line
+    for text, pairing in facts:
+        line = pairing.line
         assert isinstance(line, Line)
         groups.setdefault(text, {})[line.label] = None
     if len(groups) == 1 and len(facts) == of:

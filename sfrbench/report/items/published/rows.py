@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.paper.tables import Published, Row
+from sfrbench.paper.tables import PaperRow, Published
 from sfrbench.results.axes import axis_text
 from sfrbench.results.lines import Line
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Side:
+class Pairing:
     """A row of the paper and a line of ours side by side; one of the two may be missing.
 
     ``reason`` says why there is no line, ``note`` what is special about the two together.
     """
 
-    row: Row | None
+    row: PaperRow | None
     line: Line | None
     setup: Setup | None = None
     reason: str = ""
@@ -44,7 +44,7 @@ class Own:
     unbuilt: Mapping[str, str]
 
 
-def setting_text(row: Row, dataset: str | None) -> str:
+def setting_text(row: PaperRow, dataset: str | None) -> str:
     """The setting with its counts on one dataset, such as ``16/64``, ``scarce, 1/79`` or ``2 clicks``."""
     setting = row.setting
     if setting.clicks is not None:
@@ -57,7 +57,9 @@ def setting_text(row: Row, dataset: str | None) -> str:
     return ", ".join(part for part in (setting.annotations, counts) if part)
 
 
-def sides_of(table: Published, dataset: str, lines: Sequence[Line], info: ReportInfo, own: Own) -> list[Side]:
+def pairings_of(
+    table: Published, dataset: str, lines: Sequence[Line], info: ReportInfo, own: Own
+) -> list[Pairing]:
     """The rows of the paper in its order, each with every line of ours that is that row, then our others.
 
     A line is a row by the arm's entry in ``rows`` of the item, or by its label. Of several rows of a method
@@ -66,8 +68,8 @@ def sides_of(table: Published, dataset: str, lines: Sequence[Line], info: Report
     """
     named = own.rows
     setups = {(setup.arm, _point(setup, info)): setup for setup in info.setups}
-    found: dict[int, list[Side]] = {}
-    others: list[Side] = []
+    by_row: dict[int, list[Pairing]] = {}
+    others: list[Pairing] = []
     for line in lines:
         setup = setups.get((line.arm, line.point))
         if setup is not None and setup.dataset != dataset:
@@ -76,14 +78,16 @@ def sides_of(table: Published, dataset: str, lines: Sequence[Line], info: Report
         alone = sum(other.arm == line.arm and _on(setups, other, dataset) for other in lines) == 1
         those = list(_rows(rows, setup, dataset, alone))
         for row, note in those:
-            found.setdefault(id(row), []).append(Side(row, line, setup, note=note))
+            by_row.setdefault(id(row), []).append(Pairing(row, line, setup, note=note))
         if not those:
-            others.append(Side(None, line, setup))
-    sides = []
+            others.append(Pairing(None, line, setup))
+    pairings = []
     for row in table.rows:
         arms = [line for line in lines if row.named(named.get(line.arm, line.label))]
-        sides += found.get(id(row)) or [Side(row, None, reason=_why_none(row, dataset, arms, own.unbuilt))]
-    return sides + others
+        pairings += by_row.get(id(row)) or [
+            Pairing(row, None, reason=_why_none(row, dataset, arms, own.unbuilt))
+        ]
+    return pairings + others
 
 
 def _point(setup: Setup, info: ReportInfo) -> tuple[str, ...]:
@@ -95,7 +99,9 @@ def _on(setups: Mapping[tuple[str, tuple[str, ...]], Setup], line: Line, dataset
     return setup is None or setup.dataset == dataset
 
 
-def _rows(rows: Sequence[Row], setup: Setup | None, dataset: str, alone: bool) -> Iterator[tuple[Row, str]]:
+def _rows(
+    rows: Sequence[PaperRow], setup: Setup | None, dataset: str, alone: bool
+) -> Iterator[tuple[PaperRow, str]]:
     """The rows that a line is, of those with its name; with a note where the settings differ."""
     if setup is None:  # an arm that is left out: it stands, with its reason, wherever it would
         yield from ((row, "") for row in rows)
@@ -109,7 +115,7 @@ def _rows(rows: Sequence[Row], setup: Setup | None, dataset: str, alone: bool) -
         yield rows[0], note
 
 
-def _why_none(row: Row, dataset: str, arms: Sequence[Line], unbuilt: Mapping[str, str]) -> str:
+def _why_none(row: PaperRow, dataset: str, arms: Sequence[Line], unbuilt: Mapping[str, str]) -> str:
     for name, reason in unbuilt.items():
         if row.named(name):
             return reason

@@ -13,7 +13,7 @@ from sfrbench.report.facts.info import ReportInfo
 from sfrbench.report.items.pairs.table import ONE_SEED
 from sfrbench.report.items.published.compare import Compared, Head, compare, heads, record
 from sfrbench.report.items.published.protocol import protocol_table
-from sfrbench.report.items.published.rows import Own, Side, setting_text, sides_of
+from sfrbench.report.items.published.rows import Own, Pairing, pairings_of, setting_text
 from sfrbench.report.items.table.rows import counts_of, marks_of
 from sfrbench.report.render import captions
 from sfrbench.report.render.style import DASH, judged, scaled, verdict
@@ -40,12 +40,13 @@ class _Item:
     table: Published
     info: ReportInfo
     subset: str
-    sides: Mapping[str, Sequence[Side]]  # by dataset
+    pairings: Mapping[str, Sequence[Pairing]]  # by dataset
 
     @property
     def with_arms(self) -> bool:
-        """Whether the arms need a column of their own, since not all are called as their rows."""
-        every = [side for sides in self.sides.values() for side in sides]
+        """Whether arms need a column of their own, because some have another name than their row in the
+        paper."""
+        every = [pairing for pairings in self.pairings.values() for pairing in pairings]
         return any(s.row and s.line and s.line.name not in (s.row.method, s.row.label) for s in every)
 
 
@@ -77,27 +78,29 @@ class _Body:
 
 def published_part(
     frame: pd.DataFrame, info: ReportInfo, which: str, own: Own, metrics: Sequence[str], name: str
-) -> tuple[list[Table], dict[str, Sequence[Side]]]:
+) -> tuple[list[Table], dict[str, Sequence[Pairing]]]:
     """The tables beside the paper's ``which``, of some metrics or (none) of all, and the rows of each."""
     table = published_as(which)
     subset = subset_of(frame)
     shown = lines(frame, info.grid, subset)
     every = list(heads(table, metrics))
     datasets = dict.fromkeys(head.dataset for head in every)
-    sides = {dataset: sides_of(table, dataset, shown, info, own) for dataset in datasets}
-    item = _Item(table, info, subset, sides)
+    pairings = {dataset: pairings_of(table, dataset, shown, info, own) for dataset in datasets}
+    item = _Item(table, info, subset, pairings)
     made: list[Table] = []
-    behind: dict[str, Sequence[Side]] = {}
+    behind: dict[str, Sequence[Pairing]] = {}
     for head in every:
         if head.column.organ is None:
             made.append(_whole(item, head, _file(name, head, len(datasets))))
-            behind[made[-1].name] = sides[head.dataset]
+            behind[made[-1].name] = pairings[head.dataset]
     for dataset in datasets:
         organs = [head for head in every if head.column.organ is not None and head.dataset == dataset]
         if organs:
             made.append(_organs(item, organs, f"{_file(name, organs[0], len(datasets))}_per_organ"))
-            behind[made[-1].name] = sides[dataset]
-    made.append(protocol_table(table, info, [side for rows in sides.values() for side in rows], name))
+            behind[made[-1].name] = pairings[dataset]
+    made.append(
+        protocol_table(table, info, [pairing for rows in pairings.values() for pairing in rows], name)
+    )
     return made, behind
 
 
@@ -108,12 +111,12 @@ def _file(name: str, head: Head, datasets: int) -> str:
 def _whole(own: _Item, head: Head, name: str) -> Table:
     """One metric, a row for each method."""
     body, metric = _Body(Notes()), METRICS[head.column.metric]
-    for side in own.sides[head.dataset]:
-        one = compare(own.table, head, side)
-        marks, said = _marks(side, body.notes, own.info, head.column.metric)
+    for pairing in own.pairings[head.dataset]:
+        one = compare(own.table, head, pairing)
+        marks, said = _marks(pairing, body.notes, own.info, head.column.metric)
         texts = one.texts
         spread = texts["mean"] if one.ours.std is None else f"{texts['mean']} ± {texts['std']}"
-        counts = counts_of(side.line, own.info)[:2] if side.line else [DASH, DASH]
+        counts = counts_of(pairing.line, own.info)[:2] if pairing.line else [DASH, DASH]
         values = (
             Entry(spread, marks=_joined(body.notes, [one.never])),
             Entry(texts["interval"], marks=_joined(body.notes, [one.why])),
@@ -123,8 +126,8 @@ def _whole(own: _Item, head: Head, name: str) -> Table:
             ),
             *map(Entry, counts),
         )
-        body.rows.append((*_names(own, side, head.dataset, marks), *values))
-        body.data.append(_data(own, head, side, one, said))
+        body.rows.append((*_names(own, pairing, head.dataset, marks), *values))
+        body.data.append(_data(own, head, pairing, one, said))
     what = f"{metric.label} ({head.column.unit})"
     what += ", mean over the organs" if head.column.average else ""
     columns = ("Ours", "95 % interval", "Paper", "Ours − paper", "n", "seeds")
@@ -138,14 +141,14 @@ _LINES = {"ours": "mean", "± seeds": "std", "paper": "paper", "ours − paper":
 def _organs(own: _Item, organs: Sequence[Head], name: str) -> Table:
     """Every organ a column, and below each other ours, its deviation, the paper's, and the difference."""
     body, dataset = _Body(Notes()), organs[0].dataset
-    for side in own.sides[dataset]:
-        cells = [compare(own.table, head, side) for head in organs]
-        marks, said = _marks(side, body.notes, own.info, organs[0].column.metric)
-        body.data += [_data(own, head, side, one, said) for head, one in zip(organs, cells, strict=True)]
-        shown = set(_LINES) if side.line is not None and side.line.seeds else {"paper"}
+    for pairing in own.pairings[dataset]:
+        cells = [compare(own.table, head, pairing) for head in organs]
+        marks, said = _marks(pairing, body.notes, own.info, organs[0].column.metric)
+        body.data += [_data(own, head, pairing, one, said) for head, one in zip(organs, cells, strict=True)]
+        shown = set(_LINES) if pairing.line is not None and pairing.line.seeds else {"paper"}
         shown -= {"± seeds"} if all(one.ours.std is None for one in cells) else set()
-        shown -= {"paper", "ours − paper"} if side.row is None else set()
-        method, *names = _names(own, side, dataset, marks)
+        shown -= {"paper", "ours − paper"} if pairing.row is None else set()
+        method, *names = _names(own, pairing, dataset, marks)
         for what in (line for line in _LINES if line in (shown or {"ours"})):
             told = [_told(what, one) for one in cells]
             values = [
@@ -162,25 +165,25 @@ def _told(what: str, one: Compared) -> Sequence[str]:
     return {"ours": [one.never], "paper": one.told, "ours − paper": gap}.get(what, [])
 
 
-def _names(own: _Item, side: Side, dataset: str, marks: str) -> tuple[Entry, ...]:
-    line, row = side.line, side.row
+def _names(own: _Item, pairing: Pairing, dataset: str, marks: str) -> tuple[Entry, ...]:
+    line, row = pairing.line, pairing.row
     if row is not None:
         setting = setting_text(row, dataset)
     else:
-        setting = f"{side.setup.labeled} labelled" if side.setup else DASH
+        setting = f"{pairing.setup.labeled} labelled" if pairing.setup else DASH
     method = row.method if row else line.name if line else DASH
     arm = [Entry(line.name if line else DASH)] if own.with_arms else []
     return (Entry(method, marks=marks), Entry(setting), *arm)
 
 
-def _marks(side: Side, notes: Notes, info: ReportInfo, metric: str) -> tuple[str, list[str]]:
+def _marks(pairing: Pairing, notes: Notes, info: ReportInfo, metric: str) -> tuple[str, list[str]]:
     """The marks of a row, and what they say that the CSV tells as well."""
-    said = [text for text in (side.reason, side.note) if text]
+    said = [text for text in (pairing.reason, pairing.note) if text]
     marks = _joined(notes, said)
-    if side.line is not None:
-        marks += marks_of(side.line, notes, info, [metric])
-        said += [f"seed {seed}: {reason}" for seed, reason in side.line.missing]
-        if len(side.line.seeds) == 1:
+    if pairing.line is not None:
+        marks += marks_of(pairing.line, notes, info, [metric])
+        said += [f"seed {seed}: {reason}" for seed, reason in pairing.line.missing]
+        if len(pairing.line.seeds) == 1:
             marks += notes.mark(ONE_SEED)
             said.append(ONE_SEED)
     return marks, said
@@ -190,18 +193,18 @@ def _joined(notes: Notes, texts: Sequence[str]) -> str:
     return "".join(notes.mark(text) for text in texts if text)
 
 
-def _data(own: _Item, head: Head, side: Side, one: Compared, said: Sequence[str]) -> dict[str, str]:
+def _data(own: _Item, head: Head, pairing: Pairing, one: Compared, said: Sequence[str]) -> dict[str, str]:
     """One row of the CSV."""
-    line = side.line
-    found = {**record(own.table, head, side, one)}
-    found["verdict"] = verdict(one.difference, METRICS[head.column.metric].larger)
-    found |= axis_texts(line.axes) if line else {}
-    found["setting"] = setting_text(side.row, head.dataset) if side.row else ""
-    found["labeled"] = str(side.setup.labeled) if side.setup else ""
-    found |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds))} if line else {"n": "", "seeds": ""}
-    found |= {"subset": own.subset, "profile": own.info.profile, "protocol": own.info.protocol}
+    line = pairing.line
+    row = {**record(own.table, head, pairing, one)}
+    row["verdict"] = verdict(one.difference, METRICS[head.column.metric].larger)
+    row |= axis_texts(line.axes) if line else {}
+    row["setting"] = setting_text(pairing.row, head.dataset) if pairing.row else ""
+    row["labeled"] = str(pairing.setup.labeled) if pairing.setup else ""
+    row |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds))} if line else {"n": "", "seeds": ""}
+    row |= {"subset": own.subset, "profile": own.info.profile, "protocol": own.info.protocol}
     reasons = (*said, one.reason, one.why, one.flattery, one.never, *one.told)
-    return found | {"reason": "; ".join(text for text in reasons if text)}
+    return row | {"reason": "; ".join(text for text in reasons if text)}
 
 
 def _rules(own: _Item) -> list[str]:

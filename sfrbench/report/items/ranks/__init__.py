@@ -30,13 +30,13 @@ class RanksItem(OfArms):
 
         frame, info = context.frame, context.info
         name = context.names.new(f"ranks_{self.ranks}")
-        found = ranking(frame, info, self.ranks)
-        if isinstance(found, str):
-            return Part(remark=found)
-        table = ranks_table(frame, info, self.ranks, found, name)
-        behind = {name: found.places()}
-        if found.p is None:
-            return Part([table], remark=f"No diagram: {found.why}.", behind=behind)
+        ranks = ranking(frame, info, self.ranks)
+        if isinstance(ranks, str):
+            return Part(remark=ranks)
+        table = ranks_table(frame, info, self.ranks, ranks, name)
+        behind = {name: ranks.places()}
+        if ranks.p is None:
+            return Part([table], remark=f"No diagram: {ranks.why}.", behind=behind)
         title = f"Ranks by {METRICS[self.ranks].label}."
-        figure = rank_diagram(info, found, title, subset_of(frame), f"{name}_diagram", context.figures)
+        figure = rank_diagram(info, ranks, title, subset_of(frame), f"{name}_diagram", context.figures)
         return Part([table], [figure], behind={**behind, figure.name: list(figure.lines)})

@@ -23,11 +23,11 @@ _BAR_STEP, _ROW = 0.28, 0.62  # in units of the axis of heights
 
 
 def rank_diagram(
-    info: ReportInfo, found: Ranking, title: str, subset: str, name: str, folder: Path
+    info: ReportInfo, ranking: Ranking, title: str, subset: str, name: str, folder: Path
 ) -> Figure:
     """Best on the left; a method's line runs down to its name on the nearer side."""
-    ranks, cliques = found.mean_ranks, found.cliques()
-    labels = ["\n".join(textwrap.wrap(label, 28)) or label for label in found.names]
+    ranks, cliques = ranking.mean_ranks, ranking.cliques()
+    labels = ["\n".join(textwrap.wrap(label, 28)) or label for label in ranking.names]
     left = -(-len(ranks) // 2)
     top = 0.45 + _BAR_STEP * len(cliques)  # where the names begin
     tall = max(label.count("\n") for label in labels)
@@ -49,14 +49,14 @@ def rank_diagram(
         axes.set_ylim(-depth, 0.75)
         files = style.save(figure, folder, name)
     joined = "Bars join methods of which no two are told apart at 0.05." if cliques else "All are told apart."
-    alone = found.without_bar()
+    alone = ranking.without_bar()
     if alone:
         more = f"; and {len(alone) - 6} more" if len(alone) > 6 else ""
         listed = f"{'; '.join(alone[:6])}{more}"
         joined += f" Not told apart either, though one between them is: {listed}."
-    every = tuple(line for own in found.lines for line in own)
-    told = (joined, *rules(found))
-    return Figure(name, title, caption(found, subset), tuple(files), every, notes=told)
+    every = tuple(line for own in ranking.lines for line in own)
+    told = (joined, *rules(ranking))
+    return Figure(name, title, caption(ranking, subset), tuple(files), every, notes=told)
 
 
 def _ends(ranks: Sequence[float]) -> tuple[int, int]:

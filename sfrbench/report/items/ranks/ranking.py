@@ -54,7 +54,7 @@ class Place:
 @dataclass(frozen=True)
 class Ranking:
     """Methods from best to worst. ``scores`` and ``ranks`` are (methods, blocks); ``p`` holds Holm's p
-    of each pair of places, and is none where no test is possible: then ``why`` says so."""
+    of each pair of places, or is None if no test is possible, for the reason ``why``."""
 
     over: str  # 'datasets' or 'cases'
     names: tuple[str, ...]
@@ -83,16 +83,16 @@ class Ranking:
 
     def cliques(self) -> list[tuple[int, int]]:
         """First and last place of every longest run in which no two methods are told apart."""
-        found: list[tuple[int, int]] = []
+        runs: list[tuple[int, int]] = []
         for first in range(len(self.names)):
             last = first
             while last + 1 < len(self.names) and not any(
                 self.apart(place, last + 1) for place in range(first, last + 1)
             ):
                 last += 1
-            if last > first and not any(low <= first and last <= high for low, high in found):
-                found.append((first, last))
-        return found
+            if last > first and not any(low <= first and last <= high for low, high in runs):
+                runs.append((first, last))
+        return runs
 
     def without_bar(self) -> list[str]:
         """The pairs that are not told apart and lie in no run."""
@@ -223,7 +223,7 @@ def _too_small(over: str, methods: int, blocks: int) -> str:
 
 
 def _friedman(ranks: Array) -> float | None:
-    """p of Friedman's test that all methods rank alike; none where every block ties all of them."""
+    """p of Friedman's test that all methods rank alike; None if every block ties all of them."""
     if not np.ptp(ranks, axis=0).any():
         return None
     from scipy.stats import friedmanchisquare
@@ -237,19 +237,19 @@ def _tests(
     pairs = list(combinations(range(len(methods)), 2))
     own = [method.lines[0] for method in methods]
     least = min(2, max(len(line.seeds) for line in own))
-    found: list[float | None] = []
+    ps: list[float | None] = []
     for one, other in pairs:
         if methods[one].flattery or methods[other].flattery:
-            found.append(None)
+            ps.append(None)
         elif over == "datasets":
-            found.append(stats.wilcoxon(scores[one] - scores[other]))
+            ps.append(stats.wilcoxon(scores[one] - scores[other]))
         else:
-            found.append(_paired(own[one], own[other], metric, least))
-    return dict(zip(pairs, stats.holm(found), strict=True))
+            ps.append(_paired(own[one], own[other], metric, least))
+    return dict(zip(pairs, stats.holm(ps), strict=True))
 
 
 def _paired(one: Line, other: Line, metric: str, least: int) -> float | None:
-    """p of the paired difference; none for fewer common seeds than ``least``, a p of another kind."""
+    """p of the paired difference; None for fewer common seeds than ``least``, a p of another kind."""
     seeds, cases = one.common(other)
     if len(seeds) < least or not cases:
         return None

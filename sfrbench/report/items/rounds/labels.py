@@ -74,7 +74,7 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class Labels:
-    """The pseudo-labels of one arm, point and round, all seeds; a line is none where nothing is scored.
+    """The pseudo-labels of one arm, point and round, all seeds; a line is None if nothing is scored.
 
     ``rounds`` are those of SFR+ by seed, with the round before; empty for self-training, whose labels are
     the segmenter's and whose cases are always all.
@@ -122,7 +122,7 @@ class Labels:
 
 
 def rows_of_group(frame: pd.DataFrame, info: ReportInfo, group: Group) -> list[Labels]:
-    """Its rows in the order of arms, points and rounds."""
+    """The rows of a group of cases, ordered by arm, point and round."""
     known = Lines(frame, info)
     orders = [[arm for arm, _ in info.arms]]
     orders += [[axis_text(value) for value in values] for values in info.axes.values()]
@@ -156,7 +156,7 @@ def _of_self_training(known: Lines, frame: pd.DataFrame, info: ReportInfo, group
 
 
 @dataclass(frozen=True)
-class Found:
+class LabelDice:
     """What stands in a row: Dice before, after and of the segmenter's labels, on the same cases and seeds."""
 
     means: tuple[float | None, float | None, float | None] = (None, None, None)
@@ -166,11 +166,11 @@ class Found:
     without: tuple[int, ...] = ()  # seeds that are not scored yet
 
 
-def compare(row: Labels) -> Found:
+def compare(row: Labels) -> LabelDice:
     """On the cases of the group that are scored both before and after, or after alone where there is no
     before."""
     if row.after is None or (row.before is None and row.rounds):
-        return Found(without=tuple(row.rounds))
+        return LabelDice(without=tuple(row.rounds))
     other = row.before or row.after
     seeds, cases = row.after.common(other)
     before, after = row.cube(other, seeds, cases), row.cube(row.after, seeds, cases)
@@ -179,9 +179,9 @@ def compare(row: Labels) -> Found:
     n = (~unknown).any(axis=2).sum(axis=1)
     without = tuple(seed for seed in row.rounds if seed not in seeds)
     if not n.any():
-        return Found(without=without)
+        return LabelDice(without=without)
     net = _same(row, seeds, cases, unknown)
-    return Found(
+    return LabelDice(
         (stats.grand_mean(before) if row.before else None, stats.grand_mean(after), net),
         stats.difference(after, before, bounds_of("dice"))[0] if row.before else None,
         str(n.max()) if n.min() == n.max() else f"{n.min()}–{n.max()}",

@@ -38,7 +38,7 @@ _RULES = (
 
 
 @dataclass(frozen=True)
-class Row:
+class RoundRow:
     """A round of an arm at one point of the axes, all seeds."""
 
     arm: str
@@ -81,8 +81,8 @@ class Lines:
         return next((line for line in self.of(subset) if (line.arm, axis_texts(line.axes)) == here), None)
 
 
-def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list[Table], list[Row]]:
-    """One row for each arm, point of the axes and round; none where no arm has rounds."""
+def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list[Table], list[RoundRow]]:
+    """One row for each arm, point of the axes and round; empty if no arm has rounds."""
     rows = rows_of(info)
     if not rows:
         return [], []
@@ -113,7 +113,7 @@ def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list
     return [table], rows
 
 
-def rows_of(info: ReportInfo) -> list[Row]:
+def rows_of(info: ReportInfo) -> list[RoundRow]:
     """The rounds of all seeds, in the order of arms, points and rounds."""
     groups: dict[tuple[str, tuple[str, ...], int], list[Round]] = {}
     for one in info.rounds:
@@ -122,7 +122,7 @@ def rows_of(info: ReportInfo) -> list[Row]:
     labels = dict(info.arms)
     order = list(labels)
     rows = [
-        Row(arm, labels.get(arm, arm), members[0].axes, number_, members)
+        RoundRow(arm, labels.get(arm, arm), members[0].axes, number_, members)
         for (arm, _, number_), members in groups.items()
     ]
     return sorted(rows, key=lambda row: order.index(row.arm))  # stable: points and rounds stay in order
@@ -131,7 +131,7 @@ def rows_of(info: ReportInfo) -> list[Row]:
 Quality = Mapping[tuple[str, int, str], float]
 
 
-def quality_of(frame: pd.DataFrame, rows: Sequence[Row]) -> Quality:
+def quality_of(frame: pd.DataFrame, rows: Sequence[RoundRow]) -> Quality:
     """Dice in percent of the labels that rounds choose from, mean over classes, by cell, round and case."""
     numbers = {before_round(row.number): row.number for row in rows}
     part = frame[frame["subset"].isin(list(numbers)) & (frame["metric"] == "dice")]
@@ -149,14 +149,14 @@ def known_dice(one: Round, quality: Quality) -> dict[str, float]:
 
 
 def spearman(one: Round, dice: Mapping[str, float]) -> float | None:
-    """Rank correlation of confidence and Dice; none for fewer than three cases or equal values."""
+    """Rank correlation of confidence and Dice; None for fewer than three cases or equal values."""
     ranks = pd.DataFrame({"c": [one.confidence[case] for case in dice], "d": list(dice.values())}).rank()
     if len(dice) < 3 or ranks["c"].nunique() < 2 or ranks["d"].nunique() < 2:
         return None
     return float(ranks["c"].corr(ranks["d"]))
 
 
-def _values(row: Row, quality: Quality) -> list[str]:
+def _values(row: RoundRow, quality: Quality) -> list[str]:
     per_seed: dict[str, list[float]] = {"confident": [], "others": [], "spearman": []}
     for one in row.rounds:
         known = known_dice(one, quality)

@@ -191,35 +191,37 @@ def _surface(
     )  # fmt: skip
 
 
-def _place(found: Range, value: Any) -> float:
+def _place(searched: Range, value: Any) -> float:
     """Where a value stands on its axis: a choice without an order at its index."""
-    if found.choices and not _ordered(found):
-        return float([axis_text(choice) for choice in found.choices].index(axis_text(value)))
+    if searched.choices and not _ordered(searched):
+        return float([axis_text(choice) for choice in searched.choices].index(axis_text(value)))
     return float(value)
 
 
-def _ordered(found: Range) -> bool:
-    return all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in found.choices)
+def _ordered(searched: Range) -> bool:
+    return all(
+        isinstance(choice, int | float) and not isinstance(choice, bool) for choice in searched.choices
+    )
 
 
-def _unit(found: Range, place: float) -> float:
+def _unit(searched: Range, place: float) -> float:
     """A place between 0 and 1, as long as the axis shows it."""
-    if found.choices:
-        ends = [_place(found, choice) for choice in found.choices]
+    if searched.choices:
+        ends = [_place(searched, choice) for choice in searched.choices]
         return (place - min(ends)) / (max(ends) - min(ends))
-    if found.log:
-        return math.log(place / found.low) / math.log(found.high / found.low)
-    return (place - found.low) / (found.high - found.low)
+    if searched.log:
+        return math.log(place / searched.low) / math.log(searched.high / searched.low)
+    return (place - searched.low) / (searched.high - searched.low)
 
 
-def _scale(axes: Axes, which: str, found: Range) -> None:
+def _scale(axes: Axes, which: str, searched: Range) -> None:
     """The whole searched range, with room for the points at its ends."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     axis = axes.xaxis if which == "x" else axes.yaxis
-    ends = [_place(found, choice) for choice in found.choices] or [found.low, found.high]
+    ends = [_place(searched, choice) for choice in searched.choices] or [searched.low, searched.high]
     low, high = min(ends), max(ends)
-    if found.log:
+    if searched.log:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
@@ -228,5 +230,5 @@ def _scale(axes: Axes, which: str, found: Range) -> None:
     else:
         low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
-    if found.choices and not _ordered(found):
-        axis.set_ticks(range(len(found.choices)), [axis_text(choice) for choice in found.choices])
+    if searched.choices and not _ordered(searched):
+        axis.set_ticks(range(len(searched.choices)), [axis_text(choice) for choice in searched.choices])

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One column as shown, and for each line its number, its gain and whether the class is dead in a seed."""
+    """One column of the table: for each line its number, its gain, and whether its class is dead in a
+    seed."""
 
     entries: Sequence[Entry]
     stats: Sequence[Stat]
@@ -143,11 +144,11 @@ def cost_columns(view: View, notes: Notes) -> tuple[list[Cost], str]:
     """The columns ``params`` and ``seconds`` that the item asks for, and what the notes say of them."""
     asked = view.how.columns
     cells = [_counted(view, line) for line in view.lines]
-    found, said = [], []
+    made, said = [], []
     if "params" in asked:
         millions = [next((c.predicts / 1e6 for c in own if c.predicts is not None), None) for own in cells]
         why = [own[0].why_predicts if own else "not run" for own in cells]
-        found.append(_cost("Params (M)", "params_millions", millions, why, [""] * len(cells), notes))
+        made.append(_cost("Params (M)", "params_millions", millions, why, [""] * len(cells), notes))
         said.append("Params: of the model that predicts, in millions.")
     if "seconds" in asked:
         seconds = [_mean([c.seconds for c in own]) for own in cells]
@@ -155,13 +156,13 @@ def cost_columns(view: View, notes: Notes) -> tuple[list[Cost], str]:
         devices = [" and ".join(dict.fromkeys(c.device for c in own if c.device)) for own in cells]
         known = list(dict.fromkeys(device for device in devices if device))
         told = [f"timed on {device}" if len(known) > 1 and device else "" for device in devices]
-        found.append(_cost("s per case", "seconds_per_case", seconds, why, told, notes))
+        made.append(_cost("s per case", "seconds_per_case", seconds, why, told, notes))
         where = f" on {known[0]}" if len(known) == 1 else ""
         said.append(
             f"s per case: wall time of predicting one case{where}, mean over cases and seeds; what else the "
             "machine did then is in it."
         )
-    return found, " ".join(said)
+    return made, " ".join(said)
 
 
 def _cost(

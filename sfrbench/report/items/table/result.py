@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 def result_tables(
     frame: pd.DataFrame, info: ReportInfo, table: str, how: Shown, name: str
 ) -> tuple[list[Table], list[Line]]:
-    """A table of results and, for several classes, the same per class; with the lines that they show.
+    """A table of results and, for several classes, one per class; with the lines that they show.
 
-    ``table`` is the item's name of it, ``name`` that of its files.
+    ``table`` is its name in the item, ``name`` the stem of its files.
     """
     subset = subset_of(frame)
     shown = lines(frame, info.grid, subset)

@@ -52,7 +52,7 @@ class View:
 
     @property
     def counts(self) -> set[int]:
-        """The numbers of classes that lines with results have."""
+        """The different numbers of classes among the lines with results."""
         return {len(line.classes) for line in self.lines if line.seeds}
 
 
@@ -95,23 +95,27 @@ def counts_of(line: Line, info: ReportInfo) -> list[str]:
 def marks_of(line: Line, notes: Notes, info: ReportInfo, metrics: Iterable[str]) -> str:
     """Marks of what is special about a line: missing seeds, empty predictions that score as perfect in one of
     the ``metrics`` that the table shows."""
-    found = ""
+    marks = ""
     by_reason: dict[str, list[int]] = {}
     for seed, reason in line.missing:
         by_reason.setdefault(reason, []).append(seed)
     for reason, seeds in by_reason.items():
         all_gone = len(seeds) == len(info.seeds)
         which = "no seed has a result" if all_gone else f"without seed {', '.join(map(str, seeds))}"
-        found += notes.mark(f"{which}: {reason}")
+        marks += notes.mark(f"{which}: {reason}")
     reasons = [reason for metric in metrics if (reason := flattery(line, metric))]
     for reason in dict.fromkeys(reasons):
-        found += notes.mark(f"{reason}, under this protocol: never called best for that")
-    return found
+        marks += notes.mark(f"{reason}, under this protocol: never called best for that")
+    return marks
 
 
-def with_dead(entry: Entry, found: Sequence[Dead], notes: Notes, what: str = "") -> Entry:
+def with_dead(entry: Entry, dead_classes: Sequence[Dead], notes: Notes, what: str = "") -> Entry:
     """The entry of a mean over classes, with a mark where one of them is dead."""
-    return replace(entry, marks=entry.marks + notes.mark(dead.note(found, what))) if found else entry
+    return (
+        replace(entry, marks=entry.marks + notes.mark(dead.note(dead_classes, what)))
+        if dead_classes
+        else entry
+    )
 
 
 def merge_equal(shown: Sequence[Line]) -> list[Line]:

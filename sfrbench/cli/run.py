@@ -1,0 +1,80 @@
+"""``sfrbench run``: an experiment from its specification to its report."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sfrbench.cli.common import (
+    FAILED,
+    INTERRUPTED,
+    common,
+    interrupt,
+    open_spec,
+    print_note,
+    tracking_option,
+)
+from sfrbench.cli.plan import print_changes, print_notes, print_plan, print_warnings
+from sfrbench.files.terminal import echo
+
+if TYPE_CHECKING:
+    from sfrbench.run.executors.inline import Outcomes
+    from sfrbench.run.experiment import Experiment
+
+
+@click.command()
+@click.argument("spec")
+@common
+@tracking_option
+@click.option("--dry-run", is_flag=True, help="say what would run, and stop")
+def run(spec: str, tracking_uri: str | None, dry_run: bool, **options: Any) -> None:
+    """Run what is missing of SPEC (a path or a shipped name), then write its report.
+
+    Exit status: 0 all cells done, 1 some failed, 2 the input is wrong, 130 interrupted.
+    """
+    from sfrbench.cli import console
+    from sfrbench.plan.reasons import changed_code, earlier
+    from sfrbench.report.build import write_report
+    from sfrbench.run.experiment import execute, summary
+
+    experiment = open_spec(spec, options)
+    note = earlier(experiment.store)
+    if dry_run:
+        print_plan(summary(experiment), experiment)
+        print_note(note)
+        return
+    print_changes(experiment)
+    print_warnings(experiment.plan.no_ops())
+    print_warnings(changed_code(experiment.plan.nodes.values(), experiment.store))
+    print_note(note)
+    print_notes(experiment.machine.remarks(experiment.plan))
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with console.listener(experiment.plan) as listener:
+            outcomes = execute(experiment, listener, tracking_uri)
+        bad = _say_outcomes(experiment, outcomes)
+        page = write_report(experiment, experiment.report_folder)
+    except KeyboardInterrupt:
+        echo("interrupted; the same command goes on from here", err=True)
+        sys.exit(INTERRUPTED)
+    echo(f"report: {page}")
+    sys.exit(FAILED if bad else 0)
+
+
+def _say_outcomes(experiment: Experiment, outcomes: Outcomes) -> bool:
+    """Say how many nodes ran, and each cell that failed; returns whether one did."""
+    counts = ", ".join(
+        f"{outcomes.count(status)} {status}" for status in ("ran", "reused", "failed", "blocked")
+    )
+    echo(f"nodes: {counts}")
+    faults = [(cell, outcomes.cell_fault(cell)) for cell in experiment.plan.cells]
+    for cell, fault in faults:
+        if fault is None:
+            continue
+        echo(f"FAILED {cell.title}: {fault.node.stage}: {fault.reason}", err=True)
+        if fault.log:
+            echo(f"    log: {fault.log}", err=True)
+    return any(fault is not None for _, fault in faults)
