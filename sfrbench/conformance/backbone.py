@@ -226,6 +226,7 @@ def a_decoder_alone_holds_no_encoder(subject: Subject) -> None:
 
 
 OF_CARDS: tuple[Check, ...] = ()
+FIRST: tuple[Check, ...] = ()
 CHECKS: tuple[Check, ...] = (
     logits_have_the_shape,
     images_are_apart,

@@ -127,6 +127,7 @@ def reading_repeats(subject: Subject) -> None:
 
 
 OF_CARDS: tuple[Check, ...] = ()
+FIRST: tuple[Check, ...] = ()
 CHECKS: tuple[Check, ...] = (
     lists_are_sound,
     files_are_there,

@@ -207,6 +207,7 @@ def a_seed_gives_the_same_bits(subject: Subject) -> None:
 
 
 OF_CARDS: tuple[Check, ...] = ()
+FIRST: tuple[Check, ...] = ()
 CHECKS: tuple[Check, ...] = (
     frozen_weights_are_the_pretrained,
     training_moves_what_trains,

@@ -114,6 +114,7 @@ def input_is_scaled(subject: Subject) -> None:
 
 
 OF_CARDS: tuple[Check, ...] = (weights_are_announced,)
+FIRST: tuple[Check, ...] = ()
 CHECKS: tuple[Check, ...] = (
     logits_have_the_shape,
     images_are_apart,

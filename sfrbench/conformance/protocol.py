@@ -76,4 +76,5 @@ def empty_predictions_are_scored(subject: Subject) -> None:
 
 
 OF_CARDS: tuple[Check, ...] = ()
+FIRST: tuple[Check, ...] = ()
 CHECKS: tuple[Check, ...] = (fields_of_predictions_exist, better_is_better, empty_predictions_are_scored)

@@ -56,4 +56,5 @@ def rounds_can_be_trained(subject: Subject) -> None:
 
 
 OF_CARDS: tuple[Check, ...] = ()
+FIRST: tuple[Check, ...] = ()
 CHECKS: tuple[Check, ...] = (threshold_is_a_confidence, threshold_is_of_the_cases, rounds_can_be_trained)

@@ -191,8 +191,8 @@ def outputs_are_logits(subject: Subject) -> None:
 
 
 OF_CARDS: tuple[Check, ...] = ()
+FIRST: tuple[Check, ...] = (a_step_repeats,)
 CHECKS: tuple[Check, ...] = (
-    a_step_repeats,
     training_follows_the_labels,
     loss_uses_labels_as_declared,
     loss_uses_unlabelled_patches_as_declared,

@@ -166,6 +166,7 @@ def chance_is_the_generators(subject: Subject) -> None:
 
 
 OF_CARDS: tuple[Check, ...] = ()
+FIRST: tuple[Check, ...] = ()
 CHECKS: tuple[Check, ...] = (
     maps_come_back,
     labels_come_back,

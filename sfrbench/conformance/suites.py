@@ -21,7 +21,8 @@ class Suite(Protocol):
     """What the module of a kind holds; it is named as the kind."""
 
     OF_CARDS: tuple[Check, ...]  # of every card, whatever is here
-    CHECKS: tuple[Check, ...]  # of what ``small`` gives, once it is ``ready``
+    FIRST: tuple[Check, ...]  # of what ``small`` gives, once it is ``ready``; where one fails, others mislead
+    CHECKS: tuple[Check, ...]  # the others of it
 
     def small(self, subject: Subject, /) -> Component:
         """The component that the checks try. Cards that lead to equal ones are tried once."""
@@ -69,6 +70,11 @@ class Examination:
         if ready.status != "holds":
             yield replace(ready, check="what it needs")
             return
+        for check in suite.FIRST:
+            result = self.once(check, card)
+            yield result
+            if result.status == "does not hold":
+                return
         for check in suite.CHECKS:
             yield self.once(check, card)
 

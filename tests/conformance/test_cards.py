@@ -25,7 +25,7 @@ def of_cards() -> Iterator[tuple[Check, Card]]:
 
 def of_components() -> Iterator[tuple[Check, Card]]:
     for card in Catalog.read(EXTRA).cards():
-        for check in suite_of(card.kind).CHECKS:
+        for check in (*suite_of(card.kind).FIRST, *suite_of(card.kind).CHECKS):
             yield check, card
 
 
