@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from sfrbench.catalog.cards import Catalog
+from sfrbench.conformance.checks import title
+from sfrbench.conformance.suites import Examination, suite_of
+from tests.support.places import ROOT
 
 CODE = '''
 from typing import ClassVar
@@ -153,28 +156,51 @@ def conform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "broken_components.py").write_text(CODE)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("broken")
+    (place / "broken_components.py").write_text(CODE)
     for name, (kind, _, _) in BROKEN.items():
-        card = tmp_path / "cards" / kind / f"{name.lower()}.yaml"
+        card = place / "cards" / kind / f"{name.lower()}.yaml"
         card.parent.mkdir(parents=True, exist_ok=True)
         card.write_text(f"target: broken_components:{name}\nsummary: Broken.\nlabel: {name}\n")
-    return tmp_path
+    return place
+
+
+@pytest.fixture(scope="module")
+def examination() -> Examination:
+    return Examination()
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_named(name: str, folder: Path) -> None:
-    kind, check, seen = BROKEN[name]
-    done = conform(folder, f"{kind}/{name.lower()}", "--registry", "cards")
+def test_what_is_broken_does_not_hold(
+    name: str, folder: Path, examination: Examination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    kind, named, seen = BROKEN[name]
+    card = Catalog.read([folder / "cards"]).card(kind, name.lower())
+    (check,) = (one for one in (*suite_of(kind).FIRST, *suite_of(kind).CHECKS) if title(one) == named)
+    result = examination.once(check, card)
+    assert result.status == "does not hold"
+    assert result.expected
+    assert seen in result.seen
+
+
+def test_the_command_names_what_is_broken(folder: Path) -> None:
+    names = ("stitch/offbyone", "ssl/restless", "ssl/forgets")
+    done = conform(folder, *names, "--registry", "cards")
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    at = lines.index(f"{kind}/{name.lower()}  {check}  does not hold")
-    assert lines[at + 1].startswith("    expected: ")
-    assert seen in lines[at + 2]
-    if name == "Restless":  # what else fails would only mislead
-        assert "0 do not" not in lines[-1]
-        assert sum(line.endswith("does not hold") for line in lines) == 1
+    for name, check, seen in (
+        (names[0], "maps come back", "slice"),
+        (names[2], "loss uses labels as declared", "neither loss nor gradients"),
+    ):
+        at = lines.index(f"{name}  {check}  does not hold")
+        assert lines[at + 1].startswith("    expected: ")
+        assert seen in lines[at + 2]
+    restless = [line for line in lines if line.startswith(names[1]) and line.endswith("does not hold")]
+    assert restless == [f"{names[1]}  a step repeats  does not hold"]  # what else fails would only mislead
+    assert lines[-1].startswith("3 cards: ")
 
 
 def test_sound_cards_missing_data_and_wrong_names(folder: Path) -> None:

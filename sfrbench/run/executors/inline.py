@@ -127,6 +127,8 @@ def _one(
     except Pruned as stop:
         return Outcome(node, "pruned", str(stop))
     except Exception as error:  # whatever it is, it must not stop the other cells; it is kept and shown
+        if _stopped(error):
+            raise KeyboardInterrupt from error
         log = store.note_failure(node.stage, node.key, told(error), traceback.format_exc())
         return Outcome(node, "failed", told(error), log=str(log or ""))
     if not reason:
@@ -135,3 +137,10 @@ def _one(
     if twin is not None:
         return Outcome(node, "reused", f"the same work as {node.stage} {twin[:8]}")
     return Outcome(node, "ran", reason, artefact.record["seconds"])
+
+
+def _stopped(error: BaseException) -> bool:
+    """Whether an error is what a library made of the user's wish to stop: torch, stopped while it writes a
+    checkpoint, ends in an error of its file."""
+    before = error.__cause__ or error.__context__
+    return isinstance(before, KeyboardInterrupt) or (before is not None and _stopped(before))

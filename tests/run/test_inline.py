@@ -1,0 +1,51 @@
+"""The executor in this process: the wish to stop is no failure of a node."""
+
+from __future__ import annotations
+
+import pytest
+
+from sfrbench.run.executors.inline import _stopped
+
+
+def raised(*chain: type[BaseException]) -> BaseException:
+    """The last of some errors, each raised while the one before is handled."""
+    error: BaseException | None = None
+    for kind in chain:
+        try:
+            try:
+                if error is not None:
+                    raise error
+            finally:
+                raise kind("x")
+        except BaseException as one:
+            error = one
+    assert error is not None
+    return error
+
+
+@pytest.mark.parametrize(
+    ("chain", "stopped"),
+    [
+        ([RuntimeError], False),
+        ([OSError, RuntimeError], False),
+        ([KeyboardInterrupt, RuntimeError], True),
+        ([KeyboardInterrupt, RuntimeError, ValueError], True),
+    ],
+)
+def test_what_a_library_makes_of_a_stop_is_seen(chain: list[type[BaseException]], stopped: bool) -> None:
+    assert _stopped(raised(*chain)) is stopped
+
+
+def test_torch_stopped_while_it_writes() -> None:
+    """What it raises then has the stop behind it, whichever error that is."""
+    import io
+
+    import torch
+
+    class Stopped(io.BytesIO):
+        def write(self, *_: object) -> int:
+            raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, RuntimeError)) as caught:
+        torch.save({"weight": torch.zeros(1000)}, Stopped())
+    assert isinstance(caught.value, KeyboardInterrupt) or _stopped(caught.value)
