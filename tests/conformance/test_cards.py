@@ -38,13 +38,13 @@ def examination() -> Examination:
     return Examination()
 
 
-@pytest.mark.parametrize(("check", "card"), of_cards(), ids=named)
+@pytest.mark.parametrize(("check", "card"), list(of_cards()), ids=named)
 def test_card(check: Check, card: Card, examination: Examination) -> None:
     result = examination.result(check, card)
     assert result.status == "holds", str(result)
 
 
-@pytest.mark.parametrize(("check", "card"), of_components(), ids=named)
+@pytest.mark.parametrize(("check", "card"), list(of_components()), ids=named)
 def test_component(check: Check, card: Card, examination: Examination) -> None:
     ready = examination.result(suite_of(card.kind).ready, card)
     if ready.status == "not ready here":
