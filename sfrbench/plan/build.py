@@ -13,7 +13,7 @@ from sfrbench.components.base import Stitch
 from sfrbench.errors import InputError, Problem
 from sfrbench.files.limits import limit, remedy
 from sfrbench.plan.arms import ArmResolver
-from sfrbench.plan.cells import CellMaker, report_nodes
+from sfrbench.plan.cells import CellMaker, wanted_of
 from sfrbench.plan.graph import Graph, Link, Node
 from sfrbench.plan.resolve import Resolved, Resolver, digest
 from sfrbench.plan.space import Space, check_space
@@ -124,7 +124,7 @@ def build_plan(
     choices = [_axis_layers(spec, axis_index) for axis_index in range(len(spec.axes))]
     told = spec.told
     for arm in spec.arms:
-        resolve = ArmResolver(resolver, arm, choices)
+        resolve, wanted = ArmResolver(resolver, arm, choices), wanted_of(spec.report, arm.name)
         for point in itertools.product(*(range(len(layers)) for layers in choices)):
             values = {
                 path: value
@@ -140,10 +140,9 @@ def build_plan(
             if cell is None:
                 continue
             values = {path: value for path, value in values.items() if path in told}
-            maker = CellMaker(graph, cell)
+            maker = CellMaker(graph, cell, wanted)
             for seed in spec.seeds:
                 nodes = maker.nodes(seed)
-                nodes |= report_nodes(graph, cell, nodes, arm.name, spec.report)
                 name = digest([spec.profile.name, arm.name, values, seed])[:12]
                 how = (cell.components, cell.score, cell.pseudo, cell.pseudo_chosen)
                 plan.cells.append(Cell(name, arm.name, arm.label, values, seed, nodes, *how))

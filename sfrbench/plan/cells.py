@@ -11,14 +11,32 @@ from sfrbench.stages.finder import recipes
 from sfrbench.stages.recipe import Asked
 from sfrbench.stages.retrain import recipe as retrain
 
+#: Stage -> what the items of a report want of it.
+Wanted = Mapping[str, Mapping[str, int]]
+
+
+def wanted_of(report: Sequence[Item], arm: str) -> Wanted:
+    """What a report needs of an arm's cells alone; of what several items ask for, the largest counts."""
+    wanted: dict[str, dict[str, int]] = {}
+    for item in report:
+        for stage, settings in item.asks(arm).items():
+            own = wanted.setdefault(stage, {})
+            own |= {name: max(value, own.get(name, value)) for name, value in settings.items()}
+    return wanted
+
 
 class CellMaker:
-    """Makes the nodes of the cells of one configuration. What recipes ask for is the same for every seed."""
+    """Makes the nodes of the cells of one configuration. What is asked for is the same for every seed."""
 
-    def __init__(self, graph: Graph, config: Configuration) -> None:
+    def __init__(self, graph: Graph, config: Configuration, wanted: Wanted) -> None:
         self.graph, self.config, self._chosen = graph, config, graph.chosen(config)
         self._joined: dict[str, Mapping[str, Asked]] = {}
         self._rounds = rounds_of(config, self._chosen) if retrain.STAGE in config.stages else None
+        self._requested = {
+            stage: recipe.requested(self._chosen, **wanted[stage])
+            for stage, recipe in recipes().items()
+            if recipe.requested is not None and stage in wanted
+        }
 
     def nodes(self, seed: int) -> dict[str, Link]:
         """The nodes of the cell with this seed, by role."""
@@ -30,21 +48,8 @@ class CellMaker:
                 nodes[role] = self.graph.node(stage, asked, self.config.components, nodes, seed)
             if stage == retrain.STAGE and self._rounds is not None:
                 add_rounds(self.graph, self._rounds, nodes, seed)
+        parts = self.config.components
+        for stage, asked in self._requested.items():
+            if nodes.keys() >= set(asked.inputs.values()) and parts.keys() >= {*asked.keyed, *asked.gets}:
+                nodes[stage] = self.graph.node(stage, asked, parts, nodes, seed)
         return nodes
-
-
-def report_nodes(
-    graph: Graph, config: Configuration, nodes: Mapping[str, Link], arm: str, report: Sequence[Item]
-) -> dict[str, Link]:
-    """Nodes that only the report of a specification asks for, by role."""
-    asked: dict[str, dict[str, int]] = {}
-    for item in report:
-        for stage, settings in item.asks(arm).items():
-            own = asked.setdefault(stage, {})
-            own |= {name: max(value, own.get(name, value)) for name, value in settings.items()}
-    found = {}
-    for stage, recipe in recipes().items():
-        wanted = recipe.requested(graph.chosen(config), nodes, asked[stage]) if stage in asked else None
-        if wanted is not None:
-            found[stage] = graph.node(stage, wanted, config.components, nodes, None)
-    return found

@@ -86,11 +86,6 @@ def never(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
     return {}
 
 
-def no_report(cell: Chosen, nodes: Mapping[str, Link], wanted: Mapping[str, int]) -> Asked | None:
-    """What a stage makes for a report alone: nothing, by default."""
-    return None
-
-
 def always(inputs: Mapping[str, str]) -> bool:
     """Whether equal work is looked for, by default."""
     return True
@@ -111,8 +106,9 @@ class Recipe:
     round_inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: The stage's nodes in a cell, by role, from the choices and the nodes before it.
     joins: Callable[[Chosen, Mapping[str, Link]], Mapping[str, Asked]] = never
-    #: The node that a report item asks for, from what it wants; none where the cell lacks what it is of.
-    requested: Callable[[Chosen, Mapping[str, Link], Mapping[str, int]], Asked | None] = no_report
+    #: The node that an item of a report asks for, from the cell and what it wants. Cells that lack its inputs
+    #: or components go without.
+    requested: Callable[..., Asked] | None = None
     #: Kinds of components that a cell needs for this stage, from the arm's stages and the pseudo-labels.
     kinds: Callable[[Collection[str], Pseudo], tuple[str, ...]] = nothing
     needs: Needs = Needs()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from sfrbench.stages.recipe import Asked, Chosen, Link, Needs, Recipe, Score, whole
+from sfrbench.stages.recipe import Asked, Chosen, Needs, Recipe, Score, whole
 from sfrbench.stages.settings import Size, SplitSettings, StageSettings
 
 STAGE = "canvases"
@@ -24,15 +22,11 @@ def asked(cell: Chosen, cases: int) -> Asked:
     return Asked(settings, {"prepare": "prepare"}, keyed=whole("stitch", "foundation"))
 
 
-def requested(cell: Chosen, nodes: Mapping[str, Link], wanted: Mapping[str, int]) -> Asked | None:
-    return asked(cell, **wanted) if "finetune" in nodes else None
-
-
 RECIPE = Recipe(
     STAGE,
     version=1,
     settings=CanvasesSettings,
-    requested=requested,
+    requested=asked,
     inputs={"prepare": ("prepare",)},
     needs=Needs(training_canvases=True, duration="seconds"),
     named="never",  # reports ask for it

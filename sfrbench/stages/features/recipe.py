@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
-from sfrbench.stages.recipe import Asked, Chosen, Link, Needs, Recipe
+from sfrbench.stages.recipe import Asked, Chosen, Needs, Recipe
 from sfrbench.stages.settings import Size, SplitSettings, StageSettings, with_unlabelled
 
 STAGE = "features"
@@ -34,15 +33,11 @@ def asked(cell: Chosen, *, cases: int, voxels: int) -> Asked:
     return Asked(settings, {"prepare": "prepare", "retrain": "retrain"}, gets=("backbone",))
 
 
-def requested(cell: Chosen, nodes: Mapping[str, Link], wanted: Mapping[str, int]) -> Asked | None:
-    return asked(cell, **wanted) if "retrain" in nodes else None
-
-
 RECIPE = Recipe(
     STAGE,
     version=1,
     settings=FeaturesSettings,
-    requested=requested,
+    requested=asked,
     inputs={"prepare": ("prepare",), "retrain": ("retrain",)},
     needs=Needs(accelerator=True, network=True, cores=4, memory="medium"),
     named="never",  # reports ask for it
