@@ -160,6 +160,18 @@ def short_of(error: BaseException) -> Problem | None:
     return None
 
 
+def stopped(error: BaseException) -> bool:
+    """Whether an error is what a library made of the user's wish to stop: torch, stopped while it writes a
+    checkpoint, ends in an error of its file."""
+    before = error.__cause__ or error.__context__
+    return isinstance(before, KeyboardInterrupt) or (before is not None and stopped(before))
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of many names, and whether there are more."""
+    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+
+
 def shorter(text: str, most: int = _LONGEST) -> str:
     """A text of the user's as messages repeat it: never longer than ``most`` characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -103,9 +103,9 @@ def interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def print_note(line: str) -> None:
-    """Print what the user should know of the workspace, if there is anything."""
-    if line:
+def print_notes(lines: Iterable[str]) -> None:
+    """Print what the user should know; an empty line says nothing."""
+    for line in filter(None, lines):
         echo(f"note: {line}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfrbench.cli.common import WRONG, common, open_spec, print_missing, print_note, tell
+from sfrbench.cli.common import WRONG, common, open_spec, print_missing, print_notes, tell
 from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def plan(specs: Sequence[str], as_json: bool, **options: Any) -> None:
         print_plan(entry, experiment)
         if len(specs) > 1:
             echo()
-    for line in dict.fromkeys(entry["earlier"] for entry in counts):
-        print_note(line)
+    print_notes(dict.fromkeys(entry["earlier"] for entry in counts))
     if len(specs) > 1:
         entry = together(experiments)
         echo(
@@ -94,11 +93,6 @@ def _plain(value: Any) -> str:
 def print_warnings(lines: Sequence[str]) -> None:
     for line in lines:
         echo(f"warning: {line}")
-
-
-def print_notes(lines: Sequence[str]) -> None:
-    for line in lines:
-        echo(f"note: {line}")
 
 
 @click.command()

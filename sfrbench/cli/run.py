@@ -14,10 +14,10 @@ from sfrbench.cli.common import (
     common,
     interrupt,
     open_spec,
-    print_note,
+    print_notes,
     tracking_option,
 )
-from sfrbench.cli.plan import print_changes, print_notes, print_plan, print_warnings
+from sfrbench.cli.plan import print_changes, print_plan, print_warnings
 from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
@@ -44,13 +44,12 @@ def run(spec: str, tracking_uri: str | None, dry_run: bool, **options: Any) -> N
     note = earlier(experiment.store)
     if dry_run:
         print_plan(summary(experiment), experiment)
-        print_note(note)
+        print_notes([note])
         return
     print_changes(experiment)
     print_warnings(experiment.plan.no_ops())
     print_warnings(changed_code(experiment.plan.nodes.values(), experiment.store))
-    print_note(note)
-    print_notes(experiment.machine.remarks(experiment.plan))
+    print_notes([note, *experiment.machine.remarks(experiment.plan)])
     signal.signal(signal.SIGTERM, interrupt)
     try:
         with console.listener(experiment.plan) as listener:

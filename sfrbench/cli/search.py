@@ -20,7 +20,7 @@ from sfrbench.cli.common import (
     common,
     interrupt,
     open_spec,
-    print_note,
+    print_notes,
     storage_option,
     tracking_option,
 )
@@ -92,7 +92,7 @@ def search(
     experiment = open_spec(spec, options)
     search_of(experiment)
     if not worker:
-        print_note(earlier(experiment.store))
+        print_notes([earlier(experiment.store)])
     how = Options(storage, tracking_uri, heartbeat, trials, hours)
     signal.signal(signal.SIGTERM, interrupt)
     started = worker and PARENT in os.environ

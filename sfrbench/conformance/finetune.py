@@ -42,14 +42,15 @@ def ready(subject: Subject) -> None:
     """Nothing is needed: the toy brings its own numbers."""
 
 
-def _attached(subject: Subject, classes: int = 3, seed: int = 0) -> SamSegmenter:
+def attached(tuned: Finetune, classes: int = 3, seed: int = 0) -> SamSegmenter:
+    """The toy with a method attached to it."""
     torch.manual_seed(seed)
     model = SamToy(canvas=CANVAS).build(classes, None)
-    small(subject).attach(model)
+    tuned.attach(model)
     return model
 
 
-def _picture(classes: int = 3) -> tuple[Tensor, Tensor]:
+def picture(classes: int = 3) -> tuple[Tensor, Tensor]:
     """Two canvases, to a volumetric method two slices, and their labels, with a border to be ignored."""
     draw = torch.Generator().manual_seed(1)
     labels = torch.randint(0, classes, (2, 8, 8), generator=draw)
@@ -59,8 +60,9 @@ def _picture(classes: int = 3) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def _one_step(model: SamSegmenter, tuned: Finetune, classes: int) -> Tensor:
-    images, labels = _picture(classes)
+def one_step(model: SamSegmenter, tuned: Finetune, classes: int) -> Tensor:
+    """One step on the picture; returns the loss before it."""
+    images, labels = picture(classes)
     optimiser = make_optimiser(FAST, [part for part in model.parameters() if part.requires_grad])
     loss = stage.step_loss(tuned, model(images), labels)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -86,11 +88,11 @@ def frozen_weights_are_the_pretrained(subject: Subject) -> None:
 def training_moves_what_trains(subject: Subject) -> None:
     """A step gives every trained parameter that SAM uses a gradient, and moves none of the others."""
     for classes in (2, 5):
-        model = _attached(subject, classes)
+        model = attached(small(subject), classes)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         trained = {name for name, value in model.named_parameters() if value.requires_grad}
         expect(bool(trained), "nothing trains")
-        loss = _one_step(model, small(subject), classes)
+        loss = one_step(model, small(subject), classes)
         expect(bool(torch.isfinite(loss)), f"a loss of {loss}")
         reached = {name for name, value in model.named_parameters() if value.grad is not None}
         used = {name for name in trained if not name.startswith(UNUSED)}
@@ -105,9 +107,9 @@ def training_moves_what_trains(subject: Subject) -> None:
 def logits_have_the_shape(subject: Subject) -> None:
     """Adapted, the model gives logits (B, K, I, I) of its canvases, float32; volumetric as the class says."""
     for classes in (2, 5):
-        model = _attached(subject, classes)
+        model = attached(small(subject), classes)
         with torch.no_grad():
-            logits = model.segment(_picture(classes)[0])
+            logits = model.segment(picture(classes)[0])
         wanted = (2, classes, CANVAS, CANVAS)
         expect(logits.shape == wanted, f"{tuple(logits.shape)} in the place of {wanted}")
         expect(logits.dtype == torch.float32, f"logits of {logits.dtype}")
@@ -116,7 +118,7 @@ def logits_have_the_shape(subject: Subject) -> None:
 
 def checkpointing_changes_no_gradient(subject: Subject) -> None:
     """Gradient checkpointing of the encoder keeps the gradients, and less memory where the encoder trains."""
-    images, labels = _picture()
+    images, labels = picture()
     grads, kept = [], []
     for again in (False, True):
         torch.manual_seed(0)
@@ -147,10 +149,10 @@ def _counted(sizes: list[int]) -> Callable[[Tensor], Tensor]:
 
 def stored_parameters_are_the_model(subject: Subject) -> None:
     """The trained parameters, put into a fresh model, give the same logits to the bit, merged nearly so."""
-    model = _attached(subject)
-    _one_step(model, small(subject), 3)
-    images, _ = _picture()
-    other = _attached(subject, seed=99)
+    model = attached(small(subject))
+    one_step(model, small(subject), 3)
+    images, _ = picture()
+    other = attached(small(subject), seed=99)
     with torch.no_grad():
         trained = model(images)
         expect(not torch.equal(other(images), trained), "training changes no logits")
@@ -162,7 +164,7 @@ def stored_parameters_are_the_model(subject: Subject) -> None:
 
 def ignored_pixels_have_no_gradient(subject: Subject) -> None:
     """Pixels labelled 255 have no part in the loss, and a canvas full of them has a finite one."""
-    _, labels = _picture()
+    _, labels = picture()
     tuned, draw = small(subject), torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 32, 32, generator=draw, requires_grad=True)
     stage.step_loss(tuned, logits, labels).backward()  # type: ignore[no-untyped-call]

@@ -10,10 +10,9 @@ import numpy as np
 
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.engine.context import StageContext
-from sfrbench.files.atomic import sha256_of
 from sfrbench.stages.prepare import run as prepare
 from sfrbench.stages.prepare.recipe import PrepareSettings
-from sfrbench.store.store import Artefact
+from sfrbench.store.artefact import Artefact, files_in
 
 PATCH = (32, 16, 16)
 
@@ -39,12 +38,7 @@ def inputs_of(folder: Path, classes: int) -> Inputs:
 
 def artefact_of(stage: str, folder: Path) -> Artefact:
     """What a stage left in ``folder``, as the store would give it."""
-    files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-    return Artefact(stage, stage * 8, folder, {"files": files})
+    return Artefact(stage, stage * 8, folder, {"files": files_in(folder)})
 
 
 def _as_stored(folder: Path, organs: int) -> Artefact:

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from sfrbench.components.dataset._names import ENDINGS
 from sfrbench.components.dataset.geometry import restore
 from sfrbench.deploy.cell import Finished
 from sfrbench.engine.inference import windows
@@ -19,7 +20,6 @@ from sfrbench.errors import DataError
 from sfrbench.stages.predict.run import predictor
 from sfrbench.stages.prepare.case import deep_enough, entry_of
 
-ENDINGS = (".nii.gz", ".nii")
 _SPACING = 1.25  # spacing beyond the training cases' by this factor is said
 
 

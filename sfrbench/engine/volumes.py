@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfrbench.components.split import Split, split_cases
-from sfrbench.errors import DataError, LeakError, did_you_mean
+from sfrbench.errors import DataError, LeakError, did_you_mean, few
 
 if TYPE_CHECKING:
     from sfrbench.components.base import Dataset
@@ -134,15 +134,17 @@ class Volumes:
         return self._open[key]
 
 
-def check_foreground(labels: LabelView, cases: Sequence[str]) -> None:
+def check_foreground(
+    label_of: Callable[[str], NDArray[Any]],
+    cases: Sequence[str],
+    *,
+    where: str = "",
+    hint: str = "bring their labels, or label others (dataset.labeled, dataset.choice)",
+) -> None:
     """Raises ``DataError`` where none of the ``cases`` has a foreground voxel: there is no class to learn."""
-    if any(labels[case].any() for case in cases):
-        return
-    named = ", ".join(cases[:4]) + (", …" if len(cases) > 4 else "")
-    raise DataError(
-        f"none of the {len(cases)} labelled training cases has a foreground voxel: {named}",
-        hint="bring their labels, or label others (dataset.labeled, dataset.choice)",
-    )
+    if not any(label_of(case).any() for case in cases):
+        what = f"none of the {len(cases)} labelled training cases has a foreground voxel: {few(cases)}"
+        raise DataError(what, where=where, hint=hint)
 
 
 def split_of(data: Dataset, volumes: Volumes) -> Split:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sfrbench.components.base import Case, Dataset
-from sfrbench.errors import DataError, Problem, SfrbenchError
+from sfrbench.errors import DataError, Problem, SfrbenchError, few
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def no_foreground(dataset: Dataset, root: Path | None, reports: Sequence[CaseRep
     taken = split_cases(pool, (), labeled=dataset.labeled, choice=dataset.choice).labelled
     if not empty.issuperset(taken):
         return "", False
-    named = ", ".join(taken[:4]) + (", …" if len(taken) > 4 else "")
-    said = f"with labeled: {dataset.labeled} and choice: {dataset.choice} training learns from {named} alone"
+    choice = f"with labeled: {dataset.labeled} and choice: {dataset.choice}"
+    said = f"{choice} training learns from {few(taken)} alone"
     return f"{said}, whose labels have no foreground voxel", False
 
 

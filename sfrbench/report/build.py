@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.errors import SfrbenchError, short_of
+from sfrbench.errors import SfrbenchError, short_of, stopped
 from sfrbench.files.atomic import write_atomic
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.study import provenance_of
@@ -68,6 +68,8 @@ def _made(item: ReportItem, context: Context) -> Part:
     except (SfrbenchError, OSError, MemoryError):
         raise
     except Exception as error:
+        if stopped(error):
+            raise KeyboardInterrupt from error
         if short_of(error) is not None:
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]

@@ -20,7 +20,7 @@ from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.reasons import earlier
-from sfrbench.run.executors.inline import Listener, Outcomes, run_inline
+from sfrbench.run.executors.inline import Listener, Outcomes, all_reused, run_inline
 from sfrbench.spec.model import ItemKinds
 from sfrbench.spec.reader import locate, read_spec
 from sfrbench.stages.finder import recipes
@@ -207,8 +207,6 @@ def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None
     outcomes = Outcomes()
     started = datetime.now(UTC)
     if all(store.has(*link) for link in plan.nodes):
-        from sfrbench.run.executors.inline import all_reused
-
         outcomes = all_reused(plan, listener)
         finished = list(plan.cells)
     else:

@@ -105,3 +105,12 @@ def damage_of(folder: Path, record: Mapping[str, Any]) -> str:
         if path.stat().st_size != known["bytes"] or (small and sha256_of(path) != known["sha256"]):
             return f"{name} is damaged"
     return ""
+
+
+def files_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a record says of the files below a folder: hash and size, by path."""
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

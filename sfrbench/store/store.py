@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfrbench.errors import StoreError, problem_of
-from sfrbench.files.atomic import fsync, read_file, read_state, same_mode, sha256_of, write_atomic
+from sfrbench.files.atomic import fsync, read_file, read_state, same_mode, write_atomic
 from sfrbench.store.artefact import RECORD as RECORD
 from sfrbench.store.artefact import Artefact as Artefact
-from sfrbench.store.artefact import damage_of, digest_of, read_record
+from sfrbench.store.artefact import damage_of, digest_of, files_in, read_record
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -234,13 +234,9 @@ class Store:
 
         ``work``: the digest of what was done, under which later nodes find it.
         """
-        files: dict[str, dict[str, Any]] = {}
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            fsync(path)
-            files[path.relative_to(folder).as_posix()] = {
-                "sha256": sha256_of(path),
-                "bytes": path.stat().st_size,
-            }
+        files = files_in(folder)
+        for name in files:
+            fsync(folder / name)
         whole = {**record, "files": files, "bytes": sum(entry["bytes"] for entry in files.values())}
         whole = json.loads(json.dumps(whole, default=str))
         whole["sha256"] = digest_of(whole)

@@ -20,7 +20,7 @@ from sfrbench.errors import InputError
 from sfrbench.plan.resolve import digest
 from sfrbench.store.store import Store
 from tests.support.demos import rows_of
-from tests.support.values import places
+from tests.support.values import mutants, places
 
 DICE = ("dice",)
 
@@ -257,12 +257,7 @@ def test_a_provenance_of_any_other_shape_is_one_message(tmp_path: Path) -> None:
     (file,) = folder.rglob("provenance.json")
     whole = json.loads(file.read_text())
     refused = 0
-    for number, path in enumerate(sorted(places(whole), key=str)):
-        changed = json.loads(json.dumps(whole))
-        inside = changed
-        for key in path[:-1]:
-            inside = inside[key]
-        inside[path[-1]] = (None, [], {}, "x", -1, [1], {"a": 1})[number % 7]
+    for _, changed in mutants(whole, sorted(places(whole), key=str)):
         file.write_text(json.dumps(changed))
         try:
             compare(*load_sides(folder, folder), DICE)

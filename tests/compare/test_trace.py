@@ -20,7 +20,7 @@ from sfrbench.report.build import build_report
 from sfrbench.report.facts.info import Setup
 from sfrbench.run.tracking.mlflow_log import Tracker, logged_in
 from tests.support.demos import ARMS, axis_demo, demo
-from tests.support.values import places
+from tests.support.values import mutants, places
 
 GIT = {"clean": {"commit": "a" * 40, "dirty": False}, "dirty": {"commit": "b" * 40, "dirty": True}}
 
@@ -164,12 +164,7 @@ def test_a_provenance_of_another_shape_is_refused_or_told(report: Path, tmp_path
     whole = json.loads(file.read_text())
     every = sorted(places(whole), key=lambda path: digest(list(map(str, path))))
     assert len(every) > 200
-    for number, path in enumerate(every[:150]):
-        changed = json.loads(json.dumps(whole))
-        inside = changed
-        for key in path[:-1]:
-            inside = inside[key]
-        inside[path[-1]] = (None, [], {}, "x", -1, [1], {"a": 1})[number % 7]
+    for path, changed in mutants(whole, every[:150]):
         file.write_text(json.dumps(changed))
         for asked in ([], ["--row", ARMS[0][0], "--table", "results"]):
             done = CliRunner().invoke(main, ["trace", str(tmp_path / "copy"), *asked])

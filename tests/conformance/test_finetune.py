@@ -6,17 +6,14 @@ import re
 
 import pytest
 import torch
-from torch import Tensor
 
 from sfrbench.catalog.cards import Card, Catalog
-from sfrbench.components.base import Finetune, Optim
+from sfrbench.components.base import Finetune
 from sfrbench.components.foundation.lite_medsam import LiteMedSam
-from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.components.foundation.toy import SamToy
-from sfrbench.engine.training import make_optimiser
+from sfrbench.conformance.finetune import CANVAS, attached, one_step, picture
 from sfrbench.errors import NotReadyError
 from sfrbench.places import weights
-from sfrbench.stages.finetune import run as stage
 
 CARDS = Catalog.read().cards("finetune")
 LORA = r"prompt_encoder\.|mask_decoder\.|image_encoder\..*\.lora_[AB]\."
@@ -47,7 +44,6 @@ OTHER_START = {"msa", "msa_relu", "samus", "sam3d_adapter"}
 LOGITS = {"samus": 64, "sam3d_adapter": 16}
 #: Parameters that a model without prompts has and does not use.
 UNUSED = r"prompt_encoder\.(?!no_mask_embed)|mask_decoder\.iou_prediction_head\."
-FAST = Optim(optimiser="adamw", lr=1e-2, weight_decay=0.1, schedule="constant")
 
 every_card = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 
@@ -58,32 +54,6 @@ def component(card: Card, **fields: object) -> Finetune:
     return made
 
 
-def attached(card: Card, classes: int = 3, seed: int = 0) -> SamSegmenter:
-    torch.manual_seed(seed)
-    model = SamToy().build(classes, None)
-    component(card).attach(model)
-    return model
-
-
-def picture(classes: int = 3) -> tuple[Tensor, Tensor]:
-    """Two canvases, to a volumetric method two slices, and their labels, with a border to be ignored."""
-    draw = torch.Generator().manual_seed(1)
-    labels = torch.randint(0, classes, (2, 8, 8), generator=draw)
-    labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
-    images = labels[:, None] / classes + 0.05 * torch.randn(2, 1, 64, 64, generator=draw)
-    labels[:, :4] = 255
-    return images, labels
-
-
-def one_step(model: SamSegmenter, tuned: Finetune, classes: int) -> Tensor:
-    images, labels = picture(classes)
-    optimiser = make_optimiser(FAST, [part for part in model.parameters() if part.requires_grad])
-    loss = stage.step_loss(tuned, model(images), labels)
-    loss.backward()
-    optimiser.step()
-    return loss.detach()
-
-
 def test_every_card_has_its_line() -> None:
     assert {card.name for card in CARDS} == set(TRAINS), "say in TRAINS what a new card trains"
 
@@ -91,7 +61,7 @@ def test_every_card_has_its_line() -> None:
 @every_card
 @pytest.mark.parametrize("classes", [2, 5])
 def test_exactly_the_promised_parameters_train(card: Card, classes: int) -> None:
-    model = attached(card, classes)
+    model = attached(component(card), classes)
     for name, value in model.named_parameters():
         assert value.requires_grad == bool(re.match(TRAINS[card.name], name)), name
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -113,7 +83,7 @@ def test_exactly_the_promised_parameters_train(card: Card, classes: int) -> None
 def test_the_first_forward_is_the_pretrained_one(card: Card) -> None:
     images, _ = picture()
     torch.manual_seed(0)
-    model = SamToy().build(3, None)
+    model = SamToy(canvas=CANVAS).build(3, None)
     with torch.no_grad():
         original = model(images)
         component(card).attach(model)

@@ -18,13 +18,14 @@ from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Component, Optim
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.components.ssl.supervised import Supervised
+from sfrbench.conformance.material import artefact_of
 from sfrbench.engine.context import StageContext, no_progress
 from sfrbench.engine.training import History, StepResult, TrainingError
 from sfrbench.errors import CheckpointError, DataError, InputError
 from sfrbench.stages.finetune import run as finetune
 from sfrbench.stages.retrain import run as retrain
 from sfrbench.store.store import Artefact
-from tests.support.prepared import FAST, PATCH, as_artefact, files, make_prepared, net, sam
+from tests.support.prepared import FAST, PATCH, files, make_prepared, net, sam
 from tests.support.stages import settings_of
 
 Run = Callable[..., StageContext]
@@ -42,7 +43,7 @@ def pseudolabelled(tmp_path_factory: pytest.TempPathFactory, prepared: Artefact)
     for index in range(1, 5):
         label = np.load(prepared.folder / "labels" / f"case{index}.npy").astype(np.float16)
         np.save(folder / "probs" / f"case{index}.npy", 0.8 * label[None])
-    return as_artefact("pseudolabel", folder)
+    return artefact_of("pseudolabel", folder)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def history(ctx: StageContext) -> list[dict[str, str]]:
 
 
 def online(tuned: StageContext) -> dict[str, Artefact]:
-    return {"finetune": as_artefact("finetune", tuned.out)}
+    return {"finetune": artefact_of("finetune", tuned.out)}
 
 
 def test_finetune_resumes_to_the_bit(run: Run) -> None:
@@ -266,7 +267,7 @@ def test_unknown_source_of_pseudo_labels_is_refused(run: Run) -> None:
 def test_labels_without_a_class_train_no_segmenter(tmp_path: Path, run: Run) -> None:
     make_prepared(tmp_path / "a")
     np.save(tmp_path / "a" / "labels" / "case0.npy", np.zeros((20, 18, 30), np.uint8))
-    empty = {"prepare": as_artefact("prepare", tmp_path / "a")}
+    empty = {"prepare": artefact_of("prepare", tmp_path / "a")}
     with pytest.raises(
         DataError, match="none of the 1 labelled training cases has a foreground voxel: case0"
     ):

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from sfrbench.components.base import Selector
 from sfrbench.components.selector.threshold import Everything, Nothing, Quantile, Tau
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
+from sfrbench.conformance.material import artefact_of
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.inference import backbone_forward, load_backbone, slide
 from sfrbench.engine.volumes import Volumes
@@ -27,7 +28,7 @@ from sfrbench.stages.retrain import run as retrain
 from sfrbench.stages.select import run as select
 from sfrbench.stages.select.selection import Selection
 from sfrbench.store.store import Artefact
-from tests.support.prepared import PATCH, as_artefact, make_prepared, net, sam
+from tests.support.prepared import PATCH, make_prepared, net, sam
 from tests.support.specs import GOOD, faults, keys, plan_of, stages
 from tests.support.stages import settings_of, stage_of
 
@@ -162,7 +163,7 @@ class Rounds:
         )
         stage.run(ctx)
         self.ctx = ctx
-        return as_artefact(stage_of(stage), ctx.out)
+        return artefact_of(stage_of(stage), ctx.out)
 
 
 @pytest.fixture(scope="module")

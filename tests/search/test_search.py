@@ -23,13 +23,6 @@ from tests.support.runs import DIVERGES, QUIET, environment
 from tests.support.searches import SMOKE, SPEC, opened, search, sfrbench, study_of
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.yaml").write_text(SPEC)
-    return tmp_path
-
-
 def test_trials_share_nodes_and_go_on(folder: Path) -> None:
     sfrbench(
         "run", *SMOKE, *QUIET

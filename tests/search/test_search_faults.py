@@ -17,17 +17,10 @@ from sfrbench.search.storage import open_storage
 from sfrbench.search.trials import Options
 from tests.support.processes import children, wait_until_gone
 from tests.support.runs import QUIET, environment
-from tests.support.searches import SMOKE, SPEC, search, study_of
+from tests.support.searches import SMOKE, search, study_of
 
 REMOVED = "the database of studies was removed"
 LONG = ("--set=ssl.steps=60", "--set=ssl.val_every=10", "--set=ssl.checkpoint_every=5")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.yaml").write_text(SPEC)
-    return tmp_path
 
 
 def two_workers(folder: Path, *options: str) -> subprocess.Popen[str]:

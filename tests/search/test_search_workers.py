@@ -19,13 +19,6 @@ from tests.support.runs import QUIET, cli, environment
 from tests.support.searches import SMOKE, SPEC, opened, search, sfrbench, study_of
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.yaml").write_text(SPEC)
-    return tmp_path
-
-
 def test_a_pruned_training_leaves_a_checkpoint_and_no_artefact(folder: Path) -> None:
     """Five made-up trials are so good that the sixth, a real one, is stopped at its first validation."""
     import optuna

@@ -13,11 +13,12 @@ from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.components.stitch.natural_mix import NaturalMixStitch
 from sfrbench.components.stitch.slab3 import Slab3Stitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
+from sfrbench.conformance.material import artefact_of
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.volumes import Volumes
 from sfrbench.stages.canvases import run as canvases
 from sfrbench.store.store import Artefact
-from tests.support.prepared import as_artefact, make_prepared
+from tests.support.prepared import make_prepared
 from tests.support.stages import settings_of
 
 
@@ -38,7 +39,7 @@ def made(prepared: Artefact, out: Path, stitch: Stitch) -> Artefact:
             components, settings_of(canvases, **settings), {"prepare": prepared}, 0, out, out / "scratch"
         )
     )
-    return as_artefact("canvases", out)
+    return artefact_of("canvases", out)
 
 
 def load(artefact: Artefact, folder: str, number: int) -> np.ndarray:

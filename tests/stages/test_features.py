@@ -15,13 +15,14 @@ from sfrbench.components.backbone.unet3d import UNet3d
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.backbone.vnet_magic import VNetMagic
 from sfrbench.components.base import Backbone
+from sfrbench.conformance.material import artefact_of
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.inference import backbone_forward, windows
 from sfrbench.engine.volumes import LabelView, Volumes
 from sfrbench.errors import InputError
 from sfrbench.stages.features import run as features
 from sfrbench.store.store import Artefact
-from tests.support.prepared import as_artefact, make_prepared
+from tests.support.prepared import make_prepared
 from tests.support.stages import settings_of
 
 NET = VNet(filters=4, norm="instance", dropout=True)
@@ -44,7 +45,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     for path in (folder / "labels").iterdir():
         if path.stem not in DRAWN:
             path.unlink()
-    return as_artefact("prepare", folder)
+    return artefact_of("prepare", folder)
 
 
 #: Labelled are the first two of five training cases; of the other three the fixed seed draws two.
@@ -57,7 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     torch.manual_seed(2)
     state = {name: value.contiguous() for name, value in NET.build(2).state_dict().items()}
     save_file(state, folder / "model.safetensors")
-    return as_artefact("retrain", folder)
+    return artefact_of("retrain", folder)
 
 
 def run(folder: Path, prepared: Artefact, trained: Artefact, **settings: Any) -> Path:
@@ -200,7 +201,7 @@ def test_unlabelled_cases_without_a_label_are_not_looked_at(
         (folder / "labels" / f"{case}.npy").unlink()
         index["cases"][case] = {**index["cases"][case], "labelled": False}
     (folder / "index.json").write_text(json.dumps(index))
-    out = run(tmp_path / "run", as_artefact("prepare", folder), trained)
+    out = run(tmp_path / "run", artefact_of("prepare", folder), trained)
     known = [case for case in ("case2", "case3", "case4") if case not in bare]
     assert json.loads((out / "index.json").read_text())["unlabelled"] == known
     assert json.loads((out / "ledger.json").read_text())["labels_opened"] == ["case0", "case1", *known]

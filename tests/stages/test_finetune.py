@@ -16,6 +16,7 @@ from sfrbench.components.finetune.lora import Lora
 from sfrbench.components.finetune.parts import Parts
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.components.stitch.grid import GridStitch
+from sfrbench.conformance.material import artefact_of
 from sfrbench.engine.context import StageContext, no_progress
 from sfrbench.engine.volumes import Volumes
 from sfrbench.errors import DataError
@@ -24,7 +25,7 @@ from sfrbench.stages.finetune import run as finetune
 from sfrbench.stages.finetune.data import Canvases
 from sfrbench.stages.finetune.views import FixedViews
 from sfrbench.store.store import Artefact
-from tests.support.prepared import FAST, as_artefact, make_prepared
+from tests.support.prepared import FAST, make_prepared
 from tests.support.stages import settings_of
 
 
@@ -199,7 +200,7 @@ def test_labels_without_a_class_are_refused_before_training(tmp_path: Path, labe
     make_prepared(tmp_path / "a")
     for case in ("case0", "case1")[:labeled]:
         np.save(tmp_path / "a" / "labels" / f"{case}.npy", np.zeros((20, 18, 30), np.uint8))
-    empty = as_artefact("prepare", tmp_path / "a")
+    empty = artefact_of("prepare", tmp_path / "a")
     ctx = context(empty, tmp_path / "f", parts(), labeled)
     with pytest.raises(DataError, match=f"none of the {labeled} labelled training cases has .*: case0"):
         finetune.run(ctx)
@@ -209,6 +210,6 @@ def test_labels_without_a_class_are_refused_before_training(tmp_path: Path, labe
 def test_one_label_without_a_class_among_others_trains(tmp_path: Path) -> None:
     make_prepared(tmp_path / "a")
     np.save(tmp_path / "a" / "labels" / "case0.npy", np.zeros((20, 18, 30), np.uint8))
-    ctx = context(as_artefact("prepare", tmp_path / "a"), tmp_path / "f", parts(steps=1))
+    ctx = context(artefact_of("prepare", tmp_path / "a"), tmp_path / "f", parts(steps=1))
     finetune.run(ctx)
     assert (ctx.out / "adapter.safetensors").is_file()

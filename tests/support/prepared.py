@@ -14,8 +14,8 @@ from sfrbench.components.foundation.toy import SamToy
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.components.ssl.supervised import Supervised
 from sfrbench.components.stitch.grid import GridStitch
+from sfrbench.conformance.material import artefact_of
 from sfrbench.engine.context import StageContext
-from sfrbench.files.atomic import sha256_of
 from sfrbench.store.store import Artefact
 
 PATCH = [16, 16, 32]
@@ -30,15 +30,6 @@ class DecoderOnly(Finetune):
     def attach(self, model: Any) -> None:
         model.requires_grad_(False)
         model.mask_decoder.requires_grad_(True)
-
-
-def as_artefact(stage: str, folder: Path) -> Artefact:
-    files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-    return Artefact(stage, stage * 8, folder, {"files": files})
 
 
 def make_prepared(folder: Path, poison: bool = False) -> Artefact:
@@ -64,7 +55,7 @@ def make_prepared(folder: Path, poison: bool = False) -> Artefact:
         "cases": dict.fromkeys(names, case),
     }
     (folder / "index.json").write_text(json.dumps(index_))
-    return as_artefact("prepare", folder)
+    return artefact_of("prepare", folder)
 
 
 def sam(**fields: Any) -> dict[str, Component]:

@@ -16,7 +16,7 @@ from sfrbench.components.dataset._nifti import both_notes, geometry_of, onto_ima
 
 
 def read(root: Path, folder: Folder, case: str, channel: int, downsample: int, min_depth: int | None) -> Case:
-    """Read one case; its label is None where it has no label file. Raises ``DataError``."""
+    """Read one case; without a label file it is not ``labelled``. Raises ``DataError``."""
     folder.check_image(case)
     manifest, paths = folder.reader.manifest, folder.files(case)
     place = Place(case, paths.image)

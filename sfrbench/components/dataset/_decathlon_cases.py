@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from sfrbench.components.dataset._decathlon_unread import (
     unread_remarks,
 )
 from sfrbench.components.dataset._manifest import Entry, Manifest, read_manifest
-from sfrbench.components.dataset._names import ENDINGS, composed, spelled, stem
+from sfrbench.components.dataset._names import ENDINGS, composed, spelled, stem, without_channel
 from sfrbench.errors import DataError
 
 
@@ -152,11 +151,11 @@ class Reader:
         by_channel = any(f"{case}_0000" in images and case not in images for case in known)
         telling = known & images.keys() if manifest.training is None else known
         by_channel = by_channel or (manifest.nnunet and not telling)
-        named = {path for entry in (*listed, *manifest.validation, *manifest.test) for path in _paths(entry)}
+        named = self._listed(listed)
         taken: set[str] = set(known)
         free: dict[str, str] = {}
         for name, path in images.items():
-            case = re.sub(r"_\d{4}$", "", name) if by_channel else name
+            case = without_channel(name) if by_channel else name
             free.setdefault(case, path)
             if path in named:
                 taken.add(case)
@@ -173,9 +172,7 @@ class Reader:
 
     def unread(self, listed: Sequence[Entry]) -> dict[str, list[str]]:
         """By folder, what may be a volume and is not read."""
-        manifest = self.manifest
-        entries = (*listed, *manifest.validation, *manifest.test)
-        named = {path for entry in entries for path in (*entry.images, entry.label)}
+        manifest, named = self.manifest, self._listed(listed)
         folders = (f"{kind}{part}" for part in ("Tr", "Ts") for kind in ("images", "labels"))
         return {
             folder: [
@@ -187,6 +184,11 @@ class Reader:
             ]
             for folder in folders
         }
+
+    def _listed(self, listed: Sequence[Entry]) -> set[str | None]:
+        """The paths that any list names."""
+        entries = (*listed, *self.manifest.validation, *self.manifest.test)
+        return {path for entry in entries for path in (*entry.images, entry.label)}
 
     def names(self, folder: str) -> dict[str, str]:
         """Paths below the root by name, sorted, without hidden files (``._x`` in some archives)."""
@@ -254,10 +256,6 @@ class Reader:
         return DataError(f"the folder holds no label that ends with {endings}", where=str(folder), hint=hint)
 
 
-def _paths(entry: Entry) -> tuple[str, ...]:
-    return (*entry.images, *(() if entry.label is None else (entry.label,)))
-
-
 def _remarks(folder: Folder, unlisted: Sequence[str], source: Path) -> Iterable[str]:
     """What users should know of the lists."""
     said, bare, labelled = folder.reader.manifest.said, len(folder.bare), len(folder.labelled)
@@ -277,7 +275,7 @@ def _remarks(folder: Folder, unlisted: Sequence[str], source: Path) -> Iterable[
     crossed = [case for case, label in owners.items() if label != case and label in owners]
     if crossed:
         yield f"dataset.json gives {len(crossed)} cases the label of another case's name: {some(crossed)}"
-    images = {re.sub(r"_\d{4}$", "", name) for name in folder.reader.names("imagesTs")}
-    unused = images - {re.sub(r"_\d{4}$", "", stem(entry.images[0])) for entry in folder.apart.values()}
+    images = {without_channel(name) for name in folder.reader.names("imagesTs")}
+    unused = images - {without_channel(stem(entry.images[0])) for entry in folder.apart.values()}
     if unused:
         yield f"{len(unused)} images of imagesTs are not used"

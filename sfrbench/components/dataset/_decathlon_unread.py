@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sfrbench.components.dataset._names import ENDINGS, stem
-from sfrbench.errors import DataError, Problem
+from sfrbench.components.dataset._names import ENDINGS, stem, without_channel
+from sfrbench.errors import DataError, Problem, few
 
 #: Files that stand beside volumes and are none: nobody misses them.
 _ASIDE = (
@@ -18,8 +18,7 @@ _ASIDE = (
 
 def some(cases: Iterable[str]) -> str:
     """A few ids."""
-    ids = sorted(cases)
-    return ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
+    return few(sorted(cases))
 
 
 def maybe_volume(name: str) -> bool:
@@ -69,7 +68,7 @@ def no_image(label: str, images: Mapping[str, str], inside: Iterable[str], endin
     if same:
         return what, f"there is {same[0]}, which is not read: convert it to NIfTI, as {wanted}"
     for name, path in images.items():
-        plain = re.sub(r"_\d{4}$", "", name)
+        plain = without_channel(name)
         if _within(plain, case) or _within(case, plain):
             return what, f"a label bears its image's name: rename it {plain}{ending}, if {path} is its image"
     return what, f"bring the image, or take {label} away"

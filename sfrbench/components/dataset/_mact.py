@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sfrbench.components.dataset._checks import Place, check_two_files, checked_image, checked_label
 from sfrbench.components.dataset._lists import first_file
+from sfrbench.components.dataset._names import ENDINGS
 from sfrbench.components.dataset._nifti import Read, both_notes, geometry_of, onto_image, read_nifti
 from sfrbench.components.dataset.btcv import Btcv
 from sfrbench.components.dataset.geometry import Geometry
@@ -23,7 +24,6 @@ ORGAN_IDS = (1, 3, 4, 5, 6, 7, 11, 14)
 TCIA, BTCV = "PANCREAS_", "img"
 _AIR, _MUCH = -300.0, 0.2  # HU; share of organ voxels that no sound label reaches (gas in the stomach)
 _LOOK = "look at 'sfrbench data check mact --contact-sheet FILE.png', and see dataset.tcia_flip"
-_ENDINGS = (".nii.gz", ".nii")
 _PARTS = ("Training", "Testing")
 _LABELS = {
     TCIA: ("label_tciapancreasct_multiorgan/label_tcia_multiorgan", "label_tcia_multiorgan"),
@@ -52,7 +52,7 @@ def raw_files(root: Path, case: str) -> tuple[Path, Path]:
     """Image (a file, or the folder of a series) and label of a case; what is not there by its first name."""
     source = TCIA if case.startswith(TCIA) else BTCV
     name = f"label{case.removeprefix(source)}"
-    label = first_file(root, [f"{folder}/{name}{end}" for folder in _LABELS[source] for end in _ENDINGS])
+    label = first_file(root, [f"{folder}/{name}{end}" for folder in _LABELS[source] for end in ENDINGS])
     folders = [folder for pattern in _IMAGES[source] for folder in sorted(root.glob(pattern))]
     folders.append(root)
     for folder in folders:

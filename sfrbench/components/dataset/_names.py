@@ -18,6 +18,11 @@ def stem(name: str) -> str:
     return next((base.removesuffix(ending) for ending in ENDINGS if base.endswith(ending)), base)
 
 
+def without_channel(name: str) -> str:
+    """A name without nnU-Net's channel, ``CASE`` of ``CASE_0000``."""
+    return re.sub(r"_\d{4}$", "", name)
+
+
 def composed(text: str) -> str:
     """Each letter in one character with its marks (NFC), as in ids: macOS writes "e" and a mark for "é"."""
     return unicodedata.normalize("NFC", text)

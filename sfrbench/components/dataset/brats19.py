@@ -78,6 +78,7 @@ class Brats19(Listed):
 
     def _files(self, root: Path, case: str, kind: str) -> tuple[Path, ...]:
         from sfrbench.components.dataset._lists import first_file
+        from sfrbench.components.dataset._names import ENDINGS
 
         if kind == "h5":
             return (first_file(root, [f"data/{case}.h5", f"{case}.h5"]),)
@@ -90,7 +91,7 @@ class Brats19(Listed):
         )
         image, label = (
             first_file(
-                root, [f"{folder}/{case}/{case}_{part}{ending}" for folder in folders for ending in _ENDINGS]
+                root, [f"{folder}/{case}/{case}_{part}{ending}" for folder in folders for ending in ENDINGS]
             )
             for part in ("flair", "seg")
         )
@@ -142,6 +143,3 @@ class Brats19(Listed):
 
     def _rescale(self) -> bool:
         return self.norm == "volume"
-
-
-_ENDINGS = (".nii.gz", ".nii")

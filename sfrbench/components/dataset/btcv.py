@@ -60,6 +60,7 @@ class Btcv(AbdominalCt):
 
     def _files(self, root: Path, case: str, kind: str) -> tuple[Path, ...]:
         from sfrbench.components.dataset._lists import first_file
+        from sfrbench.components.dataset._names import ENDINGS
 
         if kind == "h5":
             return (first_file(root, [f"btcv_h5/{case}.h5", f"data/{case}.h5", f"{case}.h5"]),)
@@ -71,7 +72,7 @@ class Btcv(AbdominalCt):
                     f"{folder}{inner}{part}{case}{ending}"
                     for folder in folders
                     for inner in (f"{part}/", "")
-                    for ending in (".nii.gz", ".nii")
+                    for ending in ENDINGS
                 ],
             )
             for part in ("img", "label")

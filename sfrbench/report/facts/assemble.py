@@ -156,8 +156,8 @@ def _why_not(experiment: Experiment, cell: Cell, role: str) -> str:
     """Why a stage of a cell has no result: itself, or one before it."""
     if role not in cell.nodes:
         return "this arm does not predict" if role == "predict" else "this arm does not fine-tune"
-    store, roles = experiment.store, list(cell.nodes)
-    for before in roles[: roles.index(role) + 1]:
+    store, order = experiment.store, list(cell.nodes)
+    for before in order[: order.index(role) + 1]:
         link = cell.nodes[before]
         reason = None if store.has(*link) else _failure(store, link)
         if reason is not None:

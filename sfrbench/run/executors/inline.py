@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sfrbench.engine.context import Pruned
-from sfrbench.errors import told
+from sfrbench.errors import stopped, told
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Link, Node
 from sfrbench.plan.reasons import Reasons
@@ -127,7 +127,7 @@ def _one(
     except Pruned as stop:
         return Outcome(node, "pruned", str(stop))
     except Exception as error:  # whatever it is, it must not stop the other cells; it is kept and shown
-        if _stopped(error):
+        if stopped(error):
             raise KeyboardInterrupt from error
         log = store.note_failure(node.stage, node.key, told(error), traceback.format_exc())
         return Outcome(node, "failed", told(error), log=str(log or ""))
@@ -137,10 +137,3 @@ def _one(
     if twin is not None:
         return Outcome(node, "reused", f"the same work as {node.stage} {twin[:8]}")
     return Outcome(node, "ran", reason, artefact.record["seconds"])
-
-
-def _stopped(error: BaseException) -> bool:
-    """Whether an error is what a library made of the user's wish to stop: torch, stopped while it writes a
-    checkpoint, ends in an error of its file."""
-    before = error.__cause__ or error.__context__
-    return isinstance(before, KeyboardInterrupt) or (before is not None and _stopped(before))

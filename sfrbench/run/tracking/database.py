@@ -117,7 +117,7 @@ def fits(path: Path) -> bool:
 def cells(path: Path, experiment: str) -> set[str]:
     """The cells that have a run in an experiment, by their ids.
 
-    None where nothing can be read, or the run that stands over them is gone.
+    Empty where nothing can be read, or the run that stands over them is gone.
     """
     query = (
         "SELECT t.value FROM tags t JOIN runs r ON r.run_uuid = t.run_uuid "

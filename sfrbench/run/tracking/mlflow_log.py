@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,7 @@ class Tracker:
 
         for start in range(0, max(1, len(cells)), _AT_ONCE):
             part = cells[start : start + _AT_ONCE]
-            self._guarded(lambda part=part: log_part(part))  # type: ignore[misc]
+            self._guarded(partial(log_part, part))
             if self.broken:
                 break
         return logged

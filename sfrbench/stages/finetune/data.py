@@ -70,7 +70,7 @@ def make_batches(ctx: StageContext[FinetuneSettings], volumes: Volumes, model: S
     canvases, finetune = Canvases(ctx, volumes), ctx.component("finetune", Finetune)
     split = ctx.settings.split.of(volumes)
     labels = volumes.labels(split.labelled, "finetune")
-    check_foreground(labels, split.labelled)
+    check_foreground(labels.__getitem__, split.labelled)
     order_seed, crop_seed = (seed_for("finetune", purpose, ctx.seed) for purpose in ("order", "labelled"))
 
     def fresh(step: int) -> Pair:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -50,6 +50,12 @@ class Shelf:
     def entry(self, case: str) -> Any:
         """The index entry of a finished case."""
         return json.loads(self.file("cases", case).read_text(encoding="utf-8"))
+
+    def label(self, case: str) -> NDArray[np.uint8]:
+        """The label map of a finished case that has one."""
+        return cast(
+            "NDArray[np.uint8]", np.load(self.file("labels", case), mmap_mode="r", allow_pickle=False)
+        )
 
     def make(self, case: str) -> None:
         """Read and write one case. Raises ``DataError``."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-
-import numpy as np
 
 from sfrbench.components.base import Dataset
 from sfrbench.engine.context import StageContext
+from sfrbench.engine.volumes import check_foreground
 from sfrbench.errors import DataError, Problem
 from sfrbench.stages.prepare.case import Shelf, link
 from sfrbench.stages.prepare.recipe import PrepareSettings
@@ -41,7 +39,10 @@ def run(ctx: StageContext[PrepareSettings]) -> None:
     if problems:
         raise DataError.of([problem for case in ids for problem in problems.get(case, ())])
     entries = {case: shelf.entry(case) for case in ids}
-    _check_foreground(shelf, [case for case in train if entries[case].get("labelled", True)])
+    labelled = [case for case in train if entries[case].get("labelled", True)]
+    if labelled:  # whichever of them a training takes
+        hint = "bring the labels; 'sfrbench data check' says what is in them"
+        check_foreground(shelf.label, labelled, where=str(shelf.root or ""), hint=hint)
     for folder in ("images", "labels"):
         (ctx.out / folder).mkdir(parents=True, exist_ok=True)
         for case in ids:
@@ -64,16 +65,3 @@ def run(ctx: StageContext[PrepareSettings]) -> None:
         ctx.notes["warnings"] = warnings
     remarks = dataset.remarks(ctx.data_root)
     ctx.notes.update({"remarks": list(remarks)} if remarks else {})
-
-
-def _check_foreground(shelf: Shelf, cases: Sequence[str]) -> None:
-    """Raises ``DataError`` where no label of a training case has a foreground voxel: whichever of them are
-    labelled, there is no class to learn."""
-    if not cases or any(np.load(shelf.file("labels", case), mmap_mode="r").any() for case in cases):
-        return
-    raise DataError(
-        f"none of the {len(cases)} labelled training cases has a foreground voxel: {', '.join(cases[:4])}"
-        + (", …" if len(cases) > 4 else ""),
-        where=str(shelf.root or ""),
-        hint="bring the labels; 'sfrbench data check' says what is in them",
-    )

@@ -41,7 +41,7 @@ def run(ctx: StageContext[RetrainSettings]) -> None:
     ssl = ctx.component("ssl", Ssl)
     models = build_models(ctx, ssl, len(volumes.classes))
     labels = volumes.labels(split.labelled, "retrain")
-    check_foreground(labels, split.labelled)
+    check_foreground(labels.__getitem__, split.labelled)
     data = Data(ctx, ssl, volumes, split, labels, labeller(ctx, volumes), Selection.of(ctx))
     first = ctx.settings.first_iteration
     best = Best()

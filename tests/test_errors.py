@@ -1,10 +1,10 @@
-"""The executor in this process: the wish to stop is no failure of a node."""
+"""The wish to stop is no failure, whatever a library makes of it."""
 
 from __future__ import annotations
 
 import pytest
 
-from sfrbench.run.executors.inline import _stopped
+from sfrbench.errors import stopped as is_stopped
 
 
 def raised(*chain: type[BaseException]) -> BaseException:
@@ -33,7 +33,7 @@ def raised(*chain: type[BaseException]) -> BaseException:
     ],
 )
 def test_what_a_library_makes_of_a_stop_is_seen(chain: list[type[BaseException]], stopped: bool) -> None:
-    assert _stopped(raised(*chain)) is stopped
+    assert is_stopped(raised(*chain)) is stopped
 
 
 def test_torch_stopped_while_it_writes() -> None:
@@ -48,4 +48,4 @@ def test_torch_stopped_while_it_writes() -> None:
 
     with pytest.raises((KeyboardInterrupt, RuntimeError)) as caught:
         torch.save({"weight": torch.zeros(1000)}, Stopped())
-    assert isinstance(caught.value, KeyboardInterrupt) or _stopped(caught.value)
+    assert isinstance(caught.value, KeyboardInterrupt) or is_stopped(caught.value)
