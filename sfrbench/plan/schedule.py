@@ -39,7 +39,7 @@ def paths(inputs: Mapping[Link, Iterable[Link]], seconds: Mapping[Link, float]) 
     ``inputs`` holds every node after those that it follows, as a plan does.
     """
     rest = {link: seconds[link] for link in inputs}
-    for link in reversed(inputs):
+    for link in reversed(list(inputs)):
         for source in inputs[link]:
             rest[source] = max(rest[source], seconds[source] + rest[link])
     return rest
@@ -103,7 +103,7 @@ class Queue:
                 self.put(follower)
 
     def lost(self, link: Link) -> list[Link]:
-        """A node cannot be made; returns those that need it, which cannot be either, each after its inputs."""
+        """A node cannot be made; returns those that need it and cannot be made either, in order."""
         self._open.discard(link)
         found: dict[Link, None] = {}
         todo = [link]
