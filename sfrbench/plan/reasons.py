@@ -7,36 +7,43 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sfrbench.components.core import PACKAGE
+from sfrbench.files.atomic import canonical
 from sfrbench.plan.graph import Node
 from sfrbench.stages.finder import recipes
 from sfrbench.store.store import Store
 
 _SHOWN = 3
 _COMPARED = ("stage_version", "settings", "inputs", "seed")
+_OWN = ("inputs", "seed")
+
+
+Flat = dict[str, Any]
+#: Settings that are compared, and nodes of equal settings: the latest. More would cost more than they tell.
+_LATEST, _LATEST_ALIKE = 50, 8
 
 
 class Reasons:
-    """Explains nodes against the records of a store, each stage's records read once."""
+    """Explains nodes against the records of a store, each stage's records read once.
+
+    Nodes are kept by their settings, apart from their inputs and their seed, so that a plan of many thousands
+    is explained as fast as a small one.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._seen: dict[str, list[dict[str, Any]]] = {}
+        self._seen: dict[str, dict[str, tuple[Flat, list[Flat]]]] = {}
+        self._settings: dict[Any, tuple[str, Flat]] = {}
 
     def why(self, node: Node) -> str:
         """One line, such as ``new: ssl.lambda_cons 0.1 → 0.2``."""
+        nearest, mine = self._nearest(node)
         damage = self.store.damage(node.stage, node.key)
-        failure = self.store.failure(node.stage, node.key)
-        scratch = self.store.scratch(node.stage, node.key)
-        mine = flatten(comparable(node.described()))
-        seen = self._seen.setdefault(
-            node.stage, [flatten(comparable(record)) for record in self.store.records(node.stage)]
-        )
-        nearest = min(seen, key=lambda other: len(differences(other, mine)), default=None)
-        seen.append(mine)
         if damage:
             return f"again: {damage}"
+        scratch = self.store.scratch(node.stage, node.key)
         if scratch.is_dir() and any(scratch.iterdir()):
             return "resumes: it was interrupted before"
+        failure = self.store.failure(node.stage, node.key)
         if failure is not None:
             return f"again: it failed before ({failure.splitlines()[0][:80]})"
         if nearest is None:
@@ -46,6 +53,44 @@ class Reasons:
             return "new: profile or version changed"
         more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
         return "new: " + ", ".join(lines[:_SHOWN]) + more
+
+    def _nearest(self, node: Node) -> tuple[Flat | None, Flat]:
+        """What was seen before with the fewest differences, if anything, and the node; it is seen now."""
+        if node.stage not in self._seen:
+            self._seen[node.stage] = {}
+            for record in self.store.records(node.stage):
+                self._keep(node.stage, *_split(comparable(record)))
+        name, settings, own = self._split(node)
+        seen = self._seen[node.stage]
+        alike = [name] if name in seen else list(seen)[-_LATEST:]
+        near = min(alike, key=lambda each: len(differences(seen[each][0], settings)), default=None)
+        found = None
+        if near is not None:
+            kept, owns = seen[near]
+            found = {**kept, **min(owns, key=lambda each: len(differences(each, own)))}
+        self._keep(node.stage, name, settings, own)
+        return found, {**settings, **own}
+
+    def _split(self, node: Node) -> tuple[str, Flat, Flat]:
+        own = {"inputs": {role: list(link) for role, link in node.inputs.items()}, "seed": node.seed}
+        parts = [(kind, each.card.name, each.digest) for kind, each in node.components.items()]
+        known = (node.stage, node.keyed, *parts, canonical(node.settings.told()))
+        if known not in self._settings:
+            name, settings, _ = _split(comparable(node.described()))
+            self._settings[known] = (name, settings)
+        return *self._settings[known], flatten(own)
+
+    def _keep(self, stage: str, name: str, settings: Flat, own: Flat) -> None:
+        _, owns = self._seen[stage].setdefault(name, (settings, []))
+        owns.append(own)
+        del owns[:-_LATEST_ALIKE]
+
+
+def _split(compared: Mapping[str, Any]) -> tuple[str, Flat, Flat]:
+    """Settings, by a name for equal ones, and what a node has of its own: inputs and seed."""
+    own = flatten({name: compared[name] for name in _OWN})
+    settings = flatten({name: value for name, value in compared.items() if name not in _OWN})
+    return canonical(settings), settings, own
 
 
 def changed_code(nodes: Iterable[Node], store: Store) -> list[str]:
