@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -59,6 +60,12 @@ class SsNet(Consistency):
         return {
             "contrast": Contrast(channels, make.classes, self.width, self.memory, self.keeps == "highest")
         }
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes
+
+        seen = labelled + unlabelled
+        return Passes(trained=seen, free=2 * seen)  # the noise: forward, and back to the image alone
 
     def loss(self, step: Step) -> torch.Tensor:
         from sfrbench.components.ssl._prototypes import wide
