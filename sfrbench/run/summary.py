@@ -85,12 +85,13 @@ def summary(experiment: Experiment, on: str = "") -> dict[str, Any]:
 def whole(forecast: Forecast, todo: Collection[Link]) -> dict[str, Any]:
     """Time and disk of nodes together, by device, and on several workers."""
     total, here = Sum(), forecast.target
-    by_device: Counter[str] = Counter()
+    by_device: dict[str, float] = {}
     for link in todo:
         cost = forecast.cost(link)
         total.add(cost)
         networks = recipe_of(link[0]).needs.accelerator
-        by_device[here.told if networks or not here.is_gpu else "the processor"] += cost.seconds or 0.0
+        name = here.told if networks or not here.is_gpu else "the processor"
+        by_device[name] = by_device.get(name, 0.0) + (cost.seconds or 0.0)
     return {
         **total.told(),
         "device": here.told,
