@@ -47,10 +47,12 @@ def vnet(patch: Size, classes: int, filters: int, norm: str, inputs: int = 1) ->
         ups.append(linear(voxels[level + 1], 2 * width, 8 * width))
         decoder += [conv3(voxels[level], width, width)] * count
         theirs += 2 * width * 8 * width + count * 27 * width * width + (count + 1) * (1 + affine) * width
-    up = _sum(ups)
+    up, enlarging = _sum(ups), sum(16 * width * width for width in widths[:4])
     head = linear(voxels[0], widths[0], classes)
     sizes = (patch, classes, filters, widths[-1])
-    return Segmenter(*sizes, _sum(encoder), _sum(decoder) + up, head, first, up, own + theirs, theirs)
+    return Segmenter(
+        *sizes, _sum(encoder), _sum(decoder) + up, head, first, up, own + theirs, theirs, enlarging
+    )
 
 
 def unet(patch: Size, classes: int, filters: int, *, deep: bool, inputs: int = 1) -> Segmenter:

@@ -84,6 +84,7 @@ class Segmenter:
     up: Layers  # of ``decode``: convolutions that enlarge maps
     parameters: int
     decoder_parameters: int  # what is left without the encoder, head included
+    up_parameters: int = 0  # weights of ``up``
 
     @property
     def whole(self) -> Layers:

@@ -92,10 +92,10 @@ class Causal(Independent):
         """Without the inner game, a few products of kernels with each other."""
         from sfrbench.components.costs.parts import Passes
 
-        seen = labelled + unlabelled
         # 1 x 1 x 1 convolutions of the coarser maps stand for transposed ones of 2 x 2 x 2
+        seen, fewer = labelled + unlabelled, network.up_parameters * 7 // 8
         less = network.up * (-7 / 8 * 2 * seen)
-        return Passes(decoded=2 * seen, more=less, parameters=2 * network.decoder_parameters)
+        return Passes(decoded=2 * seen, more=less, parameters=2 * (network.decoder_parameters - fewer))
 
     def loss(self, step: Step) -> torch.Tensor:
         import torch

@@ -62,10 +62,15 @@ class SsNet(Consistency):
         }
 
     def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
-        from sfrbench.components.costs.parts import Passes
+        from math import prod
 
-        seen = labelled + unlabelled
-        return Passes(trained=seen, free=2 * seen)  # the noise: forward, and back to the image alone
+        from sfrbench.components.costs.parts import Passes, linear
+
+        seen, wide = labelled + unlabelled, self.width
+        rows = seen * prod(network.patch)
+        projected = linear(rows, network.filters, wide) + linear(rows, wide, wide) * 3
+        # the noise: forward, and back to the image alone
+        return Passes(trained=seen, free=2 * seen, more=projected)
 
     def loss(self, step: Step) -> torch.Tensor:
         from sfrbench.components.ssl._prototypes import wide
