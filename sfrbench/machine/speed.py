@@ -37,7 +37,7 @@ SHARE = 0.4
 #: The card that a profile for GPUs is forecast for on a machine without one.
 USUAL = "RTX 4090"
 #: GFLOP/s of one usual core in convolutions and products, fp32 and bf16.
-CORE = (30.0, 30.0)
+CORE = (40.0, 60.0)
 
 
 @dataclass(frozen=True)

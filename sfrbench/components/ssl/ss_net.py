@@ -70,7 +70,9 @@ class SsNet(Consistency):
         rows = seen * prod(network.patch)
         projected = linear(rows, network.filters, wide) + linear(rows, wide, wide) * 3
         # the noise: forward, and back to the image alone
-        return Passes(trained=seen, free=2 * seen, more=projected)
+        own = (network.filters + 2 * wide + 3) * wide + (wide + 4) * wide
+        own += (network.classes - 1) * ((wide + 4) * wide + 1)
+        return Passes(trained=seen, free=2 * seen, more=projected, parameters=own)
 
     def loss(self, step: Step) -> torch.Tensor:
         from sfrbench.components.ssl._prototypes import wide
