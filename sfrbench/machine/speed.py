@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from sfrbench.errors import InputError, did_you_mean
@@ -67,6 +68,7 @@ class Target:
         return self.name
 
 
+@cache
 def known_card(name: str) -> str | None:
     """The entry of ``CARDS`` that a device's name means; the longest where several would do."""
     found = [card for card in CARDS if re.search(rf"\b{re.escape(card)}\b", name, re.IGNORECASE)]

@@ -7,7 +7,7 @@ from sfrbench.files.units import duration, size
 from sfrbench.plan.schedule import inputs_of, makespan
 from sfrbench.run.experiment import Experiment
 from sfrbench.run.forecast import HOWS, Forecast
-from sfrbench.run.summary import Sum, free_bytes
+from sfrbench.run.summary import Sum, free_bytes, sums_of, total_of
 
 #: How far a forecast must be beyond the free space for a run to be refused.
 CLEARLY = 1.1
@@ -23,9 +23,8 @@ def check_limits(
     todo = {link: node for link, node in plan.nodes.items() if not store.has(*link)}
     if not todo:
         return []
-    forecast, total = Forecast(plan, store, experiment.machine), Sum()
-    for link in todo:
-        total.add(forecast.cost(link))
+    forecast = Forecast(plan, store, experiment.machine)
+    total = total_of(sums_of(forecast, todo))
     problems = []
     if hours is not None:
         seconds = {link: forecast.seconds(link) or 0.0 for link in todo}

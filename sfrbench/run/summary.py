@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sfrbench.machine.speed import Target
 from sfrbench.plan.reasons import earlier
 from sfrbench.plan.schedule import inputs_of, makespan, paths
 from sfrbench.run.experiment import Experiment
@@ -19,7 +20,7 @@ from sfrbench.stages.recipe import Link
 
 #: Workers whose time ``plan`` gives, and from how many nodes on it only gives bounds of it.
 WORKERS = (1, 2, 4, 8)
-MANY = 20_000
+MANY = 5_000
 
 
 @dataclass
@@ -32,12 +33,13 @@ class Sum:
     hows: Counter[str] = field(default_factory=Counter)  # of the seconds
     kept: Counter[str] = field(default_factory=Counter)  # of the bytes
 
-    def add(self, cost: Cost) -> None:
-        self.nodes += 1
-        self.seconds += cost.seconds or 0.0
-        self.bytes += cost.bytes or 0
-        self.hows[cost.how] += 1
-        self.kept[cost.kept] += 1
+    def add(self, cost: Cost, times: int = 1) -> None:
+        """So many nodes of the same cost."""
+        self.nodes += times
+        self.seconds += times * (cost.seconds or 0.0)
+        self.bytes += times * (cost.bytes or 0)
+        self.hows[cost.how] += times
+        self.kept[cost.kept] += times
 
     def told(self) -> dict[str, Any]:
         """For a page or a program. None where nothing at all is known."""
@@ -55,14 +57,14 @@ def summary(experiment: Experiment, on: str = "") -> dict[str, Any]:
     plan, store = experiment.plan, experiment.store
     todo = [link for link in plan.nodes if not store.has(*link)]
     forecast = Forecast(plan, store, experiment.machine, on)
-    all_nodes = Counter(node.stage for node in plan.nodes.values())
-    sums = {stage: Sum() for stage in recipes() if stage in all_nodes}
-    for link in todo:
-        sums[link[0]].add(forecast.cost(link))
+    all_nodes = Counter(stage for stage, _ in plan.nodes)
+    sums = sums_of(forecast, todo)
     by_stage = {
         stage: {"nodes": all_nodes[stage], "reused": all_nodes[stage] - one.nodes, "to_run": one.nodes}
         | one.told()
-        for stage, one in sums.items()
+        for stage in recipes()
+        if stage in all_nodes
+        for one in [sums.get(stage, Sum())]
     }
     return {
         "experiment": experiment.name,
@@ -72,7 +74,7 @@ def summary(experiment: Experiment, on: str = "") -> dict[str, Any]:
         "naive_nodes": plan.naive_nodes,
         "reused": len(plan.nodes) - len(todo),
         "to_run": len(todo),
-        **whole(forecast, todo),
+        **whole(forecast, todo, sums),
         "free_bytes": free_bytes(experiment.machine.workspace),
         "by_stage": by_stage,
         "swaps": plan.swaps(),
@@ -82,23 +84,48 @@ def summary(experiment: Experiment, on: str = "") -> dict[str, Any]:
     }
 
 
-def whole(forecast: Forecast, todo: Collection[Link]) -> dict[str, Any]:
-    """Time and disk of nodes together, by device, and on several workers."""
-    total, here = Sum(), forecast.target
-    by_device: dict[str, float] = {}
+def sums_of(forecast: Forecast, todo: Iterable[Link]) -> dict[str, Sum]:
+    """Costs of nodes by stage. Equal ones are looked at once."""
+    groups: dict[int, tuple[Link, int]] = {}
     for link in todo:
-        cost = forecast.cost(link)
-        total.add(cost)
-        networks = recipe_of(link[0]).needs.accelerator
-        name = here.told if networks or not here.is_gpu else "the processor"
-        by_device[name] = by_device.get(name, 0.0) + (cost.seconds or 0.0)
+        group = forecast.group(link)
+        groups[group] = (link, groups[group][1] + 1 if group in groups else 1)
+    sums: dict[str, Sum] = {}
+    for link, times in groups.values():
+        sums.setdefault(link[0], Sum()).add(forecast.cost(link), times)
+    return sums
+
+
+def total_of(sums: Mapping[str, Sum]) -> Sum:
+    """The costs of all stages together."""
+    total = Sum()
+    for one in sums.values():
+        total.nodes, total.seconds = total.nodes + one.nodes, total.seconds + one.seconds
+        total.bytes += one.bytes
+        total.hows += one.hows
+        total.kept += one.kept
+    return total
+
+
+def whole(forecast: Forecast, todo: Collection[Link], sums: Mapping[str, Sum]) -> dict[str, Any]:
+    """Time and disk of the nodes of ``sums`` together, by device, and on several workers."""
+    here = forecast.target
     return {
-        **total.told(),
+        **total_of(sums).told(),
         "device": here.told,
         "device_is_here": here.here,
-        "by_device": {name: round(seconds, 1) for name, seconds in by_device.items()},
+        "by_device": by_device(sums, here),
         **_scheduled(forecast, set(todo)),
     }
+
+
+def by_device(sums: Mapping[str, Sum], here: Target) -> dict[str, float]:
+    """Seconds of stages on ``here``, and on the processor where a card would be idle."""
+    found: dict[str, float] = {}
+    for stage, one in sums.items():
+        name = here.told if recipe_of(stage).needs.accelerator or not here.is_gpu else "the processor"
+        found[name] = round(found.get(name, 0.0) + one.seconds, 1)
+    return found
 
 
 def _scheduled(forecast: Forecast, todo: set[Link]) -> dict[str, Any]:
@@ -125,16 +152,18 @@ def together(experiments: Sequence[Experiment], on: str = "") -> dict[str, Any]:
     nodes = {link: experiment for experiment in experiments for link in experiment.plan.nodes}
     todo = [link for link, experiment in nodes.items() if not experiment.store.has(*link)]
     forecasts = {id(one): Forecast(one.plan, one.store, one.machine, on) for one in experiments}
-    total = Sum()
+    sums: dict[str, Sum] = {}
     for link in todo:
-        total.add(forecasts[id(nodes[link])].cost(link))
+        sums.setdefault(link[0], Sum()).add(forecasts[id(nodes[link])].cost(link))
+    here = forecasts[id(experiments[0])].target
     return {
         "cells": sum(len(experiment.plan.cells) for experiment in experiments),
         "nodes": len(nodes),
         "naive_nodes": sum(experiment.plan.naive_nodes for experiment in experiments),
         "reused": len(nodes) - len(todo),
         "to_run": len(todo),
-        **total.told(),
+        **total_of(sums).told(),
+        "by_device": by_device(sums, here),
     }
 
 

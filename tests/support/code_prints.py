@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
-#: Methods of components that say what something costs: they decide no result.
+#: Methods, fields and arguments that say what something costs: they decide no result.
 COSTS = {"cost", "extent", "canvas_count", "confident_share"}
 #: Module and name of a definition.
 Definition = tuple[str, str]
@@ -120,12 +120,13 @@ class Names:
         self.imports = {**module.imports, **_imports([ast.parse(self.text)])}
 
     def tree(self) -> ast.Module:
-        """The definition as a new tree, without methods that say what it costs."""
+        """The definition as a new tree, without what says what something costs."""
         tree = ast.parse(self.text)
-        for part in tree.body:
+        for part in ast.walk(tree):
             if isinstance(part, ast.ClassDef):
-                kept = [one for one in part.body if getattr(one, "name", "") not in COSTS]
-                part.body = kept or [ast.Pass()]
+                part.body = [one for one in part.body if not COSTS & _names(one)] or [ast.Pass()]
+            elif isinstance(part, ast.Call):
+                part.keywords = [one for one in part.keywords if one.arg not in COSTS]
         return tree
 
     def target(self, node: ast.AST) -> Definition | None:
@@ -186,6 +187,11 @@ def _module(text: str) -> Module:
             definitions[name] = f"{definitions.get(name, '')}{own}\n"
     tops = [part for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef))]
     return Module(definitions, _imports(tops))
+
+
+def _names(part: ast.stmt) -> set[str]:
+    """What a statement in a class defines."""
+    return {str(part.name)} if isinstance(part, ast.FunctionDef) else set(_defined(part))
 
 
 def _defined(part: ast.stmt) -> list[str]:
