@@ -33,7 +33,7 @@ HEAVY_MODULES = {
     "compare.runs", "compare.sides", "compare.work",
 }  # fmt: skip
 #: Of the stages: all but their behaviour.
-LIGHT_STAGES = {"finder", "recipe", "settings", "roles"}
+LIGHT_STAGES = {"cost", "finder", "recipe", "settings", "roles"}
 
 
 def modules() -> dict[str, Path]:

@@ -48,16 +48,37 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _size(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    from sfrbench.files.units import bytes_of
+
+    found = None if value is None else bytes_of(value)
+    if value is not None and found is None:
+        raise click.BadParameter(f"'{value}' is no size; write it as in 200GB or 1.5TB", context, option)
+    return found
+
+
+def limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What a run may take."""
+    hours = click.FloatRange(min=0, min_open=True)
+    told = "refuse to start what is forecast to take longer, as 'plan' says it"
+    more = "refuse to start what is forecast to keep more; else what clearly exceeds the free space"
+    function = click.option("--max-disk", callback=_size, metavar="SIZE", help=more)(function)
+    return click.option("--max-hours", type=hours, metavar="H", help=told)(function)
+
+
 @click.command()
 @click.argument("spec")
 @common
 @tracking_option
 @click.option("--dry-run", is_flag=True, help="say what would run, and stop")
+@limit_options
 @executor_options
 def run(
     spec: str,
     tracking_uri: str | None,
     dry_run: bool,
+    max_hours: float | None,
+    max_disk: int | None,
     executor: Name | None,
     workers: int | None,
     gpus: str,
@@ -71,7 +92,9 @@ def run(
     from sfrbench.plan.reasons import changed_code, earlier
     from sfrbench.report.build import write_report
     from sfrbench.run.executors.choice import How
-    from sfrbench.run.experiment import execute, summary
+    from sfrbench.run.experiment import execute
+    from sfrbench.run.limits import check_limits
+    from sfrbench.run.summary import summary
 
     how = How(executor, workers, tuple(part.strip() for part in gpus.split(",") if part.strip()))
     experiment = open_spec(spec, options)
@@ -84,6 +107,7 @@ def run(
     print_warnings(experiment.plan.no_ops())
     print_warnings(changed_code(experiment.plan.nodes.values(), experiment.store))
     print_notes([note, *experiment.machine.remarks(experiment.plan)])
+    print_notes(check_limits(experiment, max_hours, max_disk, workers or max(len(how.gpus), 1)))
     signal.signal(signal.SIGTERM, interrupt)
     try:
         with console.listener(experiment.plan) as listener:

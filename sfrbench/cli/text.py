@@ -9,29 +9,6 @@ from sfrbench.catalog.fields import field_paths, nested
 from sfrbench.components.base import Settings
 
 
-def duration(seconds: float | None) -> str:
-    """``95`` to ``1m35s``; a dash where it is unknown."""
-    if seconds is None:
-        return "—"
-    if seconds < 60:
-        return f"{seconds:.0f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02d}s"
-    return f"{minutes // 60}h{minutes % 60:02d}m"
-
-
-def size(count: float | None) -> str:
-    """Bytes as ``1.2 GB``; a dash where it is unknown."""
-    if count is None:
-        return "—"
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def card_page(card: Card) -> str:
     """One card for a terminal: summary, source, and each field with its default, bounds and meaning."""
     cls = card.component_class

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Sam, Segmenter, Size, Tuned
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 __all__ = [
@@ -68,6 +69,10 @@ class Foundation(Component):
     def build(self, classes: int, weights: Path | None) -> SamSegmenter:
         """The pretrained model with a freshly initialised head of ``classes`` mask tokens."""
         raise NotImplementedError
+
+    def cost(self, classes: int) -> Sam | None:
+        """What the model of ``build`` costs for one canvas; none: not stated."""
+        return None
 
     def normalise(self, image: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:
         """Scale a z-scored image; ``value_range`` holds its 0.5 and 99.5 percentiles over the volume."""
@@ -127,6 +132,10 @@ class Finetune(Component):
     def merge(self, model: SamSegmenter) -> None:
         """Fold adapters into the weights for inference, where the method allows it (in place)."""
 
+    def cost(self, sam: Sam, canvases: int) -> Tuned | None:
+        """What the adapted model costs for one of the ``canvases`` of a patch; none: not stated."""
+        return None
+
 
 class Backbone(Component):
     """A small 3D segmenter: the model that is deployed."""
@@ -145,6 +154,10 @@ class Backbone(Component):
     def build(self, classes: int, inputs: int = 1) -> nn.Module:
         """A network from (B, inputs, X, Y, Z) to logits (B, K, X, Y, Z), drawn from torch's global RNG."""
         raise NotImplementedError
+
+    def cost(self, patch: Size, classes: int) -> Segmenter | None:
+        """What the network of ``build`` costs for one patch; none: not stated."""
+        return None
 
     def deployed(self) -> Backbone:
         """The backbone in float32 and without what only training uses; its weights are a subset of this
@@ -189,6 +202,10 @@ class Selector(Component):
         """The confidence from which a case counts as confident, given the confidences of all unlabelled
         cases."""
         raise NotImplementedError
+
+    def confident_share(self) -> float | None:
+        """The share of cases that will be confident, where that is known before; none: it is not."""
+        return None
 
     def updating(self, finetune: Finetune) -> Finetune:
         """SAM's training in a round: a fresh optimiser, one labelled and one confident canvas a step."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from sfrbench.components.costs.parts import Extent
+
 
 class Dataset(Component):
     """A source of cases. Subclasses know a layout on disk; the fields below say how cases are used.
@@ -116,6 +118,11 @@ class Dataset(Component):
         labelled ones, the last are for validation. Ids name files, and none stands twice."""
         raise NotImplementedError
 
+    def extent(self, root: Path | None) -> Extent | None:
+        """How many cases of what mean size ``prepare`` will store, before it has; none: not stated. Reads
+        lists and headers at most."""
+        return None
+
     def without_label(self, root: Path | None) -> frozenset[str]:
         """The training cases that no label is there for: unlabelled whatever ``labeled`` says, never test or
         validation cases. Their ``Case.labelled`` is false."""
@@ -191,6 +198,10 @@ class Stitch(Component):
         ``InputError`` where the data in it are not complete.
         """
         return self
+
+    def canvas_count(self, patch: tuple[int, int, int], canvas: int) -> int | None:
+        """How many canvases show a patch at inference; none: not stated."""
+        return None
 
     def placed(self, patch: tuple[int, int, int], canvas: int) -> str:
         """Where the slices of a patch lie on a canvas, in words for a report; empty: not said."""

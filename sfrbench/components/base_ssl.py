@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -95,6 +96,10 @@ class Ssl(Component):
     def supervised_weight(self, step: Step) -> float:
         """Factor of L_sup; not 1 where the source averages it with supervised terms that ``loss`` adds."""
         return 1.0
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        """What a step of so many patches takes beside the loop's own pass; none: not stated."""
+        return None
 
     def loss(self, step: Step) -> torch.Tensor:
         """L_method of one step, a scalar, its weight included. Noise is drawn from ``step.rng``; what is put

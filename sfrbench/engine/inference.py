@@ -18,6 +18,7 @@ from torch import nn
 from sfrbench.components.base import Backbone, Finetune, Foundation, Stitch
 from sfrbench.errors import InputError, NotReadyError
 from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.maths.windows import window_starts
 from sfrbench.store.store import Artefact
 
 if TYPE_CHECKING:
@@ -38,12 +39,6 @@ def window_batch(device: str) -> int:
 def on_device(volume: np.ndarray, device: str) -> torch.Tensor:
     """A memory-mapped volume as a tensor."""
     return torch.from_numpy(np.array(volume)).to(device)
-
-
-def window_starts(side: int, patch: int, stride: int) -> list[int]:
-    """Starts along one axis of ``side`` >= ``patch`` voxels; the last window ends at the border."""
-    count = -(-(side - patch) // stride) + 1
-    return [min(i * stride, side - patch) for i in range(count)]
 
 
 def windows(shape: Size, patch: Size, stride: Size) -> list[Size]:

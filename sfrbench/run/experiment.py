@@ -5,13 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import statistics
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -22,7 +19,6 @@ from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.graph import Node
-from sfrbench.plan.reasons import earlier
 from sfrbench.run.executors.choice import Chosen as Executor
 from sfrbench.run.executors.choice import How, choose, open_pool
 from sfrbench.run.executors.drive import drive
@@ -30,7 +26,7 @@ from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
 from sfrbench.run.signs import Board, Signs, Wanted, now, shown, sweep
 from sfrbench.spec.model import ItemKinds
 from sfrbench.spec.reader import locate, read_spec
-from sfrbench.stages.finder import recipe_of, recipes
+from sfrbench.stages.finder import recipe_of
 from sfrbench.stages.recipe import Link
 from sfrbench.store.store import Store
 
@@ -135,65 +131,6 @@ def claim(experiment: Experiment) -> None:
                 hint="rename one of the two files, or give this one a --workspace of its own",
             )
     write_atomic(place, mine.model_dump_json())
-
-
-def summary(experiment: Experiment) -> dict[str, Any]:
-    """What ``plan`` prints: counts, by stage too, with time and disk from earlier records of a stage."""
-    plan, store = experiment.plan, experiment.store
-    todo = Counter(node.stage for node in plan.nodes.values() if not store.has(node.stage, node.key))
-    all_nodes = Counter(node.stage for node in plan.nodes.values())
-    by_stage: dict[str, dict[str, Any]] = {}
-    for stage, count in ((stage, all_nodes[stage]) for stage in recipes() if stage in all_nodes):
-        records = [record for record in store.records(stage) if _measured(record, experiment)]
-        median_s = statistics.median(record["seconds"] for record in records) if records else None
-        median_b = statistics.median(record["bytes"] for record in records) if records else None
-        by_stage[stage] = {
-            "nodes": count,
-            "reused": count - todo[stage],
-            "to_run": todo[stage],
-            "seconds_each": median_s,
-            "seconds": None if median_s is None else round(median_s * todo[stage], 1),
-            "bytes": None if median_b is None else int(median_b * todo[stage]),
-        }
-    waiting = [entry for entry in by_stage.values() if entry["to_run"]]
-    return {
-        "experiment": experiment.name,
-        "profile": experiment.profile,
-        "cells": len(plan.cells),
-        "nodes": len(plan.nodes),
-        "naive_nodes": plan.naive_nodes,
-        "reused": sum(entry["reused"] for entry in by_stage.values()),
-        "to_run": sum(entry["to_run"] for entry in by_stage.values()),
-        "seconds": _total(waiting, "seconds"),
-        "bytes": _total(waiting, "bytes"),
-        "by_stage": by_stage,
-        "swaps": plan.swaps(),
-        "excluded": [{"cell": entry.title, "reason": entry.reason} for entry in plan.excluded],
-        "no_ops": plan.no_ops(),
-        "earlier": earlier(store),
-    }
-
-
-def _measured(record: Mapping[str, Any], experiment: Experiment) -> bool:
-    return record.get("profile") == experiment.profile and "seconds" in record
-
-
-def together(experiments: Sequence[Experiment]) -> dict[str, int]:
-    """What several experiments in one workspace come to: each distinct node counts once."""
-    nodes = {link: experiment for experiment in experiments for link in experiment.plan.nodes}
-    reused = sum(experiment.store.has(*link) for link, experiment in nodes.items())
-    return {
-        "cells": sum(len(experiment.plan.cells) for experiment in experiments),
-        "nodes": len(nodes),
-        "naive_nodes": sum(experiment.plan.naive_nodes for experiment in experiments),
-        "reused": reused,
-        "to_run": len(nodes) - reused,
-    }
-
-
-def _total(entries: Sequence[dict[str, Any]], name: str) -> float | None:
-    values = [entry[name] for entry in entries]
-    return None if None in values else sum(values)
 
 
 def execute(

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Literal, cast
 
 from sfrbench.components.base import Component, Dataset, Protocol
+from sfrbench.stages.cost import Costed, Work
 from sfrbench.stages.settings import StageSettings
 
 Link = tuple[str, str]  # stage, key
@@ -116,6 +117,8 @@ class Recipe:
     named: Literal["by default", "on request", "never"] = "on request"
     seeded: bool = False  # whether the cell's seed stands in the key
     told_by: str = ""  # the kind of component whose name tells people its nodes apart
+    #: What a node takes, from its components, settings and inputs; none: nobody knows.
+    cost: Callable[[Costed], Work | None] | None = None
     #: Whether nodes with other keys that did equal work are looked for, from the stages of its inputs.
     compared: Callable[[Mapping[str, str]], bool] = always
 

@@ -138,15 +138,20 @@ class Store:
         except StoreError as error:
             raise _Damaged(stage, key, error.problems[0].what, folder) from error
 
-    def records(self, stage: str) -> Iterator[Mapping[str, Any]]:
-        """The sound records of the artefacts of a stage, oldest first."""
+    def records(self, stage: str, most: int | None = None) -> Iterator[Mapping[str, Any]]:
+        """The sound records of the artefacts of a stage, oldest first; of the newest artefacts, where
+        ``most`` says how many."""
         folder = self.root / stage
-        found = []
+        found: list[tuple[float, str]] = []
         for path in folder.iterdir() if folder.is_dir() else ():
+            with contextlib.suppress(OSError):
+                found.append(((path / RECORD).stat().st_mtime, path.name))
+        found.sort()
+        for _, key in found if most is None else found[-most:]:
             with contextlib.suppress(StoreError):
-                record = self._record(stage, path.name)
-                found += [] if record is None else [((path / RECORD).stat().st_mtime, record)]
-        yield from (record for _, record in sorted(found, key=lambda pair: pair[0]))
+                record = self._record(stage, key)
+                if record is not None:
+                    yield record
 
     @property
     def marked(self) -> bool:

@@ -64,8 +64,9 @@ def test_a_stage_is_added_by_a_folder(folder: Path, tmp_path: Path) -> None:
     assert named_stages()[-1] == "volumes"
     assert "volumes" not in default_stages()
     planned = json.loads(cli("plan", "sizes.yaml", "--json"))["by_stage"]
-    assert planned["volumes"] == {
-        "nodes": 1, "reused": 0, "to_run": 1, "seconds_each": None, "seconds": None, "bytes": None,
+    assert planned["volumes"] == {  # its recipe states no cost
+        "nodes": 1, "reused": 0, "to_run": 1, "seconds": None, "bytes": None,
+        "time_known_by": {"unknown": 1}, "disk_known_by": {"unknown": 1},
     }  # fmt: skip
     first = cli("run", "sizes.yaml", "--tracking-uri", "none")
     assert " done volumes " in first

@@ -2,8 +2,8 @@
 
 A definition is a function, a class or a value at the top of a module. What it rests on is found by the names
 that it uses, through imports at the top and inside functions, and so on from there. Imports, docstrings,
-comments, layout, file names and the descriptions of fields are no part of a fingerprint, so that moving a
-definition to another module leaves it as it is.
+comments, layout, file names, the descriptions of fields and what components say of their cost are no part of
+a fingerprint, so that moving a definition to another module leaves it as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
+#: Methods, fields and arguments that say what something costs: they decide no result.
+COSTS = {"cost", "extent", "canvas_count", "confident_share"}
 #: Module and name of a definition.
 Definition = tuple[str, str]
 
@@ -84,7 +86,7 @@ class Code:
     def _print(self, at: Definition) -> str:
         if at not in self._prints:
             names = Names(self, at)
-            text = ast.unparse(_Plain(names).visit(ast.parse(names.text)))
+            text = ast.unparse(_Plain(names).visit(names.tree()))
             self._prints[at] = hashlib.sha256(text.encode()).hexdigest()
         return self._prints[at]
 
@@ -92,7 +94,7 @@ class Code:
         """The definitions of the package that one names."""
         if at not in self._used:
             names = Names(self, at)
-            targets = map(names.target, ast.walk(ast.parse(names.text)))
+            targets = map(names.target, ast.walk(names.tree()))
             self._used[at] = {target for target in targets if target is not None}
         return self._used[at]
 
@@ -116,6 +118,16 @@ class Names:
         self.module = at[0]
         self.text = module.definitions[at[1]]
         self.imports = {**module.imports, **_imports([ast.parse(self.text)])}
+
+    def tree(self) -> ast.Module:
+        """The definition as a new tree, without what says what something costs."""
+        tree = ast.parse(self.text)
+        for part in ast.walk(tree):
+            if isinstance(part, ast.ClassDef):
+                part.body = [one for one in part.body if not COSTS & _names(one)] or [ast.Pass()]
+            elif isinstance(part, ast.Call):
+                part.keywords = [one for one in part.keywords if one.arg not in COSTS]
+        return tree
 
     def target(self, node: ast.AST) -> Definition | None:
         """The definition of the package that a name, or an attribute of an imported module, stands for."""
@@ -175,6 +187,11 @@ def _module(text: str) -> Module:
             definitions[name] = f"{definitions.get(name, '')}{own}\n"
     tops = [part for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef))]
     return Module(definitions, _imports(tops))
+
+
+def _names(part: ast.stmt) -> set[str]:
+    """What a statement in a class defines."""
+    return {str(part.name)} if isinstance(part, ast.FunctionDef) else set(_defined(part))
 
 
 def _defined(part: ast.stmt) -> list[str]:

@@ -13,6 +13,8 @@ from sfrbench.components.base import Backbone, Component
 if TYPE_CHECKING:
     from torch import nn
 
+    from sfrbench.components.costs.parts import Segmenter, Size
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -44,6 +46,11 @@ class UNet3d(Backbone):
             self.precision == "bf16",
             inputs,
         )
+
+    def cost(self, patch: Size, classes: int) -> Segmenter | None:
+        from sfrbench.components.costs.nets import unet
+
+        return unet(patch, classes, self.filters, deep=self.deep_supervision)
 
     def deployed(self) -> UNet3d:
         """Without the heads at the coarser levels."""

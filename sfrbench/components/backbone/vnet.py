@@ -13,6 +13,8 @@ from sfrbench.components.base import Backbone, Component
 if TYPE_CHECKING:
     from torch import nn
 
+    from sfrbench.components.costs.parts import Segmenter, Size
+
 
 class VNet(Backbone):
     """V-Net with additive skips, as UA-MT, DTC and SFR use it: 9,448,866 parameters, K = 2."""
@@ -31,6 +33,11 @@ class VNet(Backbone):
         from sfrbench.components.backbone._vnet import VNetModule
 
         return VNetModule(classes, self.filters, self.norm, self.dropout, self.precision == "bf16", inputs)
+
+    def cost(self, patch: Size, classes: int) -> Segmenter | None:
+        from sfrbench.components.costs.nets import vnet
+
+        return vnet(patch, classes, self.filters, self.norm)
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Also refuses instance norm where the bottleneck is a single voxel."""

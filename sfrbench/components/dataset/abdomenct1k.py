@@ -14,6 +14,7 @@ from sfrbench.components.dataset._listed import Listed
 from sfrbench.errors import DataError
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Extent
     from sfrbench.components.dataset._organ_stats import OrganStats
     from sfrbench.components.dataset.geometry import Step, Volume
 
@@ -86,6 +87,14 @@ class AbdomenCt1k(Listed):
                 hint=f"wanted: {self.layouts}; bring all, or write train.list and test.list",
             )
         return have[_TEST:_CASES], have[:_TEST]
+
+    def extent(self, root: Path | None) -> Extent | None:
+        """The usual grid of abdominal CT, which nnU-Net's median spacing leaves as it is."""
+        from sfrbench.components.costs.extents import extent
+
+        classes, lists = len(self.names) + 1, (900, 100)
+        usual = (512.0, 512.0, 105.0)
+        return extent(self, root, usual, classes=classes, lists=lists, downsample=self.downsample)
 
     def _files(self, root: Path, case: str, kind: str) -> tuple[Path, ...]:
         from sfrbench.components.dataset._lists import first_file

@@ -11,6 +11,7 @@ from pydantic import Field
 from sfrbench.components.dataset._listed import Listed
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Extent
     from sfrbench.components.dataset._checks import Place
     from sfrbench.components.dataset._listed import NDImage, NDLabel
     from sfrbench.components.dataset._splits import Split
@@ -58,6 +59,14 @@ class Brats19(Listed):
     norm: Literal["volume", "nonzero"] = Field(
         "volume", description="z-score over the whole crop (SFR) or over voxels above 0 (SSL4MIS)"
     )
+
+    def extent(self, root: Path | None) -> Extent | None:
+        """The usual box of voxels that are not zero (nnU-Net gives 138 x 170 x 138 as the median)."""
+        from sfrbench.components.costs.extents import extent
+
+        classes, lists = len(self.names) + 1, (250 + 25 * self.use_val, 60)
+        usual = (138.0, 170.0, 138.0)
+        return extent(self, root, usual, classes=classes, lists=lists, downsample=self.downsample)
 
     def _shipped(self) -> Split:
         from sfrbench.components.dataset._splits import BRATS19

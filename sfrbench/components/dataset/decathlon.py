@@ -13,6 +13,7 @@ from sfrbench.components.base import Case, Dataset
 from sfrbench.errors import NotReadyError
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Extent
     from sfrbench.components.dataset._decathlon_cases import Folder
 
 
@@ -95,6 +96,24 @@ class Decathlon(Dataset):
         ``test_cases``; training cases without a label follow those with one."""
         folder = _needed(root)
         return self._lists(folder, self._look(folder))
+
+    def extent(self, root: Path | None) -> Extent | None:
+        """From the headers of some images; nothing is known without them."""
+        from sfrbench.components.costs.extents import extent, mean_shape
+        from sfrbench.errors import SfrbenchError
+
+        if root is None:
+            return None
+        try:
+            folder, (train, test) = self._look(root), self.case_lists(root)
+            shape = mean_shape([folder.files(case).image for case in (*train, *test)])
+            classes = len(self.class_names(root))
+        except (SfrbenchError, OSError):  # 'data check' says what is wrong
+            return None
+        if shape is None:
+            return None
+        lists = (len(train), len(test))
+        return extent(self, root, shape, classes=classes, lists=lists, downsample=self.downsample)
 
     def without_label(self, root: Path | None) -> frozenset[str]:
         """The cases that no label is there for."""

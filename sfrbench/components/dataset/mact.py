@@ -12,6 +12,7 @@ from sfrbench.components.dataset._ct import AbdominalCt
 from sfrbench.errors import DataError
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Extent
     from sfrbench.components.dataset._checks import Place
     from sfrbench.components.dataset._listed import NDImage, NDLabel
     from sfrbench.components.dataset._splits import Split
@@ -84,6 +85,14 @@ class Mact(AbdominalCt):
         if ids is not None and (len(set(ids)) != len(self.names) or min(ids) < 1 or max(ids) > 255):
             raise ValueError(f"label_ids must be eight different values in 1 … 255, got {list(ids)}")
         return self
+
+    def extent(self, root: Path | None) -> Extent | None:
+        """As BTCV, to which half of the cases belong."""
+        from sfrbench.components.costs.extents import extent
+
+        classes, lists = len(self.names) + 1, (70, 20)
+        usual = (260.0, 260.0, 189.0)
+        return extent(self, root, usual, classes=classes, lists=lists, downsample=self.downsample)
 
     def _shipped(self) -> Split:
         from sfrbench.components.dataset._splits import MACT

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from sfrbench.components.base import Case, Dataset
+
+if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Extent
 
 #: Test cases are numbered from here, so that a longer training list leaves them as they are.
 _FIRST_TEST = 100_000
@@ -62,6 +65,12 @@ class Phantom(Dataset):
         train = [f"p{number:06d}" for number in range(self.train_cases)]
         test = [f"p{_FIRST_TEST + number:06d}" for number in range(self.test_cases)]
         return train, test
+
+    def extent(self, root: Path | None) -> Extent | None:
+        from sfrbench.components.costs.extents import extent
+
+        lists = (self.train_cases, self.test_cases)
+        return extent(self, root, self.shape, classes=self.organs + 1, lists=lists)
 
     def read_case(self, root: Path | None, case: str) -> Case:
         """Make one case."""

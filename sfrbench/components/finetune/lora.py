@@ -9,6 +9,7 @@ from pydantic import Field
 from sfrbench.components.base import Finetune
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Sam, Tuned
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 
@@ -20,6 +21,11 @@ class Lora(Finetune):
     """
 
     rank: int = Field(4, ge=1, le=256, description="rank of the adapters")
+
+    def cost(self, sam: Sam, canvases: int) -> Tuned | None:
+        from sfrbench.components.costs import tuned
+
+        return tuned.lora(sam, self.rank)
 
     def attach(self, model: SamSegmenter) -> None:
         """Insert adapters (A from torch's global RNG, B zero: the first forward does not change)."""

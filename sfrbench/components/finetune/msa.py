@@ -10,6 +10,7 @@ from pydantic import Field
 from sfrbench.components.base import Finetune
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Sam, Tuned
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 
@@ -39,6 +40,11 @@ class Msa(Finetune):
         description="windows at the border filled up with zeros after the norm (segment-anything) or before "
         "it (the code of Medical SAM Adapter); TinyViT always does the latter",
     )
+
+    def cost(self, sam: Sam, canvases: int) -> Tuned | None:
+        from sfrbench.components.costs import tuned
+
+        return tuned.bottlenecks(sam, self.ratio)
 
     def attach(self, model: SamSegmenter) -> None:
         """Insert adapters, initialised as torch does unless ``zero_start``; needs transformer blocks."""

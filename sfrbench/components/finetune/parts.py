@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from sfrbench.components.base import Finetune
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Sam, Tuned
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 Part = Literal["image_encoder", "prompt_encoder", "mask_decoder", "head"]
@@ -50,6 +51,11 @@ class Parts(Finetune):
     @property
     def fixed_views(self) -> int | None:
         return self.views
+
+    def cost(self, sam: Sam, canvases: int) -> Tuned | None:
+        from sfrbench.components.costs import tuned
+
+        return tuned.parts(sam, self.parts, views=self.views is not None)
 
     def attach(self, model: SamSegmenter) -> None:
         """Set which parameters train; the model itself does not change."""

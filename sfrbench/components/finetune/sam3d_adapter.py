@@ -13,6 +13,7 @@ from sfrbench.components.stitch.grid import TiledStitch
 from sfrbench.errors import InputError
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Sam, Tuned
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 #: What makes training canvases differ from the plain slices of a patch, or have other channels.
@@ -48,6 +49,11 @@ class Sam3dAdapter(Finetune):
         if reason:
             faults.append(f"{reason}; it needs every slice alone on a canvas: stitch upsampled or small_size")
         return faults
+
+    def cost(self, sam: Sam, canvases: int) -> Tuned | None:
+        from sfrbench.components.costs import tuned
+
+        return tuned.volumetric(sam, canvases, self.slices_per_token, self.ratio)
 
     def attach(self, model: SamSegmenter) -> None:
         """Replace encoder and decoder. Raises ``InputError`` without segment-anything's ViT."""

@@ -12,6 +12,7 @@ from sfrbench.components.finetune.parts import HEAD
 from sfrbench.components.foundation.lite_medsam import LiteMedSam
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Sam, Tuned
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 
@@ -32,6 +33,11 @@ class Samus(Finetune):
         if isinstance(cell.get("foundation"), LiteMedSam):
             return ["SAMUS is defined for segment-anything's ViT encoders; LiteMedSAM's is a TinyViT"]
         return []
+
+    def cost(self, sam: Sam, canvases: int) -> Tuned | None:
+        from sfrbench.components.costs import tuned
+
+        return tuned.samus(sam, decoder=self.train_decoder)
 
     def attach(self, model: SamSegmenter) -> None:
         """Rebuild the image encoder around its pretrained parts; new layers draw from torch's global RNG."""

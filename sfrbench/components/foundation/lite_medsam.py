@@ -10,6 +10,7 @@ from pydantic import Field
 from sfrbench.components.base import Foundation
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Sam
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 
@@ -27,6 +28,11 @@ class LiteMedSam(Foundation):
     @property
     def weights(self) -> str | None:
         return "lite_medsam"
+
+    def cost(self, classes: int) -> Sam | None:
+        from sfrbench.components.costs.sam import tiny_sam
+
+        return tiny_sam(self.canvas, classes)
 
     def build(self, classes: int, weights: Path | None) -> SamSegmenter:
         """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""

@@ -10,6 +10,7 @@ from pydantic import Field
 from sfrbench.components.base import Foundation
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Sam
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 
@@ -27,6 +28,13 @@ class SamVit(Foundation):
     @property
     def weights(self) -> str | None:
         return f"sam_vit_{self.size}"
+
+    def cost(self, classes: int) -> Sam | None:
+        from dataclasses import replace
+
+        from sfrbench.components.costs.sam import VITS, vit_sam
+
+        return vit_sam(replace(VITS[self.size], again=self.checkpointing), self.canvas, classes)
 
     def build(self, classes: int, weights: Path | None) -> SamSegmenter:
         """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""

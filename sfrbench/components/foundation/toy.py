@@ -10,6 +10,7 @@ from pydantic import Field
 from sfrbench.components.base import Foundation
 
 if TYPE_CHECKING:
+    from sfrbench.components.costs.parts import Sam
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 
@@ -20,6 +21,11 @@ class SamToy(Foundation):
 
     canvas: int = Field(64, ge=64, le=256, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
+
+    def cost(self, classes: int) -> Sam | None:
+        from sfrbench.components.costs.sam import TOY, vit_sam
+
+        return vit_sam(TOY, self.canvas, classes)
 
     def build(self, classes: int, weights: Path | None) -> SamSegmenter:
         """The toy with a fresh head; ``weights`` is not used."""

@@ -26,6 +26,9 @@ class Quantile(Selector):
 
     share: float = Field(0.5, ge=0, le=1, description="share of the unlabelled cases that is confident")
 
+    def confident_share(self) -> float | None:
+        return self.share
+
     def threshold(self, confidences: Sequence[float]) -> float:
         ranked = sorted(confidences, reverse=True)
         count = round(self.share * len(ranked))
@@ -38,6 +41,9 @@ class Everything(Selector):
     With ``both`` every case is also pseudo-labelled, so that nothing depends on confidence.
     """
 
+    def confident_share(self) -> float | None:
+        return 1.0
+
     def threshold(self, confidences: Sequence[float]) -> float:
         return float("-inf")
 
@@ -47,6 +53,9 @@ class Nothing(Selector):
 
     What is left of SFR+ are the further steps of re-training.
     """
+
+    def confident_share(self) -> float | None:
+        return 0.0
 
     def threshold(self, confidences: Sequence[float]) -> float:
         return float("inf")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -53,6 +54,12 @@ class Acmt(NoisyConsistency):
         if self.selector == "p_err":
             in_parts(make.student)  # refuses another backbone before the first step
         return {}
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes
+
+        more = {"ent": 0, "mu": self.passes, "p_err": 1 + self.passes, "s_err": 1}[self.selector]
+        return Passes(free=unlabelled * (1 + more))
 
     def loss(self, step: Step) -> torch.Tensor:
         import torch

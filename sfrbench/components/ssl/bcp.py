@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import Step
 
 
@@ -47,6 +48,13 @@ class Bcp(Ssl):
     cut: float = Field(2 / 3, gt=0, lt=1, description="sides of the cuboid, as a share of the patch's")
     u_weight: float = Field(0.5, ge=0, le=10, description="weight of voxels with pseudo-labels")
     largest_component: bool = Field(True, description="of pseudo-labels keep each class's largest component")
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes
+
+        first, mixed = -(-labelled // 2), 2 * -(-max(labelled, unlabelled) // 2)
+        later = 1 - self.pretrain
+        return Passes(trained=self.pretrain * first + later * mixed, free=later * unlabelled)
 
     def loss(self, step: Step) -> torch.Tensor:
         import torch

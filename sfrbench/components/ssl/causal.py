@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -86,6 +87,15 @@ class Causal(Independent):
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
         return [step.logits, *self._auxiliary(step)]
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        """Without the inner game, a few products of kernels with each other."""
+        from sfrbench.components.costs.parts import Passes
+
+        # 1 x 1 x 1 convolutions of the coarser maps stand for transposed ones of 2 x 2 x 2
+        seen, fewer = labelled + unlabelled, network.up_parameters * 7 // 8
+        less = network.up * (-7 / 8 * 2 * seen)
+        return Passes(decoded=2 * seen, more=less, parameters=2 * (network.decoder_parameters - fewer))
 
     def loss(self, step: Step) -> torch.Tensor:
         import torch

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -38,6 +39,12 @@ class CausalCps(Independent, Cps):
         networks = super().networks(make)
         kernels = shared_kernels([make.student, networks["second"]])
         return {**networks, "independence": Independence(kernels)}
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        """Without the inner game, a few products of kernels with each other."""
+        from sfrbench.components.costs.parts import Passes
+
+        return Passes(trained=labelled + unlabelled, parameters=network.parameters)
 
     def loss(self, step: Step) -> torch.Tensor:
         pair = [step.student, step.networks["second"]]

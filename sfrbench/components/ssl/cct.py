@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -43,6 +44,11 @@ class Cct(Consistency):
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
         return [step.logits, *self._auxiliary(step)]
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes
+
+        return Passes(decoded=3 * (labelled + unlabelled), parameters=3 * network.decoder_parameters)
 
     def loss(self, step: Step) -> torch.Tensor:
         import torch

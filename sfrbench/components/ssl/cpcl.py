@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -52,6 +53,11 @@ class Cpcl(NoisyConsistency):
 
         in_parts(make.student)  # refuses another backbone before the first step
         return {}
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes
+
+        return Passes(free=labelled + 2 * unlabelled)
 
     def loss(self, step: Step) -> torch.Tensor:
         import torch

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -54,6 +55,11 @@ class Dtc(Consistency):
         from sfrbench.components.backbone.interface import in_parts
 
         return {"sdf": nn.Conv3d(in_parts(make.student).feature_channels, make.classes - 1, 1)}
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes
+
+        return Passes()  # one more output convolution
 
     def loss(self, step: Step) -> torch.Tensor:
         import torch

@@ -11,6 +11,7 @@ from sfrbench.components.ssl.consistency import Consistency
 if TYPE_CHECKING:
     import torch
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import Step
 
 
@@ -29,6 +30,12 @@ class Ict(Consistency):
     plain: ClassVar[Literal["all", "labelled", "none"]] = "labelled"
 
     alpha: float = Field(0.2, gt=0, le=10, description="both parameters of the Beta distribution of m")
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes
+
+        pairs = -(-unlabelled // 2)
+        return Passes(trained=pairs, free=2 * pairs)
 
     def loss(self, step: Step) -> torch.Tensor:
         import torch

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -108,6 +109,24 @@ class MagicNet(NoisyConsistency):
     def supervised_weight(self, step: Step) -> float:
         """L_sup is half of CE + Dice; the source takes the mean of three or four terms."""
         return 2 / (3 + self.has_local(step))
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes, linear
+
+        seen, cubes = labelled + unlabelled, prod(self.cubes_per_side)
+        full = min(self.ramp_length * self.ramp_unit / self.steps, 1.0)
+        inside = network.bottleneck * prod(-(-side // 16) for side in self.cube(network.patch))
+        local = 1.0 if self.local_from == "start" else 1.0 - full
+        blended = max(1 - self.blend_after / self.steps, 0.0) if self.blend else 0.0
+        return Passes(
+            trained=seen,
+            encoded=seen,
+            decoded=local * labelled,
+            free=unlabelled,
+            decoded_free=blended * unlabelled,
+            more=linear(seen * cubes, inside, 4096) + linear(seen * cubes, 4096, cubes),
+            parameters=inside * 4096 + 3 * 4096 + 4096 * cubes + cubes,
+        )
 
     def loss(self, step: Step) -> torch.Tensor:
         import torch

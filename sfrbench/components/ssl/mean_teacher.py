@@ -11,6 +11,7 @@ from sfrbench.components.ssl.consistency import NoisyConsistency
 if TYPE_CHECKING:
     import torch
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import Step
 
 
@@ -24,6 +25,12 @@ class MeanTeacher(NoisyConsistency):
     needs_teacher: ClassVar[bool] = True
 
     consistency_on: Literal["all", "unlabelled"] = Field("all", description="patches that the term compares")
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes
+
+        seen = unlabelled + (labelled if self.consistency_on == "all" else 0)
+        return Passes(free=seen)
 
     def loss(self, step: Step) -> torch.Tensor:
         import torch

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -36,6 +37,18 @@ class SlcNet(NoisyConsistency):
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
         return [step.logits, self._second(step)]
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes
+
+        seen = labelled + unlabelled
+        wider = 27 * network.classes * network.filters  # a channel for each class beside the image
+        return Passes(
+            trained=seen,
+            free=self.passes * unlabelled,
+            more=network.first * (seen * network.classes),
+            parameters=network.parameters + wider,
+        )
 
     def loss(self, step: Step) -> torch.Tensor:
         import math

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -59,6 +60,19 @@ class SsNet(Consistency):
         return {
             "contrast": Contrast(channels, make.classes, self.width, self.memory, self.keeps == "highest")
         }
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from math import prod
+
+        from sfrbench.components.costs.parts import Passes, linear
+
+        seen, wide = labelled + unlabelled, self.width
+        rows = seen * prod(network.patch)
+        projected = linear(rows, network.filters, wide) + linear(rows, wide, wide) * 3
+        # the noise: forward, and back to the image alone
+        own = (network.filters + 2 * wide + 3) * wide + (wide + 4) * wide
+        own += (network.classes - 1) * ((wide + 4) * wide + 1)
+        return Passes(trained=seen, free=2 * seen, more=projected, parameters=own)
 
     def loss(self, step: Step) -> torch.Tensor:
         from sfrbench.components.ssl._prototypes import wide

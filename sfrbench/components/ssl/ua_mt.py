@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import Step
 
 
@@ -41,6 +42,12 @@ class UaMt(MeanTeacher):
     )
     certain_from: float = Field(0.75, ge=0, le=1, description="threshold at the start, in units of ln K")
     certain_to: float = Field(1.0, ge=0, le=1, description="threshold at the end, in units of ln K")
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes
+
+        seen = unlabelled + (labelled if self.consistency_on == "all" else 0)
+        return Passes(free=seen * (1 + self.passes))
 
     def loss(self, step: Step) -> torch.Tensor:
         import math

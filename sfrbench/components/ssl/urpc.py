@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
 
@@ -36,6 +37,11 @@ class Urpc(Consistency):
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
         return [step.logits, *self._coarser(step)]
+
+    def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
+        from sfrbench.components.costs.parts import Passes
+
+        return Passes()  # three more output convolutions
 
     def loss(self, step: Step) -> torch.Tensor:
         import math

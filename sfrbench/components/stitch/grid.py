@@ -54,6 +54,9 @@ class TiledStitch(Stitch):
     def placed(self, patch: tuple[int, int, int], canvas: int) -> str:
         return self.geometry(patch[:2], canvas).described(patch[2])
 
+    def canvas_count(self, patch: tuple[int, int, int], canvas: int) -> int | None:
+        return len(self.geometry(patch[:2], canvas).blocks(patch[2]))
+
     def channels(self, volume: torch.Tensor) -> torch.Tensor:
         """What canvases show of a volume (C, X, Y, Z): the volume, or more channels made of it."""
         return volume

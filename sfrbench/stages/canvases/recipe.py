@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+from sfrbench.components.base import Foundation
+from sfrbench.stages.cost import Costed, Work
 from sfrbench.stages.recipe import Asked, Chosen, Needs, Recipe, Score, whole
 from sfrbench.stages.settings import Size, SplitSettings, StageSettings
 
@@ -22,6 +26,12 @@ def asked(cell: Chosen, cases: int) -> Asked:
     return Asked(settings, {"prepare": "prepare"}, keyed=whole("stitch", "foundation"))
 
 
+def cost(node: Costed) -> Work | None:
+    """A picture of one byte a pixel, and the number of the voxel in each."""
+    told, foundation = cast(CanvasesSettings, node.settings), node.component("foundation", Foundation)
+    return Work(0.0, 1.0, (1 + told.cases) * foundation.canvas**2 * 5)
+
+
 RECIPE = Recipe(
     STAGE,
     version=1,
@@ -29,5 +39,6 @@ RECIPE = Recipe(
     requested=asked,
     inputs={"prepare": ("prepare",)},
     needs=Needs(training_canvases=True, duration="seconds"),
+    cost=cost,
     named="never",  # reports ask for it
 )

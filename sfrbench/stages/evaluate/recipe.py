@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from sfrbench.components.base import Protocol
 from sfrbench.stages import roles
+from sfrbench.stages.cost import ROW, Costed, Work
 from sfrbench.stages.recipe import Asked, Chosen, Link, Recipe
 from sfrbench.stages.settings import StageSettings
 
@@ -45,12 +46,26 @@ def role_of(source: str) -> str:
     return {"predict": roles.RESULT, "pseudolabel": roles.PSEUDO}.get(source, roles.scored(source))
 
 
+def cost(node: Costed) -> Work | None:
+    """Distances of every class in every case; a score of each."""
+    made = node.inputs["prediction"]
+    split = getattr(made.settings, "split", None)
+    have = None if split is None else node.counts(split)
+    if have is None or node.extent is None:
+        return None
+    subset = getattr(made.settings, "subset", "unlabelled")
+    cases = {"test": have.test, "val": have.val, "unlabelled": have.unlabelled}[subset]
+    classes = node.extent.classes - 1
+    return Work(0.0, cases * node.extent.voxels * (5e-8 + 3e-8 * classes), cases * classes * 8 * ROW)
+
+
 RECIPE = Recipe(
     STAGE,
     version=1,
     settings=EvaluateSettings,
     inputs={"prepare": ("prepare",), "prediction": ("predict", "pseudolabel", "select")},
     joins=joins,
+    cost=cost,
     named="by default",
     # scores of test cases take no time; pseudo-labels are of many cases, and of the same ones in every round
     # that leaves SAM as it is

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
+from sfrbench.stages.cost import Costed, Work, whole_volumes
 from sfrbench.stages.recipe import Asked, Chosen, Needs, Recipe
 from sfrbench.stages.settings import Size, SplitSettings, StageSettings, with_unlabelled
 
@@ -33,6 +34,17 @@ def asked(cell: Chosen, *, cases: int, voxels: int) -> Asked:
     return Asked(settings, {"prepare": "prepare", "retrain": "retrain"}, gets=("backbone",))
 
 
+def cost(node: Costed) -> Work | None:
+    told, data = cast(FeaturesSettings, node.settings), node.extent
+    have = node.counts(told.split)
+    if have is None or data is None:
+        return None
+    cases = min(have.labelled, told.cases) + min(have.unlabelled, told.cases)
+    each, samples = node.by_segmenter(told.patch, told.stride), data.classes * told.voxels * 4
+    precise = node.precise("backbone")
+    return whole_volumes(cases, data, each, samples / data.voxels, bf16=precise)
+
+
 RECIPE = Recipe(
     STAGE,
     version=1,
@@ -40,5 +52,6 @@ RECIPE = Recipe(
     requested=asked,
     inputs={"prepare": ("prepare",), "retrain": ("retrain",)},
     needs=Needs(accelerator=True, network=True, cores=4, memory="medium"),
+    cost=cost,
     named="never",  # reports ask for it
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import cast
 
-from sfrbench.components.base import Selector
+from sfrbench.components.base import Component, Finetune, Selector
+from sfrbench.stages.cost import ROW, Costed, Work
 from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Pseudo, Recipe, whole
 from sfrbench.stages.settings import CropSettings, labelled
 
@@ -38,6 +39,28 @@ def kinds(stages: Collection[str], pseudo: Pseudo) -> tuple[str, ...]:
     return SAM if pseudo != "none" or "retrain" not in stages else ()
 
 
+def unchanged(selector: Component | None) -> bool:
+    """Whether it is known before that a round's update has no confident case, and so leaves SAM as it was."""
+    return isinstance(selector, Selector) and selector.confident_share() == 0
+
+
+def cost(node: Costed) -> Work | None:
+    """Steps on stitched crops; where the encoder stays as it is and views repeat, each is encoded once. The
+    trained parameters are kept."""
+    told, tune = cast(FinetuneSettings, node.settings), node.component("finetune", Finetune)
+    have, model, count = node.counts(told.split), node.tuned(told.patch), node.canvases(told.patch)
+    if have is None or model is None or count is None:
+        return None
+    kept = 4 * model.trained
+    if unchanged(node.components.get("selector")):
+        return Work(0.0, 0.0, kept)
+    cases = min(tune.batch, have.labelled) if tune.short_batch == "shrink" else tune.batch
+    canvases = cases * (count if tune.volumetric else 1) + ("select" in node.inputs)
+    views = 0 if tune.fixed_views is None else min(tune.fixed_views * have.labelled, tune.steps * cases)
+    flops = tune.steps * canvases * model.training + views * model.encoding
+    return Work(flops, tune.steps * 5e-3 + 1.0, kept + tune.steps * ROW, node.precise("foundation"))
+
+
 RECIPE = Recipe(
     STAGE,
     version=1,
@@ -49,6 +72,7 @@ RECIPE = Recipe(
     needs=Needs(
         accelerator=True, network=True, training_canvases=True, cores=4, memory="medium", duration="hours"
     ),
+    cost=cost,
     named="by default",
     seeded=True,
     told_by="finetune",

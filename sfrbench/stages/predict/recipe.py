@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
+from sfrbench.stages.cost import Costed, Work, whole_volumes
 from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Recipe, Score
 from sfrbench.stages.settings import Size, SplitSettings, StageSettings, sam_stride
 
@@ -67,6 +68,19 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
     return {STAGE: asked(cell)} if STAGE in cell.stages else {}
 
 
+def cost(node: Costed) -> Work | None:
+    """A label of one byte for each voxel."""
+    told, data = cast(PredictSettings, node.settings), node.extent
+    have = node.counts(told.split)
+    if have is None or data is None:
+        return None
+    cases = have.test if told.subset == "test" else have.val
+    by = node.by_sam if told.by_sam else node.by_segmenter
+    precise = node.precise("foundation" if told.by_sam else "backbone")
+    each = by(told.patch, told.window_stride)
+    return whole_volumes(cases, data, each, 1, bf16=precise)
+
+
 RECIPE = Recipe(
     STAGE,
     version=1,
@@ -74,5 +88,6 @@ RECIPE = Recipe(
     inputs={"prepare": ("prepare",), "model": ("retrain", "finetune")},
     joins=joins,
     needs=Needs(accelerator=True, network=True, cores=4, memory="medium"),
+    cost=cost,
     named="by default",
 )

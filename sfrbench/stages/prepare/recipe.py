@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sfrbench.components.base import Dataset
+from sfrbench.stages.cost import Costed, Work
 from sfrbench.stages.recipe import Asked, Chosen, Link, Needs, Recipe
 from sfrbench.stages.settings import StageSettings
 
@@ -24,6 +25,16 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
     return {STAGE: asked(cell.dataset, cell.fingerprint)}
 
 
+def cost(node: Costed) -> Work | None:
+    """Images of four bytes a voxel, labels of one."""
+    data, dataset = node.extent, node.component("dataset", Dataset)
+    if data is None:
+        return None
+    cases, whole = data.train + data.test, data.voxels * 5
+    read = cases * data.voxels * 2.5e-7 / min(dataset.workers, 8)
+    return Work(0.0, read + 0.5, round(cases * whole - data.bare * data.voxels))
+
+
 RECIPE = Recipe(
     STAGE,
     version=1,
@@ -33,6 +44,7 @@ RECIPE = Recipe(
     needs=Needs(
         memory="medium"
     ),  # ``Dataset.workers`` processes share the cores, each with one case in memory
+    cost=cost,
     told_by="dataset",
     compared=lambda inputs: False,  # it comes before all others
 )

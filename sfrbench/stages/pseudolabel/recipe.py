@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+from sfrbench.stages.cost import Costed, Work, whole_volumes
+from sfrbench.stages.finetune.recipe import unchanged
 from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Recipe
 from sfrbench.stages.settings import Size, SplitSettings, StageSettings, sam_stride, with_unlabelled
 
@@ -48,6 +50,22 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
     return {STAGE: asked(cell)} if "finetune" in cell.components and cell.pseudo == "offline" else {}
 
 
+def cost(node: Costed) -> Work | None:
+    """A probability of two bytes for each voxel and foreground class. Labels of a SAM that a round has left
+    as it was are those of before, and take nothing."""
+    told, data = cast(PseudolabelSettings, node.settings), node.extent
+    have = node.counts(told.split)
+    if have is None or data is None:
+        return None
+    by_sam = "finetune" in node.inputs
+    if by_sam and unchanged(node.inputs["finetune"].selector):
+        return Work(0.0, 0.0, 0)
+    by = node.by_sam if by_sam else node.by_segmenter
+    precise = node.precise("foundation" if by_sam else "backbone")
+    each, bytes_each = by(told.patch, told.window_stride), 2 * (data.classes - 1)
+    return whole_volumes(have.unlabelled, data, each, bytes_each, bf16=precise)
+
+
 RECIPE = Recipe(
     STAGE,
     version=1,
@@ -56,4 +74,5 @@ RECIPE = Recipe(
     round_inputs={"retrain": ("retrain",)},
     joins=joins,
     needs=Needs(accelerator=True, network=True, cores=4, memory="medium"),
+    cost=cost,
 )

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 from pydantic import Field
 
 from sfrbench.components.base import Selector, Ssl
+from sfrbench.stages.cost import ROW, Costed, Work
 from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Pseudo, Recipe, whole
 from sfrbench.stages.settings import CropSettings, Size, labelled, with_unlabelled
 
@@ -63,6 +64,32 @@ def kinds(stages: Collection[str], pseudo: Pseudo) -> tuple[str, ...]:
     return ("backbone", "ssl") if STAGE in stages else ()
 
 
+def cost(node: Costed) -> Work | None:
+    """Steps of the student and of the method, and of SAM where it labels in the loop; then validations."""
+    told, ssl = cast(RetrainSettings, node.settings), node.component("ssl", Ssl)
+    have, network = node.counts(told.split), node.segmenter(told.patch)
+    if have is None or network is None:
+        return None
+    labelled, pseudo = ssl.batch_labeled, told.pseudo != "none"
+    unlabelled = ssl.batch_unlabeled if ssl.uses_unlabelled or pseudo else 0
+    own = node.passes(ssl, labelled, unlabelled, network)
+    if own is None:
+        return None
+    plain = (0 if ssl.plain == "none" else labelled) + (unlabelled if ssl.plain == "all" or pseudo else 0)
+    step = plain * network.whole.trained + own.flops(network)
+    if told.pseudo == "online":
+        sam, canvases = node.tuned(told.patch), node.canvases(told.patch)
+        if sam is None or canvases is None:
+            return None
+        step += unlabelled * canvases * sam.forward
+    flops = ssl.steps * step
+    if have.val and told.stride is not None:
+        each = node.by_segmenter(told.patch, told.stride)
+        flops += -(-ssl.steps // ssl.val_every) * have.val * (each or 0.0)
+    weights = network.parameters * (2 if have.val else 1) + own.parameters
+    return Work(flops, ssl.steps * 5e-3 + 1.0, 4 * weights + 2 * ssl.steps * ROW, node.precise("backbone"))
+
+
 RECIPE = Recipe(
     STAGE,
     version=2,  # paired dropout, weights of SFR+ rounds kept
@@ -72,6 +99,7 @@ RECIPE = Recipe(
     joins=joins,
     kinds=kinds,
     needs=Needs(accelerator=True, network=True, cores=4, memory="medium", duration="hours"),
+    cost=cost,
     named="by default",
     seeded=True,
     told_by="ssl",

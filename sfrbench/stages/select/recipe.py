@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+from sfrbench.stages.cost import Costed, Work, whole_volumes
 from sfrbench.stages.recipe import Asked, Chosen, Needs, Recipe
 from sfrbench.stages.settings import Size, SplitSettings, StageSettings, with_unlabelled
 
@@ -21,11 +24,22 @@ def asked(cell: Chosen) -> Asked:
     return Asked(settings, {"prepare": "prepare", "retrain": "retrain"}, gets=("backbone",))
 
 
+def cost(node: Costed) -> Work | None:
+    """A label of one byte and a certainty of two for each voxel."""
+    told, data = cast(SelectSettings, node.settings), node.extent
+    have = node.counts(told.split)
+    if have is None or data is None:
+        return None
+    each, precise = node.by_segmenter(told.patch, told.stride), node.precise("backbone")
+    return whole_volumes(have.unlabelled, data, each, 3, bf16=precise)
+
+
 RECIPE = Recipe(
     STAGE,
     version=1,
     settings=SelectSettings,
     inputs={"prepare": ("prepare",), "retrain": ("retrain",)},
     needs=Needs(accelerator=True, network=True, cores=4, memory="medium"),
+    cost=cost,
     named="never",  # rounds ask for it
 )

@@ -1,0 +1,322 @@
+"""What a plan will take: by records where there are any, else by formulas, and never 0 for the unknown."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sfrbench.cli import main
+from sfrbench.errors import NotReadyError
+from sfrbench.files.units import bytes_of, size
+from sfrbench.machine import speed
+from sfrbench.machine.needs import Machine
+from sfrbench.machine.speed import Target, known_card, same_device, target
+from sfrbench.report.items import kinds
+from sfrbench.run import limits
+from sfrbench.run.experiment import Experiment, open_experiment
+from sfrbench.run.forecast import Forecast
+from sfrbench.run.limits import check_limits
+from sfrbench.run.past import Past
+from sfrbench.run.summary import summary, together
+from sfrbench.stages.recipe import Link
+from sfrbench.store.store import Store
+
+SPEC = """
+title: t
+dataset: {name: la, labeled: 2}
+protocol: paper
+base: {stitch: grid, foundation: sam_vit_b, finetune: lora, backbone: vnet}
+arms:
+  - {name: mt, ssl: mean_teacher}
+  - {name: sfr, ssl: mean_teacher, pseudo: offline}
+seeds: [0]
+report: [{table: results}]
+"""
+
+
+def opened(folder: Path, text: str = SPEC, profile: str = "smoke", sets: tuple[str, ...] = ()) -> Experiment:
+    (folder / "t.yaml").write_text(text, encoding="utf-8")
+    machine = Machine(folder / "runs", device="cpu")
+    return open_experiment(str(folder / "t.yaml"), profile, machine, items=kinds(), sets=sets)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which the specification has run, with times that tests can tell."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "t.yaml").write_text(SPEC, encoding="utf-8")
+    arguments = ["run", str(folder / "t.yaml"), "--profile", "smoke", "--device", "cpu", "--workspace"]
+    done = CliRunner().invoke(main, [*arguments, str(folder / "runs"), "--tracking-uri", "none"])
+    assert done.exit_code == 0, done.output
+    for stage in ("retrain", "finetune", "pseudolabel", "predict", "evaluate"):
+        timed(folder, stage, 100.0)
+    return folder
+
+
+@pytest.fixture
+def there(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def timed(folder: Path, stage: str, seconds: float, **more: Any) -> None:
+    """Gives all records of a stage another time."""
+    from sfrbench.store.artefact import digest_of
+
+    for path in (folder / "runs" / "store" / stage).glob("*/record.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record.pop("sha256")
+        record |= {"seconds": seconds, **more}
+        record["sha256"] = digest_of(record)
+        path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def forecast(experiment: Experiment) -> Forecast:
+    return Forecast(experiment.plan, experiment.store, experiment.machine)
+
+
+def links(experiment: Experiment, stage: str) -> list[Link]:
+    return [link for link in experiment.plan.nodes if link[0] == stage]
+
+
+def test_before_the_first_run_all_is_estimated(tmp_path: Path) -> None:
+    experiment = opened(tmp_path)
+    known = forecast(experiment)
+    for link in experiment.plan.nodes:
+        cost = known.cost(link)
+        assert cost.how == cost.kept == "estimated", link
+        assert cost.seconds is not None
+        assert cost.seconds > 0
+        assert cost.bytes is not None
+        assert cost.bytes > 0
+    by_hand = {
+        "prepare": 10 * 32 * 32 * 16 * 5,
+        "predict": 2 * 32 * 32 * 16,
+        "pseudolabel": 6 * 32 * 32 * 16 * 2,
+    }
+    for stage, count in by_hand.items():  # volumes by voxels by bytes; K = 2, so one map of half precision
+        assert known.bytes(links(experiment, stage)[0]) == count
+
+
+def test_bytes_are_those_that_a_run_keeps(there: Path) -> None:
+    experiment = opened(there)
+    store = experiment.store
+    fresh = Forecast(experiment.plan, Store(there / "other"), experiment.machine)
+    for link in experiment.plan.nodes:
+        kept, expected = store.get(*link).record["bytes"], fresh.bytes(link)
+        # heads of files, indices, and histories of two steps stand beside what the formulas count
+        assert expected == pytest.approx(kept, rel=0.12, abs=6000), link
+
+
+def test_another_seed_of_the_same_settings_is_measured(there: Path) -> None:
+    timed(there, "retrain", 321.0)
+    experiment = opened(there, sets=("seeds=[7]",))
+    known = forecast(experiment)
+    for link in links(experiment, "retrain"):
+        assert not experiment.store.has(*link)
+        assert (known.seconds(link), known.how(link)) == (321.0, "measured")
+        assert known.cost(link).kept == "measured"
+    (prepared,) = links(experiment, "prepare")
+    assert known.how(prepared) == "measured"
+
+
+def test_other_settings_are_scaled_by_their_work(there: Path) -> None:
+    before = opened(there)
+    experiment = opened(there, sets=("ssl.steps=8",))  # four times those of the profile
+    fresh = Forecast(experiment.plan, Store(there / "other"), experiment.machine)
+    known = forecast(experiment)
+    old = Forecast(before.plan, Store(there / "other"), before.machine)
+    for mine, theirs in zip(links(experiment, "retrain"), links(before, "retrain"), strict=True):
+        assert known.how(mine) == "scaled"
+        expected, formula = known.seconds(mine), (fresh.seconds(mine), old.seconds(theirs))
+        assert expected is not None
+        assert formula[0]
+        assert formula[1]
+        assert expected == pytest.approx(100.0 * formula[0] / formula[1], rel=0.2)
+    (stored,) = links(experiment, "prepare")
+    assert known.how(stored) == "measured"
+
+
+def test_records_of_another_device_do_not_time(there: Path) -> None:
+    timed(there, "retrain", 1.0, device="cuda:0 NVIDIA H200")
+    experiment = opened(there, sets=("seeds=[7]",))
+    known = forecast(experiment)
+    cost = known.cost(links(experiment, "retrain")[0])
+    assert cost.how == "estimated"
+    assert cost.kept == "measured"  # bytes are the same anywhere
+
+
+def test_copies_and_resumed_nodes_do_not_time(there: Path) -> None:
+    timed(there, "retrain", 1e6, notes={"resumed_at": 1})
+    timed(there, "finetune", 1e6, equal_to="f" * 32)
+    experiment = opened(there, sets=("seeds=[7]",))
+    known = forecast(experiment)
+    for stage in ("retrain", "finetune"):
+        for link in links(experiment, stage):
+            assert known.how(link) == "estimated"
+
+
+def test_a_method_that_states_no_cost_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sfrbench.components.ssl.mean_teacher import MeanTeacher
+
+    monkeypatch.setattr(MeanTeacher, "cost", lambda *args: None)
+    experiment = opened(tmp_path)
+    known = forecast(experiment)
+    cost = known.cost(links(experiment, "retrain")[0])
+    assert (cost.seconds, cost.how, cost.bytes, cost.kept) == (None, "unknown", None, "unknown")
+    counts = summary(experiment)
+    assert counts["by_stage"]["retrain"]["seconds"] is None
+    assert counts["time_known_by"]["unknown"] == 2
+    assert counts["seconds"] > 0
+    notes = check_limits(experiment, 1000, 10**12)
+    assert notes == [
+        "--max-hours does not cover 2 nodes whose time is unknown",
+        "--max-disk does not cover 2 nodes whose disk is unknown",
+    ]
+
+
+def test_labels_of_a_sam_that_no_round_updates_take_nothing(tmp_path: Path) -> None:
+    text = SPEC.replace("pseudo: offline}", "pseudo: offline, selector: none}")
+    experiment = opened(tmp_path, text)
+    known = forecast(experiment)
+    labels = [known.cost(link) for link in links(experiment, "pseudolabel")]
+    assert [(cost.seconds, cost.bytes) for cost in labels[1:]] == [(0.0, 0)] * 2  # two rounds
+    assert labels[0].seconds
+    assert labels[0].bytes
+
+
+def test_damaged_records_tell_nothing(there: Path) -> None:
+    for path in (there / "runs" / "store" / "retrain").glob("*/record.json"):
+        path.write_text("{", encoding="utf-8")
+    experiment = opened(there, sets=("seeds=[7]",))
+    assert forecast(experiment).how(links(experiment, "retrain")[0]) == "estimated"
+
+
+def test_sums_are_of_what_is_to_run(there: Path) -> None:
+    experiment = opened(there)
+    done = summary(experiment)
+    assert (done["to_run"], done["seconds"], done["bytes"], done["longest_path"]) == (0, 0.0, 0, 0.0)
+    more = opened(there, sets=("seeds=[0, 1]",))
+    counts, known = summary(more), forecast(more)
+    todo = [link for link in more.plan.nodes if not more.store.has(*link)]
+    assert counts["seconds"] == pytest.approx(sum(known.seconds(link) or 0 for link in todo), abs=0.1)
+    assert counts["bytes"] == sum(known.bytes(link) or 0 for link in todo)
+    on = {name: counts["on_workers"][name] for name in ("1", "2", "4", "8")}
+    assert on["1"] == counts["seconds"]
+    assert on["1"] >= on["2"] >= on["4"] >= on["8"] >= counts["longest_path"] > 0
+    both = together([experiment, more])
+    assert (both["to_run"], both["bytes"]) == (len(todo), counts["bytes"])
+
+
+def test_too_many_hours_are_refused(there: Path) -> None:
+    experiment = opened(there, sets=("seeds=[7]",))
+    assert check_limits(experiment, 10, None) == []
+    with pytest.raises(NotReadyError) as refused:
+        check_limits(experiment, 0.01, 1000)
+    hours, disk = refused.value.problems
+    assert hours.where == "--max-hours 0.01"
+    assert "measured" in hours.what
+    assert disk.where == "--max-disk 1.0 kB"
+
+
+def test_a_full_disk_is_refused_unless_one_insists(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = opened(there, sets=("seeds=[7]",))
+    needed = summary(experiment)["bytes"]
+    monkeypatch.setattr(limits, "free_bytes", lambda workspace: needed)
+    assert check_limits(experiment, None, None) == []  # not clearly more
+    monkeypatch.setattr(limits, "free_bytes", lambda workspace: needed // 2)
+    with pytest.raises(NotReadyError) as refused:
+        check_limits(experiment, None, None)
+    (problem,) = refused.value.problems
+    assert problem.where == "disk"
+    insisted = problem.hint.rpartition("--max-disk '")[2].rstrip("'")
+    assert check_limits(experiment, None, bytes_of(insisted)) == []
+
+
+def test_run_refuses_before_the_first_node(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(SPEC, encoding="utf-8")
+    common = [str(tmp_path / "t.yaml"), "--profile", "smoke", "--device", "cpu", "--workspace"]
+    arguments = ["run", *common, str(tmp_path / "runs"), "--max-disk", "1kB"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert "--max-disk 1.0 kB" in done.output
+    assert not (tmp_path / "runs" / "store").exists()
+    wrong = CliRunner().invoke(main, [*arguments[:-1], "much"])
+    assert wrong.exit_code == 2
+    assert "'much' is no size" in wrong.output
+
+
+def test_plan_prints_what_it_knows(there: Path) -> None:
+    spec, runs = str(there / "t.yaml"), str(there / "runs")
+    common = [spec, "--profile", "smoke", "--device", "cpu", "--workspace", runs]
+    said = CliRunner().invoke(main, ["plan", *common, "--set", "seeds=[7]"]).output
+    (row,) = [line for line in said.splitlines() if line.startswith("retrain")]
+    assert row.split()[:5] == ["retrain", "2", "0", "2", "3m20s"]
+    assert row.endswith("measured")
+    assert "longest path" in said
+    assert "measured: by records of the same settings" in said
+    other = CliRunner().invoke(main, ["plan", *common, "--set", "seeds=[7]", "--on", "rtx 3090"])
+    assert other.exit_code == 0
+    assert "on RTX 3090" in other.output
+    unknown = CliRunner().invoke(main, ["plan", *common, "--on", "RTX 1"])
+    assert unknown.exit_code == 2
+    assert "no speed is known of a card 'RTX 1'" in unknown.output
+
+
+def test_a_profile_for_gpus_is_forecast_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "has_gpu", lambda: False)
+    machine = Machine(tmp_path)
+    assert target(machine, wants_gpu=True) == Target("RTX 4090", here=False)
+    assert not target(machine, wants_gpu=False).is_gpu
+    assert not target(Machine(tmp_path, device="cpu"), wants_gpu=True).is_gpu
+    monkeypatch.setattr(speed, "has_gpu", lambda: True)
+    monkeypatch.setattr(speed, "gpu_name", lambda: "NVIDIA H200")
+    assert target(machine, wants_gpu=False) == Target("NVIDIA H200")
+
+
+def test_names_of_cards(tmp_path: Path) -> None:
+    assert known_card("cuda:0 NVIDIA GeForce RTX 4090") == "RTX 4090"
+    assert known_card("NVIDIA A100-SXM4-80GB") == "A100"
+    assert known_card("NVIDIA L40S") == "L40S"
+    assert known_card("NVIDIA RTX A6000") == "RTX A6000"
+    assert known_card("cpu x2") is None
+    assert same_device("cuda:3 NVIDIA GeForce RTX 4090", "RTX 4090")
+    assert not same_device("cuda NVIDIA H200", "RTX 4090")
+    folder = tmp_path / "0000:01:00.0"
+    folder.mkdir()
+    (folder / "information").write_text("Model: \t\t NVIDIA H200\nIRQ: 5\n", encoding="utf-8")
+    assert speed.gpu_name(tmp_path) == "NVIDIA H200"
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("200GB", 2 * 10**11),
+        ("1.5 TB", 15 * 10**11),
+        ("3b", 3),
+        ("7 mb", 7 * 10**6),
+        ("1e9", None),
+        ("", None),
+    ],
+)
+def test_sizes(text: str, count: int | None) -> None:
+    assert bytes_of(text) == count
+    if count is not None:
+        assert bytes_of(size(count)) == count
+
+
+def test_a_factor_is_the_middle_of_the_records(there: Path) -> None:
+    experiment = opened(there)
+    past = Past(experiment.store, Target(target(experiment.machine, wants_gpu=False).name, 1))
+    timed(there, "predict", 50.0)
+    first = past.factor("predict")
+    timed(there, "predict", 500.0)
+    again = Past(experiment.store, past.target).factor("predict")
+    assert first is not None
+    assert again is not None
+    assert again == pytest.approx(10 * first)
