@@ -20,6 +20,7 @@ from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.reasons import earlier
+from sfrbench.run.begun import begun
 from sfrbench.run.executors.inline import Listener, Outcomes, all_reused, run_inline
 from sfrbench.spec.model import ItemKinds
 from sfrbench.spec.reader import locate, read_spec
@@ -206,19 +207,21 @@ def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None
 
     outcomes = Outcomes()
     started = datetime.now(UTC)
-    if all(store.has(*link) for link in plan.nodes):
-        outcomes = all_reused(plan, listener)
-        finished = list(plan.cells)
-    else:
-        store.open()
-        from sfrbench.run.executors.node import Worker
+    with begun(experiment.machine.workspace, store, experiment.journal_path.stem, plan.nodes) as ended:
+        if all(store.has(*link) for link in plan.nodes):
+            outcomes = all_reused(plan, listener)
+            finished = list(plan.cells)
+        else:
+            store.open()
+            from sfrbench.run.executors.node import Worker
 
-        run_inline(
-            plan, Worker.of(store, experiment.machine, experiment.profile), listener, on_cell, outcomes
-        )
-    if tracker:
-        tracker.log_cells(plan, store, finished)
-    _write_journal(experiment, outcomes, started, tracker.broken if tracker else None)
+            run_inline(
+                plan, Worker.of(store, experiment.machine, experiment.profile), listener, on_cell, outcomes
+            )
+        if tracker:
+            tracker.log_cells(plan, store, finished)
+        if _write_journal(experiment, outcomes, started, tracker.broken if tracker else None):
+            ended()
     return outcomes
 
 
@@ -228,7 +231,8 @@ def default_tracking_uri(workspace: Path) -> str:
 
 def _write_journal(
     experiment: Experiment, outcomes: Outcomes, started: datetime, tracking_fault: str | None
-) -> None:
+) -> bool:
+    """Say what a run did; false where that cannot be written."""
     nodes = [
         Entry(
             stage=stage,
@@ -248,3 +252,5 @@ def _write_journal(
         write_atomic(experiment.journal_path, journal.model_dump_json(indent=1))
     except OSError as error:  # the work itself is in the store
         log.warning("what this run did cannot be noted: %s", problem_of(error))
+        return False
+    return True

@@ -35,6 +35,7 @@ from sfrbench.search.studies import (
     view,
 )
 from sfrbench.spec.model import Search
+from sfrbench.store.removal import gate
 
 if TYPE_CHECKING:
     import optuna
@@ -212,7 +213,8 @@ class _Runner:
         shown = ", ".join(f"{path} {_short(value)}" for path, value in values.items())
         self.say(f"trial {trial.number}: {shown}")
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-        trial.set_user_attr("nodes", {str(cell.seed): dict(cell.nodes) for cell in plan.cells})
+        with gate(self.experiment.store):
+            trial.set_user_attr("nodes", {str(cell.seed): dict(cell.nodes) for cell in plan.cells})
         outcomes = Outcomes()
         watching = replace(self.worker, watch=partial(self._watch, trial, plan))
         try:
