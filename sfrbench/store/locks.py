@@ -50,14 +50,12 @@ def abandoned(around: Path) -> list[Path]:
 
 
 def _is_owned(folder: Path) -> bool:
-    from filelock import FileLock, Timeout
-
     lock = folder / "lock"
     try:
         age = time.time() - folder.stat().st_mtime
-        if age < _JUST_MADE_S or (not lock.exists() and age < _UNKNOWN_S):
-            return True
-        with FileLock(lock, timeout=0):
-            return False
-    except (Timeout, OSError):
+        if age < _JUST_MADE_S or not lock.exists():
+            return age < _UNKNOWN_S
+        with taken(lock) as mine:
+            return not mine
+    except OSError:
         return True

@@ -128,10 +128,10 @@ class _Mover:
         elif item.kind == "work":
             item.path.unlink()
         else:
+            if item.kind == "artefact":
+                for path in self._works.get(item.link, []):
+                    self._pass_on(path, self.heirs.get(item.link))
             self._move(item.path, removed)
-        if item.kind == "artefact":
-            for path in self._works.get(item.link, []):
-                self._pass_on(path, self.heirs.get(item.link))
         return True
 
     def _remains(self, item: Item) -> bool:
