@@ -54,11 +54,15 @@ def begun(workspace: Path, store: Store, name: str, nodes: Iterable[Link]) -> It
     except OSError as error:
         log.warning("what this run needs cannot be noted for 'sfrbench clean': %s", problem_of(error))
     try:
-        yield lambda: note.unlink(missing_ok=True)
+        yield lambda: _unlink(note)
     finally:
         lock.release()
-        with contextlib.suppress(OSError):
-            Path(lock.lock_file).unlink(missing_ok=True)
+        _unlink(note.with_suffix(".lock"))
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):  # clean keeps too much then, and nothing is lost
+        path.unlink(missing_ok=True)
 
 
 def _drop_earlier(note: Path) -> None:
@@ -67,8 +71,8 @@ def _drop_earlier(note: Path) -> None:
     for other in note.parent.glob(f"*{ENDING}"):
         lock = other.with_suffix(".lock")
         if name_of(other) == name and not is_held(lock):
-            other.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
+            _unlink(other)
+            _unlink(lock)
 
 
 def name_of(note: Path) -> str:

@@ -155,21 +155,20 @@ def _workspaces(workspace: Path, store: Store, problems: list[Problem]) -> list[
 
 def _unknown(workspace: Path, store: Store, users: Sequence[User]) -> Iterator[Problem]:
     """What was done here of which no record says what it needs."""
-    if not any(user.what != "report" for user in users):
-        told = "no run is recorded here: what is needed is unknown, and nothing is removed"
-        yield Problem(
-            str(workspace / "journal"), told, "run your experiments again first; what is there is reused"
-        )
-        return
     names = {user.name for user in users}
-    for path in _listed(workspace / "journal", "*.spec"):
-        if path.stem not in names:
-            told = f"'{path.stem}' was begun here and no run of it is recorded"
-            yield Problem(str(path), told, "run it again first, or remove this file if you have given it up")
     studies = {user.source for user in users if user.what == "study"}
     for path in _listed(store.root / "locks", "search-*.lock"):
         study = path.stem.removeprefix("search-")
         if study not in studies:
+            names.add(study.rpartition("-")[0])
             told = f"study '{study}' was searched here and is not found: what its trials need is unknown"
             hint = "give its database with --storage, or remove this file if you have given the study up"
             yield Problem(str(path), told, hint)
+    for path in _listed(workspace / "journal", "*.spec"):
+        if path.stem not in names:
+            told = f"'{path.stem}' was begun here and no run of it is recorded: what it needs is unknown"
+            hint = "run it again first, or remove this file if you have given it up"
+            yield Problem(str(path), told, hint)
+    if all(user.what == "report" for user in users):
+        told = "no run is recorded here: what is needed is unknown, and nothing is removed"
+        yield Problem(str(workspace / "journal"), told, "run your experiments again: what is there is reused")

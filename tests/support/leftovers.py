@@ -29,7 +29,11 @@ def make(store: Store, node: Link, *inputs: Link, work: str = "", equal_to: Link
             (folder / "deep" / "a.bin").write_bytes(key.encode() * (BYTES // 32))
         else:
             (folder / "deep" / "a.bin").hardlink_to(store.folder(*equal_to) / "deep" / "a.bin")
-        record = {"stage": stage, "key": key, "inputs": {f"in{n}": list(each) for n, each in enumerate(inputs)}}
+        record = {
+            "stage": stage,
+            "key": key,
+            "inputs": {f"in{n}": list(each) for n, each in enumerate(inputs)},
+        }
         twin = {} if equal_to is None else {"equal_to": equal_to[1]}
         if not work:
             return store.publish(stage, key, folder, {**record, **twin})
