@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +63,7 @@ class Contents:
         folders = [path for path in sorted(store.root.iterdir()) if path.is_dir()]
         return cls(tuple(item for folder in folders for item in _in(folder)))
 
-    @property
+    @cached_property
     def artefacts(self) -> dict[Link, Item]:
         return {item.link: item for item in self.items if item.kind == "artefact"}
 

@@ -74,7 +74,8 @@ def remove(store: Store, items: Sequence[Item], ask: Callable[[], tuple[Contents
 
 def _heirs(contents: Contents, leaving: Sequence[Item]) -> dict[Link, str]:
     """For artefacts with twins that stay, one of these."""
-    stay = [item for link, item in contents.artefacts.items() if item not in set(leaving)]
+    gone = set(leaving)
+    stay = [item for item in contents.artefacts.values() if item not in gone]
     return {(item.stage, item.equal_to): item.key for item in stay if item.equal_to}
 
 
