@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from sfrbench.cli import cards, deploy, machine, outputs
+from sfrbench.cli import clean as clean_command
 from sfrbench.cli import compare as compare_command
 from sfrbench.cli import conform as conform_command
 from sfrbench.cli import data as data_commands
@@ -101,5 +102,6 @@ main.add_command(plan_commands.validate)
 main.add_command(conform_command.conform)
 main.add_command(trace_command.trace)
 main.add_command(compare_command.compare)
+main.add_command(clean_command.clean)
 main.add_command(deploy.predict)
 main.add_command(deploy.export)

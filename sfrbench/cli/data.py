@@ -247,6 +247,7 @@ def data_prepare(
     from sfrbench.plan.graph import prepare_node
     from sfrbench.plan.reasons import earlier
     from sfrbench.run.executors.node import Worker
+    from sfrbench.run.prepared import noted
     from sfrbench.spec.reader import read_profile
     from sfrbench.store.store import Store
 
@@ -256,14 +257,15 @@ def data_prepare(
     _root(machine, resolved)
     store = Store(workspace / "store")
     node = prepare_node(resolved, profile, machine.fingerprint)
-    if store.has(node.stage, node.key):
-        echo(f"reuse {console.named(node)}  same key")
-    else:
-        if note := earlier(store):
-            echo(f"note: {note}")
-        store.open()
-        listener = console.PlainListener()
-        Worker.of(store, machine, profile).run(
-            node, lambda done, total, **values: listener.node_progress(node, done, total, dict(values))
-        )
+    with noted(workspace, store, f"{name}-{profile}", node):
+        if store.has(node.stage, node.key):
+            echo(f"reuse {console.named(node)}  same key")
+        else:
+            if note := earlier(store):
+                echo(f"note: {note}")
+            store.open()
+            listener = console.PlainListener()
+            Worker.of(store, machine, profile).run(
+                node, lambda done, total, **values: listener.node_progress(node, done, total, dict(values))
+            )
     echo(f"prepared: {store.folder(node.stage, node.key)}")

@@ -19,9 +19,11 @@ from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.graph import Node
+from sfrbench.run.begun import begun
 from sfrbench.run.executors.choice import Chosen as Executor
 from sfrbench.run.executors.choice import How, choose, open_pool
 from sfrbench.run.executors.drive import drive
+from sfrbench.run.forecast import Forecast
 from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
 from sfrbench.run.signs import Board, Signs, Wanted, now, shown, sweep
 from sfrbench.spec.model import ItemKinds
@@ -158,18 +160,20 @@ def execute(
 
     outcomes = Outcomes()
     started = datetime.now(UTC)
-    try:
-        if all(store.has(*link) for link in plan.nodes):
-            outcomes = all_reused(plan, listener)
-            finished = list(plan.cells)
-        else:
-            store.open()
-            _drive(experiment, Book(plan, listener, outcomes), on_cell, choose(how, experiment.machine))
-        if tracker:
-            tracker.log_cells(plan, store, finished)
-    finally:
-        if outcomes.by_link:
-            _write_journal(experiment, outcomes, started, tracker.broken if tracker else None)
+    with begun(experiment.machine.workspace, store, experiment.journal_path.stem, plan.nodes) as ended:
+        try:
+            if all(store.has(*link) for link in plan.nodes):
+                outcomes = all_reused(plan, listener)
+                finished = list(plan.cells)
+            else:
+                store.open()
+                _drive(experiment, Book(plan, listener, outcomes), on_cell, choose(how, experiment.machine))
+            if tracker:
+                tracker.log_cells(plan, store, finished)
+        finally:
+            fault = tracker.broken if tracker else None
+            if outcomes.by_link and _write_journal(experiment, outcomes, started, fault):
+                ended()
     return outcomes
 
 
@@ -177,16 +181,20 @@ def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], 
     """Run the plan on the chosen executor, and let others see it."""
     workspace, store = experiment.machine.workspace, experiment.store
     sweep(workspace)
-    seconds = weights_of(experiment.plan)
+    seconds = weights_of(experiment.plan, store, experiment.machine)
     board = _board(experiment, chosen.executor, seconds)
     with Signs(workspace, board.run, device=experiment.machine.device) as signs, shown(workspace, board):
         pool = open_pool(chosen, store, experiment.profile, signs)
         drive(experiment.plan, store, pool, book, on_cell, seconds)
 
 
-def weights_of(plan: Plan) -> dict[Link, float]:
-    """How long nodes take, roughly and against each other."""
-    return {link: _ROUGHLY_S[recipe_of(node.stage).needs.duration] for link, node in plan.nodes.items()}
+def weights_of(plan: Plan, store: Store, machine: Machine) -> dict[Link, float]:
+    """How long nodes may take, for their order: as forecast, or roughly by what their stage says."""
+    forecast, found = Forecast(plan, store, machine), {}
+    for link, node in plan.nodes.items():
+        seconds = forecast.seconds(link)
+        found[link] = _ROUGHLY_S[recipe_of(node.stage).needs.duration] if seconds is None else seconds
+    return found
 
 
 def _board(experiment: Experiment, executor: str, seconds: Mapping[Link, float]) -> Board:
@@ -235,7 +243,8 @@ def _entry(node: Node, outcome: Outcome | None) -> Entry:
 
 def _write_journal(
     experiment: Experiment, outcomes: Outcomes, started: datetime, tracking_fault: str | None
-) -> None:
+) -> bool:
+    """Say what a run did; false where that cannot be written."""
     nodes = [_entry(node, outcomes.by_link.get(link)) for link, node in experiment.plan.nodes.items()]
     ended = datetime.now(UTC).isoformat(timespec="seconds")
     journal = Journal(
@@ -245,3 +254,5 @@ def _write_journal(
         write_atomic(experiment.journal_path, journal.model_dump_json(indent=1))
     except OSError as error:  # the work itself is in the store
         log.warning("what this run did cannot be noted: %s", problem_of(error))
+        return False
+    return True

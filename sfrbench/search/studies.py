@@ -184,6 +184,12 @@ class _Facts(BaseModel):
     cases: int = 0
 
 
+def nodes_of(trial: FrozenTrial) -> set[tuple[str, str]]:
+    """The nodes that a trial noted before it began with them."""
+    cells = _facts(trial).get("nodes", {})
+    return {(stage, key) for roles in cells.values() for stage, key in roles.values()}
+
+
 def _facts(trial: FrozenTrial) -> dict[str, Any]:
     try:
         return _Facts.model_validate(trial.user_attrs).model_dump(mode="json", exclude_unset=True)

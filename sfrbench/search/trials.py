@@ -37,6 +37,7 @@ from sfrbench.search.studies import (
     view,
 )
 from sfrbench.spec.model import Search
+from sfrbench.store.removal import gate
 
 if TYPE_CHECKING:
     import optuna
@@ -214,13 +215,21 @@ class _Runner:
         shown = ", ".join(f"{path} {_short(value)}" for path, value in values.items())
         self.say(f"trial {trial.number}: {shown}")
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-        trial.set_user_attr("nodes", {str(cell.seed): dict(cell.nodes) for cell in plan.cells})
+        with gate(self.experiment.store):
+            trial.set_user_attr("nodes", {str(cell.seed): dict(cell.nodes) for cell in plan.cells})
         outcomes = Outcomes()
         watching = replace(self.worker, watch=partial(self._watch, trial, plan))
         try:
             try:
                 book = Book(plan, self.listen(trial.number), outcomes)
-                drive(plan, watching.store, InlinePool(watching), book, _nothing, weights_of(plan))
+                drive(
+                    plan,
+                    watching.store,
+                    InlinePool(watching),
+                    book,
+                    _nothing,
+                    weights_of(plan, watching.store, watching.machine),
+                )
             except _Unheard as stop:
                 raise cast(Exception, stop.__cause__) from None
             fault = _fault(plan, outcomes)

@@ -20,7 +20,6 @@ import json
 import logging
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from sfrbench.files.atomic import fsync, read_file, read_state, same_mode, write
 from sfrbench.store.artefact import RECORD as RECORD
 from sfrbench.store.artefact import Artefact as Artefact
 from sfrbench.store.artefact import damage_of, digest_of, files_in, read_record
+from sfrbench.store.locks import abandoned, is_held
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _KEYS = {"keys": 2}  # 1, without a file: components were known by the module that they stood in
-_JUST_MADE_S = 60.0  # a folder so young may not have its lock yet
-_UNKNOWN_S = 7 * 24 * 3600.0  # one without a lock is an older version's, which may still be running
 
 
 class _Damaged(StoreError):
@@ -168,30 +166,19 @@ class Store:
         self.discard(self.new_folder())
         if not self.marked:
             write_atomic(self.root / "keys.json", json.dumps(_KEYS))
-        for folder in (self.root / "tmp").iterdir():
-            if folder.is_dir() and not self._is_owned(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+        for folder in abandoned(self.root / "tmp"):
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def _is_owned(self, folder: Path) -> bool:
-        """Whether a process may be writing into a folder of ``tmp``: whoever does holds its lock."""
-        from filelock import FileLock, Timeout
-
-        lock = folder / "lock"
-        age = time.time() - folder.stat().st_mtime
-        if age < _JUST_MADE_S or (not lock.exists() and age < _UNKNOWN_S):
-            return True
-        try:
-            with FileLock(lock, timeout=0):
-                return False
-        except (Timeout, OSError):
-            return True
+    def forget(self) -> None:
+        """Look at the disk again for what was seen before."""
+        self._open.clear()
 
     @contextmanager
     def lock(self, stage: str, key: str, *, wait: bool = True) -> Iterator[None]:
         """Hold the one lock of a key; waits for another process that holds it, or raises ``Busy``."""
         from filelock import FileLock, Timeout
 
-        path = self.root / "locks" / f"{stage}-{key}.lock"
+        path = self.lock_path(stage, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
@@ -203,18 +190,12 @@ class Store:
         finally:
             lock.release()
 
+    def lock_path(self, stage: str, key: str) -> Path:
+        return self.root / "locks" / f"{stage}-{key}.lock"
+
     def is_locked(self, stage: str, key: str) -> bool:
         """Whether another process seems to be working on a key right now."""
-        from filelock import FileLock, Timeout
-
-        path = self.root / "locks" / f"{stage}-{key}.lock"
-        try:
-            with FileLock(path, timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:  # whoever needs the lock says what is wrong with it
-            return False
+        return is_held(self.lock_path(stage, key))
 
     def new_folder(self) -> Path:
         """An empty folder on the store's file system, to be published or discarded."""

@@ -15,7 +15,7 @@ from sfrbench.report.items import kinds
 from sfrbench.run.executors import drive as module
 from sfrbench.run.executors.attempt import Began, Ended, Hear
 from sfrbench.run.executors.drive import ACCELERATED, HOST, drive
-from sfrbench.run.experiment import open_experiment, weights_of
+from sfrbench.run.experiment import open_experiment
 from sfrbench.run.outcomes import Book, Outcome, Outcomes
 from sfrbench.store.store import Store
 from tests.support.runs import SPEC
@@ -109,7 +109,7 @@ def made(store: Store) -> Callable[[Node], Ended]:
 
 def ran(plan: Plan, store: Store, pool: Pretended) -> tuple[Outcomes, Told, list[Cell]]:
     outcomes, listener, cells = Outcomes(), Told(), list[Cell]()
-    drive(plan, store, pool, Book(plan, listener, outcomes), cells.append, weights_of(plan))
+    drive(plan, store, pool, Book(plan, listener, outcomes), cells.append, dict.fromkeys(plan.nodes, 1.0))
     assert pool.closed
     return outcomes, listener, cells
 
@@ -175,7 +175,12 @@ def test_a_busy_node_is_passed_over_and_waited_for_last(
     monkeypatch.setattr(Store, "is_locked", lambda self, *lock: lock == link)
     outcomes, listener = Outcomes(), Waiting()
     drive(
-        plan, store, Pretended(store, busy), Book(plan, listener, outcomes), lambda _: None, weights_of(plan)
+        plan,
+        store,
+        Pretended(store, busy),
+        Book(plan, listener, outcomes),
+        lambda _: None,
+        dict.fromkeys(plan.nodes, 1.0),
     )
     assert outcomes.by_link[link].status == "elsewhere"
     assert outcomes.count("ran") == len(plan.nodes) - 1
