@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from sfrbench.files.limits import limit, remedy
@@ -58,11 +59,20 @@ class _Open:
 
 
 def tree(text: str) -> Node | None:
-    """The tree of the one document of a text; None if it is empty. Raises ``Fault``."""
+    """The tree of the one document of a text; None if it is empty. Raises ``Fault``.
+
+    A text that was read before is not parsed again: a catalog is a hundred files, read anew for each plan.
+    Nobody changes a tree.
+    """
+    return _tree(text, limit("depth"), limit("values"))
+
+
+@lru_cache(maxsize=512)
+def _tree(text: str, depth: int, most: int) -> Node | None:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    builder = _Builder()
+    builder = _Builder(depth, most)
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
             builder.take(event)
@@ -81,15 +91,15 @@ def tree(text: str) -> Node | None:
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, depth: int, most: int) -> None:
         self.root: Node | None = None
         self.place: Place = (1, 1)
         self._open: list[_Open] = []
         self._anchors: dict[str, Node | None] = {}
         self._documents = 0
         self._count = 0  # of values as they are written
-        self._depth = limit("depth")
-        self._most = limit("values")
+        self._depth = depth
+        self._most = most
 
     def take(self, event: Any) -> None:
         kind = type(event).__name__

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import sfrbench
 from sfrbench.cli import main
 from tests.support.data_writers import la_file, volume, write_decathlon, write_la, write_la_case
-from tests.support.runs import QUIET, SPEC, cli, environment
+from tests.support.runs import QUIET, SPEC, cli, environment, here
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_what_does_not_compute_does_not_import_torch(folder: Path, command: list
 
 
 def test_a_report_before_any_run_says_that_nothing_ran(folder: Path) -> None:
-    cli("report", "small.yaml", "--profile", "smoke", "--out", "page", cwd=folder)
+    here("report", "small.yaml", "--profile", "smoke", "--out", "page", cwd=folder)
     assert "not run yet" in (folder / "page" / "index.html").read_text(encoding="utf-8")
 
 
@@ -77,7 +77,7 @@ def test_wrong_input_is_exit_2(
 ) -> None:
     monkeypatch.delenv("SFRBENCH_DATA", raising=False)
     (folder / "empty").mkdir(exist_ok=True)
-    assert wanted in cli(*arguments, cwd=folder, check=2).stderr
+    assert wanted in here(*arguments, cwd=folder, check=2).stderr
 
 
 @pytest.mark.parametrize("command", [["plan"], ["validate"], ["run", "--dry-run"], ["run", *QUIET]])
@@ -91,7 +91,7 @@ def test_what_a_profile_replaces_is_said_by_every_command(folder: Path, command:
     text = text.replace("train_cases: 4, ", "").replace(", shape: [32, 32, 16]", "")
     (folder / "other.yaml").write_text(text + "stages: [retrain]\narms: [{name: a}, {name: b}]\n")
     options = ["--profile", "smoke", "--data", f"decathlon={folder}", "--workspace", "other"]
-    said = cli(command[0], "other.yaml", *command[1:], *options, cwd=folder).stdout
+    said = here(command[0], "other.yaml", *command[1:], *options, cwd=folder).stdout
     assert "profile smoke uses dataset: phantom in the place of decathlon" in said
     assert "profile smoke sets dataset.test_cases: 2 in the place of 1" in said
     assert "to keep it: profiles: {smoke: {dataset.test_cases: 1}}" in said
@@ -101,7 +101,7 @@ def test_what_a_profile_replaces_is_said_by_every_command(folder: Path, command:
 
 def test_a_dry_run_says_what_a_run_would_refuse(folder: Path) -> None:
     (folder / "file").write_text("")
-    said = cli(
+    said = here(
         "run",
         "small.yaml",
         "--profile",
@@ -119,13 +119,13 @@ def test_a_dry_run_says_what_a_run_would_refuse(folder: Path) -> None:
 
 def test_data_commands(folder: Path) -> None:
     root = write_la(folder / "la")
-    checked = cli("data", "check", "la", "--data", f"la={root}", cwd=folder)
+    checked = here("data", "check", "la", "--data", f"la={root}", cwd=folder)
     assert "4 cases, 0 broken" in checked.stdout
     assert "left atrium" in checked.stdout
-    listed = cli("data", "list", "--data", f"la={root}", cwd=folder)
+    listed = here("data", "list", "--data", f"la={root}", cwd=folder)
     assert "3 train, 1 test" in listed.stdout
-    first = cli("data", "prepare", "la", "--data", f"la={root}", "--profile", "cpu", cwd=folder)
-    again = cli("data", "prepare", "la", "--data", f"la={root}", "--profile", "cpu", cwd=folder)
+    first = here("data", "prepare", "la", "--data", f"la={root}", "--profile", "cpu", cwd=folder)
+    again = here("data", "prepare", "la", "--data", f"la={root}", "--profile", "cpu", cwd=folder)
     assert first.stdout.splitlines()[-1] == again.stdout.splitlines()[-1]
     assert "reuse prepare" in again.stdout
 
@@ -135,15 +135,15 @@ def test_data_check_fails_for_a_leak_and_draws(folder: Path) -> None:
     image, label = volume(seed=0)
     write_la_case(root, "D4", image=image, label=label)  # the image of training case A1
     options = ["--data", f"la={root}", "--set", "downsample=2", "--contact-sheet", "page.png"]
-    said = cli("data", "check", "la", *options, cwd=folder, check=1).stdout
+    said = here("data", "check", "la", *options, cwd=folder, check=1).stdout
     assert "D4  test  10x9x8 1.25x1.25x1.25 mm (raw 20x18x16" in said
     assert "SAME IMAGE AS A1 (a training and a test case)" in said
     assert "1 of them across training and test" in said
     assert "left atrium: in 4 of 4 cases" in said
     assert (folder / "page.png").stat().st_size > 10_000
-    wrong = cli("data", "check", "la", "--data", f"la={root}", "--set", "downsample=20", cwd=folder, check=2)
+    wrong = here("data", "check", "la", "--data", f"la={root}", "--set", "downsample=20", cwd=folder, check=2)
     assert "downsample" in wrong.stderr
-    wrong = cli("data", "prepare", "la", "--data", f"la={root}", "--set", "sample=2", cwd=folder, check=2)
+    wrong = here("data", "prepare", "la", "--data", f"la={root}", "--set", "sample=2", cwd=folder, check=2)
     assert "did you mean" in wrong.stderr
 
 
@@ -160,7 +160,7 @@ def test_data_prepare_names_broken_cases_and_goes_on(folder: Path) -> None:
 
 
 def test_doctor(folder: Path) -> None:
-    output = cli("doctor", cwd=folder).stdout
+    output = here("doctor", cwd=folder).stdout
     for part in ("torch ", "weights", "lite_medsam", "disk", "registry"):
         assert part in output
 
@@ -176,8 +176,8 @@ def test_predictions_return_to_the_raw_grid(folder: Path) -> None:
     own = "{name: decathlon, labeled: 1, test_cases: 1, patch: [32, 32, 32], stride: [32, 32, 32]}"
     (folder / "own.yaml").write_text(text.replace(data, own))
     options = ["--profile", "cpu", "--data", f"decathlon={root}", "--set", "ssl.steps=2"]
-    cli("run", "own.yaml", *options, *QUIET, cwd=folder)
-    cli("results", "own.yaml", *options, "--labels", "labels", cwd=folder)
+    here("run", "own.yaml", *options, *QUIET, cwd=folder)
+    here("results", "own.yaml", *options, "--labels", "labels", cwd=folder)
     found = list((folder / "labels").rglob("*.nii.gz"))
     assert len(found) == 1
     raw = nibabel.load(root / "imagesTr" / found[0].name)
@@ -187,7 +187,7 @@ def test_predictions_return_to_the_raw_grid(folder: Path) -> None:
 
 
 def test_plan_as_json_has_the_promised_keys(folder: Path) -> None:
-    counts = json.loads(cli("plan", "small.yaml", "--profile", "smoke", "--json", cwd=folder).stdout)
+    counts = json.loads(here("plan", "small.yaml", "--profile", "smoke", "--json", cwd=folder).stdout)
     assert {"cells", "nodes", "naive_nodes", "reused", "to_run", "by_stage"} <= counts.keys()
 
 

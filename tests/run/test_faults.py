@@ -13,7 +13,7 @@ import pytest
 
 from sfrbench.run.tracking.values import mean_scores
 from sfrbench.store.store import Store
-from tests.support.runs import QUIET, SPEC, cli, environment
+from tests.support.runs import QUIET, SPEC, environment, here
 
 SMALL = SPEC.split("arms:")[0].replace("mean_teacher", "supervised")
 SMOKE = ("--profile", "smoke")
@@ -23,7 +23,7 @@ SMOKE = ("--profile", "smoke")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faults")
     (folder / "small.yaml").write_text(SMALL + "arms: [{name: a}, {name: b, ssl: mean_teacher}]\n")
-    cli("run", "small.yaml", *SMOKE, *QUIET, cwd=folder)
+    here("run", "small.yaml", *SMOKE, *QUIET, cwd=folder)
     (folder / "file").write_text("x")
     return folder
 
@@ -54,7 +54,7 @@ def copy(made: Path, tmp_path: Path) -> Path:
     ids=lambda value: "-".join(value[:1] + value[-1:]).replace("/", "_") if isinstance(value, list) else "",
 )
 def test_a_place_that_cannot_be_written_to_is_named(made: Path, arguments: list[str], place: str) -> None:
-    done = cli(*arguments, cwd=made, check=None)
+    done = here(*arguments, cwd=made, check=None)
     assert "Traceback" not in done.stdout + done.stderr
     assert done.returncode in ((2,) if place else (0, 1))
     assert place in done.stderr
@@ -62,7 +62,7 @@ def test_a_place_that_cannot_be_written_to_is_named(made: Path, arguments: list[
 
 def test_a_folder_that_is_not_there_is_made(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "deep" / "x.csv"
-    cli("results", "small.yaml", *SMOKE, "--out", str(out), cwd=made)
+    here("results", "small.yaml", *SMOKE, "--out", str(out), cwd=made)
     assert out.read_text().startswith("experiment,")
     assert [path.name for path in out.parent.iterdir()] == ["x.csv"]
 
@@ -137,15 +137,15 @@ def test_a_damaged_artefact_is_left_out_and_made_anew(
     reason = Store(store.root).damage(stage, key)
     assert reason.startswith(f"{file} is ")
     for command in (["results"], ["report", "--out", "page"]):
-        done = cli(command[0], "small.yaml", *SMOKE, *command[1:], cwd=copy)
+        done = here(command[0], "small.yaml", *SMOKE, *command[1:], cwd=copy)
         assert f"left out: {stage} {key[:8]}: {reason}" in done.stderr
     assert reason in (copy / "page" / "index.html").read_text()
-    done = cli("run", "small.yaml", *SMOKE, *QUIET, cwd=copy)
+    done = here("run", "small.yaml", *SMOKE, *QUIET, cwd=copy)
     assert f"again: {reason}" in done.stdout
     assert "nodes: 1 ran" in done.stdout
     assert "it is set aside as" in done.stderr
     assert len(list((store.root / "damaged").iterdir())) == 1
-    done = cli("run", "small.yaml", *SMOKE, *QUIET, cwd=copy)
+    done = here("run", "small.yaml", *SMOKE, *QUIET, cwd=copy)
     assert "nodes: 0 ran" in done.stdout
 
 
@@ -155,8 +155,8 @@ def test_state_files_of_another_shape_are_absent(copy: Path, text: str) -> None:
         (copy / "runs" / name).write_text(text)
     for path in (copy / "runs" / "store" / "work").iterdir():
         path.write_text(text)
-    cli("report", "small.yaml", *SMOKE, "--out", "page", cwd=copy)
-    cli("run", "small.yaml", *SMOKE, *QUIET, cwd=copy)
+    here("report", "small.yaml", *SMOKE, "--out", "page", cwd=copy)
+    here("run", "small.yaml", *SMOKE, *QUIET, cwd=copy)
     assert json.loads((copy / "runs" / "journal" / "small-smoke.json").read_text())["nodes"]
 
 
@@ -170,7 +170,7 @@ def test_a_damaged_checkpoint_is_set_aside(copy: Path) -> None:
         scratch = store.scratch("retrain", path.parent.name)
         scratch.mkdir(parents=True)
         (scratch / "checkpoint.pt").write_bytes(b"PK\x03\x04 torn")
-    done = cli("run", "small.yaml", *SMOKE, *QUIET, cwd=copy)
+    done = here("run", "small.yaml", *SMOKE, *QUIET, cwd=copy)
     assert done.stderr.count("checkpoint.pt.damaged") == len(files) == 2
     assert {path: path.read_bytes() for path in files} == before
 
@@ -182,22 +182,22 @@ def test_two_specifications_of_one_name_do_not_replace_each_other(copy: Path) ->
     other.parent.mkdir()
     other.write_text(text.replace("title: Small", "title: Another"))
     (copy / "runs" / "journal" / "small-smoke.spec").unlink()
-    cli("report", "small.yaml", *SMOKE, cwd=copy)
+    here("report", "small.yaml", *SMOKE, cwd=copy)
     for name, *more in (["run", *QUIET], ["report"], ["track"]):
-        done = cli(name, "other/small.yaml", *SMOKE, *more, cwd=copy, check=2)
+        done = here(name, "other/small.yaml", *SMOKE, *more, cwd=copy, check=2)
         assert "another specification called 'small'" in done.stderr
         assert str(copy / "small.yaml") in done.stderr
         assert "Another" not in (copy / "runs/reports/small/smoke/index.html").read_text()
     (copy / "small.yaml").unlink()
-    cli("report", "other/small.yaml", *SMOKE, cwd=copy)
+    here("report", "other/small.yaml", *SMOKE, cwd=copy)
     assert "Another" in (copy / "runs/reports/small/smoke/index.html").read_text()
 
 
 def test_names_that_look_alike_have_label_maps_of_their_own(tmp_path: Path) -> None:
     text = SMALL + 'arms: [{name: "a b"}, {name: a_b, ssl: mean_teacher}, {name: "a/b"}]\n'
     (tmp_path / "small.yaml").write_text(text)
-    cli("run", "small.yaml", *SMOKE, *QUIET, cwd=tmp_path)
-    done = cli("results", "small.yaml", *SMOKE, "--labels", "out", cwd=tmp_path)
+    here("run", "small.yaml", *SMOKE, *QUIET, cwd=tmp_path)
+    done = here("results", "small.yaml", *SMOKE, "--labels", "out", cwd=tmp_path)
     assert "6 label maps" in done.stdout
     assert len(list((tmp_path / "out").rglob("*.nii.gz"))) == 6
 

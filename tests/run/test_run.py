@@ -18,7 +18,7 @@ from sfrbench.compare.trace import described, find, open_report
 from sfrbench.files.atomic import sha256_of
 from sfrbench.store.store import Store
 from tests.support.data_writers import write_decathlon
-from tests.support.runs import DIVERGES, QUIET, SPEC, cli, environment
+from tests.support.runs import DIVERGES, QUIET, SPEC, cli, environment, here
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +56,16 @@ def test_a_number_of_the_report_leads_back_to_the_store(finished: tuple[Path, st
 
 def test_the_second_run_does_nothing(finished: tuple[Path, str]) -> None:
     folder, _ = finished
-    again = cli("run", "small.yaml", "--profile", "smoke", cwd=folder)
+    again = here("run", "small.yaml", "--profile", "smoke", cwd=folder)
     assert "nodes: 0 ran, 12 reused, 0 failed, 0 blocked" in again.stdout
-    counts = json.loads(cli("plan", "small.yaml", "--profile", "smoke", "--json", cwd=folder).stdout)
+    counts = json.loads(here("plan", "small.yaml", "--profile", "smoke", "--json", cwd=folder).stdout)
     assert (counts["to_run"], counts["reused"], counts["cells"]) == (0, counts["nodes"], 3)
     assert counts["naive_nodes"] > counts["nodes"]
 
 
 def test_a_change_says_why_it_runs(finished: tuple[Path, str]) -> None:
     folder, _ = finished
-    changed = cli("run", "small.yaml", "--profile", "smoke", "--set", "ssl.w_pl=0.5", cwd=folder)
+    changed = here("run", "small.yaml", "--profile", "smoke", "--set", "ssl.w_pl=0.5", cwd=folder)
     assert "w_pl 1.0 → 0.5" in changed.stdout
     assert "nodes: 3 ran" in changed.stdout  # retrain, predict, evaluate of sfr_mt
 
@@ -74,8 +74,8 @@ def test_results_are_tidy(finished: tuple[Path, str]) -> None:
     import pandas as pd
 
     folder, _ = finished
-    cli("results", "small.yaml", "--profile", "smoke", "--out", "r.csv", cwd=folder)
-    cli(
+    here("results", "small.yaml", "--profile", "smoke", "--out", "r.csv", cwd=folder)
+    here(
         "results", "small.yaml", "--profile", "smoke", "--format", "parquet", "--out", "r.parquet", cwd=folder
     )
     frame = pd.read_csv(folder / "r.csv")
@@ -108,10 +108,10 @@ def test_tracking_is_rebuilt_from_the_store(finished: tuple[Path, str]) -> None:
     from mlflow import MlflowClient
 
     folder, _ = finished
-    cli("track", "small.yaml", "--profile", "smoke", cwd=folder)
-    again = cli("track", "small.yaml", "--profile", "smoke", cwd=folder)
+    here("track", "small.yaml", "--profile", "smoke", cwd=folder)
+    again = here("track", "small.yaml", "--profile", "smoke", cwd=folder)
     assert "0 cells logged" in again.stdout
-    rebuilt = cli("track", "small.yaml", "--profile", "smoke", "--rebuild", cwd=folder)
+    rebuilt = here("track", "small.yaml", "--profile", "smoke", "--rebuild", cwd=folder)
     assert "3 cells logged" in rebuilt.stdout
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("small [smoke]")
@@ -123,7 +123,7 @@ def test_tracking_is_rebuilt_from_the_store(finished: tuple[Path, str]) -> None:
 
 def test_tracking_that_fails_does_not_fail_the_run(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SPEC.split("arms:")[0].replace("mean_teacher", "supervised"))
-    done = cli(
+    done = here(
         "run", "small.yaml", "--profile", "smoke", "--tracking-uri", "sqlite:////proc/none/x.db", cwd=tmp_path
     )
     assert "report:" in done.stdout
@@ -150,19 +150,19 @@ def test_one_broken_arm_does_not_stop_the_others(tmp_path: Path) -> None:
 
 def test_a_damaged_input_fails_its_cells_only(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SPEC)
-    cli("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=tmp_path)
+    here("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=tmp_path)
     store = tmp_path / "runs" / "store"
     model = next((store / "retrain").glob("*/model.safetensors"))
     model.write_bytes(model.read_bytes()[:-4] + b"\0\0\0\1")
     for stage in ("predict", "evaluate"):
         for folder in (store / stage).iterdir():
             shutil.rmtree(folder)
-    done = cli("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=tmp_path, check=1)
+    done = here("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=tmp_path, check=1)
     assert "missing or damaged" in done.stderr
     assert "run again" in done.stderr
     assert done.stderr.count("FAILED") == 1
     assert "report:" in done.stdout
-    done = cli("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=tmp_path)
+    done = here("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=tmp_path)
     assert "again: model.safetensors is damaged" in done.stdout
     assert len(list((store / "damaged").iterdir())) == 1
 
@@ -184,6 +184,9 @@ def test_two_runs_at_once_share_the_work_and_say_so(tmp_path: Path) -> None:
     assert all(counts)
     ran = [int(count[1]) for count in counts if count]
     assert sum(ran) == 7  # each node once
+    store = Store(tmp_path / "runs" / "store")
+    stages = ("prepare", "retrain", "predict", "evaluate")
+    assert [len(list(store.records(stage))) for stage in stages] == [1, 2, 2, 2]
     assert "wait " in "".join(said) or min(ran) == 0
     for text, mine in zip(said, ran, strict=True):
         assert text.count("] run ") == mine
@@ -192,7 +195,7 @@ def test_two_runs_at_once_share_the_work_and_say_so(tmp_path: Path) -> None:
 
 def test_dry_run_runs_nothing(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SPEC)
-    done = cli("run", "small.yaml", "--profile", "smoke", "--dry-run", cwd=tmp_path)
+    done = here("run", "small.yaml", "--profile", "smoke", "--dry-run", cwd=tmp_path)
     assert "12 to run" in done.stdout
     assert not (tmp_path / "runs" / "store").exists()
 
@@ -245,19 +248,6 @@ def _contents(folder: Path) -> dict[str, str]:
     return found
 
 
-def test_two_runs_in_one_workspace_make_each_node_once(tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(SPEC)
-    command = [sys.executable, "-m", "sfrbench", "run", "small.yaml", "--profile", "smoke", *QUIET]
-    both = [
-        subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    outputs = [process.communicate(timeout=240)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    store = Store(tmp_path / "runs" / "store")
-    assert sum(1 for stage in ("finetune", "retrain", "predict") for _ in store.records(stage)) == 1 + 2 + 3
-
-
 def test_a_broken_volume_is_a_failed_cell_with_one_message(tmp_path: Path) -> None:
     root = write_decathlon(tmp_path / "own")
     broken = root / "imagesTr" / "c2.nii.gz"
@@ -268,23 +258,23 @@ def test_a_broken_volume_is_a_failed_cell_with_one_message(tmp_path: Path) -> No
     )
     (tmp_path / "own.yaml").write_text(text)
     options = ["--profile", "cpu", "--data", f"decathlon={root}", "--set", "ssl.steps=2", *QUIET]
-    done = cli("run", "own.yaml", *options, cwd=tmp_path, check=1)
+    done = here("run", "own.yaml", *options, cwd=tmp_path, check=1)
     assert "FAILED base seed 0: prepare" in done.stderr
     assert "c2.nii.gz" in done.stderr
     assert done.stderr.count("FAILED") == 1
-    checked = cli("data", "check", "decathlon", "--data", f"decathlon={root}", cwd=tmp_path, check=1)
+    checked = here("data", "check", "decathlon", "--data", f"decathlon={root}", cwd=tmp_path, check=1)
     assert "5 cases, 1 broken" in checked.stdout
     write_decathlon(root)  # mended: the cases that were sound are not read again
-    mended = cli("run", "own.yaml", *options, cwd=tmp_path)
+    mended = here("run", "own.yaml", *options, cwd=tmp_path)
     assert "report:" in mended.stdout
 
 
 def test_run_refuses_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SFRBENCH_DATA", raising=False)
-    done = cli("run", "la_scarce", "--profile", "cpu", cwd=tmp_path, check=2)
+    done = here("run", "la_scarce", "--profile", "cpu", cwd=tmp_path, check=2)
     assert "not ready here" in done.stderr
     assert "--data la" in done.stderr
     assert not (tmp_path / "runs" / "store").exists()
-    sound = cli("validate", "la_scarce", "--profile", "cpu", cwd=tmp_path)
+    sound = here("validate", "la_scarce", "--profile", "cpu", cwd=tmp_path)
     assert "sound" in sound.stdout
     assert "not ready here" in sound.stdout

@@ -24,7 +24,7 @@ from sfrbench.run.tracking import apart
 from sfrbench.run.tracking.database import ensure, newest_version
 from sfrbench.run.tracking.mlflow_log import Tracker, logged_in
 from sfrbench.store.store import Store
-from tests.support.runs import QUIET, SPEC, cli
+from tests.support.runs import QUIET, SPEC, here
 
 TEXT = SPEC.split("arms:")[0].replace("mean_teacher", "supervised")
 NAME = "small [smoke]"
@@ -35,7 +35,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished workspace, logged."""
     folder = tmp_path_factory.mktemp("track")
     (folder / "small.yaml").write_text(TEXT + "arms: [{name: a}, {name: b, ssl: mean_teacher}]\n")
-    cli("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=folder)
+    here("run", "small.yaml", "--profile", "smoke", *QUIET, cwd=folder)
     assert log(folder) == 2
     return folder
 
@@ -201,7 +201,7 @@ def test_a_server_of_no_use_holds_a_run_for_seconds(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")  # by default 10
     began = time.monotonic()
-    done = cli("run", "small.yaml", "--profile", "smoke", "--tracking-uri", server, cwd=copy)
+    done = here("run", "small.yaml", "--profile", "smoke", "--tracking-uri", server, cwd=copy)
     assert time.monotonic() - began < 90  # most of it are imports
     assert "the run goes on without it" in done.stderr
     journal = (copy / "runs" / "journal" / "small-smoke.json").read_text()
@@ -305,16 +305,16 @@ def test_a_lock_that_cannot_be_had_does_not_fail_a_run(copy: Path) -> None:
     place.unlink()
     place.mkdir()
     (copy / "runs" / "tracked.json").unlink()
-    done = cli("run", "small.yaml", "--profile", "smoke", cwd=copy)
+    done = here("run", "small.yaml", "--profile", "smoke", cwd=copy)
     assert "the run goes on without it" in done.stderr
     assert "report:" in done.stdout
-    done = cli("track", "small.yaml", "--profile", "smoke", "--rebuild", cwd=copy, check=1)
+    done = here("track", "small.yaml", "--profile", "smoke", "--rebuild", cwd=copy, check=1)
     assert "0 cells logged" in done.stdout
 
 
 def test_state_that_cannot_be_written_does_not_fail_a_run(copy: Path) -> None:
     (copy / "runs" / "tracked.json").unlink()
     (copy / "runs" / "tracked.json").mkdir()
-    done = cli("run", "small.yaml", "--profile", "smoke", cwd=copy)
+    done = here("run", "small.yaml", "--profile", "smoke", cwd=copy)
     assert "the run goes on without it" in done.stderr
     assert "report:" in done.stdout

@@ -1,12 +1,18 @@
-"""The command line in a process of its own, on a small specification."""
+"""The command line in a process of its own, or in this one, on a small specification."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from sfrbench.cli import main
 from tests.support.places import ROOT
 
 SPEC = """\
@@ -42,6 +48,25 @@ def cli(
         assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stdout + done.stderr
     return done
+
+
+def here(*arguments: str, cwd: Path, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, which has loaded torch and the rest already: for tests of what a
+    command does, not of its process. What no command may raise is raised."""
+    before, root = signal.getsignal(signal.SIGTERM), logging.getLogger()
+    handlers, root.handlers = root.handlers, []  # of pytest: warnings go to the terminal, as in a process
+    try:
+        with contextlib.chdir(cwd):
+            done = CliRunner().invoke(main, list(arguments))
+    finally:
+        root.handlers = handlers
+        signal.signal(signal.SIGTERM, before)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    if check is not None:
+        assert done.exit_code == check, f"exit {done.exit_code}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.output
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 def environment(package: Path = ROOT) -> dict[str, str]:
