@@ -16,7 +16,7 @@ from sfrbench.plan.resolve import digest
 from sfrbench.plan.space import grid_values, probes, scored_arm
 from sfrbench.plan.study import State, Study, Trial
 from sfrbench.run.experiment import Experiment
-from sfrbench.search.storage import open_storage, readable, storage_url
+from sfrbench.search.storage import faults_of, open_storage, storage_url
 from sfrbench.spec.model import Axis, Range, Search
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def read_study(experiment: Experiment, storage: str | None = None) -> Study | No
 
     url = storage_url(experiment, storage)
     opened = open_storage(url)
-    with readable(url):
+    with faults_of(url, reading=True):
         try:
             study = optuna.load_study(study_name=study_name(experiment), storage=opened)
         except KeyError:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfrbench.errors import StoreError, told
 from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.files.databases import one_at_a_time, with_driver
 from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url, without_secrets_of
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Link
@@ -238,7 +239,8 @@ class Tracker:
         return self._client, find_experiment(self._client, plan, self.workspace)
 
     def _connect(self) -> MlflowClient:
-        check_answers(self.uri)
+        uri = with_driver(self.uri)
+        check_answers(uri)
         for name, value in _ENVIRONMENT.items():  # MLflow waits for minutes otherwise
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
@@ -253,8 +255,9 @@ class Tracker:
             file = sqlite_file(self.uri)
             if file is not None:
                 made = track_database.ensure(file, replace_broken=False)
-            track_database.open_once(self.uri)
-        client = MlflowClient(tracking_uri=self.uri)
+            track_database.open_once(uri)
+        with one_at_a_time(uri, "tables of MLflow"):
+            client = MlflowClient(tracking_uri=uri)
         if made:  # MLflow may hold connections to a file of this name that is gone
             client._tracking_client.store.engine.dispose()
         return client
