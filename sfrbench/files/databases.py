@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.errors import NotReadyError
+from sfrbench.errors import NotReadyError, SfrbenchError, StoreError
 from sfrbench.files.urls import masked
 
 if TYPE_CHECKING:
@@ -127,39 +128,55 @@ def one_at_a_time(url: str, purpose: str) -> Iterator[None]:
         engine.dispose()
 
 
-def wait_for_server(engine: Engine, name: str, seconds: float, back: Callable[[], None]) -> None:
-    """From now on an engine waits for a server that went away, when it connects anew.
+class Waiting:
+    """From now on an engine that connects anew waits for a server that went away.
 
-    ``name`` is what messages call it; ``back`` is called when it is there again. After ``seconds`` the error
-    of the driver is raised.
+    One that stays away for ``seconds`` is a ``StoreError``, with ``hint``; ``name`` is what messages call it.
     """
-    from sqlalchemy import event
 
-    @event.listens_for(engine, "do_connect")
-    def connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
-        began = time.monotonic()
-        told = False
+    def __init__(self, engine: Engine, name: str, seconds: float, hint: str) -> None:
+        from sqlalchemy import event
+
+        self.back = -math.inf  # when the server came back last, by the monotonic clock
+        self._gone = False
+        self._name, self._seconds, self._hint = name, seconds, hint
+        event.listen(engine, "do_connect", self._connect)
+
+    def _connect(self, dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+        began, told = time.monotonic(), False
         while True:
             try:
                 connection = dialect.connect(*arguments, **options)
-            except dialect.loaded_dbapi.OperationalError:
-                if time.monotonic() - began > seconds:
-                    raise
+            except dialect.loaded_dbapi.OperationalError as error:
+                if self._gone or time.monotonic() - began > self._seconds:
+                    self._gone = True  # who asks next does not wait again
+                    said = str(error).partition("\n")[0]
+                    raise StoreError(f"does not answer: {said}", where=self._name, hint=self._hint) from error
                 if not told:
-                    log.warning("%s does not answer; waiting for it, %.0f s at most", name, seconds)
+                    log.warning(
+                        "%s does not answer; waiting for it, %.0f s at most", self._name, self._seconds
+                    )
                 told = True
                 time.sleep(1)
                 continue
-            if told:
-                back()
-                log.warning("%s answers again", name)
+            if told or self._gone:
+                self.back, self._gone = time.monotonic(), False
+                log.warning("%s answers again", self._name)
             return connection
 
 
-def cut_off(error: BaseException | None) -> bool:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was made of, and so on: Optuna, when it tidies up, hides one behind another."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def cut_off(error: BaseException) -> bool:
     """Whether an error comes of a connection that broke in the middle of a question."""
     from sqlalchemy.exc import DBAPIError
 
-    while error is not None and not isinstance(error, DBAPIError):
-        error = error.__cause__
-    return error is not None and error.connection_invalidated
+    for each in chain(error):
+        if isinstance(each, DBAPIError | SfrbenchError):
+            return isinstance(each, DBAPIError) and each.connection_invalidated
+    return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 import time
 import warnings
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from sfrbench.errors import InputError, SfrbenchError, StoreError
 from sfrbench.files.databases import (
     Turn,
+    Waiting,
+    chain,
     engine_options,
     is_postgres,
     one_at_a_time,
-    wait_for_server,
     with_driver,
 )
 from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url, without_secrets_of
@@ -82,7 +82,8 @@ def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBS
         what = f"cannot be opened: {_said(error, url)[:200]}"
         raise InputError(what, where=f"--storage {masked(url)}", hint=_remedy(error, url)) from None
     if heartbeat is not None and not url.startswith("sqlite"):
-        storage.wait_for_its_server(masked(url))
+        name = f"the database of studies {masked(url)}"
+        storage.waiting = Waiting(storage.engine, name, AWAY_S, _GO_ON)
     opened: optuna.storages.RDBStorage = storage
     return opened
 
@@ -102,11 +103,10 @@ def _remedy(error: Exception, url: str) -> str:
 
 def _said(error: BaseException, url: str) -> str:
     """The first line of what a database says, without the secrets of its address."""
-    cause = error.__cause__ or error  # Optuna wraps what SQLAlchemy says, and that what the driver says
-    inner = getattr(cause, "orig", None) or cause
-    text = str(inner) or type(inner).__name__
-    named = text if inner is not cause else f"{type(inner).__name__}: {text}"
-    return without_secrets_of(url, named).splitlines()[0]
+    from sqlalchemy.exc import DBAPIError
+
+    drivers = next((str(each.orig) for each in chain(error) if isinstance(each, DBAPIError)), None)
+    return without_secrets_of(url, drivers or f"{type(error).__name__}: {error}").splitlines()[0]
 
 
 def turn_of(storage: optuna.storages.RDBStorage, study: str) -> Turn | None:
@@ -118,18 +118,12 @@ def _storage_class() -> Any:
     import optuna
 
     class Storage(optuna.storages.RDBStorage):
-        back = -math.inf  # when its server came back, by the monotonic clock
-
-        def wait_for_its_server(self, name: str) -> None:
-            def back() -> None:
-                self.back = time.monotonic()
-
-            wait_for_server(self.engine, f"the database of studies {name}", AWAY_S, back)
+        waiting: Waiting | None = None
 
         def _get_stale_trial_ids(self, study_id: int) -> list[int]:
             """While a server is away nobody can give a sign of life: then all get the time to give one."""
             heartbeat = self.get_heartbeat_interval() or 0
-            if time.monotonic() - self.back < 2 * heartbeat:
+            if self.waiting is not None and time.monotonic() - self.waiting.back < 2 * heartbeat:
                 return []
             return super()._get_stale_trial_ids(study_id)
 
@@ -140,7 +134,7 @@ def _storage_class() -> Any:
             """
             try:
                 super().record_heartbeat(trial_id)
-            except optuna.exceptions.StorageInternalError as error:
+            except (optuna.exceptions.StorageInternalError, StoreError) as error:
                 log.debug("no heartbeat of trial %d: %s", trial_id, error)
 
     return Storage
@@ -158,17 +152,20 @@ def faults_of(url: str, *, reading: bool = False) -> Iterator[None]:
 
     try:
         yield
-    except SfrbenchError:
-        raise
     except Exception as error:
+        said = next((each for each in chain(error) if isinstance(each, SfrbenchError)), None)
+        if said is not None:
+            raise said from None
         file = sqlite_file(url)
         if file is not None and not (file.is_file() and file.stat().st_size):  # SQLite makes it anew, empty
             raise StudiesRemoved.at(url) from error
-        its_own = isinstance(error, optuna.exceptions.StorageInternalError | SQLAlchemyError)
-        if not (its_own or reading):
+        kinds = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
+        its_own = next((each for each in chain(error) if isinstance(each, kinds)), None)
+        if its_own is None and not reading:
             raise
-        broken = reading and not (its_own and file is None)
-        what = f"the database of studies {'is broken' if broken else 'fails'}: {_said(error, url)[:200]}"
+        broken = reading and (its_own is None or file is not None)
+        told = _said(its_own or error, url)[:200]
+        what = f"the database of studies {'is broken' if broken else 'fails'}: {told}"
         raise StoreError(what, where=masked(url), hint=_MOVE if broken else _GO_ON) from error
 
 
