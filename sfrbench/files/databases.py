@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.errors import NotReadyError, SfrbenchError, StoreError
+from sfrbench.errors import NotReadyError, SfrbenchError, StoreError, chain
 from sfrbench.files.urls import masked
 
 if TYPE_CHECKING:
@@ -113,17 +113,25 @@ class Turn:
 
 
 @contextmanager
-def one_at_a_time(url: str, purpose: str) -> Iterator[None]:
-    """One process at a time makes tables: in PostgreSQL, two that do so at once end in errors."""
+def one_at_a_time(url: str, purpose: str) -> Iterator[list[str]]:
+    """One process at a time makes tables: in PostgreSQL, two that do so at once end in errors.
+
+    Gives the version of the tables that are there, as Optuna (``v3.2.0.a``) or MLflow (``cbc13b556ace``) note
+    it, both in the same place; nothing where there is none.
+    """
     if not is_postgres(url):
-        yield
+        yield []
         return
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(url, **engine_options(url))
     try:
-        with Turn(engine, purpose):
-            yield
+        with Turn(engine, purpose), engine.connect() as connection:
+            noted = sqlalchemy.inspect(connection).has_table("alembic_version")
+            read = sqlalchemy.text("SELECT version_num FROM alembic_version")
+            versions = list(connection.execute(read).scalars()) if noted else []
+            connection.close()
+            yield versions
     finally:
         engine.dispose()
 
@@ -163,13 +171,6 @@ class Waiting:
                 self.back, self._gone = time.monotonic(), False
                 log.warning("%s answers again", self._name)
             return connection
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what it was made of, and so on: Optuna, when it tidies up, hides one behind another."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def cut_off(error: BaseException) -> bool:

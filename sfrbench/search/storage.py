@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.errors import InputError, SfrbenchError, StoreError
+from sfrbench.errors import InputError, SfrbenchError, StoreError, chain
 from sfrbench.files.databases import (
     Turn,
     Waiting,
-    chain,
     engine_options,
     is_postgres,
     one_at_a_time,
@@ -32,6 +31,7 @@ log = logging.getLogger(__name__)
 MAX_RETRY = 3  # a trial that kills its worker more often than this has failed
 AWAY_S = 300.0  # for a server that went away and may come back
 _GO_ON = "finished trainings are in the store: the same command goes on with them"
+_APART = "make another database: studies and MLflow need one each"
 _MOVE = "move it away: finished trainings are in the store, and the same search goes on with them"
 
 
@@ -75,9 +75,13 @@ def open_storage(url: str, heartbeat: int | None = None) -> optuna.storages.RDBS
     storage: Any
     try:
         check_answers(address)
-        with one_at_a_time(address, "tables of studies"):
+        with one_at_a_time(address, "tables of studies") as versions:
+            if not all(version.startswith("v") for version in versions):
+                raise InputError("holds MLflow's tables", where=f"--storage {masked(url)}", hint=_APART)
             # Optuna fills braces in
             storage = _storage_class()(address.replace("{", "{{").replace("}", "}}"), **extra)
+    except SfrbenchError:
+        raise
     except Exception as error:  # of the database's driver, whichever it is
         what = f"cannot be opened: {_said(error, url)[:200]}"
         raise InputError(what, where=f"--storage {masked(url)}", hint=_remedy(error, url)) from None

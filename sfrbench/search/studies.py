@@ -71,12 +71,17 @@ def study_name(experiment: Experiment) -> str:
 
 
 def make_sampler(experiment: Experiment, study: optuna.Study) -> optuna.samplers.BaseSampler:
-    """A sampler for the next trial alone. Its seed is that trial's, so that workers do not draw the same
-    points, and a study that was interrupted goes on as it would have."""
+    """A sampler for the next trial alone. Its seed is the number of points that were drawn before, so that
+    workers do not draw the same ones, and a study whose trials were run again goes on as it would have."""
     from optuna import samplers
 
     search, space = search_of(experiment), experiment.plan.space
-    seed = int(digest([study.study_name, len(study.get_trials(deepcopy=False))])[:8], 16)
+    drawn = [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.params and "retry_history" not in trial.system_attrs
+    ]
+    seed = int(digest([study.study_name, len(drawn)])[:8], 16)
     if search.sampler == "grid":
         grid = {path: grid_values(values) for path, values in space.items()}
         return samplers.GridSampler(grid, seed=int(digest(study.study_name)[:8], 16))

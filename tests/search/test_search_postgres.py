@@ -14,6 +14,7 @@ import optuna
 import pytest
 import sqlalchemy
 
+from sfrbench.errors import InputError
 from sfrbench.files import databases
 from sfrbench.files.databases import Turn, with_driver
 from sfrbench.plan.study import Study
@@ -212,6 +213,16 @@ def test_wrong_addresses_are_one_message(folder: Path, postgres: Server) -> None
     assert not (folder / "runs" / "studies.db").exists()
 
 
+def test_studies_and_mlflow_need_a_database_each(postgres: Server) -> None:
+    url = postgres.database()
+    name = url.rpartition("/")[2]
+    postgres.say("CREATE TABLE alembic_version (version_num text)", name)
+    postgres.say("INSERT INTO alembic_version VALUES ('cbc13b556ace')", name)
+    with pytest.raises(InputError, match="holds MLflow's tables"):
+        open_storage(url)
+    assert postgres.say("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", name) == [(1,)]
+
+
 def test_a_socket_and_a_named_driver_will_do(postgres: Server) -> None:
     url = postgres.database()
     name = url.rpartition("/")[2]
@@ -272,7 +283,7 @@ def test_a_server_ends_with_its_starter(postgres: Server, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "tests.support.postgres"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    url = process.stdout.readline().strip()
+    url = process.stdout.readline().split()[1]
     assert open_storage(url).get_all_studies() == []
     process.kill()
     process.communicate()

@@ -1,7 +1,7 @@
 """A PostgreSQL server for as long as somebody needs it: on a free port of this machine, its data in a
 temporary folder, gone with the process that started it.
 
-    python -m tests.support.postgres      prints an address for --storage and --tracking-uri, until Ctrl-C
+    python -m tests.support.postgres      prints addresses for --storage and --tracking-uri, until Ctrl-C
 
 Needs Debian's package ``postgresql`` and ``setpriv``. PostgreSQL does not run as root: started by root, it
 runs as the user that the package makes.
@@ -170,7 +170,8 @@ def main() -> None:
     if fault is not None:
         raise SystemExit(fault)
     with running() as server:
-        print(server.database(), flush=True)
+        for option in ("--storage", "--tracking-uri"):
+            print(option, server.database(), flush=True)
         try:
             signal.pause()
         except KeyboardInterrupt:
