@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,11 +160,18 @@ def short_of(error: BaseException) -> Problem | None:
     return None
 
 
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it was made of, and so on: libraries, when they tidy up, hide one behind another."""
+    each: BaseException | None = error
+    while each is not None:
+        yield each
+        each = each.__cause__ or each.__context__
+
+
 def stopped(error: BaseException) -> bool:
     """Whether an error is what a library made of the user's wish to stop: torch, stopped while it writes a
     checkpoint, ends in an error of its file."""
-    before = error.__cause__ or error.__context__
-    return isinstance(before, KeyboardInterrupt) or (before is not None and stopped(before))
+    return any(isinstance(each, KeyboardInterrupt) for each in chain(error))
 
 
 def few(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.places import ROOT
+from tests.support.postgres import Server, lacking, running
 
 # Read when torch, numpy and mlflow are first imported, so they are set before any test module is. Processes
 # that share the cores get one thread each: several that wait for one another are many times slower. All
@@ -49,3 +50,13 @@ def weights_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no pretrained weights: {folder} does not exist; run 'sfrbench weights get lite_medsam'")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server for these tests."""
+    fault = lacking()
+    if fault is not None:
+        pytest.skip(fault)
+    with running() as server:
+        yield server

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 #: Characters of a path that SQLAlchemy, Optuna (braces) or MLflow read as something else.
 _MEANT = re.compile(r"[%?#{}]")
-_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_PORTS = {"http": 80, "https": 443, "postgres": 5432, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 #: Options of an address that are shown; what another one holds is taken for a secret.
 _PLAIN = (
     "application_name|cache|charset|connect_timeout|database|dbname|driver|host|immutable|mode|port|schema|"
@@ -104,6 +104,8 @@ def check_answers(url: str, seconds: float = 3.0) -> None:
     """Raises ``OSError`` where nobody listens at the host of a URL; a server behind a proxy is not asked."""
     parts = urlsplit(url)
     scheme = parts.scheme.partition("+")[0]
+    if "," in parts.netloc.rpartition("@")[2]:  # several, of which one answers
+        return
     port = parts.port or _PORTS.get(scheme)
     if not parts.hostname or port is None or urllib.request.getproxies().get(scheme):
         return

@@ -16,7 +16,7 @@ from sfrbench.plan.resolve import digest
 from sfrbench.plan.space import grid_values, probes, scored_arm
 from sfrbench.plan.study import State, Study, Trial
 from sfrbench.run.experiment import Experiment
-from sfrbench.search.storage import open_storage, readable, storage_url
+from sfrbench.search.storage import faults_of, open_storage, storage_url
 from sfrbench.spec.model import Axis, Range, Search
 
 if TYPE_CHECKING:
@@ -71,12 +71,17 @@ def study_name(experiment: Experiment) -> str:
 
 
 def make_sampler(experiment: Experiment, study: optuna.Study) -> optuna.samplers.BaseSampler:
-    """A sampler for the next trial alone. Its seed is that trial's, so that workers do not draw the same
-    points, and a study that was interrupted goes on as it would have."""
+    """A sampler for the next trial alone. Its seed is the number of points that were drawn before, so that
+    workers do not draw the same ones, and a study whose trials were run again goes on as it would have."""
     from optuna import samplers
 
     search, space = search_of(experiment), experiment.plan.space
-    seed = int(digest([study.study_name, len(study.get_trials(deepcopy=False))])[:8], 16)
+    drawn = [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.params and "retry_history" not in trial.system_attrs
+    ]
+    seed = int(digest([study.study_name, len(drawn)])[:8], 16)
     if search.sampler == "grid":
         grid = {path: grid_values(values) for path, values in space.items()}
         return samplers.GridSampler(grid, seed=int(digest(study.study_name)[:8], 16))
@@ -122,7 +127,7 @@ def read_study(experiment: Experiment, storage: str | None = None) -> Study | No
 
     url = storage_url(experiment, storage)
     opened = open_storage(url)
-    with readable(url):
+    with faults_of(url, reading=True):
         try:
             study = optuna.load_study(study_name=study_name(experiment), storage=opened)
         except KeyError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sfrbench.components.base import Ssl
 from sfrbench.errors import NotReadyError
+from sfrbench.files.databases import Turn, cut_off
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Node
 from sfrbench.plan.space import Space, grid_size
@@ -26,7 +27,7 @@ from sfrbench.run.experiment import Experiment, claim, default_tracking_uri, wei
 from sfrbench.run.outcomes import Book, Listener, Outcomes
 from sfrbench.run.tracking.mlflow_log import Tracker
 from sfrbench.search.score import flattering, score_of
-from sfrbench.search.storage import open_storage, readable, retry, storage_faults, storage_url
+from sfrbench.search.storage import faults_of, open_storage, retry, storage_url, turn_of
 from sfrbench.search.studies import (
     make_pruner,
     make_sampler,
@@ -111,23 +112,34 @@ def work(
         raise NotReadyError.of(missing)
     claim(experiment)
     store.open()
-    lock = FileLock(store.root / "locks" / f"search-{name}.lock")
-    with lock, readable(storage_url(experiment, options.storage)):
-        study = _open(experiment, name, options)
+    lock, url = (
+        FileLock(store.root / "locks" / f"search-{name}.lock"),
+        storage_url(experiment, options.storage),
+    )
+    with lock, faults_of(url, reading=True):
+        storage = open_storage(url, options.heartbeat)
+        study = _open(experiment, name, storage)
         view(experiment, study)  # what was there before can be read
     uri = options.tracking_uri or default_tracking_uri(experiment.machine.workspace)
     tracker = Tracker(uri, experiment.machine.workspace) if uri != "none" else None
     budget = Budget.of(search, experiment.plan.space, options)
     worker = Worker.of(store, experiment.machine, experiment.profile)
-    runner = _Runner(experiment, study, worker, lock, listen, say)
-    with storage_faults(experiment, options.storage):
+    turn = turn_of(storage, name) or lock
+    runner = _Runner(experiment, study, worker, turn, listen, say)
+    with faults_of(url):
         while True:
-            with lock:  # one worker asks at a time, so that no two get the same point or overspend the budget
-                _sweep(study, 3 * options.heartbeat)
-                step = budget.next_step(view(experiment, study))
-                if step == "go":
-                    runner.one()
-            now = view(experiment, study)
+            try:
+                with turn:  # one worker asks at a time: no two get the same point or overspend the budget
+                    _sweep(study, 3 * options.heartbeat)
+                    step = budget.next_step(view(experiment, study))
+                    if step == "go":
+                        runner.one()
+                now = view(experiment, study)
+            except Exception as error:
+                if not cut_off(error):
+                    raise
+                runner.cut_off()
+                continue
             if tracker and step != "wait":
                 tracker.log_study(experiment.plan, now)
             if step == "done":
@@ -136,12 +148,10 @@ def work(
                 time.sleep(min(options.heartbeat, 2))
 
 
-def _open(experiment: Experiment, name: str, options: Options) -> optuna.Study:
+def _open(experiment: Experiment, name: str, storage: optuna.storages.RDBStorage) -> optuna.Study:
     import optuna
 
-    search, workspace = search_of(experiment), experiment.machine.workspace
-    workspace.mkdir(parents=True, exist_ok=True)
-    storage = open_storage(storage_url(experiment, options.storage), options.heartbeat)
+    search = search_of(experiment)
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -178,7 +188,7 @@ class _Runner:
     experiment: Experiment
     study: optuna.Study
     worker: Worker
-    lock: BaseFileLock
+    turn: BaseFileLock | Turn
     listen: Callable[[int], Listener]
     say: Callable[[str], None]
     number: int = -1
@@ -199,6 +209,11 @@ class _Runner:
                 raise
             self.say(f"trial {self.number} was silent for too long and is another worker's now")
 
+    def cut_off(self) -> None:
+        """The server of the studies went away in the middle of a question, and may have come back."""
+        self.say("the connection to the database of studies broke; on with a new one")
+        self._again()
+
     def _again(self) -> None:
         """An interrupted trial is no failed one: it is put in line again."""
         if self.number >= 0 and self.study.trials[self.number].state.name == "FAIL":
@@ -210,7 +225,7 @@ class _Runner:
         self.number = trial.number
         space = self.experiment.plan.space
         values = {path: suggest(trial, path, found) for path, found in space.items()}
-        self.lock.release(force=True)  # others may ask: this point is theirs to see
+        self.turn.release(force=True)  # others may ask: this point is theirs to see
         plan = trial_plan(self.experiment, values)
         shown = ", ".join(f"{path} {_short(value)}" for path, value in values.items())
         self.say(f"trial {trial.number}: {shown}")

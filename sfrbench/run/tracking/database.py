@@ -159,7 +159,7 @@ def follow(path: Path) -> None:
 
 def is_database(uri: str) -> bool:
     """Whether a tracking URI is of a database, not of a server or a folder."""
-    return uri.partition(":")[0].partition("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
+    return uri.partition(":")[0].partition("+")[0] in ("sqlite", "postgresql", "postgres", "mysql", "mssql")
 
 
 def open_once(uri: str) -> None:

@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.errors import StoreError, told
+from sfrbench.errors import StoreError, chain, told
 from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.files.databases import one_at_a_time, with_driver
 from sfrbench.files.urls import check_answers, masked, sqlite_file, sqlite_url, without_secrets_of
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Link
@@ -140,14 +141,19 @@ class Tracker:
         return logged
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """One process at a time looks, logs and notes. A fault ends tracking, not the run."""
+        """One process at a time looks, logs and notes: of this workspace, and of all that write to a database
+        of PostgreSQL. A fault ends tracking, not the run."""
         from filelock import FileLock
 
         try:
             place = self.workspace / "store" / "locks" / "mlflow.lock"
             place.parent.mkdir(parents=True, exist_ok=True)
             self._say("waits")
-            with FileLock(place, timeout=_PATIENCE_S):
+            uri = with_driver(self.uri)
+            check_answers(uri)
+            with FileLock(place, timeout=_PATIENCE_S), one_at_a_time(uri, "MLflow") as versions:
+                if any(version.startswith("v") for version in versions):
+                    raise StoreError("it holds the tables of studies: MLflow needs a database of its own")
                 self._say("works")
                 work()
         except Exception as error:  # the store is the truth: tracking must never fail a run
@@ -157,7 +163,7 @@ class Tracker:
         """Have another process do it, which is ended where it does not get on."""
         try:
             if self._talk is None or self._talk[0] is not plan:
-                check_answers(self.uri)
+                check_answers(with_driver(self.uri))
                 self._talk = (plan, Conversation(_functions, self.uri, self.workspace, plan))
             done, fault = self._talk[1].ask(name, *arguments)
         except Exception as error:  # of the system, or of a plan that cannot be sent
@@ -212,7 +218,14 @@ class Tracker:
             client, experiment = self._ready(plan)
             parent = study_run(client, experiment, study)
             query = f"tags.`mlflow.parentRunId` = '{parent}'"
-            known = {run.data.tags.get("sfrbench.trial") for run in pages(client, experiment, query)}
+            known = set()
+            for run in list(pages(client, experiment, query)):
+                if (
+                    run.info.status == "RUNNING"
+                ):  # half of one: its process was killed, or its server went away
+                    client.delete_run(run.info.run_id)
+                else:
+                    known.add(run.data.tags.get("sfrbench.trial"))
             for trial in study.finished:
                 if str(trial.number) not in known:
                     log_trial(client, experiment, parent, study, trial)
@@ -238,13 +251,15 @@ class Tracker:
         return self._client, find_experiment(self._client, plan, self.workspace)
 
     def _connect(self) -> MlflowClient:
-        check_answers(self.uri)
+        uri = with_driver(self.uri)
         for name, value in _ENVIRONMENT.items():  # MLflow waits for minutes otherwise
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        for name in ("alembic", "mlflow", "mlflow.store.db.utils"):  # mlflow sets its own at import
+        for name in ("alembic", "mlflow"):  # mlflow sets its own at import
             logging.getLogger(name).setLevel(logging.WARNING)
+        # a traceback of each error that it raises, which is told by whoever asked
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         made = False
         if self._own is not None:
             made = track_database.ensure(self._own, replace_broken=True)
@@ -253,8 +268,8 @@ class Tracker:
             file = sqlite_file(self.uri)
             if file is not None:
                 made = track_database.ensure(file, replace_broken=False)
-            track_database.open_once(self.uri)
-        client = MlflowClient(tracking_uri=self.uri)
+            track_database.open_once(uri)
+        client = MlflowClient(tracking_uri=uri)
         if made:  # MLflow may hold connections to a file of this name that is gone
             client._tracking_client.store.engine.dispose()
         return client
@@ -262,10 +277,7 @@ class Tracker:
 
 def _told(error: BaseException) -> str:
     """What is said of a fault. MLflow wraps a shortage of memory, whose own text is empty."""
-    inner: BaseException | None = error
-    while inner is not None and not isinstance(inner, MemoryError):
-        inner = inner.__cause__ or inner.__context__
-    return told(error if inner is None else inner)
+    return told(next((each for each in chain(error) if isinstance(each, MemoryError)), error))
 
 
 def _functions(say: Say, uri: str, workspace: Path, plan: Plan) -> Mapping[str, Callable[..., Any]]:

@@ -16,8 +16,10 @@ BATCH = 1000  # metrics in one request, MLflow's limit
 
 def study_run(client: MlflowClient, experiment: str, study: Study) -> str:
     runs = client.search_runs([experiment], f"tags.`sfrbench.study` = '{study.name}'", max_results=1)
-    if runs:
+    if runs and runs[0].info.status == "FINISHED":
         return str(runs[0].info.run_id)
+    for half in runs:  # its process was killed, or its server went away
+        client.delete_run(half.info.run_id)
     tags = {
         "sfrbench.role": "study",
         "sfrbench.study": study.name,
