@@ -132,8 +132,8 @@ def _replaced(board: Board, journals: Mapping[str, Journal], signs: Iterable[Sig
 def _run(board: Board, store: Store, signs: Sequence[Sign]) -> Run:
     nodes = {node.link: node for node in board.nodes}
     there = _records(store.root, nodes)
-    at_work = {sign.link: sign for sign in signs if sign.link in nodes and sign.alive}
-    at_work = {link: sign for link, sign in at_work.items() if link not in there}
+    alive = {sign.link: sign for sign in signs if sign.link in nodes and sign.alive}
+    at_work = {link: alive[link] for link in nodes if link in alive and link not in there}
     seen = Seen(nodes, _inputs(board.nodes), there, at_work)
     faults = _faults(store, board, nodes, {*there, *at_work})
     states = _states(seen.inputs, there, at_work, faults)
@@ -260,11 +260,11 @@ def _groups(seen: Seen, states: Mapping[Link, State], state: Literal["waiting", 
         if len(counts) > APART:
             counts = Counter({frozenset().union(*counts): counts.total()})
         for links, count in counts.items():
-            sources = [
+            named = [
                 Named(*link, seen.nodes[link].title, states[link])
                 for link in sorted(links, key=order.__getitem__)
             ]
-            found.append(Group(stage, count, sources))
+            found.append(Group(stage, count, named))
     return found
 
 
