@@ -17,6 +17,7 @@ from sfrbench.cli import data as data_commands
 from sfrbench.cli import plan as plan_commands
 from sfrbench.cli import run as run_command
 from sfrbench.cli import search as search_command
+from sfrbench.cli import status as status_command
 from sfrbench.cli import trace as trace_command
 from sfrbench.cli.common import (
     FAILED,
@@ -96,6 +97,7 @@ main.add_command(run_command.run)
 main.add_command(outputs.results)
 main.add_command(outputs.report)
 main.add_command(outputs.track)
+main.add_command(status_command.status)
 main.add_command(search_command.search)
 main.add_command(plan_commands.plan)
 main.add_command(plan_commands.validate)

@@ -182,8 +182,8 @@ def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], 
     workspace, store = experiment.machine.workspace, experiment.store
     sweep(workspace)
     seconds = weights_of(experiment.plan, store, experiment.machine)
-    board = _board(experiment, chosen.executor, seconds)
-    with Signs(workspace, board.run, device=experiment.machine.device) as signs, shown(workspace, board):
+    board = board_of(experiment.plan, chosen.executor, seconds)
+    with Signs(workspace, board.run) as signs, shown(workspace, board):
         pool = open_pool(chosen, store, experiment.profile, signs)
         drive(experiment.plan, store, pool, book, on_cell, seconds)
 
@@ -197,7 +197,8 @@ def weights_of(plan: Plan, store: Store, machine: Machine) -> dict[Link, float]:
     return found
 
 
-def _board(experiment: Experiment, executor: str, seconds: Mapping[Link, float]) -> Board:
+def board_of(plan: Plan, executor: str, seconds: Mapping[Link, float], trial: int | None = None) -> Board:
+    """What this process drives, for others to see."""
     host, pid = socket.gethostname(), os.getpid()
     nodes = [
         Wanted(
@@ -207,17 +208,18 @@ def _board(experiment: Experiment, executor: str, seconds: Mapping[Link, float])
             inputs=list(node.inputs.values()),
             seconds=seconds[link],
         )
-        for link, node in experiment.plan.nodes.items()
+        for link, node in plan.nodes.items()
     ]
-    name = f"{experiment.name}-{experiment.profile}"
+    name, profile = plan.spec.name, plan.spec.profile.name
     return Board(
-        run=f"{name}-{host}-{pid}",
-        experiment=experiment.name,
-        profile=experiment.profile,
+        run=f"{name}-{profile}-{host}-{pid}",
+        experiment=name,
+        profile=profile,
         executor=executor,
         host=host,
         pid=pid,
         started=now(),
+        trial=trial,
         nodes=nodes,
     )
 

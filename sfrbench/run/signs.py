@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from sfrbench.errors import problem_of
 from sfrbench.files.atomic import read_state, write_atomic
@@ -31,6 +31,12 @@ EVERY_S = 2.0  # between looks whether there is something new to write
 BEAT_S = 10.0  # a file is written anew, even where nothing is new
 SILENT_S = 90.0  # a process of another machine that was silent for so long may be gone
 
+#: Both are parts of paths, and the files may come from a stranger.
+Name = Annotated[str, Field(pattern=r"^[\w-]*$")]
+Pid = Annotated[int, Field(gt=0, lt=2**31)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Finite = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -39,20 +45,23 @@ def now() -> str:
 class Sign(BaseModel):
     """What one process is doing. Times are UTC."""
 
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # a loss may be NaN
+
     worker: str
     run: str  # the run that it works for, as in ``running/<run>.json``
     host: str
-    pid: int
+    pid: Pid
     job: str = ""  # of a cluster
     device: str = ""
     log: str = ""  # the file that its output goes to, where there is one
     beat: str = ""  # when it last gave a sign
-    stage: str = ""  # of the node that it works on; empty: none
-    key: str = ""
+    stage: Name = ""  # of the node that it works on; empty: none
+    key: Name = ""
     title: str = ""
     since: str = ""
-    done: int = 0
-    total: int = 0
+    done: Count = 0
+    total: Count = 0
+    rate: Finite = 0.0  # units of work in a second, since it began or went on; 0: not known
     values: dict[str, float] = {}
 
     @property
@@ -69,22 +78,43 @@ class Sign(BaseModel):
         return is_alive(self.host, self.pid, self.age_s)
 
     @property
+    def who(self) -> str:
+        """Who it is, for people: ``job 4711 on node07``."""
+        return f"job {self.job} on {self.host}" if self.job else f"process {self.pid} on {self.host}"
+
+    @property
     def whom(self) -> str:
-        """Who it is, for people: ``job 4711 on node07, step 300 of 6000``."""
-        who = f"job {self.job} on {self.host}" if self.job else f"process {self.pid} on {self.host}"
+        """The same, with what it has done: ``job 4711 on node07, step 300 of 6000``."""
         step = f", step {self.done} of {self.total}" if self.total else ""
-        return f"{who}{step}"
+        return f"{self.who}{step}"
+
+    @property
+    def left_s(self) -> float | None:
+        """How long its node will still take at the rate so far."""
+        whole = self.whole_s
+        if whole is None or self.total < self.done:
+            return None
+        return max(0.0, whole - self.done / self.rate - max(0.0, self.age_s))
+
+    @property
+    def whole_s(self) -> float | None:
+        """How long all of its node takes at the rate so far."""
+        return self.total / self.rate if self.rate > 1e-9 else None
 
 
 class Wanted(BaseModel):
     """One node of a run: what it is called, what it waits for, how long it may take."""
 
-    stage: str
-    key: str
+    stage: Name
+    key: Name
     title: str
-    inputs: list[tuple[str, str]] = []
-    seconds: float | None = None
+    inputs: list[tuple[Name, Name]] = []
+    seconds: Finite | None = None
     job: str = ""
+
+    @property
+    def link(self) -> Link:
+        return self.stage, self.key
 
 
 class Board(BaseModel):
@@ -95,11 +125,22 @@ class Board(BaseModel):
     profile: str
     executor: str
     host: str
-    pid: int
+    pid: Pid
     started: str
     beat: str = ""
     detached: bool = False
+    trial: Count | None = None  # of a search
     nodes: list[Wanted] = []
+
+    @property
+    def name(self) -> str:
+        """The experiment in its profile, as a journal is called."""
+        return f"{self.experiment}-{self.profile}"
+
+    def driven(self, signs: Iterable[Sign]) -> bool:
+        """Whether its driver is there."""
+        mine = [sign for sign in signs if (sign.run, sign.host, sign.pid) == (self.run, self.host, self.pid)]
+        return is_alive(self.host, self.pid, min((sign.age_s for sign in mine), default=float("inf")))
 
 
 def since_s(moment: str) -> float:
@@ -129,6 +170,9 @@ def _is_zombie(pid: int) -> bool:
         return False
 
 
+_FRESH: dict[str, Any] = {"done": 0, "total": 0, "rate": 0.0, "values": {}}
+
+
 class Signs:
     """Writes the sign of this process. A place that cannot be written to is said once, and ends nothing."""
 
@@ -140,6 +184,7 @@ class Signs:
         self.run = run
         self.path = workspace / "working" / f"{self._sign.worker}.json"
         self._lock = threading.Lock()
+        self._from = (0, 0, 0.0)  # total, done and the moment from which the rate is taken
         self._new = False
         self._written = 0.0
         self._broken = False
@@ -157,17 +202,27 @@ class Signs:
         with contextlib.suppress(OSError):
             self.path.unlink()
 
+    def computes_on(self, device: str) -> None:
+        """What is known once torch is asked."""
+        self._tell(device=device)
+
     def begins(self, node: Node) -> None:
         """It works on a node now; written at once."""
-        self._tell(stage=node.stage, key=node.key, title=node.title, since=now(), done=0, total=0, values={})
+        self._tell(**_FRESH, stage=node.stage, key=node.key, title=node.title, since=now())
+        self._from = (0, 0, 0.0)
         self._write()
 
     def progress(self, done: int, total: int, values: Mapping[str, float]) -> None:
-        self._tell(done=done, total=total, values=dict(values))
+        moment = time.monotonic()
+        if self._from[0] != total or done < self._from[1]:  # a checkpoint's steps were made before
+            self._from = (total, done, moment)
+        _, first, since = self._from
+        rate = (done - first) / (moment - since) if moment > since else 0.0
+        self._tell(done=done, total=total, rate=rate, values=dict(values))
 
     def rests(self) -> None:
         """It works on no node."""
-        self._tell(stage="", key="", title="", since="", done=0, total=0, values={})
+        self._tell(**_FRESH, stage="", key="", title="", since="")
 
     def _tell(self, **values: Any) -> None:
         with self._lock:
@@ -220,14 +275,40 @@ def sweep(workspace: Path) -> None:
 @contextmanager
 def shown(workspace: Path, board: Board) -> Iterator[None]:
     """A board, for as long as its run is driven; one that is left detached stays."""
-    place = workspace / "running" / f"{board.run}.json"
+    _replace_killed(workspace, board)
+    show(workspace, board)
     try:
-        write_atomic(place, board.model_dump_json())
+        yield
+    finally:
+        if board.detached:
+            show(workspace, board)
+        else:
+            hide(workspace, board)
+
+
+def show(workspace: Path, board: Board) -> None:
+    """Write a board, anew where it has changed."""
+    board.beat = now()
+    try:
+        write_atomic(workspace / "running" / f"{board.run}.json", board.model_dump_json())
     except OSError as error:
         log.warning("what this run does cannot be noted: %s", problem_of(error))
-    yield
+
+
+def hide(workspace: Path, board: Board) -> None:
     with contextlib.suppress(OSError):
-        place.unlink()
+        (workspace / "running" / f"{board.run}.json").unlink()
+
+
+def _replace_killed(workspace: Path, board: Board) -> None:
+    """Remove the boards of runs of the same kind whose driver was killed: this one goes on with them."""
+    kind, signs = (board.name, board.trial is None), working(workspace)
+    for path in _files(workspace / "running"):
+        old = read_state(path, Board)
+        if old is None or old.detached or (old.name, old.trial is None) != kind or old.driven(signs):
+            continue
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _files(folder: Path) -> Iterable[Path]:

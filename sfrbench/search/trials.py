@@ -23,8 +23,9 @@ from sfrbench.plan.space import Space, grid_size
 from sfrbench.plan.study import Study
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.executors.inline import InlinePool
-from sfrbench.run.experiment import Experiment, claim, default_tracking_uri, weights_of
+from sfrbench.run.experiment import Experiment, board_of, claim, default_tracking_uri, weights_of
 from sfrbench.run.outcomes import Book, Listener, Outcomes
+from sfrbench.run.signs import Signs, shown
 from sfrbench.run.tracking.mlflow_log import Tracker
 from sfrbench.search.score import flattering, score_of
 from sfrbench.search.storage import faults_of, open_storage, retry, storage_url, turn_of
@@ -236,15 +237,7 @@ class _Runner:
         watching = replace(self.worker, watch=partial(self._watch, trial, plan))
         try:
             try:
-                book = Book(plan, self.listen(trial.number), outcomes)
-                drive(
-                    plan,
-                    watching.store,
-                    InlinePool(watching),
-                    book,
-                    _nothing,
-                    weights_of(plan, watching.store, watching.machine),
-                )
+                self._drive(plan, watching, Book(plan, self.listen(trial.number), outcomes), trial.number)
             except _Unheard as stop:
                 raise cast(Exception, stop.__cause__) from None
             fault = _fault(plan, outcomes)
@@ -259,6 +252,16 @@ class _Runner:
                 trial.set_user_attr(key, count)
             told = f"{counts['ran']} nodes ran, {counts['reused']} reused"
             self.say(f"trial {trial.number}: {told}")
+
+    def _drive(self, plan: Plan, worker: Worker, book: Book, number: int) -> None:
+        """Run the nodes of a trial, and let others see it."""
+        seconds, workspace = (
+            weights_of(plan, watching.store, watching.machine),
+            self.experiment.machine.workspace,
+        )
+        board = board_of(plan, "inline", seconds, number)
+        with Signs(workspace, board.run, device=worker.device) as signs, shown(workspace, board):
+            drive(plan, worker.store, InlinePool(worker, signs), book, _nothing, seconds)
 
     def _watch(self, trial: optuna.Trial, plan: Plan, node: Node, step: int, dice: float) -> bool:
         """Report a validation; true where the training is to stop. Trainings of one trial stand in a row."""

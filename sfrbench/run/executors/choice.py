@@ -84,4 +84,6 @@ def open_pool(chosen: Chosen, store: Store, profile: str, signs: Signs) -> Pool:
     from sfrbench.run.executors.inline import InlinePool
     from sfrbench.run.executors.node import Worker
 
-    return InlinePool(Worker.of(store, chosen.machine, profile), signs)
+    worker = Worker.of(store, chosen.machine, profile)
+    signs.computes_on(worker.device)
+    return InlinePool(worker, signs)

@@ -269,4 +269,5 @@ def _worker(task: Task, place: Place, ending: threading.Event) -> Worker:
 
 
 def _called(place: Place) -> str:
-    return f"GPU {place.card}" if place.card is not None else f"{place.threads} threads"
+    threads = f"{place.threads} thread{'s' if place.threads > 1 else ''}"
+    return f"GPU {place.card}" if place.card is not None else threads
