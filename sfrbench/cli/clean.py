@@ -12,9 +12,9 @@ import click
 
 from sfrbench.cli import data as data_commands
 from sfrbench.cli.common import FAILED, storage_option
-from sfrbench.cli.text import size
 from sfrbench.errors import InputError
 from sfrbench.files.terminal import echo
+from sfrbench.files.units import size
 
 if TYPE_CHECKING:
     from sfrbench.run.leftovers import Leftover, Survey

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfrbench.cli.data import workspace as default_workspace
-from sfrbench.cli.text import duration
 from sfrbench.errors import InputError, shorter
 from sfrbench.files.terminal import echo
+from sfrbench.files.units import duration
 
 if TYPE_CHECKING:
     from sfrbench.run.signs import Sign

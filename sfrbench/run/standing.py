@@ -18,8 +18,8 @@ from sfrbench.errors import InputError
 from sfrbench.files.atomic import read_state
 from sfrbench.plan.graph import Link
 from sfrbench.run.experiment import Journal
-from sfrbench.run.time_left import Left, Seen, forecast
 from sfrbench.run.signs import Board, Sign, Wanted, running, since_s, working
+from sfrbench.run.time_left import Left, Seen, forecast
 from sfrbench.store.artefact import RECORD
 from sfrbench.store.store import Store
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfrbench.run.wanted import User
-from sfrbench.search.storage import default_storage, open_storage, readable
+from sfrbench.search.storage import default_storage, faults_of, open_storage
 from sfrbench.search.studies import nodes_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def _users(url: str) -> Iterator[User]:
     import optuna
 
     opened = open_storage(url)
-    with readable(url):
+    with faults_of(url, reading=True):
         names = optuna.get_all_study_names(opened)
         studies = [optuna.load_study(study_name=name, storage=opened) for name in names]
         users = [_user(study.study_name, study.get_trials(deepcopy=False)) for study in studies]

@@ -256,7 +256,7 @@ class _Runner:
     def _drive(self, plan: Plan, worker: Worker, book: Book, number: int) -> None:
         """Run the nodes of a trial, and let others see it."""
         seconds, workspace = (
-            weights_of(plan, watching.store, watching.machine),
+            weights_of(plan, worker.store, worker.machine),
             self.experiment.machine.workspace,
         )
         board = board_of(plan, "inline", seconds, number)
