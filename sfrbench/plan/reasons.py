@@ -67,18 +67,22 @@ class Reasons:
         found = None
         if near is not None:
             kept, owns = seen[near]
-            found = {**kept, **min(owns, key=lambda each: len(differences(each, own)))}
+            closest = min(owns, key=lambda each: len(differences(each, own)))
+            found = {**kept, **closest}
         self._keep(node.stage, name, settings, own)
         return found, {**settings, **own}
 
     def _split(self, node: Node) -> tuple[str, Flat, Flat]:
-        own = {"inputs": {role: list(link) for role, link in node.inputs.items()}, "seed": node.seed}
+        own: dict[str, Any] = {
+            "inputs": {role: list(link) for role, link in node.inputs.items()},
+            "seed": node.seed,
+        }
         parts = [(kind, each.card.name, each.digest) for kind, each in node.components.items()]
         known = (node.stage, node.keyed, *parts, canonical(node.settings.told()))
         if known not in self._settings:
-            name, settings, _ = _split(comparable(node.described()))
-            self._settings[known] = (name, settings)
-        return *self._settings[known], flatten(own)
+            self._settings[known] = _split(comparable(node.described()))[:2]
+        name, settings = self._settings[known]
+        return name, settings, flatten(own)
 
     def _keep(self, stage: str, name: str, settings: Flat, own: Flat) -> None:
         _, owns = self._seen[stage].setdefault(name, (settings, []))
