@@ -169,8 +169,9 @@ def _sources(sources: Sequence[Named]) -> str:
 
 
 def _fault(fault: Fault) -> str:
-    said = f"{_line(fault.title)}: {_line(fault.reason)}"
-    return f"{said}\n        log: {_line(fault.log)}" if fault.log else said
+    reason = [_line(part) for part in fault.reason.splitlines()[:3]] or [""]
+    told = [f"{_line(fault.title)}: {reason[0]}", *reason[1:]]
+    return "\n        ".join([*told, *([f"log: {_line(fault.log)}"] if fault.log else [])])
 
 
 def _ended_lines(ended: Ended) -> Iterator[str]:

@@ -34,6 +34,7 @@ def folder(tmp_path: Path) -> Path:
         ["report", "small.yaml", "--profile", "smoke"],
         ["results", "small.yaml", "--profile", "smoke"],
         ["weights", "list"],
+        ["status", "."],
         ["data", "list"],
     ],
     ids=lambda command: command[0],
