@@ -127,7 +127,7 @@ def test_imports_are_seen(source: str, found: set[str]) -> None:
         ("maths.metrics", "if TYPE_CHECKING:\n    from sfrbench.components.base import Protocol", 1),
         ("stages.retrain.run", "def f():\n    from sfrbench.run.executors import node", 1),
         ("plan.build", "importlib.import_module('sfrbench.report.items')", 1),
-        ("run.executors.inline", "from sfrbench.engine.context import Progress", 0),
+        ("run.executors.drive", "from sfrbench.engine.context import Progress", 0),
     ],
 )
 def test_a_wrong_direction_is_seen(module: str, source: str, count: int) -> None:

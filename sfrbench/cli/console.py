@@ -11,19 +11,12 @@ from typing import Any
 from sfrbench.files.terminal import clean, echo
 from sfrbench.plan.build import Plan
 from sfrbench.plan.graph import Node
-from sfrbench.run.executors.inline import Listener, Outcome
-from sfrbench.stages.finder import recipe_of
+from sfrbench.run.outcomes import Listener, Outcome
 
 
 def named(node: Node) -> str:
     """A node as users read it, such as ``retrain 81aa2c03 mean_teacher seed 1``."""
-    main = recipe_of(node.stage).told_by
-    parts = [node.stage, node.key[:8]]
-    if main in node.components:
-        parts.append(node.components[main].card.name)
-    if node.seed is not None:
-        parts.append(f"seed {node.seed}")
-    return clean(" ".join(parts))
+    return clean(node.title)
 
 
 class PlainListener:
@@ -31,66 +24,85 @@ class PlainListener:
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
-        self._last = 0.0
+        self._last: dict[str, float] = {}
 
-    def node_waits(self, node: Node, index: int, total: int) -> None:
-        say(f"{self.prefix}{waits_line(node, index, total)}")
+    def node_waits(self, node: Node, whom: str, index: int, total: int) -> None:
+        say(f"{self.prefix}{waits_line(node, whom, index, total)}")
 
     def node_starts(self, node: Node, reason: str, index: int, total: int) -> None:
-        self._last = time.monotonic()
+        self._last[node.key] = time.monotonic()
         say(f"{self.prefix}[{index}/{total}] run {named(node)}  {reason}")
 
     def node_progress(self, node: Node, done: int, total: int, values: dict[str, float]) -> None:
         now = time.monotonic()
-        if now - self._last >= 20:
-            self._last = now
-            say(f"{self.prefix}        {done}/{total}{_values(values)}")
+        if now - self._last.get(node.key, now) >= 20:
+            self._last[node.key] = now
+            which = f"{named(node)}  " if len(self._last) > 1 else ""
+            say(f"{self.prefix}        {which}{done}/{total}{_values(values)}")
+
+    def node_again(self, node: Node, reason: str, index: int, total: int) -> None:
+        self._last.pop(node.key, None)
+        say(f"{self.prefix}{again_line(node, reason, index, total)}")
 
     def node_ended(self, outcome: Outcome, index: int, total: int) -> None:
+        self._last.pop(outcome.node.key, None)
         say(self.prefix + ended_line(outcome, index, total))
 
 
-def waits_line(node: Node, index: int, total: int) -> str:
-    return f"[{index}/{total}] wait {named(node)}  another process is working on it"
+def waits_line(node: Node, whom: str, index: int, total: int) -> str:
+    return f"[{index}/{total}] wait {named(node)}  {clean(whom)} is working on it"
+
+
+def again_line(node: Node, reason: str, index: int, total: int) -> str:
+    return f"[{index}/{total}] again {named(node)}  {clean(reason)}"
 
 
 def ended_line(outcome: Outcome, index: int, total: int) -> str:
     place = f"[{index}/{total}]"
     if outcome.status == "ran":
         return f"{place} done {named(outcome.node)}  {outcome.seconds:.1f} s"
-    if outcome.status == "reused":
-        return f"{place} reuse {named(outcome.node)}  {outcome.reason}"
+    if outcome.status in ("reused", "elsewhere"):
+        word = "reuse" if outcome.status == "reused" else "elsewhere"
+        return f"{place} {word} {named(outcome.node)}  {outcome.reason}"
     word = "FAILED" if outcome.status == "failed" else outcome.status
     text = f"{place} {word} {named(outcome.node)}  {outcome.reason}"
     return f"{text}\n        log: {outcome.log}" if outcome.log else text
 
 
 class RichListener:
-    """Two bars: the plan and the node that runs."""
+    """A bar for the plan, and one for each node that runs."""
 
     def __init__(self, progress: Any, total: int) -> None:
         self.progress = progress
         self.whole = progress.add_task("plan", total=total)
-        self.part: Any = None
+        self.parts: dict[str, Any] = {}
 
-    def node_waits(self, node: Node, index: int, total: int) -> None:
-        self._say(waits_line(node, index, total))
+    def node_waits(self, node: Node, whom: str, index: int, total: int) -> None:
+        self._say(waits_line(node, whom, index, total))
 
     def node_starts(self, node: Node, reason: str, index: int, total: int) -> None:
         self._say(f"[{index}/{total}] run {named(node)}  {reason}")
-        self.part = self.progress.add_task(named(node), total=None)
+        self._end(node)
+        self.parts[node.key] = self.progress.add_task(named(node), total=None)
 
     def node_progress(self, node: Node, done: int, total: int, values: dict[str, float]) -> None:
-        self.progress.update(
-            self.part, completed=done, total=total, description=f"{named(node)}{_values(values)}"
-        )
+        if node.key in self.parts:
+            described = f"{named(node)}{_values(values)}"
+            self.progress.update(self.parts[node.key], completed=done, total=total, description=described)
+
+    def node_again(self, node: Node, reason: str, index: int, total: int) -> None:
+        self._end(node)
+        self._say(again_line(node, reason, index, total))
 
     def node_ended(self, outcome: Outcome, index: int, total: int) -> None:
-        if self.part is not None:
-            self.progress.remove_task(self.part)
-            self.part = None
-        self.progress.update(self.whole, completed=index)
+        self._end(outcome.node)
+        self.progress.advance(self.whole)
         self._say(ended_line(outcome, index, total))
+
+    def _end(self, node: Node) -> None:
+        part = self.parts.pop(node.key, None)
+        if part is not None:
+            self.progress.remove_task(part)
 
     def _say(self, line: str) -> None:
         self.progress.console.print(clean(line), markup=False, highlight=False)

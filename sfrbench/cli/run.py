@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,8 +22,30 @@ from sfrbench.cli.plan import print_changes, print_plan, print_warnings
 from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
-    from sfrbench.run.executors.inline import Outcomes
+    from sfrbench.run.executors.choice import Name
     from sfrbench.run.experiment import Experiment
+    from sfrbench.run.outcomes import Outcomes, Status
+
+
+EXECUTORS = ("inline", "local")
+
+
+def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where a run runs."""
+    options = [
+        click.option(
+            "--executor",
+            type=click.Choice(EXECUTORS),
+            help="inline: this process; local: several (the default where more GPUs than one are seen)",
+        ),
+        click.option(
+            "--workers", type=click.IntRange(min=1), metavar="N", help="processes; more than 1: local"
+        ),
+        click.option("--gpus", default="", metavar="0,2", help="cards to use, one process each"),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @click.command()
@@ -30,7 +53,16 @@ if TYPE_CHECKING:
 @common
 @tracking_option
 @click.option("--dry-run", is_flag=True, help="say what would run, and stop")
-def run(spec: str, tracking_uri: str | None, dry_run: bool, **options: Any) -> None:
+@executor_options
+def run(
+    spec: str,
+    tracking_uri: str | None,
+    dry_run: bool,
+    executor: Name | None,
+    workers: int | None,
+    gpus: str,
+    **options: Any,
+) -> None:
     """Run what is missing of SPEC (a path or a shipped name), then write its report.
 
     Exit status: 0 all cells done, 1 some failed, 2 the input is wrong, 130 interrupted.
@@ -38,8 +70,10 @@ def run(spec: str, tracking_uri: str | None, dry_run: bool, **options: Any) -> N
     from sfrbench.cli import console
     from sfrbench.plan.reasons import changed_code, earlier
     from sfrbench.report.build import write_report
+    from sfrbench.run.executors.choice import How
     from sfrbench.run.experiment import execute, summary
 
+    how = How(executor, workers, tuple(part.strip() for part in gpus.split(",") if part.strip()))
     experiment = open_spec(spec, options)
     note = earlier(experiment.store)
     if dry_run:
@@ -53,7 +87,7 @@ def run(spec: str, tracking_uri: str | None, dry_run: bool, **options: Any) -> N
     signal.signal(signal.SIGTERM, interrupt)
     try:
         with console.listener(experiment.plan) as listener:
-            outcomes = execute(experiment, listener, tracking_uri)
+            outcomes = execute(experiment, listener, tracking_uri, how)
         bad = _say_outcomes(experiment, outcomes)
         page = write_report(experiment, experiment.report_folder)
     except KeyboardInterrupt:
@@ -65,10 +99,10 @@ def run(spec: str, tracking_uri: str | None, dry_run: bool, **options: Any) -> N
 
 def _say_outcomes(experiment: Experiment, outcomes: Outcomes) -> bool:
     """Say how many nodes ran, and each cell that failed; returns whether one did."""
-    counts = ", ".join(
-        f"{outcomes.count(status)} {status}" for status in ("ran", "reused", "failed", "blocked")
-    )
-    echo(f"nodes: {counts}")
+    statuses: tuple[Status, ...] = ("ran", "reused", "elsewhere", "failed", "blocked")
+    counts = {status: outcomes.count(status) for status in statuses}
+    told = [f"{count} {status}" for status, count in counts.items() if count or status != "elsewhere"]
+    echo(f"nodes: {', '.join(told)}")
     faults = [(cell, outcomes.cell_fault(cell)) for cell in experiment.plan.cells]
     for cell, fault in faults:
         if fault is None:

@@ -16,6 +16,10 @@ class Pruned(Exception):
     """A stage was stopped on purpose: what it trains does not look promising. Its checkpoint stays."""
 
 
+class Stopped(Exception):
+    """A stage was told to stop: its process has to end. What it was training has left a checkpoint."""
+
+
 C = TypeVar("C", bound=Component)
 S = TypeVar("S", bound=Settings, covariant=True)
 
@@ -35,6 +39,11 @@ def watch_nothing(step: int, dice: float) -> bool:
     return False
 
 
+def goes_on() -> bool:
+    """The answer to ``stopping`` of a process that nobody ends."""
+    return False
+
+
 @dataclass(frozen=True)
 class StageContext(Generic[S]):
     """One node's run. A stage reads ``inputs``, writes files under ``out`` and returns nothing."""
@@ -50,6 +59,7 @@ class StageContext(Generic[S]):
     weights: Callable[[str], Path] | None = None
     progress: Progress = no_progress
     watch: Callable[[int, float], bool] = watch_nothing  # told (step, validation Dice); true: stop here
+    stopping: Callable[[], bool] = goes_on  # true: leave a checkpoint and raise ``Stopped``
     notes: dict[str, Any] = field(default_factory=dict)  # goes into the record
 
     def component(self, kind: str, cls: type[C]) -> C:

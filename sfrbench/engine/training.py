@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from sfrbench.components.base import Optim, Settings
-from sfrbench.engine.context import Pruned, StageContext
+from sfrbench.engine.context import Pruned, StageContext, Stopped
 from sfrbench.errors import CheckpointError, SfrbenchError
 from sfrbench.files.atomic import atomic_file
 from sfrbench.maths.sampling import mix
@@ -93,8 +93,8 @@ def train(
     checkpoint is written and must change nothing outside ``states``. Goes on from the checkpoint in
     ``ctx.scratch`` where there is one; it stays there for the caller's store to remove. Puts
     ``seconds_per_step`` and ``resumed_at`` into ``ctx.notes``. Raises ``TrainingError`` where the loss is
-    no longer finite, ``CheckpointError`` where the checkpoint cannot be read; a ``Pruned`` of ``after_step``
-    goes through, with a checkpoint left behind.
+    no longer finite, ``CheckpointError`` where the checkpoint cannot be read; a ``Pruned`` of ``after_step``,
+    and ``Stopped`` where ``ctx.stopping`` says so, go through, with a checkpoint left behind.
     """
     trained = list(parameters)
     optimiser = make_optimiser(optim, trained)
@@ -115,7 +115,9 @@ def train(
             try:
                 if after_step is not None:
                     after_step(step)
-            except Pruned:  # another run of this node goes on from here
+                if ctx.stopping() and done < steps:
+                    raise Stopped
+            except (Pruned, Stopped):  # another run of this node goes on from here
                 history.flush()
                 save_checkpoint(path, kept, done)
                 raise

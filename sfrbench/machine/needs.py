@@ -193,6 +193,26 @@ def has_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
 
 
+def cores() -> int:
+    """How many cores this process may use, where a scheduler or ``taskset`` gives it fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cards_seen() -> list[str]:
+    """The GPUs that this process sees, by what ``CUDA_VISIBLE_DEVICES`` calls them. Imports torch only where
+    there may be one."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [part.strip() for part in given.split(",") if part.strip() not in ("", "-1")]
+    if next((path for name in _GPUS for path in Path("/dev").glob(name)), None) is None:
+        return []
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
 def environment() -> dict[str, Any]:
     """Versions and hardware, for records and reports. Never imports what it names."""
     packages = (

@@ -32,6 +32,17 @@ class Node:
     inputs: Mapping[str, Link]
     seed: int | None
 
+    @property
+    def title(self) -> str:
+        """A node as people read it, such as ``retrain 81aa2c03 mean_teacher seed 1``."""
+        main = recipe_of(self.stage).told_by
+        parts = [self.stage, self.key[:8]]
+        if main in self.components:
+            parts.append(self.components[main].card.name)
+        if self.seed is not None:
+            parts.append(f"seed {self.seed}")
+        return " ".join(parts)
+
     def described(self) -> dict[str, Any]:
         """What the key stands for, as the record keeps it."""
         outside = self.outside()

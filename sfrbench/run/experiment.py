@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,14 +21,23 @@ from sfrbench.files.atomic import read_state, sha256_of, write_atomic
 from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell, Plan, build_plan
+from sfrbench.plan.graph import Node
 from sfrbench.plan.reasons import earlier
-from sfrbench.run.executors.inline import Listener, Outcomes, all_reused, run_inline
+from sfrbench.run.executors.choice import Chosen as Executor
+from sfrbench.run.executors.choice import How, choose, open_pool
+from sfrbench.run.executors.drive import drive
+from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
+from sfrbench.run.signs import Board, Signs, Wanted, now, shown, sweep
 from sfrbench.spec.model import ItemKinds
 from sfrbench.spec.reader import locate, read_spec
-from sfrbench.stages.finder import recipes
+from sfrbench.stages.finder import recipe_of, recipes
+from sfrbench.stages.recipe import Link
 from sfrbench.store.store import Store
 
 log = logging.getLogger(__name__)
+
+DEFAULT = How()
+_ROUGHLY_S = {"seconds": 5.0, "minutes": 120.0, "hours": 7200.0}
 
 
 class Entry(BaseModel):
@@ -38,6 +49,8 @@ class Entry(BaseModel):
     reason: str
     seconds: float
     log: str
+    host: str = ""
+    job: str = ""
 
 
 class Journal(BaseModel):
@@ -183,7 +196,9 @@ def _total(entries: Sequence[dict[str, Any]], name: str) -> float | None:
     return None if None in values else sum(values)
 
 
-def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None) -> Outcomes:
+def execute(
+    experiment: Experiment, listener: Listener, tracking_uri: str | None, how: How = DEFAULT
+) -> Outcomes:
     """Run what is missing and log finished cells.
 
     Raises ``NotReadyError``, and ``OSError`` where the workspace cannot be written to, before the first node.
@@ -201,45 +216,90 @@ def execute(experiment: Experiment, listener: Listener, tracking_uri: str | None
 
     def on_cell(cell: Cell) -> None:
         finished.append(cell)
-        if tracker and any(outcome.status == "ran" for outcome in outcomes.by_link.values()):
+        if tracker and outcomes.count("ran", "elsewhere"):
             tracker.log_cells(plan, store, [cell])
 
     outcomes = Outcomes()
     started = datetime.now(UTC)
-    if all(store.has(*link) for link in plan.nodes):
-        outcomes = all_reused(plan, listener)
-        finished = list(plan.cells)
-    else:
-        store.open()
-        from sfrbench.run.executors.node import Worker
-
-        run_inline(
-            plan, Worker.of(store, experiment.machine, experiment.profile), listener, on_cell, outcomes
-        )
-    if tracker:
-        tracker.log_cells(plan, store, finished)
-    _write_journal(experiment, outcomes, started, tracker.broken if tracker else None)
+    try:
+        if all(store.has(*link) for link in plan.nodes):
+            outcomes = all_reused(plan, listener)
+            finished = list(plan.cells)
+        else:
+            store.open()
+            _drive(experiment, Book(plan, listener, outcomes), on_cell, choose(how, experiment.machine))
+        if tracker:
+            tracker.log_cells(plan, store, finished)
+    finally:
+        if outcomes.by_link:
+            _write_journal(experiment, outcomes, started, tracker.broken if tracker else None)
     return outcomes
+
+
+def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], chosen: Executor) -> None:
+    """Run the plan on the chosen executor, and let others see it."""
+    workspace, store = experiment.machine.workspace, experiment.store
+    sweep(workspace)
+    seconds = weights_of(experiment.plan)
+    board = _board(experiment, chosen.executor, seconds)
+    with Signs(workspace, board.run, device=experiment.machine.device) as signs, shown(workspace, board):
+        pool = open_pool(chosen, store, experiment.profile, signs)
+        drive(experiment.plan, store, pool, book, on_cell, seconds)
+
+
+def weights_of(plan: Plan) -> dict[Link, float]:
+    """How long nodes take, roughly and against each other."""
+    return {link: _ROUGHLY_S[recipe_of(node.stage).needs.duration] for link, node in plan.nodes.items()}
+
+
+def _board(experiment: Experiment, executor: str, seconds: Mapping[Link, float]) -> Board:
+    host, pid = socket.gethostname(), os.getpid()
+    nodes = [
+        Wanted(
+            stage=node.stage,
+            key=node.key,
+            title=node.title,
+            inputs=list(node.inputs.values()),
+            seconds=seconds[link],
+        )
+        for link, node in experiment.plan.nodes.items()
+    ]
+    name = f"{experiment.name}-{experiment.profile}"
+    return Board(
+        run=f"{name}-{host}-{pid}",
+        experiment=experiment.name,
+        profile=experiment.profile,
+        executor=executor,
+        host=host,
+        pid=pid,
+        started=now(),
+        nodes=nodes,
+    )
 
 
 def default_tracking_uri(workspace: Path) -> str:
     return sqlite_url(workspace / "mlflow.db")
 
 
+def _entry(node: Node, outcome: Outcome | None) -> Entry:
+    if outcome is None:
+        return Entry(stage=node.stage, key=node.key, status="not run", reason="", seconds=0.0, log="")
+    return Entry(
+        stage=node.stage,
+        key=node.key,
+        status=outcome.status,
+        reason=outcome.reason,
+        seconds=outcome.seconds,
+        log=outcome.log,
+        host=outcome.host,
+        job=outcome.job,
+    )
+
+
 def _write_journal(
     experiment: Experiment, outcomes: Outcomes, started: datetime, tracking_fault: str | None
 ) -> None:
-    nodes = [
-        Entry(
-            stage=stage,
-            key=key,
-            status=outcome.status,
-            reason=outcome.reason,
-            seconds=outcome.seconds,
-            log=outcome.log,
-        )
-        for (stage, key), outcome in outcomes.by_link.items()
-    ]
+    nodes = [_entry(node, outcomes.by_link.get(link)) for link, node in experiment.plan.nodes.items()]
     ended = datetime.now(UTC).isoformat(timespec="seconds")
     journal = Journal(
         started=started.isoformat(timespec="seconds"), ended=ended, tracking_fault=tracking_fault, nodes=nodes

@@ -20,8 +20,10 @@ from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Node
 from sfrbench.plan.space import Space, grid_size
 from sfrbench.plan.study import Study
-from sfrbench.run.executors.inline import Listener, Outcomes, run_inline
-from sfrbench.run.experiment import Experiment, claim, default_tracking_uri
+from sfrbench.run.executors.drive import drive
+from sfrbench.run.executors.inline import InlinePool
+from sfrbench.run.experiment import Experiment, claim, default_tracking_uri, weights_of
+from sfrbench.run.outcomes import Book, Listener, Outcomes
 from sfrbench.run.tracking.mlflow_log import Tracker
 from sfrbench.search.score import flattering, score_of
 from sfrbench.search.storage import open_storage, readable, retry, storage_faults, storage_url
@@ -217,7 +219,8 @@ class _Runner:
         watching = replace(self.worker, watch=partial(self._watch, trial, plan))
         try:
             try:
-                run_inline(plan, watching, self.listen(trial.number), _nothing, outcomes)
+                book = Book(plan, self.listen(trial.number), outcomes)
+                drive(plan, watching.store, InlinePool(watching), book, _nothing, weights_of(plan))
             except _Unheard as stop:
                 raise cast(Exception, stop.__cause__) from None
             fault = _fault(plan, outcomes)
@@ -227,7 +230,7 @@ class _Runner:
                 raise optuna.TrialPruned(fault) if pruned else TrialFailed(fault)
             return self._score(trial, plan)
         finally:
-            counts = {"ran": outcomes.count("ran"), "reused": outcomes.count("reused")}
+            counts = {"ran": outcomes.count("ran"), "reused": outcomes.count("reused", "elsewhere")}
             for key, count in counts.items():
                 trial.set_user_attr(key, count)
             told = f"{counts['ran']} nodes ran, {counts['reused']} reused"

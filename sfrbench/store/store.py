@@ -52,6 +52,14 @@ class _Damaged(StoreError):
         self.damage = damage
 
 
+class Busy(Exception):
+    """Another process holds ``lock``, the stage and key of a lock."""
+
+    def __init__(self, lock: tuple[str, str]) -> None:
+        super().__init__(" ".join(lock))
+        self.lock = lock
+
+
 class Store:
     """Artefacts by stage and key. Safe with several processes on one file system."""
 
@@ -174,14 +182,21 @@ class Store:
             return True
 
     @contextmanager
-    def lock(self, stage: str, key: str) -> Iterator[None]:
-        """Hold the one lock of a key; waits for another process that holds it."""
-        from filelock import FileLock
+    def lock(self, stage: str, key: str, *, wait: bool = True) -> Iterator[None]:
+        """Hold the one lock of a key; waits for another process that holds it, or raises ``Busy``."""
+        from filelock import FileLock, Timeout
 
         path = self.root / "locks" / f"{stage}-{key}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path):
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            raise Busy((stage, key)) from None
+        try:
             yield
+        finally:
+            lock.release()
 
     def is_locked(self, stage: str, key: str) -> bool:
         """Whether another process seems to be working on a key right now."""

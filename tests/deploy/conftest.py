@@ -16,8 +16,8 @@ from sfrbench.cli import main
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.graph import Node
 from sfrbench.report.items import kinds
-from sfrbench.run.executors.inline import Outcome
 from sfrbench.run.experiment import Experiment, execute, open_experiment
+from sfrbench.run.outcomes import Outcome
 from tests.support.data_writers import write_decathlon
 
 SMOKE = """\
@@ -58,9 +58,10 @@ AFFINE = np.array([[0, 0, 2.0, -30], [-1.5, 0, 0, 12], [0, 3.0, 0, 7], [0, 0, 0,
 class Quiet:
     """A listener that shows nothing."""
 
-    def node_waits(self, node: Node, index: int, total: int) -> None: ...
+    def node_waits(self, node: Node, whom: str, index: int, total: int) -> None: ...
     def node_starts(self, node: Node, reason: str, index: int, total: int) -> None: ...
     def node_progress(self, node: Node, done: int, total: int, values: dict[str, float]) -> None: ...
+    def node_again(self, node: Node, reason: str, index: int, total: int) -> None: ...
     def node_ended(self, outcome: Outcome, index: int, total: int) -> None: ...
 
 

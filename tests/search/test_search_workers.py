@@ -80,7 +80,7 @@ def test_an_interrupted_trial_is_put_in_line_again(folder: Path, monkeypatch: py
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(module, "run_inline", interrupted)
+        patch.setattr(module, "drive", interrupted)
         assert "the same command goes on" in search(status=130)
     first, second = study_of().trials
     assert (first.state, second.state) == ("retried", "waiting")

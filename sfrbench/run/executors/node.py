@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sfrbench.components.base import Component, Stitch
-from sfrbench.engine.context import Progress, StageContext, no_progress, watch_nothing
+from sfrbench.engine.context import Progress, StageContext, Stopped, goes_on, no_progress, watch_nothing
 from sfrbench.errors import CheckpointError
 from sfrbench.machine.needs import Machine, environment, git_state
 from sfrbench.places import weights
@@ -30,7 +30,7 @@ from sfrbench.store.store import Artefact, Store
 log = logging.getLogger(__name__)
 
 #: What a record says about the work itself, whoever did it.
-_MEASURED = ("started", "seconds", "cpu_seconds", "peak_memory_mb", "device")
+_MEASURED = ("started", "seconds", "cpu_seconds", "peak_memory_mb", "device", "threads")
 _PRECISION = ("precision", "precision_asked", "self_check_faults")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -45,6 +45,7 @@ class Worker:
     device: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     watch: Callable[[Node, int, float], bool] | None = None  # told (node, step, validation Dice); true: stop
+    stopping: Callable[[], bool] = goes_on  # true: this process has to end
 
     @classmethod
     def of(cls, store: Store, machine: Machine, profile: str) -> Worker:
@@ -61,25 +62,38 @@ class Worker:
     ) -> Artefact:
         """Make the artefact of ``node``, or take the one that another process has just published.
 
-        ``begins`` is called where this process makes it, once no other one can.
+        ``begins`` is called where this process does the work, once no other one can. Raises ``Busy`` where
+        another one does it, and ``Stopped`` where this process has to end.
         """
-        with self.store.lock(node.stage, node.key):
+        with self.store.lock(node.stage, node.key, wait=False):
             if self.store.has(node.stage, node.key):
                 return self.store.get(node.stage, node.key)
             self.store.check(node.stage, node.key)
-            begins()
             out = self.store.new_folder()
             try:
-                context = self._context(node, out, progress)
+                context = self._context(node, out, self._stoppable(progress))
                 work = work_of(node, context, self.profile)
                 if work is None:
+                    begins()
                     return self.store.publish(node.stage, node.key, out, self._run(node, context))
-                with self.store.lock("work", work):
+                with self.store.lock("work", work, wait=False):
                     twin = self.store.twin(node.stage, work)
+                    if twin is None:
+                        begins()
                     record = self._run(node, context) if twin is None else self._take(node, context, twin)
                     return self.store.publish(node.stage, node.key, out, record, work)
             finally:
                 self.store.discard(out)
+
+    def _stoppable(self, progress: Progress) -> Progress:
+        """Between two units of work a stage may be stopped; a training has left its checkpoint by then."""
+
+        def told(done: int, total: int, **values: float) -> None:
+            progress(done, total, **values)
+            if done < total and self.stopping():
+                raise Stopped
+
+        return told
 
     def _context(self, node: Node, out: Path, progress: Progress) -> StageContext[StageSettings]:
         scratch = self.store.scratch(node.stage, node.key)
@@ -97,6 +111,7 @@ class Worker:
             data_root=self.machine.root(dataset) if dataset else None,
             weights=weights.check,
             progress=progress,
+            stopping=self.stopping,
             watch=watch_nothing if watch is None else lambda step, dice: watch(node, step, dice),
         )
 
@@ -109,7 +124,7 @@ class Worker:
     def _take(self, node: Node, context: StageContext[StageSettings], twin: Artefact) -> dict[str, Any]:
         """The record of a node whose work another node has done; what it took stands for both."""
         copy_files(twin, context.out)
-        taken = {name: twin.record[name] for name in _MEASURED}
+        taken = {name: twin.record[name] for name in _MEASURED if name in twin.record}
         taken |= {name: twin.record[name] for name in _PRECISION if name in twin.record}
         return {
             **self._described(node),
@@ -136,6 +151,7 @@ class Worker:
             "cpu_seconds": round(time.process_time() - cpu, 3),
             "peak_memory_mb": _peak_mb(),
             "device": _device_name(self.device),
+            "threads": _threads(),
             **precision,
             "notes": context.notes,
         }
@@ -188,6 +204,13 @@ def _peak_mb() -> float:
     except OSError:
         pass
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _threads() -> int:
+    """How many threads torch computes with: the bits of a CPU depend on it."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _device_name(device: str) -> str:

@@ -1,0 +1,237 @@
+"""Signs of life: small files in the workspace by which anybody sees what works on what.
+
+``<workspace>/working/<worker>.json``: what one process works on, at which step; written by that process
+every few seconds, and gone when it ends. ``<workspace>/running/<run>.json``: the nodes of one run and who
+drives it; written by the driver. Nothing of a result depends on either; a file that cannot be read is absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from sfrbench.errors import problem_of
+from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.plan.graph import Link, Node
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 2.0  # between looks whether there is something new to write
+BEAT_S = 10.0  # a file is written anew, even where nothing is new
+SILENT_S = 90.0  # a process of another machine that was silent for so long may be gone
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Sign(BaseModel):
+    """What one process is doing. Times are UTC."""
+
+    worker: str
+    run: str  # the run that it works for, as in ``running/<run>.json``
+    host: str
+    pid: int
+    job: str = ""  # of a cluster
+    device: str = ""
+    log: str = ""  # the file that its output goes to, where there is one
+    beat: str = ""  # when it last gave a sign
+    stage: str = ""  # of the node that it works on; empty: none
+    key: str = ""
+    title: str = ""
+    since: str = ""
+    done: int = 0
+    total: int = 0
+    values: dict[str, float] = {}
+
+    @property
+    def link(self) -> Link:
+        return self.stage, self.key
+
+    @property
+    def age_s(self) -> float:
+        return since_s(self.beat)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process is there: asked of this machine, guessed of another one by its silence."""
+        return is_alive(self.host, self.pid, self.age_s)
+
+    @property
+    def whom(self) -> str:
+        """Who it is, for people: ``job 4711 on node07, step 300 of 6000``."""
+        who = f"job {self.job} on {self.host}" if self.job else f"process {self.pid} on {self.host}"
+        step = f", step {self.done} of {self.total}" if self.total else ""
+        return f"{who}{step}"
+
+
+class Wanted(BaseModel):
+    """One node of a run: what it is called, what it waits for, how long it may take."""
+
+    stage: str
+    key: str
+    title: str
+    inputs: list[tuple[str, str]] = []
+    seconds: float | None = None
+    job: str = ""
+
+
+class Board(BaseModel):
+    """One run: who drives it, and its nodes in the order of the plan."""
+
+    run: str
+    experiment: str
+    profile: str
+    executor: str
+    host: str
+    pid: int
+    started: str
+    beat: str = ""
+    detached: bool = False
+    nodes: list[Wanted] = []
+
+
+def since_s(moment: str) -> float:
+    """Seconds since an ISO time; very many where there is none."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    except (ValueError, TypeError):
+        return float("inf")
+
+
+def is_alive(host: str, pid: int, silent_s: float) -> bool:
+    if host != socket.gethostname():
+        return silent_s < SILENT_S
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError, UnicodeDecodeError):
+        return False
+
+
+class Signs:
+    """Writes the sign of this process. A place that cannot be written to is said once, and ends nothing."""
+
+    def __init__(self, workspace: Path, run: str, *, device: str = "", job: str = "", log: str = "") -> None:
+        host, pid = socket.gethostname(), os.getpid()
+        self._sign = Sign(
+            worker=f"{host}-{pid}", run=run, host=host, pid=pid, job=job, device=device, log=log
+        )
+        self.run = run
+        self.path = workspace / "working" / f"{self._sign.worker}.json"
+        self._lock = threading.Lock()
+        self._new = False
+        self._written = 0.0
+        self._broken = False
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="signs of life", daemon=True)
+
+    def __enter__(self) -> Signs:
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def begins(self, node: Node) -> None:
+        """It works on a node now; written at once."""
+        self._tell(stage=node.stage, key=node.key, title=node.title, since=now(), done=0, total=0, values={})
+        self._write()
+
+    def progress(self, done: int, total: int, values: Mapping[str, float]) -> None:
+        self._tell(done=done, total=total, values=dict(values))
+
+    def rests(self) -> None:
+        """It works on no node."""
+        self._tell(stage="", key="", title="", since="", done=0, total=0, values={})
+
+    def _tell(self, **values: Any) -> None:
+        with self._lock:
+            self._sign = self._sign.model_copy(update=values)
+            self._new = True
+
+    def _beat(self) -> None:
+        while not self._end.wait(EVERY_S):
+            if self._new or time.monotonic() - self._written >= BEAT_S:
+                self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            self._sign = self._sign.model_copy(update={"beat": now()})
+            self._new, self._written = False, time.monotonic()
+            text = self._sign.model_dump_json()
+        try:
+            write_atomic(self.path, text)
+        except OSError as error:
+            if not self._broken:
+                log.warning("what this process works on cannot be noted: %s", problem_of(error))
+            self._broken = True
+
+
+def working(workspace: Path) -> list[Sign]:
+    """What the processes of a workspace work on, those that may be gone too; see ``Sign.alive``."""
+    return [sign for path in _files(workspace / "working") if (sign := read_state(path, Sign)) is not None]
+
+
+def running(workspace: Path) -> list[Board]:
+    """The runs of a workspace that have not ended, or whose driver was killed or left."""
+    return [board for path in _files(workspace / "running") if (board := read_state(path, Board)) is not None]
+
+
+def who_has(workspace: Path, link: Link) -> str:
+    """Who works on a node, for people."""
+    signs = [sign for sign in working(workspace) if sign.link == link and sign.alive]
+    return signs[0].whom if signs else "another process"
+
+
+def sweep(workspace: Path) -> None:
+    """Remove the signs of processes of this machine that are gone, and of others that are long silent."""
+    for path in _files(workspace / "working"):
+        sign = read_state(path, Sign)
+        if sign is None or (not sign.alive and (sign.host == socket.gethostname() or sign.age_s > 24 * 3600)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+@contextmanager
+def shown(workspace: Path, board: Board) -> Iterator[None]:
+    """A board, for as long as its run is driven; one that is left detached stays."""
+    place = workspace / "running" / f"{board.run}.json"
+    try:
+        write_atomic(place, board.model_dump_json())
+    except OSError as error:
+        log.warning("what this run does cannot be noted: %s", problem_of(error))
+    yield
+    with contextlib.suppress(OSError):
+        place.unlink()
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != ".")
+    except OSError:
+        return []
