@@ -203,7 +203,7 @@ def execute(
 
     Raises ``NotReadyError``, and ``OSError`` where the workspace cannot be written to, before the first node.
     """
-    missing = experiment.machine.lacks(experiment.plan)
+    missing = experiment.machine.lacks(experiment.plan, gpu=how.executor != "slurm")
     if missing:
         raise NotReadyError.of(missing)
     claim(experiment)
@@ -227,7 +227,14 @@ def execute(
             finished = list(plan.cells)
         else:
             store.open()
-            _drive(experiment, Book(plan, listener, outcomes), on_cell, choose(how, experiment.machine))
+            book = Book(plan, listener, outcomes)
+            if how.executor == "slurm":
+                from sfrbench.run.executors.slurm.run import run_jobs
+
+                board = _board(experiment, "slurm", weights_of(plan))
+                run_jobs(board, plan, store, experiment.machine, book, on_cell, detach=how.detach)
+            else:
+                _drive(experiment, book, on_cell, choose(how, experiment.machine))
         if tracker:
             tracker.log_cells(plan, store, finished)
     finally:

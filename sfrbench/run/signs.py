@@ -220,14 +220,28 @@ def sweep(workspace: Path) -> None:
 @contextmanager
 def shown(workspace: Path, board: Board) -> Iterator[None]:
     """A board, for as long as its run is driven; one that is left detached stays."""
-    place = workspace / "running" / f"{board.run}.json"
+    show(workspace, board)
     try:
-        write_atomic(place, board.model_dump_json())
+        yield
+    finally:
+        if board.detached:
+            show(workspace, board)
+        else:
+            hide(workspace, board)
+
+
+def show(workspace: Path, board: Board) -> None:
+    """Write a board, anew where it has changed."""
+    board.beat = now()
+    try:
+        write_atomic(workspace / "running" / f"{board.run}.json", board.model_dump_json())
     except OSError as error:
         log.warning("what this run does cannot be noted: %s", problem_of(error))
-    yield
+
+
+def hide(workspace: Path, board: Board) -> None:
     with contextlib.suppress(OSError):
-        place.unlink()
+        (workspace / "running" / f"{board.run}.json").unlink()
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -75,6 +75,7 @@ class SlurmSettings(Resources):
     retries: int = Field(2, ge=0, le=100, description="how often a job that crashed is submitted again")
     lead: int = Field(120, ge=1, le=3600, description="seconds before the time limit at which a job saves")
     most: int = Field(500, ge=1, le=100_000, description="jobs that are in the queue at once")
+    poll: float = Field(10, ge=0.2, le=600, description="seconds between two questions to SLURM")
     at_once: int = Field(256, ge=1, le=100_000, description="jobs of one array that run at once")
     array: int = Field(1000, ge=1, le=100_000, description="jobs of one array (MaxArraySize)")
     stages: dict[str, Resources] = Field({}, description="stage -> what differs for it")
