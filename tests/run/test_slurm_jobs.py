@@ -17,6 +17,7 @@ from sfrbench.run.executors.slurm.jobs import Job, arrays, grouped
 from sfrbench.run.executors.slurm.settings import SlurmSettings, read_settings, shape_of
 from sfrbench.stages.finder import recipe_of
 from sfrbench.stages.recipe import Link
+from tests.support.places import ROOT
 from tests.support.specs import GOOD, plan_of
 
 Graph = Mapping[Link, Collection[Link]]
@@ -203,3 +204,11 @@ def test_faults_of_a_site_are_told_with_their_place(
         configured(tmp_path, monkeypatch, f"executors:\n  slurm:\n    {field}\n")
     assert f"config.yaml:{place} " in str(caught.value)
     assert told in str(caught.value)
+
+
+def test_the_configuration_in_the_readme_is_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = text.split("# ~/.config/sfrbench/config.yaml\n")[1].split("```")[0]
+    settings = configured(tmp_path, monkeypatch, block)
+    assert shape_of(["retrain"], settings, gpu=True).memory == 48
+    assert shape_of(["predict"], settings, gpu=True).hours == 2

@@ -133,9 +133,9 @@ class Driver:
     # What becomes of them
 
     def _look(self) -> None:
-        self._look_at_signs()
         for job in list(self._fleet.jobs):
             self._read(job)
+        self._look_at_signs()
         if self._fleet.jobs and time.monotonic() - self._asked >= self.submitter.settings.poll:
             self._asked = time.monotonic()
             self._ask()
@@ -200,9 +200,19 @@ class Driver:
             state = seen.get(job, ask.Seen(""))
             if state.fate == "live":
                 jobs[job].gone = None
+                if state.state == "PENDING":
+                    self._queued_again(jobs[job])
             else:
                 self._gone(job, state)
         ask.cancel([job for job, state in seen.items() if job in jobs and state.stuck])
+
+    def _queued_again(self, live: Live) -> None:
+        """Say so of what such a job was working on: it was preempted, or near its time limit, or its machine
+        failed."""
+        for link in self._started.intersection(live.carried.links):
+            if link in self._queue:
+                self._started.discard(link)
+                self.book.again(link, f"its job {live.id} was stopped on {live.host} and is queued again")
 
     def _gone(self, job: str, state: ask.Seen) -> None:
         live = self._fleet.jobs[job]

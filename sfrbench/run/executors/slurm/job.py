@@ -164,7 +164,8 @@ class _Job:
         ended = signed(worker, node, self._hear, signs)
         if ended.status == "busy":
             return "waits"
-        _say(f"{ended.status} {node.title}  {ended.reason or f'{ended.seconds:.1f} s'}")
+        took = f"{ended.seconds:.1f} s" if ended.status == "ran" else ended.reason
+        _say(f"{ended.status} {node.title}  {took}")
         if ended.status not in ("stopped", "lost"):
             self._note(ended)
         return ended.status
