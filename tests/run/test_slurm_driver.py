@@ -241,7 +241,10 @@ def test_a_driver_comes_back_to_jobs_also_those_whose_id_it_had_no_time_to_note(
 ) -> None:
     driver(cluster, tmp_path).submit()
     first = set(cluster.seen)
-    lost, cut = notes.submissions(cluster.workspace)[:2]
+    known = notes.submissions(cluster.workspace)
+    carries = [{stage for job in each.jobs for stage, _ in job.links} for each in known]
+    cut = next(each for each, stages in zip(known, carries, strict=True) if "finetune" in stages)
+    lost = next(each for each, stages in zip(known, carries, strict=True) if stages == {"evaluate"})
     lost.id = ""
     notes.note(cluster.workspace, lost)
     (notes.folder(cluster.workspace) / f"{cut.token}.json").write_text('{"token": "')

@@ -80,6 +80,7 @@ def cancel_jobs(workspace: Path, experiment: str = "") -> list[str]:
         job
         for job, seen in ask.queue().items()
         if seen.fate == "live"
+        and seen.state != "COMPLETING"  # it is ending
         and seen.comment.startswith(start)
         and (not experiment or seen.comment.removeprefix(start) in tokens)
     ]
