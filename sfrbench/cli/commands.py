@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from sfrbench.cli import cancel as cancel_command
 from sfrbench.cli import cards, deploy, machine, outputs
 from sfrbench.cli import clean as clean_command
 from sfrbench.cli import compare as compare_command
@@ -94,6 +95,7 @@ machine.register(main, weights)
 main.add_command(cards.list_)
 main.add_command(cards.show)
 main.add_command(run_command.run)
+main.add_command(cancel_command.cancel)
 main.add_command(outputs.results)
 main.add_command(outputs.report)
 main.add_command(outputs.track)

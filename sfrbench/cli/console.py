@@ -48,6 +48,9 @@ class PlainListener:
         self._last.pop(outcome.node.key, None)
         say(self.prefix + ended_line(outcome, index, total))
 
+    def says(self, text: str) -> None:
+        say(f"{self.prefix}{text}")
+
 
 def waits_line(node: Node, whom: str, index: int, total: int) -> str:
     return f"[{index}/{total}] wait {named(node)}  {clean(whom)} is working on it"
@@ -98,6 +101,9 @@ class RichListener:
         self._end(outcome.node)
         self.progress.advance(self.whole)
         self._say(ended_line(outcome, index, total))
+
+    def says(self, text: str) -> None:
+        self._say(text)
 
     def _end(self, node: Node) -> None:
         part = self.parts.pop(node.key, None)

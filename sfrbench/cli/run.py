@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sfrbench.run.outcomes import Outcomes, Status
 
 
-EXECUTORS = ("inline", "local")
+EXECUTORS = ("inline", "local", "slurm")
 
 
 def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,12 +36,14 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--executor",
             type=click.Choice(EXECUTORS),
-            help="inline: this process; local: several (the default where more GPUs than one are seen)",
+            help="inline: this process; local: several (the default where more GPUs than one are seen); "
+            "slurm: jobs of a cluster",
         ),
         click.option(
             "--workers", type=click.IntRange(min=1), metavar="N", help="processes; more than 1: local"
         ),
         click.option("--gpus", default="", metavar="0,2", help="cards to use, one process each"),
+        click.option("--detach", is_flag=True, help="submit the jobs and leave; the same command comes back"),
     ]
     for option in reversed(options):
         function = option(function)
@@ -82,6 +84,7 @@ def run(
     executor: Name | None,
     workers: int | None,
     gpus: str,
+    detach: bool,
     **options: Any,
 ) -> None:
     """Run what is missing of SPEC (a path or a shipped name), then write its report.
@@ -96,7 +99,7 @@ def run(
     from sfrbench.run.limits import check_limits
     from sfrbench.run.summary import summary
 
-    how = How(executor, workers, tuple(part.strip() for part in gpus.split(",") if part.strip()))
+    how = How(executor, workers, tuple(part.strip() for part in gpus.split(",") if part.strip()), detach)
     experiment = open_spec(spec, options)
     note = earlier(experiment.store)
     if dry_run:
@@ -112,6 +115,9 @@ def run(
     try:
         with console.listener(experiment.plan) as listener:
             outcomes = execute(experiment, listener, tracking_uri, how)
+        if len(outcomes.by_link) < len(experiment.plan.nodes) and detach:
+            echo("the jobs go on by themselves; 'sfrbench status' shows them, this command comes back")
+            sys.exit(0)
         bad = _say_outcomes(experiment, outcomes)
         page = write_report(experiment, experiment.report_folder)
     except KeyboardInterrupt:

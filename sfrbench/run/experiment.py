@@ -142,7 +142,7 @@ def execute(
 
     Raises ``NotReadyError``, and ``OSError`` where the workspace cannot be written to, before the first node.
     """
-    missing = experiment.machine.lacks(experiment.plan)
+    missing = experiment.machine.lacks(experiment.plan, gpu=how.executor != "slurm")
     if missing:
         raise NotReadyError.of(missing)
     claim(experiment)
@@ -167,7 +167,7 @@ def execute(
                 finished = list(plan.cells)
             else:
                 store.open()
-                _drive(experiment, Book(plan, listener, outcomes), on_cell, choose(how, experiment.machine))
+                _make(experiment, Book(plan, listener, outcomes), on_cell, how)
             if tracker:
                 tracker.log_cells(plan, store, finished)
         finally:
@@ -175,6 +175,18 @@ def execute(
             if outcomes.by_link and _write_journal(experiment, outcomes, started, fault):
                 ended()
     return outcomes
+
+
+def _make(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], how: How) -> None:
+    """Run what is missing, by the jobs of a cluster or by processes that this one drives."""
+    if how.executor != "slurm":
+        _drive(experiment, book, on_cell, choose(how, experiment.machine))
+        return
+    from sfrbench.run.executors.slurm.run import run_jobs
+
+    plan, store, machine = experiment.plan, experiment.store, experiment.machine
+    board = board_of(plan, "slurm", weights_of(plan, store, machine))
+    run_jobs(board, plan, store, machine, book, on_cell, detach=how.detach)
 
 
 def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], chosen: Executor) -> None:

@@ -35,6 +35,7 @@ class Listener(Protocol):
     def node_progress(self, node: Node, done: int, total: int, values: dict[str, float]) -> None: ...
     def node_again(self, node: Node, reason: str, index: int, total: int) -> None: ...
     def node_ended(self, outcome: Outcome, index: int, total: int) -> None: ...
+    def says(self, text: str) -> None: ...
 
 
 @dataclass
@@ -82,6 +83,10 @@ class Book:
 
     def again(self, link: Link, reason: str) -> None:
         self._listener.node_again(self.plan.nodes[link], reason, *self._place(link))
+
+    def says(self, text: str) -> None:
+        """What concerns no single node."""
+        self._listener.says(text)
 
     def ends(self, outcome: Outcome) -> None:
         link = (outcome.node.stage, outcome.node.key)

@@ -13,8 +13,8 @@ from sfrbench.run.executors.settings import LocalSettings, settings_of
 from sfrbench.run.signs import Signs
 from sfrbench.store.store import Store
 
-Name = Literal["inline", "local"]
-EXECUTORS: tuple[Name, ...] = ("inline", "local")
+Name = Literal["inline", "local", "slurm"]
+EXECUTORS: tuple[Name, ...] = ("inline", "local", "slurm")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,15 @@ class How:
     executor: Name | None = None
     workers: int | None = None
     gpus: tuple[str, ...] = ()
+    detach: bool = False  # submit, and leave
 
     def __post_init__(self) -> None:
+        if self.detach and self.executor != "slurm":
+            hint = "only --executor slurm goes on without this process"
+            raise InputError("nothing would run", where="--detach", hint=hint)
+        if self.executor == "slurm" and (self.workers or self.gpus):
+            hint = "see 'executors: slurm:' of the configuration file"
+            raise InputError("jobs say themselves what they take", where="--executor slurm", hint=hint)
         if self.executor == "inline" and (self.workers or 1) > 1:
             hint = "leave --executor out, or say --executor local"
             raise InputError("executor 'inline' is one process", where=f"--workers {self.workers}", hint=hint)
@@ -43,6 +50,8 @@ class Chosen:
 
 def choose(how: How, machine: Machine) -> Chosen:
     """What was asked for; else several processes where more than one GPU is seen, and this one otherwise."""
+    if how.executor == "slurm":
+        return Chosen("slurm", machine)
     cards = _cards(how, machine)
     wanted = how.executor
     if wanted is None:
