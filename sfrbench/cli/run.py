@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sfrbench.run.outcomes import Outcomes, Status
 
 
-EXECUTORS = ("inline", "local")
+EXECUTORS = ("inline", "local", "ray")
 
 
 def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,7 +36,8 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--executor",
             type=click.Choice(EXECUTORS),
-            help="inline: this process; local: several (the default where more GPUs than one are seen)",
+            help="inline: this process; local: several (the default where more GPUs than one are seen); "
+            "ray: tasks of a Ray cluster, by RAY_ADDRESS, or of this machine",
         ),
         click.option(
             "--workers", type=click.IntRange(min=1), metavar="N", help="processes; more than 1: local"

@@ -92,8 +92,8 @@ class Machine:
         except (SfrbenchError, OSError):
             return ABSENT  # what is wrong is said by ``lacks`` and by ``data check``
 
-    def lacks(self, plan: Plan) -> list[Problem]:
-        """What a plan needs and this machine does not have."""
+    def lacks(self, plan: Plan, *, gpu: bool = True) -> list[Problem]:
+        """What a plan needs and this machine does not have; not ``gpu``: others compute."""
         problems: dict[Problem, None] = {}
         for resolved in _datasets(plan):
             problems.update(dict.fromkeys(self._lacks_data(resolved)))
@@ -102,6 +102,8 @@ class Machine:
                 problems.update(dict.fromkeys(_lacks_weights(cell.components["foundation"])))
             if "stitch" in cell.components:
                 problems.update(dict.fromkeys(self._lacks_images(cell.components["stitch"])))
+        if not gpu:
+            return list(problems)
         needs = set(plan.spec.profile.needs)
         if "gpu" in needs and self.device == "auto" and not has_gpu():
             what = f"profile '{plan.spec.profile.name}' wants a GPU and none is visible"

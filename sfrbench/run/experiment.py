@@ -24,7 +24,7 @@ from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.graph import Node
 from sfrbench.plan.reasons import earlier
 from sfrbench.run.executors.choice import Chosen as Executor
-from sfrbench.run.executors.choice import How, choose, open_pool
+from sfrbench.run.executors.choice import How, choose, computes_here, open_pool
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
 from sfrbench.run.signs import Board, Signs, Wanted, now, shown, sweep
@@ -203,7 +203,7 @@ def execute(
 
     Raises ``NotReadyError``, and ``OSError`` where the workspace cannot be written to, before the first node.
     """
-    missing = experiment.machine.lacks(experiment.plan)
+    missing = experiment.machine.lacks(experiment.plan, gpu=computes_here(how))
     if missing:
         raise NotReadyError.of(missing)
     claim(experiment)
@@ -227,7 +227,8 @@ def execute(
             finished = list(plan.cells)
         else:
             store.open()
-            _drive(experiment, Book(plan, listener, outcomes), on_cell, choose(how, experiment.machine))
+            chosen = choose(how, experiment.machine, "gpu" in plan.spec.profile.needs)
+            _drive(experiment, Book(plan, listener, outcomes), on_cell, chosen)
         if tracker:
             tracker.log_cells(plan, store, finished)
     finally:
