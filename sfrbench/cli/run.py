@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sfrbench.run.outcomes import Outcomes, Status
 
 
-EXECUTORS = ("inline", "local", "slurm")
+EXECUTORS = ("inline", "local", "slurm", "ray")
 
 
 def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +37,7 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--executor",
             type=click.Choice(EXECUTORS),
             help="inline: this process; local: several (the default where more GPUs than one are seen); "
-            "slurm: jobs of a cluster",
+            "slurm: jobs of a cluster; ray: tasks of a Ray cluster, by RAY_ADDRESS, or of this machine",
         ),
         click.option(
             "--workers", type=click.IntRange(min=1), metavar="N", help="processes; more than 1: local"

@@ -21,7 +21,7 @@ from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.graph import Node
 from sfrbench.run.begun import begun
 from sfrbench.run.executors.choice import Chosen as Executor
-from sfrbench.run.executors.choice import How, choose, open_pool
+from sfrbench.run.executors.choice import How, choose, computes_here, open_pool
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.forecast import Forecast
 from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
@@ -142,7 +142,7 @@ def execute(
 
     Raises ``NotReadyError``, and ``OSError`` where the workspace cannot be written to, before the first node.
     """
-    missing = experiment.machine.lacks(experiment.plan, gpu=how.executor != "slurm")
+    missing = experiment.machine.lacks(experiment.plan, gpu=computes_here(how))
     if missing:
         raise NotReadyError.of(missing)
     claim(experiment)
@@ -180,7 +180,8 @@ def execute(
 def _make(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], how: How) -> None:
     """Run what is missing, by the jobs of a cluster or by processes that this one drives."""
     if how.executor != "slurm":
-        _drive(experiment, book, on_cell, choose(how, experiment.machine))
+        insists = "gpu" in experiment.plan.spec.profile.needs
+        _drive(experiment, book, on_cell, choose(how, experiment.machine, insists))
         return
     from sfrbench.run.executors.slurm.run import run_jobs
 

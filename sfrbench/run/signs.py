@@ -272,6 +272,14 @@ def sweep(workspace: Path) -> None:
                 path.unlink()
 
 
+def forget(workspace: Path, run: str, link: Link) -> None:
+    """Remove the signs of a run of work on a node whose process is known to be gone."""
+    for sign in working(workspace):
+        if sign.run == run and sign.link == link:
+            with contextlib.suppress(OSError):
+                (workspace / "working" / f"{sign.worker}.json").unlink()
+
+
 @contextmanager
 def shown(workspace: Path, board: Board) -> Iterator[None]:
     """A board, for as long as its run is driven; one that is left detached stays."""

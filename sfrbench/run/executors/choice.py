@@ -9,12 +9,13 @@ from typing import Literal
 from sfrbench.errors import InputError
 from sfrbench.machine.needs import Machine, cards_seen
 from sfrbench.run.executors.drive import Pool
+from sfrbench.run.executors.ray.settings import Joined, RaySettings, named_cluster
 from sfrbench.run.executors.settings import LocalSettings, settings_of
 from sfrbench.run.signs import Signs
 from sfrbench.store.store import Store
 
-Name = Literal["inline", "local", "slurm"]
-EXECUTORS: tuple[Name, ...] = ("inline", "local", "slurm")
+Name = Literal["inline", "local", "slurm", "ray"]
+EXECUTORS: tuple[Name, ...] = ("inline", "local", "slurm", "ray")
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,22 @@ class Chosen:
     machine: Machine
     workers: int | None = None
     cards: tuple[str, ...] = ()
+    cluster: Joined | None = None
 
 
-def choose(how: How, machine: Machine) -> Chosen:
-    """What was asked for; else several processes where more than one GPU is seen, and this one otherwise."""
+def computes_here(how: How) -> bool:
+    """Whether it is this machine that needs a GPU, where a plan insists on one."""
+    return how.executor != "slurm" and (how.executor != "ray" or named_cluster() is None)
+
+
+def choose(how: How, machine: Machine, insists: bool = False) -> Chosen:
+    """What was asked for; else several processes where more than one GPU is seen, and this one otherwise.
+    ``insists``: the profile wants a GPU, unless a user wants none."""
     if how.executor == "slurm":
         return Chosen("slurm", machine)
+    cluster = named_cluster() if how.executor == "ray" else None
+    if cluster is not None:
+        return _elsewhere(how, machine, insists, cluster)
     cards = _cards(how, machine)
     wanted = how.executor
     if wanted is None:
@@ -65,6 +76,19 @@ def choose(how: How, machine: Machine) -> Chosen:
     if cards:
         machine = replace(machine, device="cuda")
     return Chosen(wanted, machine, how.workers, tuple(cards))
+
+
+def _elsewhere(how: How, machine: Machine, insists: bool, cluster: Joined) -> Chosen:
+    device = machine.device
+    if how.gpus or device.startswith("cuda:"):
+        where = "--gpus" if how.gpus else f"--device {device}"
+        hint = (
+            "leave it out; 'executors: ray: gpus_per_task' of the configuration file says what a task takes"
+        )
+        raise InputError("a Ray cluster gives its cards by itself", where=where, hint=hint)
+    if insists and device == "auto":
+        machine = replace(machine, device="cuda")
+    return Chosen("ray", machine, how.workers, cluster=cluster)
 
 
 def _cards(how: How, machine: Machine) -> Sequence[str]:
@@ -90,6 +114,14 @@ def open_pool(chosen: Chosen, store: Store, profile: str, signs: Signs) -> Pool:
         settings = settings_of("local", LocalSettings)
         task = Task(chosen.machine, store.root, profile, signs.run)
         return LocalPool(task, places(chosen.machine, chosen.workers, chosen.cards, settings))
+    if chosen.executor == "ray":
+        from sfrbench.run.executors.local import Task
+        from sfrbench.run.executors.ray.pool import open_ray
+
+        machine = replace(chosen.machine, workspace=chosen.machine.workspace.absolute())
+        task = Task(machine, store.root.absolute(), profile, signs.run)
+        asked = settings_of("ray", RaySettings)
+        return open_ray(task, chosen.cluster, asked, chosen.workers, chosen.cards)
     from sfrbench.run.executors.inline import InlinePool
     from sfrbench.run.executors.node import Worker
 

@@ -36,7 +36,7 @@ log = logging.getLogger("sfrbench")
 
 GRACE_S = 20.0  # to reach the next step and write a checkpoint, once a process is told to end
 #: What libraries read, once, of how many threads they may use.
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS", "NUMEXPR_NUMTHREADS")
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class _Process:
 @contextmanager
 def _environment(place: Place) -> Iterator[None]:
     """What a process reads before it does anything: its threads, and the one card that it sees."""
-    wanted = dict.fromkeys(_THREADS, str(place.threads))
+    wanted = dict.fromkeys(THREADS, str(place.threads))
     if place.card is not None:
         wanted["CUDA_VISIBLE_DEVICES"] = place.card
     before = {name: os.environ.get(name) for name in wanted}
@@ -214,7 +214,7 @@ def _environment(place: Place) -> Iterator[None]:
                 os.environ[name] = value
 
 
-class _Told(logging.Handler):
+class Told(logging.Handler):
     """Sends what is logged to the process that shows it."""
 
     def __init__(self, send: Any) -> None:
@@ -234,12 +234,12 @@ def _serve(pipe: Any, parent: int, task: Task, place: Place) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which tells us
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
     end_with_parent(parent, signal.SIGKILL)
-    logging.getLogger("sfrbench").addHandler(_Told(pipe.send))
+    logging.getLogger("sfrbench").addHandler(Told(pipe.send))
     logging.getLogger("sfrbench").propagate = False
     from sfrbench.run.signs import Signs
 
     try:
-        worker = _worker(task, place, ending)
+        worker = Working.of(task, place, ending).worker
     except Exception as error:  # none can start, then
         what = f"a worker process cannot start: {told(error)}"
         pipe.send(error if isinstance(error, NotReadyError) else NotReadyError(what))
@@ -248,7 +248,7 @@ def _serve(pipe: Any, parent: int, task: Task, place: Place) -> None:
     def hear(event: Event) -> None:
         pipe.send(event)
 
-    with Signs(task.machine.workspace, task.run, device=_called(place)) as signs:
+    with Signs(task.machine.workspace, task.run, device=called(place)) as signs:
         while not ending.is_set():
             try:
                 node = pipe.recv()
@@ -257,17 +257,26 @@ def _serve(pipe: Any, parent: int, task: Task, place: Place) -> None:
             pipe.send(signed(worker, node, hear, signs))
 
 
-def _worker(task: Task, place: Place, ending: threading.Event) -> Worker:
-    import torch
+@dataclass(frozen=True)
+class Working:
+    """A worker of a run, and what tells it to end."""
 
-    from sfrbench.run.executors.node import Worker
+    worker: Worker
+    ending: threading.Event
 
-    torch.set_num_threads(place.threads)
-    device = "cpu" if place.device == "cpu" else task.machine.device
-    worker = Worker.of(Store(task.store), replace(task.machine, device=device), task.profile)
-    return replace(worker, stopping=ending.is_set)
+    @classmethod
+    def of(cls, task: Task, place: Place, ending: threading.Event | None = None) -> Working:
+        import torch
+
+        from sfrbench.run.executors.node import Worker
+
+        ending = ending or threading.Event()
+        torch.set_num_threads(place.threads)
+        device = "cpu" if place.device == "cpu" else task.machine.device
+        worker = Worker.of(Store(task.store), replace(task.machine, device=device), task.profile)
+        return cls(replace(worker, stopping=ending.is_set), ending)
 
 
-def _called(place: Place) -> str:
+def called(place: Place) -> str:
     threads = f"{place.threads} thread{'s' if place.threads > 1 else ''}"
     return f"GPU {place.card}" if place.card is not None else threads

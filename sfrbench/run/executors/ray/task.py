@@ -1,0 +1,103 @@
+"""One node as a task of Ray: what runs in a worker process of the cluster, which keeps what it has loaded."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from sfrbench.errors import NotReadyError, told
+from sfrbench.plan.graph import Node
+from sfrbench.run.executors.attempt import Began, Ended, Event
+from sfrbench.run.executors.inline import signed
+from sfrbench.run.executors.local import Place, Task, Told, Working, called
+from sfrbench.run.signs import Signs
+from sfrbench.version import __version__
+
+
+@dataclass(frozen=True)
+class Order:
+    """What every task of a run is told."""
+
+    task: Task
+    folder: str  # that relative paths start from
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a task has done, and the warnings that its driver has to show."""
+
+    ended: Ended
+    began: bool
+    said: tuple[str, ...] = ()
+
+
+def work(order: bytes, node: Node, place: Place) -> Report | NotReadyError:
+    """Make a node. ``order`` is an ``Order``, pickled: one process prepares itself once for a run.
+
+    Returns an error, where no task can run like this.
+    """
+    began, said = False, list[str]()
+
+    def hear(event: Event) -> None:
+        nonlocal began
+        began = began or isinstance(event, Began)
+
+    with _told_to(said):
+        try:
+            task, working = _prepared(order, place)
+        except Exception as error:  # none can start, then
+            what = f"a Ray worker on {socket.gethostname()} cannot start: {told(error)}"
+            return error if isinstance(error, NotReadyError) else NotReadyError(what)
+        with (
+            _stopping(working.ending),
+            Signs(task.machine.workspace, task.run, device=called(place)) as signs,
+        ):
+            ended = signed(working.worker, node, hear, signs)
+    return Report(replace(ended, host=socket.gethostname()), began, tuple(said))
+
+
+@lru_cache(maxsize=2)
+def _prepared(order: bytes, place: Place) -> tuple[Task, Working]:
+    told: Order = pickle.loads(order)
+    here = socket.gethostname()
+    if told.version != __version__:
+        what = f"{here} has sfrbench {__version__}, and this machine {told.version}"
+        raise NotReadyError(what, hint="install the same version on every machine of the cluster")
+    if not told.task.store.is_dir():
+        hint = "a workspace must lie on a file system that all machines of the cluster see, at the same place"
+        raise NotReadyError(f"{here} does not see the store", where=str(told.task.store), hint=hint)
+    if os.path.isdir(told.folder):
+        os.chdir(told.folder)
+    return told.task, Working.of(told.task, place)
+
+
+@contextmanager
+def _stopping(ending: threading.Event) -> Iterator[None]:
+    """Ray interrupts a task that its driver has cancelled: it ends at its next step, with a checkpoint."""
+    ending.clear()
+    before = signal.signal(signal.SIGINT, lambda *_: ending.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _told_to(said: list[str]) -> Iterator[None]:
+    """Keep what is logged for the driver."""
+    logger, handler = logging.getLogger("sfrbench"), Told(said.append)
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
