@@ -158,7 +158,7 @@ def execute(
         if tracker and outcomes.count("ran", "elsewhere"):
             tracker.log_cells(plan, store, [cell])
 
-    outcomes = Outcomes()
+    outcomes, over = Outcomes(), False
     started = datetime.now(UTC)
     with begun(experiment.machine.workspace, store, experiment.journal_path.stem, plan.nodes) as ended:
         try:
@@ -170,9 +170,11 @@ def execute(
                 _make(experiment, Book(plan, listener, outcomes), on_cell, how)
             if tracker:
                 tracker.log_cells(plan, store, finished)
+            over = True
         finally:
             fault = tracker.broken if tracker else None
-            if outcomes.by_link and _write_journal(experiment, outcomes, started, fault):
+            noted = bool(outcomes.by_link) and _write_journal(experiment, outcomes, started, fault)
+            if over and noted:
                 ended()
     return outcomes
 

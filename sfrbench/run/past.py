@@ -123,7 +123,7 @@ class Past:
                 record
                 for record in self.store.records(stage, MOST)
                 if "equal_to" not in record
-                and not record["notes"].get("resumed_at")
+                and not record.get("notes", {}).get("resumed_at")
                 and isinstance(record.get("seconds"), int | float)
             ]
         return self._stages[stage]

@@ -67,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         trial.set_user_attr("cases", 1)
         return 50.0
 
-    monkeypatch.setattr(trials, "run_inline", lambda *_: None)
+    monkeypatch.setattr(trials, "drive", lambda *_: None)
     monkeypatch.setattr(trials, "_fault", lambda *_: "")
     monkeypatch.setattr(trials._Runner, "_score", score)
 
@@ -141,7 +141,7 @@ def test_a_server_that_stays_away_is_one_message(
     monkeypatch.setattr(module, "AWAY_S", 1.0)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(trials, "run_inline", lambda *_: postgres.stop())
+            patch.setattr(trials, "drive", lambda *_: postgres.stop())
             output = search("--storage", url, "--trials", "1", "--heartbeat", "1", status=2)
     finally:
         postgres.start()

@@ -36,7 +36,7 @@ log = logging.getLogger("sfrbench")
 
 GRACE_S = 20.0  # to reach the next step and write a checkpoint, once a process is told to end
 #: What libraries read, once, of how many threads they may use.
-THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS", "NUMEXPR_NUMTHREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @dataclass(frozen=True)
