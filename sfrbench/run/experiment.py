@@ -201,6 +201,7 @@ def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], 
     with Signs(workspace, board.run) as signs, shown(workspace, board):
         pool = open_pool(chosen, store, experiment.profile, signs)
         drive(experiment.plan, store, pool, book, on_cell, seconds)
+    sweep(workspace)  # of workers that died
 
 
 def weights_of(plan: Plan, store: Store, machine: Machine) -> dict[Link, float]:

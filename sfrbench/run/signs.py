@@ -270,6 +270,10 @@ def sweep(workspace: Path) -> None:
         if sign is None or (not sign.alive and (sign.host == socket.gethostname() or sign.age_s > 24 * 3600)):
             with contextlib.suppress(OSError):
                 path.unlink()
+    for path in (workspace / "working").glob(".*.json"):  # half written by one that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > SILENT_S:
+                path.unlink()
 
 
 def forget(workspace: Path, run: str, link: Link) -> None:

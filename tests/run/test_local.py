@@ -95,7 +95,7 @@ def test_two_workers_make_what_one_process_makes(folder: Path, alone: Path) -> N
     assert "its process was ended by SIGKILL" in output
     assert "7 ran, 0 reused, 0 failed, 0 blocked" in output
     assert made(folder / "killed") == made(alone)
-    assert list((folder / "killed" / "working").glob("*.json")) == []
+    assert list((folder / "killed" / "working").glob("[!.]*.json")) == []
     assert list((folder / "killed" / "running").glob("*.json")) == []
 
 
