@@ -3,6 +3,7 @@
     python benchmarks/kills.py --kills 60                    one run with tracking on, killed again and again
     python benchmarks/kills.py --kills 20 --during-database  killed while MLflow's database is made
     python benchmarks/kills.py --processes 3                 several runs in one workspace
+    python benchmarks/kills.py --kills 60 --workers 3        hits the driver of three workers, or one of them
 
 Compared are the files of every artefact, the results frame, and MLflow: every cell once. Status 0: equal.
 """
@@ -10,8 +11,10 @@ Compared are the files of every artefact, the results frame, and MLflow: every c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,16 +45,32 @@ def peaceful(folder: Path, name: str = "run", *more: str) -> str:
     return said
 
 
-def killed(folder: Path, after: float) -> bool:
-    """Start a run and kill it after so many seconds; whether it was still there."""
-    process = subprocess.Popen(command(folder, "run"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        process.wait(after)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return True
-    return False
+def killed(folder: Path, given: argparse.Namespace, draw: random.Random) -> int:
+    """Start a run and kill it after some seconds, or before it one of its workers, as the draw has it; how
+    many processes were hit."""
+    more = ["--workers", str(given.workers)] if given.workers > 1 else []
+    process = subprocess.Popen(
+        command(folder, "run", *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    hits = 0
+    while True:
+        try:
+            process.wait(draw.uniform(0.5, given.seconds))
+            return hits
+        except subprocess.TimeoutExpired:
+            victim = draw.choice([process.pid, *workers_of(process.pid)])
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(victim, signal.SIGKILL)
+                hits += 1
+        if victim == process.pid:
+            process.wait()
+            return hits
+
+
+def workers_of(process: int) -> list[int]:
+    """The processes that a run has started (Linux)."""
+    found = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()
+    return [int(each) for each in found]
 
 
 def killed_in_database(folder: Path, after: float) -> bool:
@@ -134,10 +153,10 @@ def at_random(
         folder = place / f"other{number}"
         if not folder.is_dir():
             fresh(place, folder.name)
-        if killed(folder, draw.uniform(0.5, given.seconds)):
-            hits, here = hits + 1, here + 1
-            if hits < given.kills:
-                continue
+        hit = killed(folder, given, draw)
+        hits, here = hits + hit, here + hit
+        if hit and hits < given.kills:
+            continue
         well = equal(folder, expected, f"{here} kills") and well
         number, here = number + 1, 0
     print(f"{hits} kills in {number} workspaces: {'equal' if well else 'NOT EQUAL'}")
@@ -150,6 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="the longest that a run lives")
     parser.add_argument("--during-database", action="store_true")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="of each run; one of them may be hit as well")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
