@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.errors import NotReadyError, told
 from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.files.terminal import echo
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.graph import Node
 from sfrbench.run.executors.attempt import Ended, Event, Step
@@ -230,6 +231,6 @@ def job_id(environment: Mapping[str, str]) -> str:
 def _say(text: str) -> None:
     """A line of the job's log; where it cannot be written, the work goes on."""
     try:
-        print(f"{time.strftime('%F %T')}  {text}", flush=True)
+        echo(f"{time.strftime('%F %T')}  {text}")
     except OSError:
         return
