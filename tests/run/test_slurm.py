@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sfrbench.cli.common import FAILED, WRONG
+from sfrbench.run.executors.local import THREADS
 from sfrbench.run.executors.slurm import ask, notes
 from tests.support.runs import DIVERGES, QUIET, cli
 from tests.support.stores import contents
@@ -46,7 +47,8 @@ ON_SLURM = ("--profile", "smoke", "--registry", "cards", *QUIET, "--executor", "
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a specification and a component of the user's own, and what the site says of SLURM."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name in THREADS:
+        monkeypatch.setenv(name, "1")
     (tmp_path / "config" / "sfrbench").mkdir(parents=True)
     (tmp_path / "config" / "sfrbench" / "config.yaml").write_text(SITE)
     (tmp_path / "diverging.py").write_text(DIVERGES)

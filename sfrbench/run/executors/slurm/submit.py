@@ -18,6 +18,7 @@ from sfrbench.errors import NotReadyError, SfrbenchError
 from sfrbench.machine.needs import Machine
 from sfrbench.places.locations import config_file
 from sfrbench.plan.graph import Node
+from sfrbench.run.executors.local import THREADS
 from sfrbench.run.executors.slurm import notes
 from sfrbench.run.executors.slurm.ask import no_slurm
 from sfrbench.run.executors.slurm.job import Task, work
@@ -27,7 +28,6 @@ from sfrbench.stages.recipe import Link
 
 #: What jobs take along from the driver's environment. Addresses that may hold a password stay behind.
 _LEFT = ("SFRBENCH_TRACKING_URI", "SFRBENCH_STORAGE")
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class Refused(SfrbenchError):
@@ -154,7 +154,7 @@ def _exports(cpus: int) -> list[str]:
     installed = (sys.prefix, sys.base_prefix, sys.exec_prefix)
     own = [os.path.abspath(part) for part in sys.path if not part.endswith(".zip")]
     own = [part for part in dict.fromkeys(own) if os.path.isdir(part) and not part.startswith(installed)]
-    lines = [f"export {name}={cpus}" for name in _THREADS]
+    lines = [f"export {name}={cpus}" for name in THREADS]
     return [*lines, f"export PYTHONPATH={shlex.quote(os.pathsep.join(own))}"] if own else lines
 
 
