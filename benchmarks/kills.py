@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 SPEC = """\
@@ -45,20 +46,20 @@ def peaceful(folder: Path, name: str = "run", *more: str) -> str:
     return said
 
 
-def killed(folder: Path, given: argparse.Namespace, draw: random.Random) -> int:
-    """Start a run and kill it after some seconds, or before it one of its workers, as the draw has it; how
+def killed(folder: Path, after: Callable[[], float], draw: random.Random, workers: int = 1) -> int:
+    """Start a run and kill it ``after()`` seconds, or before it one of its workers, as the draw has it; how
     many processes were hit."""
-    more = ["--workers", str(given.workers)] if given.workers > 1 else []
+    more = ["--workers", str(workers)] if workers > 1 else []
     process = subprocess.Popen(
         command(folder, "run", *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     hits = 0
     while True:
         try:
-            process.wait(draw.uniform(0.5, given.seconds))
+            process.wait(after())
             return hits
         except subprocess.TimeoutExpired:
-            victim = draw.choice([process.pid, *workers_of(process.pid)])
+            victim = draw.choice([process.pid, *(workers_of(process.pid) if workers > 1 else ())])
             with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.kill(victim, signal.SIGKILL)
                 hits += 1
@@ -153,7 +154,7 @@ def at_random(
         folder = place / f"other{number}"
         if not folder.is_dir():
             fresh(place, folder.name)
-        hit = killed(folder, given, draw)
+        hit = killed(folder, lambda: draw.uniform(0.5, given.seconds), draw, given.workers)
         hits, here = hits + hit, here + hit
         if hit and hits < given.kills:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import random
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_a_workspace_survives_shortages_and_kills(tmp_path: Path, monkeypatch: p
     folder = kills.fresh(tmp_path, "other")
     for kind, value in ((resource.RLIMIT_NOFILE, 12), (resource.RLIMIT_FSIZE, 20_000)):
         assert short_of.tried(f"{value}", folder, *short_of.QUIET, limit=short_of.limited(kind, value))
-    assert kills.killed(folder, 0.3)  # while Python itself is loaded
+    assert kills.killed(folder, lambda: 0.3, random.Random(0))  # while Python itself is loaded
     (folder / "runs" / "mlflow.db").unlink(missing_ok=True)
     assert kills.killed_in_database(folder, 0.0)
     whole = kills.fresh(tmp_path, "whole")
