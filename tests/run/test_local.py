@@ -13,21 +13,18 @@ from pathlib import Path
 import pytest
 
 from sfrbench.errors import InputError
-from sfrbench.files.atomic import read_state
 from sfrbench.machine import needs
 from sfrbench.machine.needs import Machine
 from sfrbench.run.executors.choice import How, choose
 from sfrbench.run.executors.drive import ACCELERATED, HOST
 from sfrbench.run.executors.local import THREADS, places
 from sfrbench.run.executors.settings import LocalSettings, settings_of
-from sfrbench.run.signs import Sign
 from tests.support.processes import children, wait_until_gone
 from tests.support.runs import QUIET, SPEC, cli, environment
+from tests.support.workers import made, training
 
 RUN = ("small.yaml", "--profile", "smoke", *QUIET)
 LONG = ("--set", "ssl.steps=200")  # and no checkpoint before the end
-#: They hold seconds.
-TIMED = ("history.csv", "index.json")
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +45,6 @@ def alone(folder: Path) -> Path:
     return folder / "alone"
 
 
-def made(workspace: Path) -> dict[tuple[str, str, str], str]:
-    """The hashes of a store's files, by stage, key and name, without those that hold times."""
-    records = {path.parent: json.loads(path.read_text()) for path in workspace.glob("store/*/*/record.json")}
-    return {
-        (folder.parent.name, folder.name, name): entry["sha256"]
-        for folder, record in records.items()
-        for name, entry in record["files"].items()
-        if name not in TIMED or folder.parent.name == "prepare"
-    }
-
-
 def begun(folder: Path, workspace: str) -> subprocess.Popen[str]:
     """A run by two workers of one thread, one of which has begun to train the segmenter."""
     process = subprocess.Popen(
@@ -77,11 +63,6 @@ def begun(folder: Path, workspace: str) -> subprocess.Popen[str]:
 def two_cores() -> None:
     """Workers take their share of the cores, which differ between machines: a run of two is given two."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
-
-
-def training(workspace: Path) -> Sign | None:
-    signs = [read_state(path, Sign) for path in (workspace / "working").glob("*.json")]
-    return next((sign for sign in signs if sign is not None and sign.stage == "retrain" and sign.done), None)
 
 
 def test_two_workers_make_what_one_process_makes(folder: Path, alone: Path) -> None:

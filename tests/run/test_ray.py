@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -13,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from sfrbench.errors import InputError
+from sfrbench.run.executors.local import THREADS
 from sfrbench.run.executors.ray.settings import Size, have_room, named_cluster, size_of
-from tests.support.runs import QUIET, SPEC, cli, environment
+from tests.support.runs import DIVERGES, QUIET, SPEC, cli, environment
+from tests.support.workers import made, training
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'sfrbench[ray]'"
 )
-#: Seconds apart from seconds: what no two runs write alike.
-TIMED = ("history.csv", "index.json")
 
 
 def test_a_task_takes_its_cores_and_no_more_than_its_share_of_a_machine() -> None:
@@ -80,54 +82,95 @@ def test_a_cluster_that_does_not_answer_is_one_message(tmp_path: Path) -> None:
     assert time.monotonic() - started < 30
 
 
+SERVER = """\
+import ray, shutil, sys, tempfile
+
+place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a short path: sockets lie in it
+context = ray.init(
+    address="local", num_cpus=2, num_gpus=0, include_dashboard=False, object_store_memory=80 * 2**20,
+    _temp_dir=place,
+)
+print(context.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+ray.shutdown()
+shutil.rmtree(place, ignore_errors=True)
+"""
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a cluster of two cores, whose token the environment knows."""
-    import ray
+    """The address of a cluster of two cores, whose token the environment knows; a task takes one of them."""
+    config = tmp_path_factory.mktemp("config")
+    (config / "sfrbench").mkdir()
+    (config / "sfrbench" / "config.yaml").write_text("executors: {ray: {cpus_per_task: 1}}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("XDG_CONFIG_HOME", str(config))
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(
+            [sys.executable, "-c", SERVER], text=True, env=environment(), **pipes
+        ) as server:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            assert address
+            yield address
 
-    folder = tmp_path_factory.mktemp("x")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_AUTH_MODE", "token")
-    patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-    del folder
-    code = (
-        "import ray, sys, tempfile, shutil\n"
-        "place = tempfile.mkdtemp(prefix='ray-', dir='/tmp')\n"
-        "context = ray.init(address='local', num_cpus=2, num_gpus=0, include_dashboard=False,"
-        " object_store_memory=80 * 2**20, _temp_dir=place)\n"
-        "print(context.address_info['gcs_address'], flush=True)\n"
-        "sys.stdin.read()\n"
-        "ray.shutdown()\n"
-        "shutil.rmtree(place, ignore_errors=True)\n"
-    )
-    assert ray.__version__
-    server = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
+
+LONG = ("--set", "ssl.steps=100")  # and no checkpoint before the end
+
+
+@needs_ray
+def test_a_cluster_makes_what_one_process_makes(cluster: str, tmp_path: Path) -> None:
+    """And a worker that is killed in the middle of a training is made anew."""
+    spec = tmp_path / "small.yaml"
+    spec.write_text(SPEC.split("  - {name: sfr_mt")[0])
+    env = environment() | dict.fromkeys(THREADS, "1")
+    command = [sys.executable, "-m", "sfrbench", "run", str(spec), "--profile", "smoke", *QUIET, *LONG]
+    subprocess.run([*command, "--workspace", str(tmp_path / "one")], env=env, check=True, capture_output=True)
+    runs = tmp_path / "runs"
+    process = subprocess.Popen(
+        [*command, "--workspace", str(runs), "--executor", "ray"],
+        env=environment() | {"RAY_ADDRESS": cluster},
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
         text=True,
     )
-    assert server.stdout is not None
-    assert server.stdin is not None
-    address = server.stdout.readline().strip()
-    assert address
-    yield address
-    server.stdin.close()
-    server.wait(60)
-    patch.undo()
+    deadline = time.monotonic() + 120
+    while (sign := training(runs)) is None:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(sign.pid, signal.SIGKILL)
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, output
+    assert "its process in the Ray cluster is gone" in output
+    assert "7 ran, 0 reused, 0 failed, 0 blocked" in output
+    assert made(runs) == made(tmp_path / "one")
+    assert list((runs / "working").glob("[!.]*.json")) == []
+
+
+@needs_ray
+def test_a_node_that_fails_blocks_its_own_only(cluster: str, tmp_path: Path) -> None:
+    """A component of the user's own reaches the workers."""
+    spec = tmp_path / "small.yaml"
+    spec.write_text(SPEC.split("arms:")[0] + "arms: [{name: mt}, {name: bad, ssl: diverging}]\n")
+    (tmp_path / "diverging.py").write_text(DIVERGES)
+    card = tmp_path / "cards" / "ssl" / "diverging.yaml"
+    card.parent.mkdir(parents=True)
+    card.write_text("target: diverging:Diverging\nsummary: Its loss is not finite.\nlabel: Diverging\n")
+    done = _run(spec, tmp_path / "runs", "--registry", "cards", check=1, address=cluster)
+    assert "FAILED bad seed 0: retrain: the loss is not finite" in done.stderr
+    assert "4 ran, 0 reused, 1 failed, 2 blocked" in done.stdout
+    log = next(line for line in done.stderr.splitlines() if "log:" in line).split("log: ")[1]
+    assert "Traceback" in Path(log).read_text()
 
 
 def _run(
-    spec: Path, workspace: Path, *more: str, check: int | None = 0, address: str = ""
+    spec: Path, workspace: Path, *more: str, check: int, address: str
 ) -> subprocess.CompletedProcess[str]:
-    patch = pytest.MonkeyPatch()
-    if address:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", address)
-    try:
         command = ("run", str(spec), "--profile", "smoke", "--workspace", str(workspace), *QUIET, *more)
         return cli(*command, "--executor", "ray", cwd=spec.parent, check=check)
-    finally:
-        patch.undo()
