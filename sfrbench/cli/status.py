@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import click
 from sfrbench.cli.data import workspace as default_workspace
 from sfrbench.errors import InputError, shorter
 from sfrbench.files.terminal import echo
-from sfrbench.files.units import duration
+from sfrbench.files.units import duration, now
 
 if TYPE_CHECKING:
     from sfrbench.run.signs import Sign
@@ -227,7 +227,7 @@ def _plain(seen: Standing) -> dict[str, Any]:
     """All of it as JSON knows values."""
     return {
         "workspace": str(seen.workspace),
-        "asked": datetime.now(UTC).isoformat(timespec="seconds"),
+        "asked": now(),
         "runs": [_plain_run(run) for run in seen.runs],
         "others": list(map(_plain_sign, seen.others)),
         "ended": [asdict(ended) for ended in seen.ended],

@@ -14,6 +14,7 @@ from sfrbench.files.atomic import sha256_of
 from sfrbench.files.roots import shipped
 from sfrbench.files.sheets import unguarded
 from sfrbench.places import locations
+from sfrbench.plan.schedule import behind
 from sfrbench.run.tracking.cells import experiment_name
 from sfrbench.run.tracking.mlflow_log import logged_in
 from sfrbench.store.store import RECORD
@@ -199,7 +200,7 @@ def _runs(report: WrittenReport, side: ShownRow) -> Iterator[dict[str, Any]]:
     for seed, cell in pairs:
         nodes: Mapping[str, str] = whole["nodes"][cell]
         ends = [link for link in nodes.values() if link.rpartition("/")[2] in last]
-        behind = ancestors(whole["records"], ends)
+        wanted = ancestors(whole["records"], ends)
         places = logged_in(
             workspace,
             whole["experiment"],
@@ -220,7 +221,7 @@ def _runs(report: WrittenReport, side: ShownRow) -> Iterator[dict[str, Any]]:
                     **_known(whole["records"].get(link, {})),
                 }
                 for role, link in nodes.items()
-                if link in behind
+                if link in wanted
             ],
             "mlflow": [
                 {
@@ -245,11 +246,4 @@ def _parts(link: str) -> tuple[str, str, str]:
 
 def ancestors(records: Mapping[str, Any], ends: Sequence[str]) -> set[str]:
     """These nodes and all that they were made from."""
-    links: set[str] = set()
-    waiting = list(ends)
-    while waiting:
-        link = waiting.pop()
-        if link not in links:
-            links.add(link)
-            waiting += records.get(link, {}).get("inputs", ())
-    return links
+    return behind(ends, lambda link: records.get(link, {}).get("inputs", ()))

@@ -29,6 +29,12 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def nearest(path: Path) -> Path:
+    """A path that is there: this one, or the nearest folder above it."""
+    path = path.absolute()
+    return next(part for part in (path, *path.parents) if os.path.lexists(part))
+
+
 def fsync(path: Path) -> None:
     """Wait until a file or a folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)

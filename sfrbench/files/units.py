@@ -1,8 +1,9 @@
-"""Durations and sizes as people read and write them."""
+"""Durations, sizes and moments as people read and write them."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -17,6 +18,11 @@ def duration(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes}m{rest:02d}s"
     return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def now() -> str:
+    """This moment in UTC, to the second, by ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def size(count: float | None) -> str:

@@ -26,6 +26,7 @@ from sfrbench.errors import (
     problem_of,
     shorter,
 )
+from sfrbench.files.atomic import nearest
 from sfrbench.files.roots import BESIDE
 from sfrbench.places import locations, weights
 from sfrbench.plan.build import Plan
@@ -127,8 +128,7 @@ class Machine:
 
     def lacks_place(self) -> list[Problem]:
         """What would keep a run from writing to the workspace, as far as can be seen without writing."""
-        path = self.workspace.absolute()
-        there = next(part for part in (path, *path.parents) if os.path.lexists(part))
+        there = nearest(self.workspace)
         if not there.is_dir():
             return [problem_of(OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there)))]
         if not os.access(there, os.W_OK | os.X_OK):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from typing import Protocol, TypeVar
 
 from sfrbench.stages.recipe import Link
+
+T = TypeVar("T", bound=Hashable)
 
 #: A path to the end that is shorter than this part of the longest one goes first: it ends a cell soon, and
 #: keeps nobody waiting for long.
@@ -43,6 +45,18 @@ def paths(inputs: Mapping[Link, Iterable[Link]], seconds: Mapping[Link, float]) 
         for source in inputs[link]:
             rest[source] = max(rest[source], seconds[source] + rest[link])
     return rest
+
+
+def behind(ends: Iterable[T], inputs: Callable[[T], Iterable[T]]) -> set[T]:
+    """These nodes and all that they are made from."""
+    found: set[T] = set()
+    todo = list(ends)
+    while todo:
+        node = todo.pop()
+        if node not in found:
+            found.add(node)
+            todo += inputs(node)
+    return found
 
 
 class Queue:

@@ -14,13 +14,13 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from sfrbench.errors import problem_of
 from sfrbench.files.atomic import write_atomic
+from sfrbench.files.units import now
 from sfrbench.stages.recipe import Link
 from sfrbench.store.locks import is_held
 from sfrbench.store.removal import gate
@@ -48,9 +48,8 @@ def begun(workspace: Path, store: Store, name: str, nodes: Iterable[Link]) -> It
         with gate(store):
             _drop_earlier(note)
             _note_link(workspace, store)
-            told = {"started": datetime.now(UTC).isoformat(timespec="seconds")}
             entries = [{"stage": stage, "key": key} for stage, key in nodes]
-            write_atomic(note, json.dumps({**told, "nodes": entries}))
+            write_atomic(note, json.dumps({"started": now(), "nodes": entries}))
     except OSError as error:
         log.warning("what this run needs cannot be noted for 'sfrbench clean': %s", problem_of(error))
     try:

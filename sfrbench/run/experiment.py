@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -15,6 +14,7 @@ from pydantic import BaseModel
 from sfrbench.catalog.cards import Catalog
 from sfrbench.errors import InputError, NotReadyError, problem_of
 from sfrbench.files.atomic import read_state, sha256_of, write_atomic
+from sfrbench.files.units import now
 from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell, Plan, build_plan
@@ -25,7 +25,7 @@ from sfrbench.run.executors.choice import How, choose, computes_here, open_pool
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.forecast import Forecast
 from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
-from sfrbench.run.signs import Board, Signs, Wanted, now, shown, sweep
+from sfrbench.run.signs import Board, Signs, Wanted, shown, sweep
 from sfrbench.spec.model import ItemKinds
 from sfrbench.spec.reader import locate, read_spec
 from sfrbench.stages.finder import recipe_of
@@ -58,6 +58,15 @@ class Journal(BaseModel):
     ended: str
     tracking_fault: str | None
     nodes: list[Entry]
+
+    def write(self, path: Path) -> bool:
+        """Whether it could be written; a warning says why not. The work itself is in the store."""
+        try:
+            write_atomic(path, self.model_dump_json(indent=1))
+        except OSError as error:
+            log.warning("what this run did cannot be noted: %s", problem_of(error))
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,7 @@ def execute(
             tracker.log_cells(plan, store, [cell])
 
     outcomes, over = Outcomes(), False
-    started = datetime.now(UTC)
+    started = now()
     with begun(experiment.machine.workspace, store, experiment.journal_path.stem, plan.nodes) as ended:
         try:
             if all(store.has(*link) for link in plan.nodes):
@@ -172,10 +181,12 @@ def execute(
                 tracker.log_cells(plan, store, finished)
             over = True
         finally:
-            fault = tracker.broken if tracker else None
-            noted = bool(outcomes.by_link) and _write_journal(experiment, outcomes, started, fault)
-            if over and noted:
-                ended()
+            if outcomes.by_link:
+                nodes = [_entry(node, outcomes.by_link.get(link)) for link, node in plan.nodes.items()]
+                fault = tracker.broken if tracker else None
+                journal = Journal(started=started, ended=now(), tracking_fault=fault, nodes=nodes)
+                if journal.write(experiment.journal_path) and over:
+                    ended()
     return outcomes
 
 
@@ -257,20 +268,3 @@ def _entry(node: Node, outcome: Outcome | None) -> Entry:
         host=outcome.host,
         job=outcome.job,
     )
-
-
-def _write_journal(
-    experiment: Experiment, outcomes: Outcomes, started: datetime, tracking_fault: str | None
-) -> bool:
-    """Say what a run did; false where that cannot be written."""
-    nodes = [_entry(node, outcomes.by_link.get(link)) for link, node in experiment.plan.nodes.items()]
-    ended = datetime.now(UTC).isoformat(timespec="seconds")
-    journal = Journal(
-        started=started.isoformat(timespec="seconds"), ended=ended, tracking_fault=tracking_fault, nodes=nodes
-    )
-    try:
-        write_atomic(experiment.journal_path, journal.model_dump_json(indent=1))
-    except OSError as error:  # the work itself is in the store
-        log.warning("what this run did cannot be noted: %s", problem_of(error))
-        return False
-    return True

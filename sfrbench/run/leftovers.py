@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sfrbench.errors import InputError, StoreError
+from sfrbench.plan.schedule import behind
 from sfrbench.run.wanted import Studies, User, users_of
 from sfrbench.stages.recipe import Link
 from sfrbench.store.contents import Contents, Item
@@ -45,15 +46,8 @@ class Survey:
 
     def behind(self, links: Iterable[Link]) -> frozenset[Link]:
         """Nodes and the inputs of those that are there, and theirs."""
-        found: set[Link] = set()
-        todo = list(links)
-        while todo:
-            link = todo.pop()
-            if link not in found:
-                found.add(link)
-                item = self.contents.artefacts.get(link)
-                todo += item.inputs if item is not None else ()
-        return frozenset(found)
+        there = self.contents.artefacts
+        return frozenset(behind(links, lambda link: there[link].inputs if link in there else ()))
 
     @cached_property
     def _goes_on(self) -> frozenset[Link]:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sfrbench.errors import problem_of
 from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.files.units import now
 from sfrbench.plan.graph import Link, Node
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,6 @@ Name = Annotated[str, Field(pattern=r"^[\w-]*$")]
 Pid = Annotated[int, Field(gt=0, lt=2**31)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Finite = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Sign(BaseModel):

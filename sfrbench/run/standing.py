@@ -107,15 +107,11 @@ def standing(workspace: Path) -> Standing:
     journals = _journals(workspace)
     boards = [board for board in running(workspace) if not _replaced(board, journals, signs)]
     runs = [_run(board, store, signs) for board in boards]
-    known = {link for run in runs for link in map(_link, run.board.nodes)}
+    known = {node.link for run in runs for node in run.board.nodes}
     others = [sign for sign in signs if sign.stage and sign.link not in known and sign.alive]
     shown = {board.name for board in boards if board.trial is None}
     ended = [_ended(name, journal) for name, journal in journals.items() if name not in shown]
     return Standing(workspace, sorted(runs, key=lambda run: run.board.started), others, ended)
-
-
-def _link(node: Wanted) -> Link:
-    return node.link
 
 
 def _replaced(board: Board, journals: Mapping[str, Journal], signs: Iterable[Sign]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sfrbench.files.atomic import nearest
 from sfrbench.machine.speed import Target
 from sfrbench.plan.reasons import earlier
 from sfrbench.plan.schedule import inputs_of, makespan, paths
@@ -136,7 +136,6 @@ def _scheduled(forecast: Forecast, todo: set[Link]) -> dict[str, Any]:
     longest = max(paths(inputs, seconds).values(), default=0.0)
     total = sum(seconds.values())
     rough = len(nodes) > MANY
-    rough = len(nodes) > MANY
     ends: dict[int, float] = {}
     for count in WORKERS:
         bound = max(longest, total / count)
@@ -169,9 +168,7 @@ def together(experiments: Sequence[Experiment], on: str = "") -> dict[str, Any]:
 
 def free_bytes(workspace: Path) -> int | None:
     """Free space of the disk that the workspace is or will be on; none where it cannot be asked."""
-    path = workspace.absolute()
-    there = next(part for part in (path, *path.parents) if os.path.lexists(part))
     try:
-        return shutil.disk_usage(there).free
+        return shutil.disk_usage(nearest(workspace)).free
     except OSError:
         return None

@@ -255,10 +255,8 @@ class _Runner:
 
     def _drive(self, plan: Plan, worker: Worker, book: Book, number: int) -> None:
         """Run the nodes of a trial, and let others see it."""
-        seconds, workspace = (
-            weights_of(plan, worker.store, worker.machine),
-            self.experiment.machine.workspace,
-        )
+        workspace = self.experiment.machine.workspace
+        seconds = weights_of(plan, worker.store, worker.machine)
         board = board_of(plan, "inline", seconds, number)
         with Signs(workspace, board.run, device=worker.device) as signs, shown(workspace, board):
             drive(plan, worker.store, InlinePool(worker, signs), book, _nothing, seconds)

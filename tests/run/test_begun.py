@@ -12,9 +12,8 @@ from filelock import FileLock
 from sfrbench.run import leftovers
 from sfrbench.run.begun import begun
 from sfrbench.run.leftovers import clean, survey
-from sfrbench.run.wanted import User
 from sfrbench.store.store import Store
-from tests.support.leftovers import journal, link, make, whole
+from tests.support.leftovers import journal, link, make, no_studies, whole
 
 A, B, C = (link("retrain", name) for name in "abc")
 
@@ -29,10 +28,6 @@ def workspace(tmp_path: Path) -> Path:
         make(store, node)
     journal(place, "one-smoke", A)
     return place
-
-
-def no_studies(_: Path) -> list[User]:
-    return []
 
 
 def cleaned(workspace: Path) -> set[tuple[str, str]]:

@@ -15,17 +15,13 @@ from sfrbench.run.leftovers import Survey, clean, survey
 from sfrbench.run.sizes import Row, Sizes
 from sfrbench.run.wanted import User
 from sfrbench.store.store import Store
-from tests.support.leftovers import BYTES, digest, journal, link, make, whole
+from tests.support.leftovers import BYTES, digest, journal, link, make, no_studies, whole
 
 DATA, TRAINED, TWIN, SCORED, OLD, OLDER = (
     link("prepare", "data"), link("retrain", "trained"), link("retrain", "twin"), link("evaluate", "scored"),
     link("retrain", "old"), link("evaluate", "older"),
 )  # fmt: skip
 NEXT, PRUNED = link("retrain", "next"), link("retrain", "pruned")
-
-
-def no_studies(_: Path) -> list[User]:
-    return []
 
 
 @pytest.fixture

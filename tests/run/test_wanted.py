@@ -13,7 +13,7 @@ from sfrbench.errors import StoreError
 from sfrbench.run.begun import begun
 from sfrbench.run.wanted import User, users_of
 from sfrbench.store.store import Store
-from tests.support.leftovers import journal, link, nodes
+from tests.support.leftovers import journal, link, no_studies, nodes
 
 A, B, C, D, E, F = (link("retrain", name) for name in "abcdef")
 
@@ -25,10 +25,6 @@ def workspace(tmp_path: Path) -> Path:
     Store(place / "store").open()
     journal(place, "one-smoke", A)
     return place
-
-
-def no_studies(_: Path) -> list[User]:
-    return []
 
 
 def users(workspace: Path, studies: Callable[[Path], list[User]] = no_studies) -> dict[str, set[Any]]:

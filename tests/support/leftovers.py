@@ -7,11 +7,17 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from sfrbench.run.wanted import User
 from sfrbench.store.artefact import Artefact
 from sfrbench.store.store import Store
 
 Link = tuple[str, str]
 BYTES = 50_000  # of a node's file
+
+
+def no_studies(_: Path) -> list[User]:
+    """Of a workspace in which nothing was searched."""
+    return []
 
 
 def link(stage: str, name: str) -> Link:

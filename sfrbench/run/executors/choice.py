@@ -15,7 +15,6 @@ from sfrbench.run.signs import Signs
 from sfrbench.store.store import Store
 
 Name = Literal["inline", "local", "slurm", "ray"]
-EXECUTORS: tuple[Name, ...] = ("inline", "local", "slurm", "ray")
 
 
 @dataclass(frozen=True)

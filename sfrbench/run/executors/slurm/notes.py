@@ -19,8 +19,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.files.units import now
 from sfrbench.run.outcomes import Status
-from sfrbench.run.signs import now
 from sfrbench.stages.recipe import Link
 
 FOLDER = "slurm"
