@@ -13,15 +13,11 @@ _UNKNOWN_S = 7 * 24 * 3600.0  # one without a lock is an older version's, which 
 
 def is_held(path: Path) -> bool:
     """Whether a process holds a lock right now. Makes no file; one that cannot be tried counts as free."""
-    from filelock import FileLock, Timeout
-
     if not path.exists():
         return False
     try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
+        with taken(path) as mine:
+            return not mine
     except OSError:  # whoever needs the lock says what is wrong with it
         return False
 

@@ -31,7 +31,7 @@ from sfrbench.files.atomic import fsync, read_file, read_state, same_mode, write
 from sfrbench.store.artefact import RECORD as RECORD
 from sfrbench.store.artefact import Artefact as Artefact
 from sfrbench.store.artefact import damage_of, digest_of, files_in, read_record
-from sfrbench.store.locks import abandoned, is_held
+from sfrbench.store.locks import abandoned, is_held, taken
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -176,19 +176,18 @@ class Store:
     @contextmanager
     def lock(self, stage: str, key: str, *, wait: bool = True) -> Iterator[None]:
         """Hold the one lock of a key; waits for another process that holds it, or raises ``Busy``."""
-        from filelock import FileLock, Timeout
+        from filelock import FileLock
 
         path = self.lock_path(stage, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            raise Busy((stage, key)) from None
-        try:
+        if wait:
+            with FileLock(path):
+                yield
+            return
+        with taken(path) as mine:
+            if not mine:
+                raise Busy((stage, key))
             yield
-        finally:
-            lock.release()
 
     def lock_path(self, stage: str, key: str) -> Path:
         return self.root / "locks" / f"{stage}-{key}.lock"

@@ -101,3 +101,4 @@ def _told_to(said: list[str]) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.propagate = True
