@@ -163,7 +163,7 @@ def asked(runs: Path, answer: str) -> tuple[int, str]:
     os.close(theirs)
     said, deadline = b"", time.monotonic() + 60
     while time.monotonic() < deadline:
-        if select.select([ours], [], [], 0.2)[0]:
+        if select.select([ours], [], [], 5)[0]:
             try:
                 part = os.read(ours, 10_000)
             except OSError:  # it has ended
@@ -171,6 +171,8 @@ def asked(runs: Path, answer: str) -> tuple[int, str]:
             said += part
             if b"[y/N]" in part:
                 os.write(ours, answer.encode())
+        elif b"[y/N]" in said:  # an interrupt between the prompt and the wait for a line is not seen: again
+            os.write(ours, answer.encode())
     status = process.wait(60)
     os.close(ours)
     return status, said.decode()
