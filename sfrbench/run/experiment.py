@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -77,6 +77,7 @@ class Experiment:
     catalog: Catalog
     machine: Machine
     store: Store
+    _forecasts: dict[str, Forecast] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -93,6 +94,13 @@ class Experiment:
     @property
     def journal_path(self) -> Path:
         return self.machine.workspace / "journal" / f"{self.name}-{self.profile}.json"
+
+    def forecast(self, on: str = "") -> Forecast:
+        """What its nodes will take here, or on a card, by the records that there were when this was first
+        asked."""
+        if on not in self._forecasts:
+            self._forecasts[on] = Forecast(self.plan, self.store, self.machine, on)
+        return self._forecasts[on]
 
     def journal(self) -> list[Entry]:
         """What the last run did, node by node; empty where there was none."""
@@ -199,7 +207,7 @@ def _make(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], h
     from sfrbench.run.executors.slurm.run import run_jobs
 
     plan, store, machine = experiment.plan, experiment.store, experiment.machine
-    board = board_of(plan, "slurm", weights_of(plan, store, machine))
+    board = board_of(plan, "slurm", weights_of(experiment.forecast()))
     run_jobs(board, plan, store, machine, book, on_cell, detach=how.detach)
 
 
@@ -207,7 +215,7 @@ def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], 
     """Run the plan on the chosen executor, and let others see it."""
     workspace, store = experiment.machine.workspace, experiment.store
     sweep(workspace)
-    seconds = weights_of(experiment.plan, store, experiment.machine)
+    seconds = weights_of(experiment.forecast())
     board = board_of(experiment.plan, chosen.executor, seconds)
     with Signs(workspace, board.run) as signs, shown(workspace, board):
         pool = open_pool(chosen, store, experiment.profile, signs)
@@ -215,10 +223,10 @@ def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], 
     sweep(workspace)  # of workers that died
 
 
-def weights_of(plan: Plan, store: Store, machine: Machine) -> dict[Link, float]:
+def weights_of(forecast: Forecast) -> dict[Link, float]:
     """How long nodes may take, for their order: as forecast, or roughly by what their stage says."""
-    forecast, found = Forecast(plan, store, machine), {}
-    for link, node in plan.nodes.items():
+    found = {}
+    for link, node in forecast.plan.nodes.items():
         seconds = forecast.seconds(link)
         found[link] = _ROUGHLY_S[recipe_of(node.stage).needs.duration] if seconds is None else seconds
     return found

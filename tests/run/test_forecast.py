@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sfrbench.files.units import bytes_of, size
 from sfrbench.machine import speed
 from sfrbench.machine.needs import Machine
 from sfrbench.machine.speed import Target, known_card, same_device, target
+from sfrbench.plan.build import Plan
 from sfrbench.report.items import kinds
 from sfrbench.run import limits
 from sfrbench.run.experiment import Experiment, open_experiment
@@ -211,6 +213,28 @@ def test_sums_are_of_what_is_to_run(there: Path) -> None:
     assert on["1"] >= on["2"] >= on["4"] >= on["8"] >= counts["longest_path"] > 0
     both = together([experiment, more])
     assert (both["to_run"], both["bytes"]) == (len(todo), counts["bytes"])
+
+
+def test_one_forecast_serves_limits_order_and_plan(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sfrbench.run.experiment import weights_of
+
+    made: list[str] = []
+    monkeypatch.setattr(Forecast, "__init__", counted(Forecast.__init__, made))
+    experiment = opened(there, sets=("seeds=[7]",))
+    check_limits(experiment, 10, None)
+    assert weights_of(experiment.forecast()).keys() == experiment.plan.nodes.keys()
+    together([experiment, experiment])
+    assert made == [""]
+    assert summary(experiment, "RTX 4090")["device"] == "RTX 4090"
+    assert made == ["", "RTX 4090"]
+
+
+def counted(made_by: Callable[..., None], seen: list[str]) -> Callable[..., None]:
+    def make(self: Forecast, plan: Plan, store: Store, machine: Machine, on: str = "") -> None:
+        seen.append(on)
+        made_by(self, plan, store, machine, on)
+
+    return make
 
 
 def test_too_many_hours_are_refused(there: Path) -> None:
