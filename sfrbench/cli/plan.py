@@ -124,7 +124,7 @@ def _meanings(counts: Mapping[str, Any]) -> list[str]:
     usual = "a usual core's" if "thread" in counts["device"] else f"{SHARE:.0%} of the card's peak"
     said = {
         "measured": "by records of the same settings on this device",
-        "scaled": "by formula, at the speed of this device in records of the same stage",
+        "scaled": "by formula, at the speed of this device in records of the same network or stage",
         "estimated": f"by formula, at a usual speed ({usual}): right to a factor of 2 or 3",
         "unknown": "not in the sums: a component or a stage states no cost, and there is no such record",
     }

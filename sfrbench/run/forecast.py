@@ -22,8 +22,8 @@ from sfrbench.stages.recipe import Link
 from sfrbench.stages.settings import StageSettings
 from sfrbench.store.store import Store
 
-#: ``measured``: records of the same settings on this device. ``scaled``: a formula, and how fast records of
-#: the same stage were on this device. ``estimated``: a formula, and the usual rate of such a device.
+#: ``measured``: records of the same settings on this device. ``scaled``: a formula, and how fast this device
+#: was in records of the same network or stage. ``estimated``: a formula, and the usual rate of such a device.
 How = Literal["measured", "scaled", "estimated", "unknown"]
 HOWS: tuple[How, ...] = ("measured", "scaled", "estimated", "unknown")
 
@@ -108,20 +108,21 @@ class Forecast:
         seconds, how = (None, "unknown") if free or kind is None else (self.past.seconds(kind), "measured")
         kept = None if free or kind is None else self.past.bytes(kind)
         if seconds is None:
-            seconds, how = self._expected(node.stage, work)
+            seconds, how = self._expected(node, work)
         if kept is not None:
             return Cost(seconds, cast(How, how), kept, "measured")
         count = None if work is None else work.bytes
         return Cost(seconds, cast(How, how), count, "unknown" if count is None else "estimated")
 
-    def _expected(self, stage: str, work: Work | None) -> tuple[float | None, How]:
+    def _expected(self, node: Node, work: Work | None) -> tuple[float | None, How]:
         expected = None if work is None else expected_seconds(work, self.target)
         if expected is None:
             return None, "unknown"
-        factor = self.past.factor(stage)
+        classes = {kind: resolved.component.identity() for kind, resolved in node.components.items()}
+        factor = self.past.factor(node.stage, classes)
         if factor is not None:
             return expected * factor, "scaled"
-        shared = self.past.device_factor() if recipe_of(stage).needs.network else None
+        shared = self.past.device_factor() if recipe_of(node.stage).needs.network else None
         return expected * (shared or 1.0), "estimated"
 
     def _work(self, node: Node, link: Link) -> Work | None:

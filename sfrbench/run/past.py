@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -59,7 +60,8 @@ class Past:
     def __post_init__(self) -> None:
         self._stages: dict[str, list[Record]] = {}
         self._kinds: dict[str, dict[Kind, tuple[float | None, int]]] = {}
-        self._factors: dict[str, float | None] = {}
+        self._factors: dict[tuple[object, ...], float | None] = {}
+        self._known_ratios: dict[str, list[tuple[Mapping[str, str], float]]] = {}
         self._components: dict[str, Component | None] = {}
         self._extents: dict[Link, Extent | None] = {}
         self._known: dict[Any, Any] = {}
@@ -77,25 +79,53 @@ class Past:
         """Whether there are records of a stage."""
         return bool(self._records(stage))
 
-    def factor(self, stage: str) -> float | None:
-        """How many times longer the stage takes on this device than formulas say; none: no record tells."""
-        if stage not in self._factors:
-            ratios = [
-                math.log(float(record["seconds"]) / expected)
+    def factor(self, stage: str, classes: Mapping[str, str]) -> float | None:
+        """How many times longer than formulas say this device takes; none: no record tells. By the records
+        of the stage with the same ``classes`` of components; else with the same network; else of other stages
+        with that; else of the stage. What passes through a network tells its speed more than the stage does.
+        """
+        name = (stage, *sorted(classes.items()))
+        if name not in self._factors:
+            self._factors[name] = self._factor(stage, classes)
+        return self._factors[name]
+
+    def _factor(self, stage: str, classes: Mapping[str, str]) -> float | None:
+        mine = _networks(classes)
+        own = self._ratios(stage)
+        steps = (
+            [ratio for other, ratio in own if other == classes],
+            [ratio for other, ratio in own if _networks(other) == mine],
+            [ratio for other, ratio in self._of_networks if mine and _networks(other) == mine],
+            [ratio for _, ratio in own],
+        )
+        return next((math.exp(statistics.median(ratios)) for ratios in steps if ratios), None)
+
+    @cached_property
+    def _of_networks(self) -> list[tuple[Mapping[str, str], float]]:
+        stages = [stage for stage, recipe in recipes().items() if recipe.needs.network]
+        return [pair for stage in stages for pair in self._ratios(stage)]
+
+    def _ratios(self, stage: str) -> list[tuple[Mapping[str, str], float]]:
+        """Of each record of a stage the classes of its components, and the logarithm of its factor."""
+        if stage not in self._known_ratios:
+            self._known_ratios[stage] = [
+                (_classes(record), math.log(record["seconds"] / expected))
                 for record in self._records(stage)
                 if self._timed(record) and record["seconds"] > 0 and (expected := self._expected(record))
             ]
-            self._factors[stage] = math.exp(statistics.median(ratios)) if ratios else None
-        return self._factors[stage]
+        return self._known_ratios[stage]
 
     def _expected(self, record: Record) -> float | None:
         work = self.work(record)
         return None if work is None else expected_seconds(work, self._at(record))
 
     def device_factor(self) -> float | None:
-        """The same over all stages that run networks."""
-        names = [stage for stage, recipe in recipes().items() if recipe.needs.network]
-        found = [math.log(factor) for stage in names if (factor := self.factor(stage)) is not None]
+        """The same over all that run networks, whichever; each network of a stage counts once."""
+        groups: dict[object, list[float]] = {}
+        for stage, recipe in recipes().items():
+            for classes, ratio in self._ratios(stage) if recipe.needs.network else ():
+                groups.setdefault((stage, _networks(classes)), []).append(ratio)
+        found = [statistics.median(ratios) for ratios in groups.values()]
         return math.exp(statistics.median(found)) if found else None
 
     def extent(self, link: Link) -> Extent | None:
@@ -205,6 +235,14 @@ class Past:
             known = {name: value for name, value in fields.items() if name in cls.model_fields}
             self._components[key] = cls.model_validate({**cls.later_fields, **known})
         return self._components[key]
+
+
+def _classes(record: Record) -> dict[str, str]:
+    return {kind: str(fields["class"]) for kind, fields in record["components"].items()}
+
+
+def _networks(classes: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(classes[kind] for kind in ("foundation", "backbone") if kind in classes)
 
 
 def component_digest(kind: str, fields: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -144,8 +145,29 @@ def test_other_settings_are_scaled_by_their_work(there: Path) -> None:
     assert known.how(stored) == "measured"
 
 
+def test_a_network_is_as_fast_as_in_other_stages(there: Path) -> None:
+    """SAM predicts, and only V-Net's predictions are recorded: its speed is that of tuning and labelling."""
+    timed(there, "predict", 1e4)
+    timed(there, "finetune", 30.0)
+    more = SPEC.replace("seeds: [0]", "  - {name: ft, stages: [finetune, predict, evaluate]}\nseeds: [0]")
+    experiment = opened(there, more)
+    fresh = Forecast(experiment.plan, Store(there / "other"), experiment.machine)
+    by_sam = experiment.plan.cells[-1].nodes["predict"]
+    assert not experiment.store.has(*by_sam)
+    ratios = []
+    for stage, took in (("finetune", 30.0), ("pseudolabel", 100.0)):
+        formula = fresh.seconds(links(experiment, stage)[0])
+        assert formula
+        ratios.append(took / formula)
+    formula, known = fresh.seconds(by_sam), forecast(experiment)
+    assert formula
+    assert known.seconds(by_sam) == pytest.approx(formula * math.sqrt(ratios[0] * ratios[1]), rel=0.01)
+    assert known.how(by_sam) == "scaled"
+
+
 def test_records_of_another_device_do_not_time(there: Path) -> None:
-    timed(there, "retrain", 1.0, device="cuda:0 NVIDIA H200")
+    for stage in ("retrain", "predict"):  # those of V-Net
+        timed(there, stage, 1.0, device="cuda:0 NVIDIA H200")
     experiment = opened(there, sets=("seeds=[7]",))
     known = forecast(experiment)
     cost = known.cost(links(experiment, "retrain")[0])
@@ -154,8 +176,10 @@ def test_records_of_another_device_do_not_time(there: Path) -> None:
 
 
 def test_copies_and_resumed_nodes_do_not_time(there: Path) -> None:
-    timed(there, "retrain", 1e6, notes={"resumed_at": 1})
-    timed(there, "finetune", 1e6, equal_to="f" * 32)
+    for stage in ("retrain", "predict"):
+        timed(there, stage, 1e6, notes={"resumed_at": 1})
+    for stage in ("finetune", "pseudolabel"):
+        timed(there, stage, 1e6, equal_to="f" * 32)
     experiment = opened(there, sets=("seeds=[7]",))
     known = forecast(experiment)
     for stage in ("retrain", "finetune"):
@@ -193,8 +217,9 @@ def test_labels_of_a_sam_that_no_round_updates_take_nothing(tmp_path: Path) -> N
 
 
 def test_damaged_records_tell_nothing(there: Path) -> None:
-    for path in (there / "runs" / "store" / "retrain").glob("*/record.json"):
-        path.write_text("{", encoding="utf-8")
+    for stage in ("retrain", "predict"):
+        for path in (there / "runs" / "store" / stage).glob("*/record.json"):
+            path.write_text("{", encoding="utf-8")
     experiment = opened(there, sets=("seeds=[7]",))
     assert forecast(experiment).how(links(experiment, "retrain")[0]) == "estimated"
 
@@ -337,10 +362,13 @@ def test_sizes(text: str, count: int | None) -> None:
 def test_a_factor_is_the_middle_of_the_records(there: Path) -> None:
     experiment = opened(there)
     past = Past(experiment.store, Target(target(experiment.machine, wants_gpu=False).name, 1))
+    parts = experiment.plan.nodes[links(experiment, "predict")[0]].components
+    classes = {kind: resolved.component.identity() for kind, resolved in parts.items()}
     timed(there, "predict", 50.0)
-    first = past.factor("predict")
+    first = past.factor("predict", classes)
     timed(there, "predict", 500.0)
-    again = Past(experiment.store, past.target).factor("predict")
+    again = Past(experiment.store, past.target).factor("predict", classes)
+    other = Past(experiment.store, past.target).factor("predict", {"backbone": "backbone/Another"})
     assert first is not None
     assert again is not None
-    assert again == pytest.approx(10 * first)
+    assert again == other == pytest.approx(10 * first)
