@@ -17,13 +17,14 @@ from sfrbench.files.atomic import read_state, sha256_of, write_atomic
 from sfrbench.files.units import now
 from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
+from sfrbench.machine.speed import Target
 from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.graph import Node
 from sfrbench.run.begun import begun
 from sfrbench.run.executors.choice import Chosen as Executor
 from sfrbench.run.executors.choice import How, choose, computes_here, open_pool
 from sfrbench.run.executors.drive import drive
-from sfrbench.run.forecast import Forecast
+from sfrbench.run.forecast import Forecast, target_of
 from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
 from sfrbench.run.signs import Board, Signs, Wanted, shown, sweep
 from sfrbench.spec.model import ItemKinds
@@ -77,7 +78,7 @@ class Experiment:
     catalog: Catalog
     machine: Machine
     store: Store
-    _forecasts: dict[str, Forecast] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _forecasts: dict[Target, Forecast] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -95,12 +96,13 @@ class Experiment:
     def journal_path(self) -> Path:
         return self.machine.workspace / "journal" / f"{self.name}-{self.profile}.json"
 
-    def forecast(self, on: str = "") -> Forecast:
-        """What its nodes will take here, or on a card, by the records that there were when this was first
-        asked."""
-        if on not in self._forecasts:
-            self._forecasts[on] = Forecast(self.plan, self.store, self.machine, on)
-        return self._forecasts[on]
+    def forecast(self, on: str = "", workers: int = 1) -> Forecast:
+        """What its nodes will take on what each of so many workers has here, or on a card; by the records
+        that there were when this was first asked."""
+        at = target_of(self.plan, self.machine, on, workers)
+        if at not in self._forecasts:
+            self._forecasts[at] = Forecast(self.plan, self.store, self.machine, at)
+        return self._forecasts[at]
 
     def journal(self) -> list[Entry]:
         """What the last run did, node by node; empty where there was none."""
@@ -215,7 +217,7 @@ def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], 
     """Run the plan on the chosen executor, and let others see it."""
     workspace, store = experiment.machine.workspace, experiment.store
     sweep(workspace)
-    seconds = weights_of(experiment.forecast())
+    seconds = weights_of(experiment.forecast(workers=chosen.workers or 1))
     board = board_of(experiment.plan, chosen.executor, seconds)
     with Signs(workspace, board.run) as signs, shown(workspace, board):
         pool = open_pool(chosen, store, experiment.profile, signs)

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from sfrbench.components.base import Dataset, Selector
 from sfrbench.components.costs.parts import Extent
 from sfrbench.machine.needs import Machine
-from sfrbench.machine.speed import target
+from sfrbench.machine.speed import Target, target
 from sfrbench.plan.build import Plan
 from sfrbench.plan.graph import Node
 from sfrbench.plan.resolve import Resolved
@@ -39,14 +39,14 @@ class Cost:
 
 
 class Forecast:
-    """Costs of the nodes of a plan, against the records of a store, on a device.
+    """Costs of the nodes of a plan, against the records of a store, on a device: by default this one.
 
     Nodes that differ in seeds alone are one group, and a group is looked at when it is asked for.
     """
 
-    def __init__(self, plan: Plan, store: Store, machine: Machine, on: str = "") -> None:
+    def __init__(self, plan: Plan, store: Store, machine: Machine, at: Target | None = None) -> None:
         self.plan, self.machine = plan, machine
-        self.target = target(machine, wants_gpu="gpu" in plan.spec.profile.needs, on=on)
+        self.target = target_of(plan, machine) if at is None else at
         self.past = Past(store, self.target)
         self._costs: dict[int, Cost] = {}
         self._known: dict[Any, Any] = {}
@@ -165,6 +165,11 @@ class Forecast:
         if key not in self._known:
             self._known[key] = component_digest(kind, resolved.component.key_settings())
         return str(self._known[key])
+
+
+def target_of(plan: Plan, machine: Machine, on: str = "", workers: int = 1) -> Target:
+    """What each worker of a run of a plan has, or a card; see ``target``."""
+    return target(machine, wants_gpu="gpu" in plan.spec.profile.needs, on=on, workers=workers)
 
 
 def _selector(node: Node) -> str:

@@ -23,7 +23,7 @@ def check_limits(
     todo = {link: node for link, node in plan.nodes.items() if not store.has(*link)}
     if not todo:
         return []
-    forecast = experiment.forecast()
+    forecast = experiment.forecast(workers=workers)
     total = total_of(sums_of(forecast, todo))
     problems = []
     if hours is not None:

@@ -249,17 +249,47 @@ def test_one_forecast_serves_limits_order_and_plan(there: Path, monkeypatch: pyt
     check_limits(experiment, 10, None)
     assert weights_of(experiment.forecast()).keys() == experiment.plan.nodes.keys()
     together([experiment, experiment])
-    assert made == [""]
+    assert len(made) == 1
     assert summary(experiment, "RTX 4090")["device"] == "RTX 4090"
-    assert made == ["", "RTX 4090"]
+    assert made[1:] == ["RTX 4090"]
 
 
 def counted(made_by: Callable[..., None], seen: list[str]) -> Callable[..., None]:
-    def make(self: Forecast, plan: Plan, store: Store, machine: Machine, on: str = "") -> None:
-        seen.append(on)
-        made_by(self, plan, store, machine, on)
+    def make(self: Forecast, plan: Plan, store: Store, machine: Machine, at: Target) -> None:
+        seen.append(at.name)
+        made_by(self, plan, store, machine, at)
 
     return make
+
+
+def test_workers_of_one_machine_share_its_cores(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    for stage in ("finetune", "pseudolabel", "predict", "retrain"):
+        timed(there, stage, 100.0, threads=2)
+    experiment = opened(there, sets=("seeds=[7]",))
+    link = links(experiment, "retrain")[0]
+    shared = experiment.forecast(workers=4)
+    assert (shared.target.threads, shared.seconds(link), shared.how(link)) == (2, 100.0, "measured")
+    alone = experiment.forecast()
+    assert (alone.target.threads, alone.how(link)) == (8, "scaled")
+    assert 0 < (alone.seconds(link) or 0) < 100  # the networks of the toys are a small part
+
+
+def test_a_plan_of_several_adds_up_and_says_once_what_is_missing(tmp_path: Path) -> None:
+    common = ["plan", "table01_la", "table07_la_scarce", "--on", "RTX 4090", "--workspace", str(tmp_path)]
+    told = json.loads(CliRunner().invoke(main, [*common, "--json"]).stdout)
+    for one in [*told["specs"], told["together"]]:
+        assert sum(one["by_device"].values()) == pytest.approx(one["seconds"], abs=0.5)
+    for one in told["specs"]:
+        for what, rounding in (("seconds", 0.5), ("bytes", 0), ("to_run", 0)):
+            parts = sum(entry[what] for entry in one["by_stage"].values())
+            assert parts == pytest.approx(one[what], abs=rounding, rel=0)
+    shared = sum(one["seconds"] for one in told["specs"]) - told["together"]["seconds"]
+    assert shared > 60, "the volumes are prepared once for both"
+    said = CliRunner().invoke(main, common).stdout
+    assert said.count("not ready here:") == 1
+    assert said.count("no folder with this dataset is known") <= 1
 
 
 def test_too_many_hours_are_refused(there: Path) -> None:
