@@ -26,6 +26,7 @@ from sfrbench.run.executors.choice import How, choose, computes_here, open_pool
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.forecast import Forecast, target_of
 from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
+from sfrbench.run.past import Past
 from sfrbench.run.signs import Board, Signs, Wanted, shown, sweep
 from sfrbench.spec.model import ItemKinds
 from sfrbench.spec.reader import locate, read_spec
@@ -101,7 +102,7 @@ class Experiment:
         that there were when this was first asked."""
         at = target_of(self.plan, self.machine, on, workers)
         if at not in self._forecasts:
-            self._forecasts[at] = Forecast(self.plan, self.store, self.machine, at)
+            self._forecasts[at] = Forecast(self.plan, self.store, self.machine, Past(self.store, at))
         return self._forecasts[at]
 
     def journal(self) -> list[Entry]:

@@ -39,15 +39,16 @@ class Cost:
 
 
 class Forecast:
-    """Costs of the nodes of a plan, against the records of a store, on a device: by default this one.
+    """Costs of the nodes of a plan, against the records of a store, on a device.
 
     Nodes that differ in seeds alone are one group, and a group is looked at when it is asked for.
     """
 
-    def __init__(self, plan: Plan, store: Store, machine: Machine, at: Target | None = None) -> None:
+    def __init__(self, plan: Plan, store: Store, machine: Machine, past: Past | None = None) -> None:
+        """``past``: records, and the device that the forecast is for; by default this one."""
         self.plan, self.machine = plan, machine
-        self.target = target_of(plan, machine) if at is None else at
-        self.past = Past(store, self.target)
+        self.past = past or Past(store, target_of(plan, machine))
+        self.target = self.past.target
         self._costs: dict[int, Cost] = {}
         self._known: dict[Any, Any] = {}
         self._datasets: dict[Link, str] = {}

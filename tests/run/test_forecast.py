@@ -255,9 +255,9 @@ def test_one_forecast_serves_limits_order_and_plan(there: Path, monkeypatch: pyt
 
 
 def counted(made_by: Callable[..., None], seen: list[str]) -> Callable[..., None]:
-    def make(self: Forecast, plan: Plan, store: Store, machine: Machine, at: Target) -> None:
-        seen.append(at.name)
-        made_by(self, plan, store, machine, at)
+    def make(self: Forecast, plan: Plan, store: Store, machine: Machine, past: Past) -> None:
+        seen.append(past.target.name)
+        made_by(self, plan, store, machine, past)
 
     return make
 
