@@ -109,9 +109,11 @@ def print_notes(lines: Iterable[str]) -> None:
         echo(f"note: {line}")
 
 
-def print_missing(experiment: Experiment) -> None:
-    """What this machine lacks for an experiment."""
-    missing = [*experiment.machine.lacks(experiment.plan), *experiment.machine.lacks_place()]
+def print_missing(experiments: Iterable[Experiment]) -> None:
+    """What this machine lacks for experiments, each thing once."""
+    missing: dict[Problem, None] = {}
+    for one in experiments:
+        missing |= dict.fromkeys((*one.machine.lacks(one.plan), *one.machine.lacks_place()))
     if missing:
         echo("not ready here:")
     for problem in missing:

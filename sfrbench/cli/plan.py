@@ -36,6 +36,7 @@ def plan(specs: Sequence[str], on: str, as_json: bool, **options: Any) -> None:
         print_plan(entry, experiment)
         if whole:
             echo()
+    print_missing(experiments)
     print_notes(dict.fromkeys(entry["earlier"] for entry in counts))
     if whole:
         echo(
@@ -43,6 +44,7 @@ def plan(specs: Sequence[str], on: str, as_json: bool, **options: Any) -> None:
             f"shared): {whole['reused']} reused, {whole['to_run']} to run, time {_time(whole)}, "
             f"disk {_disk(whole)}"
         )
+        _print_devices(whole)
 
 
 def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
@@ -64,7 +66,6 @@ def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
         echo(f"excluded {entry['cell']}: {entry['reason']}")
     print_warnings(counts["no_ops"])
     print_warnings(changed_code(experiment.plan.nodes.values(), experiment.store))
-    print_missing(experiment)
 
 
 def _time(entry: Mapping[str, Any]) -> str:
@@ -105,14 +106,21 @@ def _print_totals(counts: Mapping[str, Any]) -> None:
     ends = ", ".join(f"{name}: {duration(end)}" for name, end in several.items())
     longest = duration(counts["longest_path"])
     echo(f"time {_time(counts)} on {counts['device']}; longest path {longest}; on several of them {ends}")
-    if len(counts["by_device"]) > 1:
-        told = ", ".join(f"{duration(value)} on {name}" for name, value in counts["by_device"].items())
-        echo(f"     of it {told}")
+    _print_devices(counts)
     free = "" if counts["free_bytes"] is None else f"; {size(counts['free_bytes'])} free"
     echo(f"disk {_disk(counts)}{free}")
     if not counts["device_is_here"]:
         echo(f"     {counts['device']} is not here: --on CARD forecasts for another one")
     print_warnings(_meanings(counts))
+
+
+def _print_devices(counts: Mapping[str, Any]) -> None:
+    """Which part of the time is on which device."""
+    from sfrbench.files.units import duration
+
+    if len(counts["by_device"]) > 1:
+        told = ", ".join(f"{duration(value)} on {name}" for name, value in counts["by_device"].items())
+        echo(f"     of it {told}")
 
 
 def _meanings(counts: Mapping[str, Any]) -> list[str]:
@@ -124,7 +132,7 @@ def _meanings(counts: Mapping[str, Any]) -> list[str]:
     usual = "a usual core's" if "thread" in counts["device"] else f"{SHARE:.0%} of the card's peak"
     said = {
         "measured": "by records of the same settings on this device",
-        "scaled": "by formula, at the speed of this device in records of the same stage",
+        "scaled": "by formula, at the speed of this device in records of the same network or stage",
         "estimated": f"by formula, at a usual speed ({usual}): right to a factor of 2 or 3",
         "unknown": "not in the sums: a component or a stage states no cost, and there is no such record",
     }
@@ -185,5 +193,5 @@ def validate(specs: Sequence[str], **options: Any) -> None:
             echo(f"  and a search over {', '.join(experiment.plan.space)}")
         print_changes(experiment)
         print_warnings(experiment.plan.no_ops())
-        print_missing(experiment)
+        print_missing([experiment])
     sys.exit(WRONG if wrong else 0)

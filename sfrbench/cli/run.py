@@ -15,6 +15,7 @@ from sfrbench.cli.common import (
     common,
     interrupt,
     open_spec,
+    print_missing,
     print_notes,
     tracking_option,
 )
@@ -104,6 +105,7 @@ def run(
     note = earlier(experiment.store)
     if dry_run:
         print_plan(summary(experiment), experiment)
+        print_missing([experiment])
         print_notes([note])
         return
     print_changes(experiment)

@@ -86,9 +86,10 @@ def same_device(recorded: str, name: str) -> bool:
     return one == other or (known_card(one) is not None and known_card(one) == known_card(other))
 
 
-def target(machine: Machine, *, wants_gpu: bool, on: str = "") -> Target:
-    """The device that ``machine`` runs on; a card of the table with ``on``, or, where a profile wants a GPU
-    and none is here, the usual one. Raises ``InputError`` for a name that is not in the table."""
+def target(machine: Machine, *, wants_gpu: bool, on: str = "", workers: int = 1) -> Target:
+    """The device that each of the ``workers`` of a run on ``machine`` has: the GPU, or a share of the cores;
+    a card of the table with ``on``, or, where a profile wants a GPU and none is here, the usual one. Raises
+    ``InputError`` for a name that is not in the table."""
     if on:
         card = known_card(on)
         if card is None:
@@ -99,8 +100,9 @@ def target(machine: Machine, *, wants_gpu: bool, on: str = "") -> Target:
         return Target(gpu_name() or "GPU")
     if wants_gpu and machine.device == "auto":
         return Target(USUAL, here=False)
-    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return Target(f"cpu x{os.cpu_count()}", int(given) if given.isdigit() and int(given) else cores())
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] if workers == 1 else ""
+    threads = int(given) if given.isdigit() and int(given) else max(1, cores() // workers)
+    return Target(f"cpu x{os.cpu_count()}", threads)
 
 
 def gpu_name(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> str:

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -17,14 +17,16 @@ from sfrbench.files.atomic import read_state, sha256_of, write_atomic
 from sfrbench.files.units import now
 from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
+from sfrbench.machine.speed import Target
 from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.graph import Node
 from sfrbench.run.begun import begun
 from sfrbench.run.executors.choice import Chosen as Executor
 from sfrbench.run.executors.choice import How, choose, computes_here, open_pool
 from sfrbench.run.executors.drive import drive
-from sfrbench.run.forecast import Forecast
+from sfrbench.run.forecast import Forecast, target_of
 from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
+from sfrbench.run.past import Past
 from sfrbench.run.signs import Board, Signs, Wanted, shown, sweep
 from sfrbench.spec.model import ItemKinds
 from sfrbench.spec.reader import locate, read_spec
@@ -77,6 +79,7 @@ class Experiment:
     catalog: Catalog
     machine: Machine
     store: Store
+    _forecasts: dict[Target, Forecast] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -93,6 +96,14 @@ class Experiment:
     @property
     def journal_path(self) -> Path:
         return self.machine.workspace / "journal" / f"{self.name}-{self.profile}.json"
+
+    def forecast(self, on: str = "", workers: int = 1) -> Forecast:
+        """What its nodes will take on what each of so many workers has here, or on a card; by the records
+        that there were when this was first asked."""
+        at = target_of(self.plan, self.machine, on, workers)
+        if at not in self._forecasts:
+            self._forecasts[at] = Forecast(self.plan, self.store, self.machine, Past(self.store, at))
+        return self._forecasts[at]
 
     def journal(self) -> list[Entry]:
         """What the last run did, node by node; empty where there was none."""
@@ -199,7 +210,7 @@ def _make(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], h
     from sfrbench.run.executors.slurm.run import run_jobs
 
     plan, store, machine = experiment.plan, experiment.store, experiment.machine
-    board = board_of(plan, "slurm", weights_of(plan, store, machine))
+    board = board_of(plan, "slurm", weights_of(experiment.forecast()))
     run_jobs(board, plan, store, machine, book, on_cell, detach=how.detach)
 
 
@@ -207,7 +218,7 @@ def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], 
     """Run the plan on the chosen executor, and let others see it."""
     workspace, store = experiment.machine.workspace, experiment.store
     sweep(workspace)
-    seconds = weights_of(experiment.plan, store, experiment.machine)
+    seconds = weights_of(experiment.forecast(workers=chosen.workers or 1))
     board = board_of(experiment.plan, chosen.executor, seconds)
     with Signs(workspace, board.run) as signs, shown(workspace, board):
         pool = open_pool(chosen, store, experiment.profile, signs)
@@ -215,10 +226,10 @@ def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], 
     sweep(workspace)  # of workers that died
 
 
-def weights_of(plan: Plan, store: Store, machine: Machine) -> dict[Link, float]:
+def weights_of(forecast: Forecast) -> dict[Link, float]:
     """How long nodes may take, for their order: as forecast, or roughly by what their stage says."""
-    forecast, found = Forecast(plan, store, machine), {}
-    for link, node in plan.nodes.items():
+    found = {}
+    for link, node in forecast.plan.nodes.items():
         seconds = forecast.seconds(link)
         found[link] = _ROUGHLY_S[recipe_of(node.stage).needs.duration] if seconds is None else seconds
     return found

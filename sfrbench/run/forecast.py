@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from sfrbench.components.base import Dataset, Selector
 from sfrbench.components.costs.parts import Extent
 from sfrbench.machine.needs import Machine
-from sfrbench.machine.speed import target
+from sfrbench.machine.speed import Target, target
 from sfrbench.plan.build import Plan
 from sfrbench.plan.graph import Node
 from sfrbench.plan.resolve import Resolved
@@ -22,8 +22,8 @@ from sfrbench.stages.recipe import Link
 from sfrbench.stages.settings import StageSettings
 from sfrbench.store.store import Store
 
-#: ``measured``: records of the same settings on this device. ``scaled``: a formula, and how fast records of
-#: the same stage were on this device. ``estimated``: a formula, and the usual rate of such a device.
+#: ``measured``: records of the same settings on this device. ``scaled``: a formula, and how fast this device
+#: was in records of the same network or stage. ``estimated``: a formula, and the usual rate of such a device.
 How = Literal["measured", "scaled", "estimated", "unknown"]
 HOWS: tuple[How, ...] = ("measured", "scaled", "estimated", "unknown")
 
@@ -44,10 +44,11 @@ class Forecast:
     Nodes that differ in seeds alone are one group, and a group is looked at when it is asked for.
     """
 
-    def __init__(self, plan: Plan, store: Store, machine: Machine, on: str = "") -> None:
+    def __init__(self, plan: Plan, store: Store, machine: Machine, past: Past | None = None) -> None:
+        """``past``: records, and the device that the forecast is for; by default this one."""
         self.plan, self.machine = plan, machine
-        self.target = target(machine, wants_gpu="gpu" in plan.spec.profile.needs, on=on)
-        self.past = Past(store, self.target)
+        self.past = past or Past(store, target_of(plan, machine))
+        self.target = self.past.target
         self._costs: dict[int, Cost] = {}
         self._known: dict[Any, Any] = {}
         self._datasets: dict[Link, str] = {}
@@ -108,20 +109,21 @@ class Forecast:
         seconds, how = (None, "unknown") if free or kind is None else (self.past.seconds(kind), "measured")
         kept = None if free or kind is None else self.past.bytes(kind)
         if seconds is None:
-            seconds, how = self._expected(node.stage, work)
+            seconds, how = self._expected(node, work)
         if kept is not None:
             return Cost(seconds, cast(How, how), kept, "measured")
         count = None if work is None else work.bytes
         return Cost(seconds, cast(How, how), count, "unknown" if count is None else "estimated")
 
-    def _expected(self, stage: str, work: Work | None) -> tuple[float | None, How]:
+    def _expected(self, node: Node, work: Work | None) -> tuple[float | None, How]:
         expected = None if work is None else expected_seconds(work, self.target)
         if expected is None:
             return None, "unknown"
-        factor = self.past.factor(stage)
+        classes = {kind: resolved.component.identity() for kind, resolved in node.components.items()}
+        factor = self.past.factor(node.stage, classes)
         if factor is not None:
             return expected * factor, "scaled"
-        shared = self.past.device_factor() if recipe_of(stage).needs.network else None
+        shared = self.past.device_factor() if recipe_of(node.stage).needs.network else None
         return expected * (shared or 1.0), "estimated"
 
     def _work(self, node: Node, link: Link) -> Work | None:
@@ -164,6 +166,11 @@ class Forecast:
         if key not in self._known:
             self._known[key] = component_digest(kind, resolved.component.key_settings())
         return str(self._known[key])
+
+
+def target_of(plan: Plan, machine: Machine, on: str = "", workers: int = 1) -> Target:
+    """What each worker of a run of a plan has, or a card; see ``target``."""
+    return target(machine, wants_gpu="gpu" in plan.spec.profile.needs, on=on, workers=workers)
 
 
 def _selector(node: Node) -> str:

@@ -6,7 +6,7 @@ from sfrbench.errors import NotReadyError, Problem
 from sfrbench.files.units import duration, size
 from sfrbench.plan.schedule import inputs_of, makespan
 from sfrbench.run.experiment import Experiment
-from sfrbench.run.forecast import HOWS, Forecast
+from sfrbench.run.forecast import HOWS
 from sfrbench.run.summary import Sum, free_bytes, sums_of, total_of
 
 #: How far a forecast must be beyond the free space for a run to be refused.
@@ -23,7 +23,7 @@ def check_limits(
     todo = {link: node for link, node in plan.nodes.items() if not store.has(*link)}
     if not todo:
         return []
-    forecast = Forecast(plan, store, experiment.machine)
+    forecast = experiment.forecast(workers=workers)
     total = total_of(sums_of(forecast, todo))
     problems = []
     if hours is not None:

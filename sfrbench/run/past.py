@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from sfrbench.components.costs.parts import Extent
 from sfrbench.errors import SfrbenchError
 from sfrbench.machine.speed import Target, same_device
 from sfrbench.plan.resolve import digest
+from sfrbench.run.records import Record, newest, record_of
 from sfrbench.stages.cost import Costed, Made, Work
 from sfrbench.stages.finder import recipe_of, recipes
 from sfrbench.stages.recipe import Link
@@ -56,9 +58,10 @@ class Past:
     target: Target
 
     def __post_init__(self) -> None:
-        self._stages: dict[str, list[Mapping[str, Any]]] = {}
+        self._stages: dict[str, list[Record]] = {}
         self._kinds: dict[str, dict[Kind, tuple[float | None, int]]] = {}
-        self._factors: dict[str, float | None] = {}
+        self._factors: dict[tuple[object, ...], float | None] = {}
+        self._known_ratios: dict[str, list[tuple[Mapping[str, str], float]]] = {}
         self._components: dict[str, Component | None] = {}
         self._extents: dict[Link, Extent | None] = {}
         self._known: dict[Any, Any] = {}
@@ -76,25 +79,53 @@ class Past:
         """Whether there are records of a stage."""
         return bool(self._records(stage))
 
-    def factor(self, stage: str) -> float | None:
-        """How many times longer the stage takes on this device than formulas say; none: no record tells."""
-        if stage not in self._factors:
-            ratios = [
-                math.log(float(record["seconds"]) / expected)
+    def factor(self, stage: str, classes: Mapping[str, str]) -> float | None:
+        """How many times longer than formulas say this device takes; none: no record tells. By the records
+        of the stage with the same ``classes`` of components; else with the same network; else of other stages
+        with that; else of the stage. What passes through a network tells its speed more than the stage does.
+        """
+        name = (stage, *sorted(classes.items()))
+        if name not in self._factors:
+            self._factors[name] = self._factor(stage, classes)
+        return self._factors[name]
+
+    def _factor(self, stage: str, classes: Mapping[str, str]) -> float | None:
+        mine = _networks(classes)
+        own = self._ratios(stage)
+        steps = (
+            [ratio for other, ratio in own if other == classes],
+            [ratio for other, ratio in own if _networks(other) == mine],
+            [ratio for other, ratio in self._of_networks if mine and _networks(other) == mine],
+            [ratio for _, ratio in own],
+        )
+        return next((math.exp(statistics.median(ratios)) for ratios in steps if ratios), None)
+
+    @cached_property
+    def _of_networks(self) -> list[tuple[Mapping[str, str], float]]:
+        stages = [stage for stage, recipe in recipes().items() if recipe.needs.network]
+        return [pair for stage in stages for pair in self._ratios(stage)]
+
+    def _ratios(self, stage: str) -> list[tuple[Mapping[str, str], float]]:
+        """Of each record of a stage the classes of its components, and the logarithm of its factor."""
+        if stage not in self._known_ratios:
+            self._known_ratios[stage] = [
+                (_classes(record), math.log(record["seconds"] / expected))
                 for record in self._records(stage)
                 if self._timed(record) and record["seconds"] > 0 and (expected := self._expected(record))
             ]
-            self._factors[stage] = math.exp(statistics.median(ratios)) if ratios else None
-        return self._factors[stage]
+        return self._known_ratios[stage]
 
-    def _expected(self, record: Mapping[str, Any]) -> float | None:
+    def _expected(self, record: Record) -> float | None:
         work = self.work(record)
         return None if work is None else expected_seconds(work, self._at(record))
 
     def device_factor(self) -> float | None:
-        """The same over all stages that run networks."""
-        names = [stage for stage, recipe in recipes().items() if recipe.needs.network]
-        found = [math.log(factor) for stage in names if (factor := self.factor(stage)) is not None]
+        """The same over all that run networks, whichever; each network of a stage counts once."""
+        groups: dict[object, list[float]] = {}
+        for stage, recipe in recipes().items():
+            for classes, ratio in self._ratios(stage) if recipe.needs.network else ():
+                groups.setdefault((stage, _networks(classes)), []).append(ratio)
+        found = [statistics.median(ratios) for ratios in groups.values()]
         return math.exp(statistics.median(found)) if found else None
 
     def extent(self, link: Link) -> Extent | None:
@@ -116,29 +147,22 @@ class Past:
         except (SfrbenchError, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
             return None  # an index of another shape tells nothing
 
-    def _records(self, stage: str) -> list[Mapping[str, Any]]:
-        """The newest sound records of work that this stage did itself, from beginning to end."""
+    def _records(self, stage: str) -> list[Record]:
         if stage not in self._stages:
-            self._stages[stage] = [
-                record
-                for record in self.store.records(stage, MOST)
-                if "equal_to" not in record
-                and not record.get("notes", {}).get("resumed_at")
-                and isinstance(record.get("seconds"), int | float)
-            ]
+            self._stages[stage] = newest(self.store, stage, MOST)
         return self._stages[stage]
 
-    def _at(self, record: Mapping[str, Any]) -> Target:
+    def _at(self, record: Record) -> Target:
         threads = record.get("threads")
         return Target(self.target.name, threads if isinstance(threads, int) else self.target.threads)
 
-    def _timed(self, record: Mapping[str, Any]) -> bool:
+    def _timed(self, record: Record) -> bool:
         """Whether a record is of this device."""
         return same_device(str(record.get("device", "")), self.target.name)
 
     def _by_kind(self, stage: str) -> dict[Kind, tuple[float | None, int]]:
         if stage not in self._kinds:
-            groups: dict[Kind, list[Mapping[str, Any]]] = {}
+            groups: dict[Kind, list[Record]] = {}
             for record in self._records(stage):
                 kind = self._kind(record)
                 if kind is not None:
@@ -146,7 +170,7 @@ class Past:
             self._kinds[stage] = {kind: self._median(records) for kind, records in groups.items()}
         return self._kinds[stage]
 
-    def _median(self, records: list[Mapping[str, Any]]) -> tuple[float | None, int]:
+    def _median(self, records: list[Record]) -> tuple[float | None, int]:
         timed = [
             float(record["seconds"])
             for record in records
@@ -155,7 +179,7 @@ class Past:
         seconds = statistics.median(timed) if timed else None
         return seconds, round(statistics.median(int(record["bytes"]) for record in records))
 
-    def _kind(self, record: Mapping[str, Any]) -> Kind | None:
+    def _kind(self, record: Record) -> Kind | None:
         try:
             parts = {kind: component_digest(kind, fields) for kind, fields in record["components"].items()}
             inputs = {role: str(link[0]) for role, link in record["inputs"].items()}
@@ -166,15 +190,12 @@ class Past:
         except (KeyError, TypeError, AttributeError, IndexError):
             return None
 
-    def _dataset(self, record: Mapping[str, Any]) -> str:
+    def _dataset(self, record: Record) -> str:
         link = record["inputs"].get("prepare")
-        made = None if link is None else self._record((str(link[0]), str(link[1])))
+        made = None if link is None else record_of(self.store, (str(link[0]), str(link[1])))
         return "" if made is None else component_digest("dataset", made["components"]["dataset"])
 
-    def _record(self, link: Link) -> Mapping[str, Any] | None:
-        return self.store.get(*link).record if self.store.has(*link) else None
-
-    def work(self, record: Mapping[str, Any]) -> Work | None:
+    def work(self, record: Record) -> Work | None:
         """What formulas say of a node that was made; none where they, or its record, say too little."""
         try:
             stage = str(record["stage"])
@@ -184,14 +205,14 @@ class Past:
         except (KeyError, TypeError, AttributeError, ValidationError, SfrbenchError):
             return None  # a record of another version
 
-    def _costed(self, record: Mapping[str, Any]) -> Costed | None:
+    def _costed(self, record: Record) -> Costed | None:
         components = {kind: self._component(kind, fields) for kind, fields in record["components"].items()}
         if None in components.values():
             return None
         made: dict[str, Made] = {}
         extent = None
         for role, (stage, key) in record["inputs"].items():
-            other = self._record((stage, key))
+            other = record_of(self.store, (stage, key))
             if other is None:
                 return None
             made[role] = self._made(other)
@@ -201,7 +222,7 @@ class Past:
         parts = cast(dict[str, Component], components)
         return Costed(parts, _settings(record), made, extent, self._known)
 
-    def _made(self, record: Mapping[str, Any]) -> Made:
+    def _made(self, record: Record) -> Made:
         fields = record["components"].get("selector")
         selector = None if fields is None else self._component("selector", fields)
         return Made(str(record["stage"]), _settings(record), cast("Selector | None", selector))
@@ -216,6 +237,14 @@ class Past:
         return self._components[key]
 
 
+def _classes(record: Record) -> dict[str, str]:
+    return {kind: str(fields["class"]) for kind, fields in record["components"].items()}
+
+
+def _networks(classes: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(classes[kind] for kind in ("foundation", "backbone") if kind in classes)
+
+
 def component_digest(kind: str, fields: Mapping[str, Any]) -> str:
     """Of the key settings of a component, with or without its card's name. Of a dataset it is without the
     fields that prepared volumes do not depend on."""
@@ -223,7 +252,7 @@ def component_digest(kind: str, fields: Mapping[str, Any]) -> str:
     return digest({name: value for name, value in fields.items() if name not in out})
 
 
-def _settings(record: Mapping[str, Any]) -> StageSettings:
+def _settings(record: Record) -> StageSettings:
     return recipe_of(str(record["stage"])).settings.model_validate(record["settings"])
 
 

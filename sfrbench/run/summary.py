@@ -56,7 +56,7 @@ def summary(experiment: Experiment, on: str = "") -> dict[str, Any]:
     """What ``plan`` prints: counts, by stage too, with time and disk of what is to run. ``on``: a card."""
     plan, store = experiment.plan, experiment.store
     todo = [link for link in plan.nodes if not store.has(*link)]
-    forecast = Forecast(plan, store, experiment.machine, on)
+    forecast = experiment.forecast(on)
     all_nodes = Counter(stage for stage, _ in plan.nodes)
     sums = sums_of(forecast, todo)
     by_stage = {
@@ -150,11 +150,10 @@ def together(experiments: Sequence[Experiment], on: str = "") -> dict[str, Any]:
     """What several experiments in one workspace come to: each distinct node counts once."""
     nodes = {link: experiment for experiment in experiments for link in experiment.plan.nodes}
     todo = [link for link, experiment in nodes.items() if not experiment.store.has(*link)]
-    forecasts = {id(one): Forecast(one.plan, one.store, one.machine, on) for one in experiments}
     sums: dict[str, Sum] = {}
     for link in todo:
-        sums.setdefault(link[0], Sum()).add(forecasts[id(nodes[link])].cost(link))
-    here = forecasts[id(experiments[0])].target
+        sums.setdefault(link[0], Sum()).add(nodes[link].forecast(on).cost(link))
+    here = experiments[0].forecast(on).target
     return {
         "cells": sum(len(experiment.plan.cells) for experiment in experiments),
         "nodes": len(nodes),

@@ -5,16 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel
-
-from sfrbench.files.atomic import read_state
 from sfrbench.plan.graph import Link
 from sfrbench.plan.schedule import makespan
-from sfrbench.run.signs import Finite, Sign, Wanted, since_s
-from sfrbench.store.artefact import RECORD
+from sfrbench.run.records import newest, record_of, tells
+from sfrbench.run.signs import Sign, Wanted, since_s
 from sfrbench.store.store import Store
 
 NEWEST = 12  # records of a stage that are read
@@ -36,20 +31,6 @@ class Seen:
     inputs: Mapping[Link, Collection[Link]]
     there: Mapping[Link, float]
     working: Mapping[Link, Sign]
-
-
-class _Timed(BaseModel):
-    """What a record says of time."""
-
-    profile: str = ""
-    seconds: Finite
-    equal_to: str | None = None
-    notes: dict[str, Any] = {}
-
-    @property
-    def whole(self) -> bool:
-        """Whether the seconds are those of this node's work, and of all of it."""
-        return self.equal_to is None and not self.notes.get("resumed_at")
 
 
 @dataclass(frozen=True)
@@ -103,27 +84,18 @@ def _by_rate(link: Link, seen: Seen, known: _Measured | None) -> float | None:
 def _of_stage(stage: str, seen: Seen, store: Store, profile: str) -> _Measured | None:
     """By the newest finished nodes of the run and by those that run; else by others of the same profile."""
     there = sorted((link for link in seen.there if link[0] == stage), key=lambda link: -seen.there[link])
+    records = [record_of(store, link) for link in there[:NEWEST]]
     pairs = [
-        (record.seconds, seen.nodes[link].seconds)
-        for link in there[:NEWEST]
-        if (record := _timed(store.folder(*link))) is not None and record.whole
+        (record["seconds"], seen.nodes[link].seconds)
+        for link, record in zip(there, records, strict=False)
+        if record is not None and tells(record)
     ]
     pairs += [
         (sign.whole_s, seen.nodes[link].seconds)
         for link, sign in seen.working.items()
         if link[0] == stage and sign.whole_s is not None
     ]
-    return _Measured.of(pairs or _of_others(store.root / stage, profile))
-
-
-def _of_others(folder: Path, profile: str) -> list[tuple[float, float | None]]:
-    try:
-        found = sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime)[:NEWEST]
-    except OSError:
-        return []
-    records = [record for path in found if (record := _timed(path)) is not None]
-    return [(record.seconds, None) for record in records if record.whole and record.profile == profile]
-
-
-def _timed(folder: Path) -> _Timed | None:
-    return read_state(folder / RECORD, _Timed)
+    if not pairs:
+        others = [record for record in newest(store, stage, NEWEST) if record.get("profile") == profile]
+        pairs = [(record["seconds"], None) for record in others]
+    return _Measured.of(pairs)

@@ -24,6 +24,7 @@ from sfrbench.plan.study import Study
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.executors.inline import InlinePool
 from sfrbench.run.experiment import Experiment, board_of, claim, default_tracking_uri, weights_of
+from sfrbench.run.forecast import Forecast
 from sfrbench.run.outcomes import Book, Listener, Outcomes
 from sfrbench.run.signs import Signs, shown
 from sfrbench.run.tracking.mlflow_log import Tracker
@@ -256,7 +257,7 @@ class _Runner:
     def _drive(self, plan: Plan, worker: Worker, book: Book, number: int) -> None:
         """Run the nodes of a trial, and let others see it."""
         workspace = self.experiment.machine.workspace
-        seconds = weights_of(plan, worker.store, worker.machine)
+        seconds = weights_of(Forecast(plan, worker.store, worker.machine))
         board = board_of(plan, "inline", seconds, number)
         with Signs(workspace, board.run, device=worker.device) as signs, shown(workspace, board):
             drive(plan, worker.store, InlinePool(worker, signs), book, _nothing, seconds)

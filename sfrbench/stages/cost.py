@@ -27,6 +27,8 @@ T = TypeVar("T")
 ROW = 70
 #: Bytes that are written in a second.
 WRITTEN = 5e8
+#: Seconds to read a model that predicts.
+READ = 0.1
 
 
 @dataclass(frozen=True)
@@ -165,4 +167,4 @@ def whole_volumes(cases: int, extent: Extent, each: float | None, bytes_each: fl
     kept = round(cases * extent.voxels * bytes_each)
     if each is None:
         return Work.kept(kept)
-    return Work(cases * each, kept / WRITTEN + 1.0, kept, bf16)
+    return Work(cases * each, kept / WRITTEN + READ, kept, bf16)

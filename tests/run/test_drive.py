@@ -154,6 +154,12 @@ def test_a_node_whose_worker_dies_is_tried_again(plan: Plan, store: Store, death
     link = next(link for link in plan.nodes if link[0] == "finetune")
     assert outcomes.by_link[link].status == status
     assert sum(event == ("again", "its process was ended by SIGKILL") for event in listener.events) == 2
+    noted = "its process was ended by SIGKILL, 3 times" if status == "failed" else None
+    assert store.failure(*link) == noted
+    if noted:
+        log = store.failure_folder(*link) / "log.txt"
+        assert outcomes.by_link[link].log == str(log)
+        assert log.read_text().count("ended by SIGKILL\n") == 3
 
 
 def test_a_busy_node_is_passed_over_and_waited_for_last(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from sfrbench.files.units import bytes_of, size
 from sfrbench.machine import speed
 from sfrbench.machine.needs import Machine
 from sfrbench.machine.speed import Target, known_card, same_device, target
+from sfrbench.plan.build import Plan
 from sfrbench.report.items import kinds
 from sfrbench.run import limits
 from sfrbench.run.experiment import Experiment, open_experiment
@@ -142,8 +145,29 @@ def test_other_settings_are_scaled_by_their_work(there: Path) -> None:
     assert known.how(stored) == "measured"
 
 
+def test_a_network_is_as_fast_as_in_other_stages(there: Path) -> None:
+    """SAM predicts, and only V-Net's predictions are recorded: its speed is that of tuning and labelling."""
+    timed(there, "predict", 1e4)
+    timed(there, "finetune", 30.0)
+    more = SPEC.replace("seeds: [0]", "  - {name: ft, stages: [finetune, predict, evaluate]}\nseeds: [0]")
+    experiment = opened(there, more)
+    fresh = Forecast(experiment.plan, Store(there / "other"), experiment.machine)
+    by_sam = experiment.plan.cells[-1].nodes["predict"]
+    assert not experiment.store.has(*by_sam)
+    ratios = []
+    for stage, took in (("finetune", 30.0), ("pseudolabel", 100.0)):
+        formula = fresh.seconds(links(experiment, stage)[0])
+        assert formula
+        ratios.append(took / formula)
+    formula, known = fresh.seconds(by_sam), forecast(experiment)
+    assert formula
+    assert known.seconds(by_sam) == pytest.approx(formula * math.sqrt(ratios[0] * ratios[1]), rel=0.01)
+    assert known.how(by_sam) == "scaled"
+
+
 def test_records_of_another_device_do_not_time(there: Path) -> None:
-    timed(there, "retrain", 1.0, device="cuda:0 NVIDIA H200")
+    for stage in ("retrain", "predict"):  # those of V-Net
+        timed(there, stage, 1.0, device="cuda:0 NVIDIA H200")
     experiment = opened(there, sets=("seeds=[7]",))
     known = forecast(experiment)
     cost = known.cost(links(experiment, "retrain")[0])
@@ -152,8 +176,10 @@ def test_records_of_another_device_do_not_time(there: Path) -> None:
 
 
 def test_copies_and_resumed_nodes_do_not_time(there: Path) -> None:
-    timed(there, "retrain", 1e6, notes={"resumed_at": 1})
-    timed(there, "finetune", 1e6, equal_to="f" * 32)
+    for stage in ("retrain", "predict"):
+        timed(there, stage, 1e6, notes={"resumed_at": 1})
+    for stage in ("finetune", "pseudolabel"):
+        timed(there, stage, 1e6, equal_to="f" * 32)
     experiment = opened(there, sets=("seeds=[7]",))
     known = forecast(experiment)
     for stage in ("retrain", "finetune"):
@@ -191,8 +217,9 @@ def test_labels_of_a_sam_that_no_round_updates_take_nothing(tmp_path: Path) -> N
 
 
 def test_damaged_records_tell_nothing(there: Path) -> None:
-    for path in (there / "runs" / "store" / "retrain").glob("*/record.json"):
-        path.write_text("{", encoding="utf-8")
+    for stage in ("retrain", "predict"):
+        for path in (there / "runs" / "store" / stage).glob("*/record.json"):
+            path.write_text("{", encoding="utf-8")
     experiment = opened(there, sets=("seeds=[7]",))
     assert forecast(experiment).how(links(experiment, "retrain")[0]) == "estimated"
 
@@ -211,6 +238,58 @@ def test_sums_are_of_what_is_to_run(there: Path) -> None:
     assert on["1"] >= on["2"] >= on["4"] >= on["8"] >= counts["longest_path"] > 0
     both = together([experiment, more])
     assert (both["to_run"], both["bytes"]) == (len(todo), counts["bytes"])
+
+
+def test_one_forecast_serves_limits_order_and_plan(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sfrbench.run.experiment import weights_of
+
+    made: list[str] = []
+    monkeypatch.setattr(Forecast, "__init__", counted(Forecast.__init__, made))
+    experiment = opened(there, sets=("seeds=[7]",))
+    check_limits(experiment, 10, None)
+    assert weights_of(experiment.forecast()).keys() == experiment.plan.nodes.keys()
+    together([experiment, experiment])
+    assert len(made) == 1
+    assert summary(experiment, "RTX 4090")["device"] == "RTX 4090"
+    assert made[1:] == ["RTX 4090"]
+
+
+def counted(made_by: Callable[..., None], seen: list[str]) -> Callable[..., None]:
+    def make(self: Forecast, plan: Plan, store: Store, machine: Machine, past: Past) -> None:
+        seen.append(past.target.name)
+        made_by(self, plan, store, machine, past)
+
+    return make
+
+
+def test_workers_of_one_machine_share_its_cores(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    for stage in ("finetune", "pseudolabel", "predict", "retrain"):
+        timed(there, stage, 100.0, threads=2)
+    experiment = opened(there, sets=("seeds=[7]",))
+    link = links(experiment, "retrain")[0]
+    shared = experiment.forecast(workers=4)
+    assert (shared.target.threads, shared.seconds(link), shared.how(link)) == (2, 100.0, "measured")
+    alone = experiment.forecast()
+    assert (alone.target.threads, alone.how(link)) == (8, "scaled")
+    assert 0 < (alone.seconds(link) or 0) < 100  # the networks of the toys are a small part
+
+
+def test_a_plan_of_several_adds_up_and_says_once_what_is_missing(tmp_path: Path) -> None:
+    common = ["plan", "table01_la", "table07_la_scarce", "--on", "RTX 4090", "--workspace", str(tmp_path)]
+    told = json.loads(CliRunner().invoke(main, [*common, "--json"]).stdout)
+    for one in [*told["specs"], told["together"]]:
+        assert sum(one["by_device"].values()) == pytest.approx(one["seconds"], abs=0.5)
+    for one in told["specs"]:
+        for what, rounding in (("seconds", 0.5), ("bytes", 0), ("to_run", 0)):
+            parts = sum(entry[what] for entry in one["by_stage"].values())
+            assert parts == pytest.approx(one[what], abs=rounding, rel=0)
+    shared = sum(one["seconds"] for one in told["specs"]) - told["together"]["seconds"]
+    assert shared > 60, "the volumes are prepared once for both"
+    said = CliRunner().invoke(main, common).stdout
+    assert said.count("not ready here:") == 1
+    assert said.count("no folder with this dataset is known") <= 1
 
 
 def test_too_many_hours_are_refused(there: Path) -> None:
@@ -313,10 +392,13 @@ def test_sizes(text: str, count: int | None) -> None:
 def test_a_factor_is_the_middle_of_the_records(there: Path) -> None:
     experiment = opened(there)
     past = Past(experiment.store, Target(target(experiment.machine, wants_gpu=False).name, 1))
+    parts = experiment.plan.nodes[links(experiment, "predict")[0]].components
+    classes = {kind: resolved.component.identity() for kind, resolved in parts.items()}
     timed(there, "predict", 50.0)
-    first = past.factor("predict")
+    first = past.factor("predict", classes)
     timed(there, "predict", 500.0)
-    again = Past(experiment.store, past.target).factor("predict")
+    again = Past(experiment.store, past.target).factor("predict", classes)
+    other = Past(experiment.store, past.target).factor("predict", {"backbone": "backbone/Another"})
     assert first is not None
     assert again is not None
-    assert again == pytest.approx(10 * first)
+    assert again == other == pytest.approx(10 * first)

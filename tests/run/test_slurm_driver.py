@@ -16,7 +16,7 @@ from sfrbench.run.executors.slurm.drive import Driver
 from sfrbench.run.executors.slurm.run import cancel_jobs
 from sfrbench.run.executors.slurm.settings import Shape, SlurmSettings
 from sfrbench.run.executors.slurm.submit import Refused, Submitter, Wanted
-from sfrbench.run.outcomes import DONE, Book, Outcomes
+from sfrbench.run.outcomes import DONE, Book, Outcome, Outcomes
 from sfrbench.stages.recipe import Link
 from sfrbench.store.store import Store
 from tests.deploy.conftest import Quiet
@@ -156,6 +156,13 @@ def finish(each: Driver) -> dict[str, set[str]]:
     return statuses(each)
 
 
+def assert_noted(store: Store, failed: Outcome, end: str) -> None:
+    """That what others read of a failure is what the run says of it, with the end of the job's log."""
+    link = failed.node.stage, failed.node.key
+    assert store.failure(*link) == failed.reason
+    assert (store.failure_folder(*link) / "log.txt").read_text() == f"{failed.log}:\n{end}"
+
+
 def test_jobs_that_end_well_make_all_nodes_and_are_forgotten(cluster: Cluster, tmp_path: Path) -> None:
     def play(job: str) -> str:
         cluster.make(job)
@@ -197,6 +204,8 @@ def test_a_job_that_crashes_too_often_fails_its_first_node_and_blocks_what_needs
     def play(job: str) -> str:
         if "finetune" in dict(cluster.carried[job]):
             tried.append(job)
+            token = cluster.reports[job].parent.name
+            notes.write_atomic(notes.log_path(cluster.workspace, token, job), f"job {job} began")
             return "TIMEOUT"
         cluster.make(job)
         return "COMPLETED"
@@ -208,8 +217,9 @@ def test_a_job_that_crashes_too_often_fails_its_first_node_and_blocks_what_needs
     assert found["finetune"] == {"failed"}
     assert found["pseudolabel"] == {"blocked"}
     assert found["retrain"] == {"ran", "blocked"}, "the arm that needs no SAM is done"
-    reason = next(o.reason for o in each.book.outcomes.by_link.values() if o.status == "failed")
-    assert reason == f"its job {tried[1]} ended as TIMEOUT, 2 times"
+    failed = next(o for o in each.book.outcomes.by_link.values() if o.status == "failed")
+    assert failed.reason == f"its job {tried[1]} ended as TIMEOUT, 2 times"
+    assert_noted(each.store, failed, f"job {tried[1]} began")
 
 
 def test_a_fault_of_a_node_is_not_tried_again_and_frees_what_only_waited_for_its_job(
@@ -231,9 +241,12 @@ def test_a_fault_of_a_node_is_not_tried_again_and_frees_what_only_waited_for_its
 
 def test_a_job_that_somebody_cancels_is_not_submitted_again(cluster: Cluster, tmp_path: Path) -> None:
     cluster.plays = lambda job: "CANCELLED by 1000"
-    found = finish(driver(cluster, tmp_path))
+    each = driver(cluster, tmp_path)
+    found = finish(each)
     assert found["prepare"] == {"failed"}
     assert found["retrain"] == found["finetune"] == {"blocked"}
+    failed = next(o for o in each.book.outcomes.by_link.values() if o.status == "failed")
+    assert_noted(each.store, failed, "")
 
 
 def test_a_driver_comes_back_to_jobs_also_those_whose_id_it_had_no_time_to_note(

@@ -6,12 +6,12 @@ A pool is what an executor is: this process, processes of this machine, or tasks
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from sfrbench.files.units import now
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Link, Node
 from sfrbench.plan.reasons import Reasons
@@ -94,7 +94,7 @@ class _Run:
     seconds: Mapping[Link, float]
     _running: dict[Link, str] = field(default_factory=dict)  # link -> why it runs
     _others: dict[Link, _Other] = field(default_factory=dict)
-    _died: Counter[Link] = field(default_factory=Counter)
+    _deaths: dict[Link, list[str]] = field(default_factory=dict)  # when and how its processes ended
     _pruned: bool = False
 
     def __post_init__(self) -> None:
@@ -138,16 +138,23 @@ class _Run:
         elif event.status == "stopped":
             self._queue.put(link)
         elif event.status == "lost":
-            self._died[link] += 1
-            if self._died[link] < ATTEMPTS:
-                self.book.again(link, event.reason)
-                self._queue.put(link)
-            else:
-                self._ends(event, "failed", f"{event.reason}, {ATTEMPTS} times")
+            self._lost(event)
         elif event.status == "ran":
             self._ends(event, "ran", reason)
         else:
             self._ends(event, event.status, event.reason)
+
+    def _lost(self, event: Ended) -> None:
+        """A process died of a node: it is started again, or has failed like one that says so itself."""
+        link, deaths = event.link, self._deaths.setdefault(event.link, [])
+        deaths.append(f"{now()}  {event.reason}\n")
+        if len(deaths) < ATTEMPTS:
+            self.book.again(link, event.reason)
+            self._queue.put(link)
+            return
+        reason = f"{event.reason}, {ATTEMPTS} times"
+        log = self.store.note_failure(*link, reason, "".join(deaths))
+        self._ends(replace(event, log=str(log or "")), "failed", reason)
 
     def _ends(self, event: Ended, status: str, reason: str) -> None:
         node = self.plan.nodes[event.link]

@@ -236,7 +236,7 @@ class Driver:
                 seconds = self.store.get(*link).record["seconds"]
                 self._ends(link, "ran", "", seconds, live=live)
             elif fate == "cancelled":
-                self._ends(link, "failed", f"its job {job} was cancelled", 0.0, str(live.log), live)
+                self._fails(link, f"its job {job} was cancelled", live)
             elif crashed:
                 self._again(link, mine, live, state)
 
@@ -254,7 +254,12 @@ class Driver:
             self.book.again(link, f"{what}; log: {live.log}")
             return
         often = f", {times} times" if times > 1 else ""
-        self._ends(link, "failed", f"{what}{often}", 0.0, str(live.log), live)
+        self._fails(link, f"{what}{often}", live)
+
+    def _fails(self, link: Link, reason: str, live: Live) -> None:
+        """A node is lost with its job, which could not say so itself."""
+        self.store.note_failure(*link, reason, f"{live.log}:\n{notes.end_of(live.log)}")
+        self._ends(link, "failed", reason, 0.0, str(live.log), live)
 
     def _ends(
         self,

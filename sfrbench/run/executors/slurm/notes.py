@@ -25,6 +25,7 @@ from sfrbench.stages.recipe import Link
 
 FOLDER = "slurm"
 _KEPT_S = 30 * 24 * 3600.0  # logs of jobs that have ended
+_END = 100_000  # bytes of a log that are its end
 
 
 class Carried(BaseModel):
@@ -128,3 +129,13 @@ def report_path(workspace: Path, token: str, job: str) -> Path:
 def log_path(workspace: Path, token: str, job: str) -> Path:
     """Where the output of a job goes: the place that submitit gives it."""
     return folder(workspace) / token / f"{job}_0_log.out"
+
+
+def end_of(log: Path) -> str:
+    """The last part of a log; nothing where it is not to be seen from here."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - _END))
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return ""
