@@ -30,7 +30,7 @@ def reset_peaks(device: str) -> None:
     if device.startswith("cuda"):
         import torch
 
-        if torch.cuda.is_initialized():  # else it has no marks yet
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # else it has no marks yet
             torch.cuda.reset_peak_memory_stats(device)
 
 
