@@ -108,7 +108,7 @@ _REMEDIES = {
 }
 
 
-#: Words of the dynamic linker, of torch and of Python.
+#: Words of the dynamic linker, of torch, of CUDA's libraries and of Python.
 _NO_MEMORY = (
     "failed to map segment",
     "annot allocate memory",
@@ -116,6 +116,7 @@ _NO_MEMORY = (
     "an't start new thread",
     "unable to allocate",
     "out of memory",
+    "_STATUS_ALLOC_FAILED",
 )
 
 
@@ -154,10 +155,15 @@ def short_of(error: BaseException) -> Problem | None:
     for number in numbers:
         if number in _REMEDIES and number != errno.ENOENT:
             return Problem("", os.strerror(number), _REMEDIES[number])
-    said = isinstance(error, ImportError | RuntimeError) and any(words in text for words in _NO_MEMORY)
-    if said or isinstance(error, MemoryError):
+    if short_of_memory(error):
         return Problem("", "there is not enough memory", _REMEDIES[errno.ENOMEM])
     return None
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory, of the machine or of its GPU."""
+    said = isinstance(error, ImportError | RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    return said or isinstance(error, MemoryError)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from sfrbench.components.base import Backbone, Finetune, Foundation, Stitch
+from sfrbench.engine.at_once import AtOnce
 from sfrbench.errors import InputError, NotReadyError
 from sfrbench.files.atomic import read_state, write_atomic
 from sfrbench.maths.windows import window_starts
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 Size = tuple[int, int, int]
 #: Patches (B, X, Y, Z) float32 to class probabilities (B, K, X, Y, Z).
 Forward = Callable[[torch.Tensor], torch.Tensor]
-
-
-def window_batch(device: str) -> int:
-    """How many windows go through a network at once."""
-    return 4 if device.startswith("cuda") else 1
 
 
 def on_device(volume: np.ndarray, device: str) -> torch.Tensor:
@@ -52,7 +48,12 @@ def windows(shape: Size, patch: Size, stride: Size) -> list[Size]:
 
 
 def slide(
-    volume: torch.Tensor, patch: Size, stride: Size, forward: Forward, classes: int, batch: int = 1
+    volume: torch.Tensor,
+    patch: Size,
+    stride: Size,
+    forward: Forward,
+    classes: int,
+    batch: int | AtOnce = 1,
 ) -> torch.Tensor:
     """Mean of the probabilities of all windows over each voxel.
 
@@ -66,15 +67,12 @@ def slide(
     starts = windows(cast(Size, tuple(padded.shape)), patch, stride)
     total = torch.zeros((classes, *padded.shape), dtype=torch.float32, device=volume.device)
     hits = torch.zeros(padded.shape, dtype=torch.float32, device=volume.device)
-    for first in range(0, len(starts), batch):
-        places = [
-            tuple(slice(at, at + side) for at, side in zip(start, patch, strict=True))
-            for start in starts[first : first + batch]
-        ]
-        probabilities = forward(torch.stack([padded[place] for place in places]))
-        for place, result in zip(places, probabilities, strict=True):
-            total[(slice(None), *place)] += result
-            hits[place] += 1
+    places = [tuple(slice(at, at + side) for at, side in zip(start, patch, strict=True)) for start in starts]
+    at_once = AtOnce(batch) if isinstance(batch, int) else batch
+    results = at_once.run(forward, [padded[place] for place in places])
+    for place, result in zip(places, results, strict=True):
+        total[(slice(None), *place)] += result
+        hits[place] += 1
     total /= hits
     inner = (slice(at, at + side) for at, side in zip(before, volume.shape, strict=True))
     return total[(slice(None), *inner)]
@@ -90,7 +88,7 @@ def backbone_forward(network: nn.Module) -> Forward:
     return forward
 
 
-def sam_forward(model: SamSegmenter, stitch: Stitch, max_canvases: int = 1) -> Forward:
+def sam_forward(model: SamSegmenter, stitch: Stitch, max_canvases: int | AtOnce = 1) -> Forward:
     """A fine-tuned SAM as a ``Forward``: patches, already normalised, to canvases and back.
 
     At most ``max_canvases`` canvases go through the model at once; patches share a batch where several
@@ -104,10 +102,11 @@ def sam_forward(model: SamSegmenter, stitch: Stitch, max_canvases: int = 1) -> F
     def grouped(patches: torch.Tensor) -> Iterator[torch.Tensor]:
         shape = cast(Size, tuple(patches.shape[1:]))
         waiting: list[torch.Tensor] = []
+        most = max_canvases if isinstance(max_canvases, int) else max_canvases.now
         for i, patch in enumerate(patches, start=1):
             waiting.append(stitch.to_canvases(patch[None], model.canvas, 0.0))
             each = waiting[0].shape[0]
-            limit = each if model.volumetric else max_canvases
+            limit = each if model.volumetric else most
             if (len(waiting) + 1) * each > limit or i == len(patches):
                 maps = probabilities(torch.cat(waiting), limit)
                 yield from (stitch.from_canvases(part, shape) for part in torch.split(maps, each))
@@ -132,7 +131,9 @@ def pretrained_path(foundation: Foundation, weights: Callable[[str], Path] | Non
     return weights(foundation.weights)
 
 
-def fine_tuned_forward(ctx: StageContext[Settings], role: str, classes: int, max_canvases: int) -> Forward:
+def fine_tuned_forward(
+    ctx: StageContext[Settings], role: str, classes: int, max_canvases: int | AtOnce
+) -> Forward:
     """The fine-tuned SAM of a stage's input ``role``, on the canvases of the stage's stitch."""
     model = load_segmenter(
         ctx.component("foundation", Foundation),

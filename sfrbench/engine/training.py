@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch._dynamo  # the first optimiser would do so, and leave frames that hold its parameters in a cycle
 from torch import nn
 
 from sfrbench.components.base import Optim, Settings

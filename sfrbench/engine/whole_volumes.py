@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sfrbench.components.base import Backbone, Foundation, Settings
+from sfrbench.engine.at_once import AtOnce
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.inference import (
     Size,
@@ -17,7 +18,6 @@ from sfrbench.engine.inference import (
     load_backbone,
     on_device,
     slide,
-    window_batch,
 )
 from sfrbench.engine.sam_input import Range, sam_input
 
@@ -28,7 +28,7 @@ Probabilities = Callable[[NDArray[np.float32], Range], torch.Tensor]
 
 def by_sam(ctx: StageContext[Settings], role: str, classes: int, patch: Size, stride: Size) -> Probabilities:
     """By the fine-tuned SAM of a stage's input ``role``."""
-    foundation, batch = ctx.component("foundation", Foundation), window_batch(ctx.device)
+    foundation, batch = ctx.component("foundation", Foundation), AtOnce.on(ctx.device)
     forward = fine_tuned_forward(ctx, role, classes, batch)
 
     def probabilities(volume: NDArray[np.float32], value_range: Range) -> torch.Tensor:
@@ -43,7 +43,7 @@ def by_segmenter(
 ) -> Probabilities:
     """By the re-trained 3D segmenter of a stage's input ``role``, after its 'last' step or at its
     'best_val'. It takes volumes as they were prepared."""
-    backbone, batch = ctx.component("backbone", Backbone), window_batch(ctx.device)
+    backbone, batch = ctx.component("backbone", Backbone), AtOnce.on(ctx.device)
     network = load_backbone(backbone, ctx.inputs[role], checkpoint, classes=classes, device=ctx.device)
     forward = backbone_forward(network)
 

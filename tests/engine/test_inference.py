@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
 from sfrbench.engine.inference import sam_forward, slide, windows
+from tests.support.pixel_sam import PixelSam
 
 
 def plain_sliding_window(
@@ -80,21 +80,6 @@ def test_windows_of_the_left_atrium() -> None:
     assert len(windows((314, 314, 235), (96, 96, 96), (12, 12, 12))) == 5200
     assert len(windows((314, 314, 235), (96, 96, 96), (16, 16, 16))) == 2250
     assert windows((5, 8, 11), (8, 8, 8), (2, 2, 2)) == [(0, 0, 0), (0, 0, 2), (0, 0, 3)]
-
-
-class PixelSam(nn.Module):
-    """Stands in for a fine-tuned SAM: logits of three classes, pixel by pixel."""
-
-    canvas = 64
-
-    def __init__(self, volumetric: bool = False) -> None:
-        super().__init__()
-        self.volumetric = volumetric
-        self.batches: list[int] = []
-
-    def segment(self, canvases: torch.Tensor) -> torch.Tensor:
-        self.batches.append(len(canvases))
-        return torch.cat([canvases * 0, canvases, 1 - canvases * canvases], 1)
 
 
 def three_classes(patches: torch.Tensor) -> torch.Tensor:

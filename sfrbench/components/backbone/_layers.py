@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import torch
 from torch import nn
 
@@ -44,11 +46,34 @@ class Head(Conv3d):
         return logits.float().contiguous()
 
 
+def layout_for(norm: str) -> torch.memory_format:
+    """How maps lie best on a GPU between norms of a kind: 'batch', 'group', 'instance' or 'none'.
+
+    Torch's instance norm wants channels first, on a GPU its group norm, too: each copies a map that lies
+    otherwise, there and back. A V-Net has 29 of them, a 3D U-Net 18.
+    """
+    copies = norm in ("instance", "group")
+    return torch.contiguous_format if copies else torch.channels_last_3d
+
+
 class Parts(nn.Module):
-    """What every ``SegmentationNetwork`` does with its parts; a subclass brings the parts."""
+    """What every ``SegmentationNetwork`` does with its parts; a subclass brings the parts.
+
+    On a CPU weights, and with them maps, lie in channels last: 1.2 to 1.3 times faster in fp32, no difference
+    in bf16. Another layout has other last digits there, so that it stays, copies or not. Elsewhere they lie
+    in ``layout``, into which ``to`` brings them unless it is told another.
+    """
 
     drop: nn.Module
     head: nn.Module
+    layout: torch.memory_format
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Torch's."""
+        super().to(*args, **kwargs)
+        if "memory_format" not in kwargs and next(self.parameters()).device.type != "cpu":
+            super().to(memory_format=self.layout)  # type: ignore[call-overload]
+        return self
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Images to the skips, finest first, and the bottleneck."""

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from sfrbench.components._autocast import guard
-from sfrbench.components.backbone._layers import Dropout, Head, Parts
+from sfrbench.components.backbone._layers import Dropout, Head, Parts, layout_for
 from sfrbench.components.backbone._sizes import check_sides
 from sfrbench.errors import InputError
 
@@ -72,8 +72,8 @@ class UNet3dModule(Parts):
         coarser = widths[1:4] if deep_supervision else []
         self.auxiliary = nn.ModuleList(_kaiming(Head(width, classes, bf16)) for width in coarser)
         guard(self)
-        # 1.3 times faster in fp32 on a CPU, no difference in bf16.
-        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.layout = layout_for("instance")
+        self.to(memory_format=torch.channels_last_3d)
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Five maps, finest first; dropout at the bottleneck is applied."""

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sfrbench.components._autocast import guard
-from sfrbench.components.backbone._layers import Dropout, Head, Parts
+from sfrbench.components.backbone._layers import Dropout, Head, Parts, layout_for
 from sfrbench.components.backbone._sizes import check_sides
 
 
@@ -73,8 +73,8 @@ class VNetModule(Parts):
         self.drop = Dropout(0.5, channels=True) if dropout else nn.Identity()  # at both places
         self.head = Head(filters, classes, bf16)
         guard(self)
-        # Same numbers; 1.2 to 1.3 times faster in fp32 on a CPU, no difference in bf16.
-        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.layout = layout_for(norm)
+        self.to(memory_format=torch.channels_last_3d)
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Five maps, finest first; dropout at the bottleneck is applied."""

@@ -5,6 +5,7 @@ peft cannot address rows of a layer, so a fused layer becomes three, and one aga
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import torch
@@ -13,6 +14,10 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from sfrbench.errors import InputError
+
+# Importing peft leaves frames in a reference cycle, with all that the frames below them hold: the model that
+# is to be adapted among it, which would stay on the device when its node has ended.
+gc.collect()
 
 #: Names of the layers that get adapters, inside the image encoder.
 TARGETS = r".*\.attn\.qkv\.(q|v)"

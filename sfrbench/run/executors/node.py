@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +19,7 @@ from sfrbench.errors import CheckpointError
 from sfrbench.machine.needs import Machine, environment, git_state
 from sfrbench.places import weights
 from sfrbench.plan.graph import Node
+from sfrbench.run.executors import memory
 from sfrbench.run.executors.equal import copy_files, work_of
 from sfrbench.run.executors.precision import Precision
 from sfrbench.stages.finder import behaviour, recipe_of
@@ -30,9 +29,8 @@ from sfrbench.store.store import Artefact, Store
 log = logging.getLogger(__name__)
 
 #: What a record says about the work itself, whoever did it.
-_MEASURED = ("started", "seconds", "cpu_seconds", "peak_memory_mb", "device", "threads")
+_MEASURED = ("started", "seconds", "cpu_seconds", *memory.MEASURED, "device", "threads")
 _PRECISION = ("precision", "precision_asked", "self_check_faults")
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Worker:
     @classmethod
     def of(cls, store: Store, machine: Machine, profile: str) -> Worker:
         facts = {"environment": environment(), "git": git_state()}
-        _keep_freed_memory()
+        memory.keep_freed()
         return cls(store, machine, profile, machine.torch_device(), facts)
 
     @cached_property
@@ -136,7 +134,7 @@ class Worker:
     def _run(self, node: Node, context: StageContext[StageSettings]) -> dict[str, Any]:
         stage = behaviour(node.stage)
         components, precision = self.precision.settle(node.stage, context.components)
-        _reset_peak()
+        memory.reset_peaks(self.device)
         started, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
         context = replace(context, components=components)
         try:
@@ -149,7 +147,7 @@ class Worker:
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 3),
             "cpu_seconds": round(time.process_time() - cpu, 3),
-            "peak_memory_mb": _peak_mb(),
+            **memory.peaks(self.device),
             "device": _device_name(self.device),
             "threads": _threads(),
             **precision,
@@ -168,42 +166,6 @@ def _set_aside(error: CheckpointError, context: StageContext[StageSettings]) -> 
     os.replace(path, kept)
     shutil.rmtree(context.out)
     context.out.mkdir()
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks instead of giving them back to the kernel after every layer.
-
-    Otherwise each activation above 32 MB is page-faulted anew: a tenth to a quarter of a SAM step on a CPU.
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
-        for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-            library.mallopt(option, 2**31 - 1)
-
-
-def _reset_peak() -> None:
-    """Start the process's memory high-water mark anew (Linux); elsewhere it covers the whole run.
-
-    What earlier nodes have freed is given back first, since it would count as this node's.
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "malloc_trim"):
-        library.malloc_trim(0)
-    try:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as stream:
-            stream.write("5")
-    except OSError:
-        return
-
-
-def _peak_mb() -> float:
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) / 1024, 1)
-    except OSError:
-        pass
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
 def _threads() -> int:

@@ -38,7 +38,9 @@ def metrics(store: Store, cell: Cell) -> Iterator[Metric]:
     now = int(time.time() * 1000)
     for role, link in cell.nodes.items():
         artefact = store.get(*link)
-        yield Metric(f"{role}/seconds", float(artefact.record["seconds"]), now, 0)
+        for name in ("seconds", "peak_gpu_memory_mb"):
+            if name in artefact.record:
+                yield Metric(f"{role}/{name}", float(artefact.record[name]), now, 0)
         if "history.csv" in artefact.record["files"]:
             with artefact.path("history.csv").open(encoding="utf-8", newline="") as stream:
                 rows = list(csv.DictReader(stream))

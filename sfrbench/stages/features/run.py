@@ -16,6 +16,7 @@ from torch import nn
 
 from sfrbench.components.backbone.interface import in_parts
 from sfrbench.components.base import Backbone
+from sfrbench.engine.at_once import AtOnce
 from sfrbench.engine.context import StageContext, seed_for
 from sfrbench.engine.inference import (
     Forward,
@@ -23,7 +24,6 @@ from sfrbench.engine.inference import (
     load_backbone,
     on_device,
     slide,
-    window_batch,
 )
 from sfrbench.engine.volumes import EVALUATE, Volumes
 from sfrbench.stages.features.recipe import FeaturesSettings
@@ -52,7 +52,7 @@ def run(ctx: StageContext[FeaturesSettings]) -> None:
         classes=classes,
         device=ctx.device,
     )
-    forward, batch = features_forward(network), window_batch(ctx.device)
+    forward, batch = features_forward(network), AtOnce.on(ctx.device)
     view = volumes.labels([*labelled, *unlabelled], f"{EVALUATE}: features")
 
     def look(case: str) -> dict[str, np.ndarray]:
