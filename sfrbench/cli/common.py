@@ -69,7 +69,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:n]"),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:n] or mps"),
     ]
     for option in reversed(options):
         function = option(function)
@@ -109,13 +109,17 @@ def print_notes(lines: Iterable[str]) -> None:
         echo(f"note: {line}")
 
 
-def print_missing(experiment: Experiment) -> None:
-    """What this machine lacks for an experiment."""
-    missing = [*experiment.machine.lacks(experiment.plan), *experiment.machine.lacks_place()]
+def print_missing(experiment: Experiment, *, here: bool = True) -> None:
+    """What this machine lacks for an experiment; not ``here``: others compute."""
+    from sfrbench.run.devices import foreseen
+
+    refused, notes = foreseen(experiment) if here else ([], [])
+    missing = [*experiment.machine.lacks(experiment.plan), *refused, *experiment.machine.lacks_place()]
     if missing:
         echo("not ready here:")
     for problem in missing:
         echo(f"  {problem}")
+    print_notes(notes)
 
 
 def print_damage(experiment: Experiment) -> None:

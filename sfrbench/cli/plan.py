@@ -45,7 +45,8 @@ def plan(specs: Sequence[str], on: str, as_json: bool, **options: Any) -> None:
         )
 
 
-def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
+def print_plan(counts: dict[str, Any], experiment: Experiment, *, here: bool = True) -> None:
+    """What ``summary`` says; not ``here``: other machines compute."""
     from sfrbench.plan.reasons import changed_code
 
     echo(f"{counts['experiment']}, profile {counts['profile']}: {counts['cells']} cells")
@@ -64,7 +65,7 @@ def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
         echo(f"excluded {entry['cell']}: {entry['reason']}")
     print_warnings(counts["no_ops"])
     print_warnings(changed_code(experiment.plan.nodes.values(), experiment.store))
-    print_missing(experiment)
+    print_missing(experiment, here=here)
 
 
 def _time(entry: Mapping[str, Any]) -> str:
