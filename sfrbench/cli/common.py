@@ -69,7 +69,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:n]"),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:n] or mps"),
     ]
     for option in reversed(options):
         function = option(function)
@@ -109,15 +109,21 @@ def print_notes(lines: Iterable[str]) -> None:
         echo(f"note: {line}")
 
 
-def print_missing(experiments: Iterable[Experiment]) -> None:
-    """What this machine lacks for experiments, each thing once."""
+def print_missing(experiments: Iterable[Experiment], *, here: bool = True) -> None:
+    """What this machine lacks for experiments, each thing once; not ``here``: others compute."""
+    from sfrbench.run.devices import foreseen
+
     missing: dict[Problem, None] = {}
+    notes: dict[str, None] = {}
     for one in experiments:
-        missing |= dict.fromkeys((*one.machine.lacks(one.plan), *one.machine.lacks_place()))
+        refused, said = foreseen(one) if here else ([], [])
+        missing |= dict.fromkeys((*one.machine.lacks(one.plan), *refused, *one.machine.lacks_place()))
+        notes |= dict.fromkeys(said)
     if missing:
         echo("not ready here:")
     for problem in missing:
         echo(f"  {problem}")
+    print_notes(notes)
 
 
 def print_damage(experiment: Experiment) -> None:

@@ -95,7 +95,8 @@ def run(
     from sfrbench.cli import console
     from sfrbench.plan.reasons import changed_code, earlier
     from sfrbench.report.build import write_report
-    from sfrbench.run.executors.choice import How
+    from sfrbench.run.devices import slow_note
+    from sfrbench.run.executors.choice import How, computes_here
     from sfrbench.run.experiment import execute
     from sfrbench.run.limits import check_limits
     from sfrbench.run.summary import summary
@@ -105,13 +106,14 @@ def run(
     note = earlier(experiment.store)
     if dry_run:
         print_plan(summary(experiment), experiment)
-        print_missing([experiment])
+        print_missing([experiment], here=computes_here(how))
         print_notes([note])
         return
     print_changes(experiment)
     print_warnings(experiment.plan.no_ops())
     print_warnings(changed_code(experiment.plan.nodes.values(), experiment.store))
     print_notes([note, *experiment.machine.remarks(experiment.plan)])
+    print_notes([slow_note(experiment)])
     print_notes(check_limits(experiment, max_hours, max_disk, workers or max(len(how.gpus), 1)))
     signal.signal(signal.SIGTERM, interrupt)
     try:

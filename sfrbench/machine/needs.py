@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,6 +27,8 @@ from sfrbench.errors import (
 )
 from sfrbench.files.atomic import nearest
 from sfrbench.files.roots import BESIDE
+from sfrbench.machine import accelerator
+from sfrbench.machine.refusal import Wish, refusal
 from sfrbench.places import locations, weights
 from sfrbench.plan.build import Plan
 from sfrbench.plan.resolve import Resolved
@@ -35,8 +36,6 @@ from sfrbench.store.fingerprints import Fingerprints
 from sfrbench.version import __version__
 
 ABSENT = "absent"
-#: What a driver of GPUs shows: NVIDIA's, WSL's, AMD's, Jetson's.
-_GPUS = ("nvidia[0-9]*", "dxg", "kfd", "nvhost-gpu")
 
 
 @dataclass
@@ -50,8 +49,8 @@ class Machine:
     _roots: dict[str, Path | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
-            hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "cuda:N"))
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
+            hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "cuda:N", "mps"))
             raise InputError(f"no device '{shorter(self.device)}'", where="--device", hint=hint)
 
     @cached_property
@@ -93,8 +92,8 @@ class Machine:
         except (SfrbenchError, OSError):
             return ABSENT  # what is wrong is said by ``lacks`` and by ``data check``
 
-    def lacks(self, plan: Plan, *, gpu: bool = True) -> list[Problem]:
-        """What a plan needs and this machine does not have; not ``gpu``: others compute."""
+    def lacks(self, plan: Plan) -> list[Problem]:
+        """The data, weights and images that a plan needs and this machine does not have."""
         problems: dict[Problem, None] = {}
         for resolved in _datasets(plan):
             problems.update(dict.fromkeys(self._lacks_data(resolved)))
@@ -103,15 +102,6 @@ class Machine:
                 problems.update(dict.fromkeys(_lacks_weights(cell.components["foundation"])))
             if "stitch" in cell.components:
                 problems.update(dict.fromkeys(self._lacks_images(cell.components["stitch"])))
-        if not gpu:
-            return list(problems)
-        needs = set(plan.spec.profile.needs)
-        if "gpu" in needs and self.device == "auto" and not has_gpu():
-            what = f"profile '{plan.spec.profile.name}' wants a GPU and none is visible"
-            problems[Problem("gpu", what, "use --profile cpu, or insist with --device cpu")] = None
-        seen = (path for name in _GPUS for path in Path("/dev").glob(name))
-        if self.device.startswith("cuda") and next(seen, None) is None:
-            problems[Problem(f"--device {self.device}", "torch sees no GPU", "use --device cpu")] = None
         return list(problems)
 
     def remarks(self, plan: Plan) -> list[str]:
@@ -162,15 +152,17 @@ class Machine:
             return list(error.problems)
         return []
 
-    def torch_device(self) -> str:
-        """The device that stages run on. Imports torch."""
-        import torch
+    def torch_device(self, profile: str = "") -> str:
+        """The device that stages run on; ``profile``: of a run that needs an accelerator. Imports torch.
 
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise NotReadyError(f"--device {self.device}: torch sees no GPU", hint="use --device cpu")
-        return self.device
+        Raises ``NotReadyError`` with what is missing."""
+        if self.device == "cpu":
+            return "cpu"
+        answer = accelerator.read()
+        problem = refusal(answer, Wish(self.device, profile))
+        if problem is not None:
+            raise NotReadyError.of([problem])
+        return answer.device(self.device)
 
 
 def _datasets(plan: Plan) -> list[Resolved]:
@@ -190,29 +182,11 @@ def _lacks_weights(resolved: Resolved) -> list[Problem]:
     return []
 
 
-def has_gpu() -> bool:
-    """Whether an NVIDIA device is visible, without importing torch."""
-    return shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
-
-
 def cores() -> int:
     """How many cores this process may use, where a scheduler or ``taskset`` gives it fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def cards_seen() -> list[str]:
-    """The GPUs that this process sees, by what ``CUDA_VISIBLE_DEVICES`` calls them. Imports torch only where
-    there may be one."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [part.strip() for part in given.split(",") if part.strip() not in ("", "-1")]
-    if next((path for name in _GPUS for path in Path("/dev").glob(name)), None) is None:
-        return []
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def environment() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sfrbench.files.atomic import write_atomic
 from sfrbench.machine.selfcheck_fault import Fault, Precision
+from sfrbench.places.locations import cache_folder
 
 #: Raised when the list of operations changes: what older lists found is then asked again.
 VERSION = 1
@@ -117,6 +118,5 @@ def processor(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
 
 def _file(here: Mapping[str, str]) -> Path:
     """``$XDG_CACHE_HOME/sfrbench/selfcheck/<facts>.json``, by default under ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME")
     name = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:16]
-    return (Path(base) if base else Path.home() / ".cache") / "sfrbench" / "selfcheck" / f"{name}.json"
+    return cache_folder() / "selfcheck" / f"{name}.json"

@@ -6,10 +6,10 @@ import os
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from sfrbench.errors import InputError, did_you_mean
-from sfrbench.machine.needs import Machine, cores, has_gpu
+from sfrbench.machine import accelerator, driver
+from sfrbench.machine.needs import Machine, cores
 
 #: Dense peaks in TFLOP/s by NVIDIA's data sheets: fp32, and bf16 with fp32 sums (fp32's where it has none).
 CARDS = {
@@ -96,8 +96,9 @@ def target(machine: Machine, *, wants_gpu: bool, on: str = "", workers: int = 1)
             hint = f"{did_you_mean(on, CARDS)} known: {', '.join(CARDS)}".strip()
             raise InputError(f"no speed is known of a card '{on}'", where=f"--on {on}", hint=hint)
         return Target(card, here=False)
-    if machine.device != "cpu" and (machine.device != "auto" or has_gpu()):
-        return Target(gpu_name() or "GPU")
+    card = None if machine.device == "cpu" else _card_here(machine.device)
+    if card:
+        return Target(card)
     if wants_gpu and machine.device == "auto":
         return Target(USUAL, here=False)
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] if workers == 1 else ""
@@ -105,14 +106,12 @@ def target(machine: Machine, *, wants_gpu: bool, on: str = "", workers: int = 1)
     return Target(f"cpu x{os.cpu_count()}", threads)
 
 
-def gpu_name(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> str:
-    """What the driver calls the first GPU; empty where it does not say."""
-    for file in sorted(drivers.glob("*/information")):
-        try:
-            text = file.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        found = re.search(r"^Model:\s*(.+)$", text, re.MULTILINE)
-        if found:
-            return found[1].strip()
-    return ""
+def _card_here(device: str) -> str:
+    """The card that a run takes, as torch has said, or else as the driver names its first; empty: none."""
+    answer = accelerator.kept()
+    if answer is None:
+        return driver.first_card() or ("" if device == "auto" else "GPU")
+    card = answer.card(device)
+    if card is not None:
+        return card.name
+    return "" if device == "auto" else "GPU"

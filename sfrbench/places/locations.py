@@ -16,6 +16,12 @@ def config_file() -> Path:
     return (Path(base) if base else Path.home() / ".config") / "sfrbench" / "config.yaml"
 
 
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/sfrbench``, by default ``~/.cache/sfrbench``: what can be found out again."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "sfrbench"
+
+
 def config(section: str) -> dict[str, Any]:
     """One section of the configuration file, a mapping; empty where file or section is absent."""
     path = config_file()

@@ -22,7 +22,7 @@ from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.graph import Node
 from sfrbench.run.begun import begun
 from sfrbench.run.executors.choice import Chosen as Executor
-from sfrbench.run.executors.choice import How, choose, computes_here, open_pool
+from sfrbench.run.executors.choice import How, choose, open_pool
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.forecast import Forecast, target_of
 from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
@@ -162,11 +162,9 @@ def execute(
 
     Raises ``NotReadyError``, and ``OSError`` where the workspace cannot be written to, before the first node.
     """
-    missing = experiment.machine.lacks(experiment.plan, gpu=computes_here(how))
-    if missing:
-        raise NotReadyError.of(missing)
-    claim(experiment)
     plan, store = experiment.plan, experiment.store
+    chosen = _ready(experiment, how)
+    claim(experiment)
     from sfrbench.run.tracking.mlflow_log import Tracker
 
     uri = tracking_uri or default_tracking_uri(experiment.machine.workspace)
@@ -182,12 +180,14 @@ def execute(
     started = now()
     with begun(experiment.machine.workspace, store, experiment.journal_path.stem, plan.nodes) as ended:
         try:
-            if all(store.has(*link) for link in plan.nodes):
+            if chosen is None:
                 outcomes = all_reused(plan, listener)
                 finished = list(plan.cells)
             else:
                 store.open()
-                _make(experiment, Book(plan, listener, outcomes), on_cell, how)
+                for note in filter(None, chosen.notes):
+                    listener.says(f"note: {note}")
+                _make(experiment, Book(plan, listener, outcomes), on_cell, chosen, detach=how.detach)
             if tracker:
                 tracker.log_cells(plan, store, finished)
             over = True
@@ -201,17 +201,42 @@ def execute(
     return outcomes
 
 
-def _make(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], how: How) -> None:
+def needing(plan: Plan, store: Store) -> str:
+    """The profile, where it needs an accelerator and nodes are to be made that use one; else nothing."""
+    profile = plan.spec.profile
+    if not profile.needs_gpu:
+        return ""
+    left = {stage for stage, key in plan.nodes if not store.has(stage, key)}
+    return profile.name if any(recipe_of(stage).needs.accelerator for stage in left) else ""
+
+
+def _ready(experiment: Experiment, how: How) -> Executor | None:
+    """The executor of what is to be made; none: nothing is. Raises ``NotReadyError`` with all that is missing
+    for it here."""
+    plan, store, machine = experiment.plan, experiment.store, experiment.machine
+    missing, chosen = machine.lacks(plan), None
+    if not all(store.has(*link) for link in plan.nodes):
+        try:
+            chosen = choose(how, machine, needing(plan, store))
+        except NotReadyError as error:
+            missing += error.problems
+    if missing:
+        raise NotReadyError.of(missing)
+    return chosen
+
+
+def _make(
+    experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], chosen: Executor, *, detach: bool
+) -> None:
     """Run what is missing, by the jobs of a cluster or by processes that this one drives."""
-    if how.executor != "slurm":
-        insists = "gpu" in experiment.plan.spec.profile.needs
-        _drive(experiment, book, on_cell, choose(how, experiment.machine, insists))
+    if chosen.executor != "slurm":
+        _drive(experiment, book, on_cell, chosen)
         return
     from sfrbench.run.executors.slurm.run import run_jobs
 
     plan, store, machine = experiment.plan, experiment.store, experiment.machine
     board = board_of(plan, "slurm", weights_of(experiment.forecast()))
-    run_jobs(board, plan, store, machine, book, on_cell, detach=how.detach)
+    run_jobs(board, plan, store, machine, book, on_cell, detach=detach)
 
 
 def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], chosen: Executor) -> None:

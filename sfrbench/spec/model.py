@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from sfrbench.components.base import Settings
 from sfrbench.errors import Problem, did_you_mean, shorter, shown
@@ -191,7 +191,12 @@ class Profile:
     layer: Layer
     #: kind -> chosen name (or "*") -> name used instead; switch -> chosen value -> value used instead
     replace: Mapping[str, Mapping[str, str]]
-    needs: tuple[str, ...] = ()
+    needs: tuple[Literal["gpu"], ...] = ()  # without one, a run is refused
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether it is for an accelerator: a GPU, or what stands for one."""
+        return "gpu" in self.needs
 
     def instead(self, head: str, chosen: str) -> str:
         """What is used where the specification chooses ``chosen``, a component's name or a switch's value."""

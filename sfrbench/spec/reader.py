@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from sfrbench.catalog.faults import form_problem
 from sfrbench.components.base import Settings
-from sfrbench.errors import InputError, Problem, did_you_mean
+from sfrbench.errors import InputError, Problem, did_you_mean, shown
 from sfrbench.files.roots import shipped
 from sfrbench.files.yamlio import Where, load
 from sfrbench.spec.checks import (
@@ -147,9 +147,13 @@ def read_profile(name: str) -> Profile:
     reader = Reader(document, problems)
     data = dict(document.data)
     data.pop("summary", None)
-    needs = tuple(data.pop("needs", ()))
+    needs = data.pop("needs", [])
+    if needs not in ([], ["gpu"]):
+        reader.fault(
+            ("needs",), f"needs: {shown(needs)} is no list of what a profile can need", "needs: [gpu]"
+        )
     swaps = reader.replace(data.pop("replace", {}), ("replace",))
     layer = reader.layer(data, (), soft=True)
     if problems:
         raise InputError.of(problems)
-    return Profile(name, layer, swaps, needs)
+    return Profile(name, layer, swaps, tuple(needs))

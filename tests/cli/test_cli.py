@@ -66,7 +66,7 @@ def test_a_report_before_any_run_says_that_nothing_ran(folder: Path) -> None:
         (["run", "small.yaml", "--data", "la"], "write NAME=DIR"),
         (["plan", "small.yaml", "--registry", "nowhere"], "no such registry folder"),
         (["plan", "small.yaml", "--registry", "empty"], "this registry folder holds no card"),
-        (["run", "small.yaml", "--profile", "smoke", "--device", "cuda"], "torch sees no GPU"),
+        (["run", "small.yaml", "--profile", "smoke", "--device", "cuda:99"], "--device cuda:99  "),
         (["data", "check", "lla"], "did you mean 'la'"),
         (["data", "check", "la"], "no folder with 'la' is known"),
         (["weights", "get", "lite"], "lite_medsam"),
@@ -100,22 +100,19 @@ def test_what_a_profile_replaces_is_said_by_every_command(folder: Path, command:
     assert said.count("warning: a = b: the same work") == 1
 
 
-def test_a_dry_run_says_what_a_run_would_refuse(folder: Path) -> None:
+def test_a_dry_run_says_what_a_run_would_refuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     (folder / "file").write_text("")
-    said = here(
-        "run",
-        "small.yaml",
-        "--profile",
-        "smoke",
-        "--dry-run",
-        "--device",
-        "cuda",
-        "--workspace",
-        "file/w",
-        cwd=folder,
-    ).stdout
-    assert "not ready here:\n  --device cuda  torch sees no GPU" in said
+    common = ["run", "small.yaml", "--profile", "smoke", "--device", "cuda:99", "--workspace", "file/w"]
+    said = here(*common, "--dry-run", cwd=folder).stdout
+    assert "note: --device cuda:99: not known yet whether torch sees one here; 'sfrbench doctor'" in said
+    assert "not ready here:\n" in said
     assert "file  Not a directory" in said
+    refused = here(*common, cwd=folder, check=2).stderr
+    assert "--device cuda:99  " in refused
+    said = here(*common, "--dry-run", cwd=folder).stdout
+    assert "not ready here:\n  --device cuda:99  " in said
+    assert "not known yet" not in said
 
 
 def test_data_commands(folder: Path) -> None:

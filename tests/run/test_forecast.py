@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from sfrbench.cli import main
 from sfrbench.errors import NotReadyError
 from sfrbench.files.units import bytes_of, size
-from sfrbench.machine import speed
+from sfrbench.machine import accelerator, driver, speed
 from sfrbench.machine.needs import Machine
 from sfrbench.machine.speed import Target, known_card, same_device, target
 from sfrbench.plan.build import Plan
@@ -28,6 +28,7 @@ from sfrbench.run.past import Past
 from sfrbench.run.summary import summary, together
 from sfrbench.stages.recipe import Link
 from sfrbench.store.store import Store
+from tests.support.torches import CPU, H200, NEW, RTX_5090, Torch, install
 
 SPEC = """
 title: t
@@ -348,14 +349,23 @@ def test_plan_prints_what_it_knows(there: Path) -> None:
 
 
 def test_a_profile_for_gpus_is_forecast_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "has_gpu", lambda: False)
+    """The card that torch saw, else the one that the driver names, else a usual one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    install(monkeypatch, Torch(cards=[H200, RTX_5090]), NEW)
+    monkeypatch.setattr(driver, "first_card", lambda: "")
     machine = Machine(tmp_path)
     assert target(machine, wants_gpu=True) == Target("RTX 4090", here=False)
     assert not target(machine, wants_gpu=False).is_gpu
     assert not target(Machine(tmp_path, device="cpu"), wants_gpu=True).is_gpu
-    monkeypatch.setattr(speed, "has_gpu", lambda: True)
-    monkeypatch.setattr(speed, "gpu_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(driver, "first_card", lambda: "NVIDIA A100")
+    assert target(machine, wants_gpu=False) == Target("NVIDIA A100")
+    accelerator.ask()
     assert target(machine, wants_gpu=False) == Target("NVIDIA H200")
+    assert target(Machine(tmp_path, device="cuda:1"), wants_gpu=False) == Target("NVIDIA GeForce RTX 5090")
+    install(monkeypatch, CPU, NEW)  # the card is of no use to it
+    accelerator.ask()
+    assert target(machine, wants_gpu=True) == Target("RTX 4090", here=False)
+    assert not target(machine, wants_gpu=False).is_gpu
 
 
 def test_names_of_cards(tmp_path: Path) -> None:
@@ -366,10 +376,10 @@ def test_names_of_cards(tmp_path: Path) -> None:
     assert known_card("cpu x2") is None
     assert same_device("cuda:3 NVIDIA GeForce RTX 4090", "RTX 4090")
     assert not same_device("cuda NVIDIA H200", "RTX 4090")
-    folder = tmp_path / "0000:01:00.0"
-    folder.mkdir()
+    folder = tmp_path / "proc" / "driver" / "nvidia" / "gpus" / "0000:01:00.0"
+    folder.mkdir(parents=True)
     (folder / "information").write_text("Model: \t\t NVIDIA H200\nIRQ: 5\n", encoding="utf-8")
-    assert speed.gpu_name(tmp_path) == "NVIDIA H200"
+    assert driver.first_card(tmp_path) == "NVIDIA H200"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from sfrbench.errors import InputError
 from sfrbench.machine import needs
+from sfrbench.machine.driver import Driver
 from sfrbench.machine.needs import Machine
 from sfrbench.run.executors.choice import How, choose
 from sfrbench.run.executors.drive import ACCELERATED, HOST
@@ -21,6 +22,7 @@ from sfrbench.run.executors.local import THREADS, places
 from sfrbench.run.executors.settings import LocalSettings, settings_of
 from tests.support.processes import children, wait_until_gone
 from tests.support.runs import QUIET, SPEC, cli, environment
+from tests.support.torches import CPU, H200, NEW, Torch, install
 from tests.support.workers import made, training
 
 RUN = ("small.yaml", "--profile", "smoke", *QUIET)
@@ -115,19 +117,23 @@ def test_places() -> None:
     assert [(place.card, place.lanes) for place in only] == [("1", (ACCELERATED, HOST))]
 
 
-def test_the_executor_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(Path("runs"))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+def test_the_executor_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    install(monkeypatch, CPU, Driver())
     assert choose(How(), machine).executor == "inline"
     assert choose(How(workers=2), machine).executor == "local"
-    with pytest.raises(InputError, match="no GPU 7 is seen here"):
-        choose(How(gpus=("7",)), machine)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    install(monkeypatch, Torch(cards=[H200, H200]), NEW, CUDA_VISIBLE_DEVICES="0,3")
     assert choose(How(), machine).cards == ("0", "3")
     assert choose(How(gpus=("3",)), machine).cards == ("3",)
-    assert choose(How(), Machine(Path("runs"), device="cpu")).executor == "inline"
+    assert choose(How("inline", gpus=("3",)), machine).machine.device == "cuda:1"
+    assert choose(How("local"), Machine(tmp_path, device="cuda:1")).cards == ("3",)
+    assert choose(How(), Machine(tmp_path, device="cuda:1")).executor == "inline"
+    assert choose(How(), Machine(tmp_path, device="cpu")).executor == "inline"
     with pytest.raises(InputError, match="one process"):
         How("inline", workers=2)
+    with pytest.raises(InputError, match="has one card"):
+        How("inline", gpus=("0", "3"))
 
 
 def test_faults_of_the_configuration_have_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sfrbench.errors import InputError
-from sfrbench.machine.needs import Machine, cards_seen
+from sfrbench.errors import InputError, NotReadyError
+from sfrbench.machine import accelerator, driver
+from sfrbench.machine.accelerator import Answer, Card
+from sfrbench.machine.needs import Machine
+from sfrbench.machine.refusal import UNTESTED, Wish, fallback, refusal
 from sfrbench.run.executors.drive import Pool
 from sfrbench.run.executors.ray.settings import Joined, RaySettings, named_cluster
 from sfrbench.run.executors.settings import LocalSettings, settings_of
@@ -36,17 +39,23 @@ class How:
         if self.executor == "inline" and (self.workers or 1) > 1:
             hint = "leave --executor out, or say --executor local"
             raise InputError("executor 'inline' is one process", where=f"--workers {self.workers}", hint=hint)
+        if self.executor == "inline" and len(self.gpus) > 1:
+            hint = "leave --executor out, or say --executor local"
+            raise InputError(
+                "executor 'inline' has one card", where=f"--gpus {','.join(self.gpus)}", hint=hint
+            )
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """An executor, and what its processes have."""
+    """An executor, and what its processes have; ``notes``: what a user should know of it."""
 
     executor: Name
     machine: Machine
     workers: int | None = None
-    cards: tuple[str, ...] = ()
+    cards: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES names them
     cluster: Joined | None = None
+    notes: tuple[str, ...] = ()
 
 
 def computes_here(how: How) -> bool:
@@ -54,27 +63,53 @@ def computes_here(how: How) -> bool:
     return how.executor != "slurm" and (how.executor != "ray" or named_cluster() is None)
 
 
-def choose(how: How, machine: Machine, insists: bool = False) -> Chosen:
+def choose(how: How, machine: Machine, profile: str = "") -> Chosen:
     """What was asked for; else several processes where more than one GPU is seen, and this one otherwise.
-    ``insists``: the profile wants a GPU, unless a user wants none."""
+
+    ``profile``: of a run that needs an accelerator. Asks torch where one is wanted or may be here. Raises
+    ``NotReadyError`` with what is missing of what is wanted; jobs of a cluster ask on their own machines.
+    """
     if how.executor == "slurm":
         return Chosen("slurm", machine)
     cluster = named_cluster() if how.executor == "ray" else None
     if cluster is not None:
-        return _elsewhere(how, machine, insists, cluster)
-    cards = _cards(how, machine)
-    wanted = how.executor
-    if wanted is None:
-        wanted = (
-            "local"
-            if how.gpus or (how.workers or 1) > 1 or (not how.workers and len(cards) > 1)
-            else "inline"
-        )
-    if wanted == "inline":
-        return Chosen(wanted, machine)
+        return _elsewhere(how, machine, bool(profile), cluster)
+    if machine.device == "cpu" and how.gpus:
+        raise InputError("--device cpu uses no GPU", where="--gpus", hint="leave one of the two out")
+    wish = Wish(machine.device, profile, how.gpus)
+    if not wish.insists and (wish.device == "cpu" or not driver.may_be_here()):
+        return _chosen(how, machine, ())
+    answer = accelerator.ask()
+    problem = refusal(answer, wish)
+    if problem is not None:
+        raise NotReadyError.of([problem])
+    cards = _cards(answer, wish)
+    if cards:
+        return _chosen(how, machine, cards)
+    if not wish.insists:
+        return _chosen(how, machine, (), fallback(answer))
+    return _chosen(how, replace(machine, device="mps"), (), UNTESTED)
+
+
+def _chosen(how: How, machine: Machine, cards: Sequence[Card], *notes: str) -> Chosen:
+    """The executor of these cards, each of which one process of several has."""
+    several = how.gpus or (how.workers or 1) > 1 or (not how.workers and len(cards) > 1)
+    executor = how.executor or ("local" if several else "inline")
+    if executor == "inline":
+        device = f"cuda:{cards[0].index}" if how.gpus else machine.device
+        return Chosen(executor, replace(machine, device=device), notes=notes)
     if cards:
         machine = replace(machine, device="cuda")
-    return Chosen(wanted, machine, how.workers, tuple(cards))
+    return Chosen(executor, machine, how.workers, tuple(card.visible for card in cards), notes=notes)
+
+
+def _cards(answer: Answer, wish: Wish) -> Sequence[Card]:
+    """The cards of a run that is not refused them; none: it has another device."""
+    if wish.gpus:
+        return [card for name in wish.gpus for card in answer.cards if card.visible == name]
+    if wish.device.startswith("cuda:"):
+        return [card for card in [answer.card(wish.device)] if card is not None]
+    return () if wish.device == "mps" else answer.usable
 
 
 def _elsewhere(how: How, machine: Machine, insists: bool, cluster: Joined) -> Chosen:
@@ -88,21 +123,6 @@ def _elsewhere(how: How, machine: Machine, insists: bool, cluster: Joined) -> Ch
     if insists and device == "auto":
         machine = replace(machine, device="cuda")
     return Chosen("ray", machine, how.workers, cluster=cluster)
-
-
-def _cards(how: How, machine: Machine) -> Sequence[str]:
-    if machine.device == "cpu":
-        if how.gpus:
-            raise InputError("--device cpu uses no GPU", where="--gpus", hint="leave one of the two out")
-        return ()
-    if machine.device.startswith("cuda:"):
-        return (machine.device.partition(":")[2],)
-    seen = cards_seen()
-    unknown = [card for card in how.gpus if card not in seen]
-    if unknown:
-        what = f"no GPU {', '.join(unknown)} is seen here"
-        raise InputError(what, where="--gpus", hint=f"seen: {', '.join(seen) or 'none'}")
-    return how.gpus or seen
 
 
 def open_pool(chosen: Chosen, store: Store, profile: str, signs: Signs) -> Pool:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.errors import NotReadyError, told
 from sfrbench.files.children import end_with_parent
+from sfrbench.machine.accelerator import CUDA_HIDES, HIP_HIDES
 from sfrbench.machine.needs import Machine, cores
 from sfrbench.plan.graph import Node
 from sfrbench.run.executors.attempt import Ended, Event, Hear
@@ -55,8 +56,8 @@ def places(
     """The processes of a run: one for each card, or several where the configuration says so, and some for
     what needs none; without cards ``workers`` that share the cores."""
     if not cards:
-        count = workers or 1
-        return [Place("cpu", max(1, cores() // count))] * count
+        count, device = workers or 1, "mps" if machine.device == "mps" else "cpu"
+        return [Place(device, max(1, cores() // count))] * count
     count = workers or len(cards) * settings.workers_per_gpu
     host = 1 if settings.host_workers is None else settings.host_workers
     threads = max(1, cores() // (count + host))
@@ -201,7 +202,8 @@ def _environment(place: Place) -> Iterator[None]:
     """What a process reads before it does anything: its threads, and the one card that it sees."""
     wanted = dict.fromkeys(THREADS, str(place.threads))
     if place.card is not None:
-        wanted["CUDA_VISIBLE_DEVICES"] = place.card
+        hides = [name for name in (CUDA_HIDES, HIP_HIDES) if name == CUDA_HIDES or os.environ.get(name)]
+        wanted |= dict.fromkeys(hides, place.card)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

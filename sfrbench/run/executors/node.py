@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -46,10 +47,12 @@ class Worker:
     stopping: Callable[[], bool] = goes_on  # true: this process has to end
 
     @classmethod
-    def of(cls, store: Store, machine: Machine, profile: str) -> Worker:
+    def of(cls, store: Store, machine: Machine, profile: str, needs_gpu: bool = False) -> Worker:
+        """A worker of a run, whose profile may need an accelerator. Raises ``NotReadyError`` where the device
+        that is asked for is not here."""
         facts = {"environment": environment(), "git": git_state()}
         memory.keep_freed()
-        return cls(store, machine, profile, machine.torch_device(), facts)
+        return cls(store, machine, profile, machine.torch_device(profile if needs_gpu else ""), facts)
 
     @cached_property
     def precision(self) -> Precision:
@@ -180,4 +183,6 @@ def _device_name(device: str) -> str:
         import torch
 
         return f"{device} {torch.cuda.get_device_name(device)}"
+    if device == "mps":
+        return f"mps {platform.machine()}"
     return f"cpu x{os.cpu_count()}"

@@ -128,12 +128,14 @@ class _Job:
         from sfrbench.run.executors.node import Worker
 
         torch.set_num_threads(self.task.threads)
-        worker = Worker.of(Store(self.task.store), self.task.machine, self.task.profile)
-        if self.task.wants_gpu and worker.device == "cpu":
-            hint = "see 'gres' and 'setup' of executors.slurm, or insist with --device cpu"
+        task = self.task
+        try:
+            worker = Worker.of(Store(task.store), task.machine, task.profile, task.wants_gpu)
+        except NotReadyError as error:
+            fault = error.problems[0]
+            hint = f"{fault.hint}; see 'gres' and 'setup' of executors.slurm"
             where = f"job {self.id} on {self._report.host}"
-            what = f"profile '{self.task.profile}' wants a GPU and torch sees none"
-            raise NotReadyError(what, where=where, hint=hint)
+            raise NotReadyError(f"{fault.where}: {fault.what}", where=where, hint=hint) from error
         return replace(worker, stopping=self.ending.is_near)
 
     def _all(self, worker: Worker, left: list[Node], signs: Signs) -> bool:

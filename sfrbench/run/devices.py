@@ -1,0 +1,44 @@
+"""Whether a run has the accelerator that it is for: said beforehand from what is known, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sfrbench.errors import Problem
+from sfrbench.files.units import duration
+from sfrbench.machine import accelerator
+from sfrbench.machine.refusal import UNTESTED, Wish, refusal
+from sfrbench.run.experiment import Experiment, needing
+from sfrbench.run.summary import sums_of, total_of
+from sfrbench.stages.recipe import Link
+
+
+def foreseen(experiment: Experiment) -> tuple[list[Problem], list[str]]:
+    """What a run on this machine would be refused for, and notes: by what torch said when it was asked."""
+    wish = Wish(experiment.machine.device, needing(experiment.plan, experiment.store))
+    if not wish.insists:
+        return [], []
+    answer = accelerator.kept()
+    if answer is None:
+        who = f"profile '{wish.profile}' needs a GPU" if wish.device == "auto" else f"--device {wish.device}"
+        return [], [f"{who}: not known yet whether torch sees one here; 'sfrbench doctor' asks it"]
+    problem = refusal(answer, wish)
+    if problem is not None:
+        return [problem], []
+    return [], [] if answer.usable and wish.device != "mps" else [UNTESTED]
+
+
+def slow_note(experiment: Experiment) -> str:
+    """How long a run takes on the processor, which its profile is not for; empty for others."""
+    plan, store = experiment.plan, experiment.store
+    if experiment.machine.device != "cpu" or not needing(plan, store):
+        return ""
+    todo: Collection[Link] = [link for link in plan.nodes if not store.has(*link)]
+    forecast = experiment.forecast()
+    total = total_of(sums_of(forecast, todo))
+    unknown = total.hows["unknown"]
+    more = f", and {unknown} nodes whose time is unknown" if unknown else ""
+    long = f"about {duration(total.seconds)} on {forecast.target.told}{more}"
+    return (
+        f"profile '{experiment.profile}' is for a GPU; with --device cpu it takes {long}, as 'plan' forecasts"
+    )
