@@ -12,17 +12,18 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from sfrbench.catalog.cards import Catalog
-from sfrbench.errors import InputError, NotReadyError, problem_of
+from sfrbench.errors import InputError, NotReadyError, Problem, problem_of
 from sfrbench.files.atomic import read_state, sha256_of, write_atomic
 from sfrbench.files.units import now
 from sfrbench.files.urls import sqlite_url
-from sfrbench.machine.needs import Machine
+from sfrbench.machine.needs import Machine, cards_seen
 from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.graph import Node
 from sfrbench.run.begun import begun
 from sfrbench.run.executors.choice import Chosen as Executor
 from sfrbench.run.executors.choice import How, choose, computes_here, open_pool
 from sfrbench.run.executors.drive import drive
+from sfrbench.run.executors.precision import Settler
 from sfrbench.run.forecast import Forecast
 from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
 from sfrbench.run.signs import Board, Signs, Wanted, shown, sweep
@@ -144,6 +145,16 @@ def claim(experiment: Experiment) -> None:
     write_atomic(place, mine.model_dump_json())
 
 
+def _refused(experiment: Experiment) -> list[Problem]:
+    """The precisions of what is to run that this machine's GPU must not be asked for. Imports torch only
+    where there may be one, and something runs."""
+    machine, has = experiment.machine, experiment.store.has
+    nodes = [node for link, node in experiment.plan.nodes.items() if not has(*link)]
+    if not nodes or machine.device == "cpu" or not (machine.device != "auto" or cards_seen()):
+        return []
+    return Settler(machine.torch_device()).refused(nodes)
+
+
 def execute(
     experiment: Experiment, listener: Listener, tracking_uri: str | None, how: How = DEFAULT
 ) -> Outcomes:
@@ -152,6 +163,7 @@ def execute(
     Raises ``NotReadyError``, and ``OSError`` where the workspace cannot be written to, before the first node.
     """
     missing = experiment.machine.lacks(experiment.plan, gpu=computes_here(how))
+    missing = missing or (_refused(experiment) if computes_here(how) else [])
     if missing:
         raise NotReadyError.of(missing)
     claim(experiment)

@@ -9,6 +9,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from sfrbench.components.base import Component, Stitch
+from sfrbench.engine.arithmetic import arithmetic
 from sfrbench.engine.context import Progress, StageContext, Stopped, goes_on, no_progress, watch_nothing
 from sfrbench.errors import CheckpointError
 from sfrbench.machine.needs import Machine, environment, git_state
 from sfrbench.places import weights
 from sfrbench.plan.graph import Node
 from sfrbench.run.executors.equal import copy_files, work_of
-from sfrbench.run.executors.precision import Precision
+from sfrbench.run.executors.precision import Settler
 from sfrbench.stages.finder import behaviour, recipe_of
 from sfrbench.stages.settings import StageSettings
 from sfrbench.store.store import Artefact, Store
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 
 #: What a record says about the work itself, whoever did it.
 _MEASURED = ("started", "seconds", "cpu_seconds", "peak_memory_mb", "device", "threads")
-_PRECISION = ("precision", "precision_asked", "self_check_faults")
+_PRECISION = ("precision", "precision_asked", "self_check_faults", "card", "arithmetic")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -54,8 +56,8 @@ class Worker:
         return cls(store, machine, profile, machine.torch_device(), facts)
 
     @cached_property
-    def precision(self) -> Precision:
-        return Precision(self.device)
+    def precision(self) -> Settler:
+        return Settler(self.device)
 
     def run(
         self, node: Node, progress: Progress = no_progress, begins: Callable[[], None] = lambda: None
@@ -135,15 +137,17 @@ class Worker:
 
     def _run(self, node: Node, context: StageContext[StageSettings]) -> dict[str, Any]:
         stage = behaviour(node.stage)
-        components, precision = self.precision.settle(node.stage, context.components)
+        settled = self.precision.settle(node.stage, context.components, node.settings)
         _reset_peak()
         started, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
-        context = replace(context, components=components)
-        try:
-            stage(context)
-        except CheckpointError as error:
-            _set_aside(error, context)
-            stage(context)
+        context = replace(context, components=settled.components)
+        network = recipe_of(node.stage).needs.network
+        with arithmetic(tf32=settled.tf32) if network else nullcontext() as held:
+            try:
+                stage(context)
+            except CheckpointError as error:
+                _set_aside(error, context)
+                stage(context)
         return {
             **self._described(node),
             "started": started.isoformat(timespec="seconds"),
@@ -152,7 +156,8 @@ class Worker:
             "peak_memory_mb": _peak_mb(),
             "device": _device_name(self.device),
             "threads": _threads(),
-            **precision,
+            **settled.record,
+            **({"arithmetic": held} if held else {}),
             "notes": context.notes,
         }
 
