@@ -15,7 +15,7 @@ from pydantic import Field
 
 from sfrbench.components.base_data import Case, Dataset, Stitch
 from sfrbench.components.base_ssl import Ssl
-from sfrbench.components.core import KINDS, Component, Optim, Settings
+from sfrbench.components.core import KINDS, PRECISION, Component, Optim, Precision, Settings
 from sfrbench.errors import NotReadyError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "PRECISION",
     "Backbone",
     "Case",
     "Component",
@@ -34,6 +35,7 @@ __all__ = [
     "Finetune",
     "Foundation",
     "Optim",
+    "Precision",
     "Protocol",
     "Selector",
     "Settings",
@@ -51,7 +53,7 @@ class Foundation(Component):
     norm: Literal["zscore", "unit"] = Field(
         "zscore", description="input scale: 'zscore' per volume (the authors' recipe), 'unit' for [0, 1]"
     )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of forward passes")
+    precision: Precision = Field("fp32", description=PRECISION)
 
     @property
     def weights(self) -> str | None:
@@ -226,11 +228,15 @@ class Protocol(Component):
 
     kind: ClassVar[str] = "protocol"
 
-    predict_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint", "stride", "sam_stride"})
+    predict_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint", "stride", "sam_stride", "precision"})
+    later_fields: ClassVar[Mapping[str, Any]] = {"precision": None}
 
     checkpoint: Literal["last", "best_val"] = "last"
     stride: tuple[int, int, int] | None = Field(None, description="window stride; none: the dataset's")
     sam_stride: tuple[int, int, int] | None = Field(None, description="the same for the fine-tuned SAM")
+    precision: Precision | None = Field(
+        None, description="of predictions: fp32, tf32 or bf16; none: as the model was trained"
+    )
 
     largest_component: bool = Field(False, description="keep each class's largest 26-connected component")
     spacing: Literal["voxel", "mm"] = Field("voxel", description="unit of surface distances")

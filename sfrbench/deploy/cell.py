@@ -18,7 +18,7 @@ from sfrbench.machine.needs import ABSENT
 from sfrbench.places import weights
 from sfrbench.plan.build import Cell
 from sfrbench.plan.graph import Link, Node
-from sfrbench.run.executors.precision import Precision
+from sfrbench.run.executors.precision import Settled, Settler
 from sfrbench.run.experiment import Experiment
 from sfrbench.stages.predict import recipe as predict
 from sfrbench.stages.predict.recipe import PredictSettings
@@ -59,12 +59,15 @@ class Finished:
         """The artefact of an input of the predict node: 'prepare' or 'model'."""
         return self.experiment.store.get(*self.node.inputs[role])
 
-    def context(self, device: str) -> StageContext[PredictSettings]:
-        """The context that the stage's ``predictor`` needs, at the precision a run would use here; writes
-        nothing."""
+    def settled(self, device: str) -> Settled:
+        """The precision that a run would use here."""
         components = {kind: resolved.component for kind, resolved in self.node.components.items()}
+        return Settler(device).settle(self.node.stage, components, self.settings)
+
+    def context(self, device: str, settled: Settled) -> StageContext[PredictSettings]:
+        """The context that the stage's ``predictor`` needs; writes nothing."""
         return StageContext(
-            components=Precision(device).settle(self.node.stage, components)[0],
+            components=settled.components,
             settings=self.settings,
             inputs={role: self.artefact(role) for role in self.node.inputs},
             seed=self.cell.seed,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sfrbench.components.dataset._names import ENDINGS
 from sfrbench.components.dataset.geometry import restore
 from sfrbench.deploy.cell import Finished
+from sfrbench.engine.arithmetic import arithmetic
 from sfrbench.engine.inference import windows
 from sfrbench.engine.volumes import CaseInfo, case_info
 from sfrbench.errors import DataError
@@ -65,7 +66,10 @@ def _mm(sizes: Sequence[float]) -> str:
 
 def predict_image(cell: Finished, prepared: Prepared, device: str) -> NDArray[np.uint8]:
     """The label map on the grid of the image's file, uint8; windows by the protocol's stride."""
-    label = predictor(cell.context(device), len(cell.volumes.classes))(prepared.image, prepared.info.range)
+    settled = cell.settled(device)
+    predict = predictor(cell.context(device, settled), len(cell.volumes.classes))
+    with arithmetic(tf32=settled.tf32):
+        label = predict(prepared.image, prepared.info.range)
     raw, _ = restore(label, prepared.info)
     return raw
 

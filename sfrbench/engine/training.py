@@ -21,6 +21,7 @@ import torch._dynamo  # the first optimiser would do so, and leave frames that h
 from torch import nn
 
 from sfrbench.components.base import Optim, Settings
+from sfrbench.engine.arithmetic import repeatable
 from sfrbench.engine.context import Pruned, StageContext, Stopped
 from sfrbench.errors import CheckpointError, SfrbenchError
 from sfrbench.files.atomic import atomic_file
@@ -105,7 +106,7 @@ def train(
     start = load_checkpoint(path, kept) if path.is_file() else 0
     ctx.notes["resumed_at"] = start
     began = time.perf_counter()
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+    with repeatable():
         for step in range(start, steps):
             lr = optim.lr_at(step, steps)
             torch.manual_seed(mix(seed, step))

@@ -1,8 +1,9 @@
 """Whether this machine computes what our networks need rightly; asked once, then kept.
 
-bf16 is compared with float32 and float32 with float64, forward and backward, for the operations in
+bf16 and TF32 are compared with float32 and float32 with float64, forward and backward, for the operations in
 ``selfcheck_ops``. What was found is kept in the user's cache folder for a processor, the variables that
-choose its instructions, the number of threads and the version of torch. Imports no torch at its top.
+choose its instructions, the number of threads and the version of torch; of a GPU for its name, the versions
+of torch and cuDNN, and the shapes in use. Imports no torch at its top.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sfrbench.components.core import Precision
 from sfrbench.files.atomic import write_atomic
-from sfrbench.machine.selfcheck_fault import Fault, Precision
+from sfrbench.machine.card import Card
+from sfrbench.machine.selfcheck_fault import Fault, Shapes
 from sfrbench.places.locations import cache_folder
 
 #: Raised when the list of operations changes: what older lists found is then asked again.
@@ -30,6 +33,7 @@ VARIABLES = (
     "ONEDNN_DEFAULT_FPMATH_MODE",
     "ATEN_CPU_CAPABILITY",
 )
+OF_CARDS = ("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG")
 
 
 class SelfCheck(BaseModel):
@@ -51,6 +55,27 @@ class SelfCheck(BaseModel):
         return f"{self.checked} comparisons of bf16 with fp32 and fp32 with float64, {wrong}"
 
 
+def on_device(device: str, card: Card | None, used: Shapes) -> SelfCheck:
+    """What was found on a GPU or another device at the shapes ``used`` before, or is found now. Imports
+    torch."""
+    import torch
+
+    variables = {name: os.environ[name] for name in OF_CARDS if name in os.environ}
+    named = {"device": device.partition(":")[0], "torch": torch.__version__} if card is None else card.facts
+    here = {"list": str(VERSION), **named, "shapes": str(used), **variables}
+    checked = kept(here)
+    if checked is None:
+        from sfrbench.machine.selfcheck_ops import check
+
+        precisions: list[Precision] = ["fp32"]
+        if card is None or card.has_tf32:
+            precisions += ["bf16"] if card is None else ["tf32", "bf16"]
+        count, seconds, faults = check(device, precisions, used)
+        checked = SelfCheck(facts=here, checked=count, seconds=round(seconds, 3), faults=tuple(faults))
+        keep(checked)
+    return checked
+
+
 def on_cpu() -> SelfCheck:
     """What was found on this processor before, or is found now. Imports torch."""
     checked = kept()
@@ -61,16 +86,17 @@ def on_cpu() -> SelfCheck:
 
 
 def run(device: str) -> SelfCheck:
-    """Check a device now. Imports torch."""
+    """Check a processor now. Imports torch."""
     from sfrbench.machine.selfcheck_ops import check
 
     checked, seconds, faults = check(device)
     return SelfCheck(facts=facts(), checked=checked, seconds=round(seconds, 3), faults=tuple(faults))
 
 
-def kept() -> SelfCheck | None:
-    """What was found under these facts before; None if there is no sound file of it. Imports torch."""
-    here = facts()
+def kept(here: Mapping[str, str] | None = None) -> SelfCheck | None:
+    """What was found under these facts before, by default the processor's; None if there is no sound file of
+    it. Imports torch."""
+    here = facts() if here is None else here
     try:
         checked = SelfCheck.model_validate_json(_file(here).read_bytes())
     except (OSError, ValueError):  # missing, cut short, or of another shape: only a cache

@@ -1,4 +1,5 @@
-"""The operations that our networks use, at small shapes that they have, on inputs drawn anew.
+"""The operations that our networks use, at small shapes that they have, on inputs drawn anew; on a GPU at the
+large shapes of the node at hand as well.
 
 Each runs forward and backward after NaN were written to memory and freed, so that a kernel which reads what
 nobody wrote gives itself away. Convolutions of small maps are checked in float32 alone: they never run in
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,13 +18,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfrbench.machine.selfcheck_fault import Fault, Precision
+from sfrbench.components.core import Precision
+from sfrbench.engine.arithmetic import arithmetic
+from sfrbench.machine.selfcheck_fault import Fault, Shapes
 
-#: Most that the norm of a difference may be, as a share of the norm. What is right is off by 0.005 and 1e-6;
-#: what is wrong by 0.5 and more.
-LIMIT: dict[Precision, float] = {"bf16": 0.1, "fp32": 1e-3}
-LOWER: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
-HIGHER: dict[Precision, torch.dtype] = {"bf16": torch.float32, "fp32": torch.float64}
+#: Most that the norm of a difference may be, as a share of the norm. What is right is off by 0.005, 0.0005
+#: and 1e-6; what is wrong by 0.5 and more.
+LIMIT: dict[Precision, float] = {"bf16": 0.1, "tf32": 0.01, "fp32": 1e-3}
+#: The same of fp32 on a card: so little that TF32 in its place is found.
+ON_CARD = 1e-4
+LOWER: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
+HIGHER: dict[Precision, torch.dtype] = {"bf16": torch.float32, "tf32": torch.float32, "fp32": torch.float64}
 #: Sizes of the blocks of NaN, in numbers.
 _BLOCKS = [2**power for power in range(5, 17)]
 
@@ -51,23 +56,23 @@ class Operation:
 
 
 def _conv(
-    name: str, sides: tuple[int, ...], widths: tuple[int, int], kernel: int, **options: int
+    name: str, sides: tuple[int, ...], widths: tuple[int, int], kernel: int, batch: int = 2, **options: int
 ) -> Operation:
-    """A convolution of a map (2, C, *sides); options: stride, groups, padding."""
+    """A convolution of a map (batch, C, *sides); options: stride, groups, padding, last (0: contiguous)."""
     inside, outside = widths
     call = F.conv3d if len(sides) == 3 else F.conv2d if len(sides) == 2 else F.conv1d
     weight = (outside, inside // options.get("groups", 1), *[kernel] * len(sides))
-    shapes = ((2, inside, *sides), weight, (outside,))
+    shapes = ((batch, inside, *sides), weight, (outside,))
     small = min(sides) // options.get("stride", 1) <= 2
     last = options.pop("last", 1) == 1
     text = f"{name} {kernel}, {inside} to {outside}, of {'x'.join(map(str, sides))}"
     return Operation(text, partial(call, **options), shapes, not small, last)
 
 
-def _up(sides: tuple[int, ...], widths: tuple[int, int]) -> Operation:
+def _up(sides: tuple[int, ...], widths: tuple[int, int], batch: int = 2) -> Operation:
     inside, outside = widths
     call = F.conv_transpose3d if len(sides) == 3 else F.conv_transpose2d
-    shapes = ((2, inside, *sides), (inside, outside, *[2] * len(sides)), (outside,))
+    shapes = ((batch, inside, *sides), (inside, outside, *[2] * len(sides)), (outside,))
     text = f"transposed convolution 2, {inside} to {outside}, of {'x'.join(map(str, sides))}"
     return Operation(text, partial(call, stride=2), shapes)
 
@@ -147,25 +152,61 @@ def operations() -> list[Operation]:
     ]
 
 
-def check(device: str) -> tuple[int, float, list[Fault]]:
-    """How many comparisons were made on the device, the seconds they took, and what is wrong."""
+def in_use(shapes: Shapes) -> list[Operation]:
+    """The largest of a network: of a 3D segmenter on its patch, of SAM's ViT-B on its canvas."""
+    found: list[Operation] = []
+    if shapes.patch and shapes.filters:
+        patch, width = shapes.patch, shapes.filters
+        half, least = (tuple(side // by for side in patch) for by in (2, 16))
+        found += [
+            _conv("convolution", patch, (1, width), 3, 1, padding=1),
+            _conv("convolution", patch, (width, width), 3, 1, padding=1),
+            _conv("convolution, contiguous,", patch, (width, width), 3, 1, padding=1, last=0),
+            _conv("strided convolution", patch, (width, 2 * width), 2, 1, stride=2),
+            _conv("convolution", least, (16 * width, 16 * width), 3, 1, padding=1),
+            _up(half, (2 * width, width), 1),
+            _conv("convolution", patch, (width, 2), 1, 1),
+        ]
+    if shapes.canvas:
+        side = shapes.canvas // 16
+        tokens, qkv = side**2, ((1, 2, side**2, 64 + 2 * side),) * 3
+        found += [
+            _conv("patch embedding", (shapes.canvas,) * 2, (3, 768), 16, 1, stride=16),
+            Operation(f"linear 768 to 2304, of {tokens}", F.linear, ((tokens, 768), (2304, 768), (2304,))),
+            Operation(f"linear 3072 to 768, of {tokens}", F.linear, ((tokens, 3072), (768, 3072), (768,))),
+            Operation(f"fused attention of {tokens}", F.scaled_dot_product_attention, qkv),
+            _conv("convolution", (side, side), (256, 256), 3, 1, padding=1),
+            _up((side, side), (256, 64), 1),
+        ]
+    return found
+
+
+def check(
+    device: str, precisions: Sequence[Precision] = ("bf16", "fp32"), used: Shapes | None = None
+) -> tuple[int, float, list[Fault]]:
+    """How many comparisons were made on the device, the seconds they took, and what is wrong: all operations
+    at small shapes against the CPU, and at the large ones ``used`` against float32 on the device."""
     began, rng = time.perf_counter(), torch.Generator().manual_seed(0)
-    todo: list[tuple[Operation, Precision]] = []
-    for operation in operations():
-        todo += [(operation, "bf16")] if operation.bf16 else []
-        todo.append((operation, "fp32"))
+    todo = [(operation, precision, "cpu") for operation in operations() for precision in precisions]
+    large = [] if used is None else in_use(used)
+    todo += [(each, precision, device) for each in large for precision in precisions if precision != "fp32"]
+    todo = [(each, precision, on) for each, precision, on in todo if each.bf16 or precision != "bf16"]
     with torch.enable_grad(), torch.autocast(torch.device(device).type, enabled=False):
-        found = [compare(operation, precision, device, rng) for operation, precision in todo]
+        found = [compare(each, precision, device, rng, on) for each, precision, on in todo]
     return len(todo), time.perf_counter() - began, [fault for fault in found if fault is not None]
 
 
-def compare(operation: Operation, precision: Precision, device: str, rng: torch.Generator) -> Fault | None:
-    """The worst fault of one operation in ``precision``, against a reference on the CPU; None if right."""
+def compare(
+    operation: Operation, precision: Precision, device: str, rng: torch.Generator, reference: str = "cpu"
+) -> Fault | None:
+    """The worst fault of one operation in ``precision``, against the device ``reference``; None if right."""
     inputs = operation.inputs(rng)
-    expected = _parts(operation.call, inputs, HIGHER[precision], "cpu")
-    limit = LIMIT[precision]
+    with arithmetic(tf32=False):
+        expected = _parts(operation.call, inputs, HIGHER[precision], reference)
+    limit = ON_CARD if precision == "fp32" and device != "cpu" else LIMIT[precision]
     try:
-        got = _parts(operation.call, inputs, LOWER[precision], device)
+        with arithmetic(tf32=precision == "tf32"):
+            got = _parts(operation.call, inputs, LOWER[precision], device)
     except RuntimeError as error:  # oneDNN refuses what a processor cannot do
         reason = f"raises {str(error).splitlines()[0][:120]!r};"
         return Fault(precision=precision, operation=operation.name, part=reason, off=None, limit=limit)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from sfrbench.components.core import Precision
 from sfrbench.errors import InputError, did_you_mean
 from sfrbench.machine import accelerator, driver
 from sfrbench.machine.needs import Machine, cores
@@ -53,12 +54,12 @@ class Target:
     def is_gpu(self) -> bool:
         return not self.name.startswith("cpu")
 
-    def flops(self, *, bf16: bool) -> float | None:
+    def flops(self, precision: Precision) -> float | None:
         """FLOP/s that networks are expected to run at; none for a card that is not in the table."""
         if not self.is_gpu:
-            return CORE[bf16] * 1e9 * self.threads
+            return CORE[precision == "bf16"] * 1e9 * self.threads
         card = known_card(self.name)
-        return None if card is None else CARDS[card][bf16] * 1e12 * SHARE
+        return None if card is None else peak(card, precision) * 1e12 * SHARE
 
     @property
     def told(self) -> str:
@@ -66,6 +67,12 @@ class Target:
         if not self.is_gpu:
             return f"{self.threads} thread{'s' if self.threads > 1 else ''} of this processor"
         return self.name
+
+
+def peak(card: str, precision: Precision) -> float:
+    """TFLOP/s of an entry of ``CARDS``; TF32 has half of bf16's by every data sheet, fp32's without it."""
+    fp32, bf16 = CARDS[card]
+    return {"fp32": fp32, "tf32": max(fp32, bf16 / 2), "bf16": bf16}[precision]
 
 
 @cache

@@ -258,7 +258,7 @@ def _settings(record: Record) -> StageSettings:
 
 def expected_seconds(work: Work, at: Target) -> float | None:
     """By formula and the usual rate of a device."""
-    rate = at.flops(bf16=work.bf16)
+    rate = at.flops(work.precision)
     if work.flops is None or work.host is None or (work.flops and rate is None):
         return None
     return work.host + (work.flops / rate if rate else 0.0)

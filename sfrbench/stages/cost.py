@@ -12,6 +12,7 @@ from sfrbench.components.base import (
     Dataset,
     Finetune,
     Foundation,
+    Precision,
     Selector,
     Ssl,
     Stitch,
@@ -39,7 +40,7 @@ class Work:
     flops: float | None
     host: float | None
     bytes: int | None
-    bf16: bool = False
+    precision: Precision = "fp32"  # of its networks
 
     @classmethod
     def kept(cls, count: float | None) -> Work:
@@ -79,9 +80,10 @@ class Costed:
     def component(self, kind: str, cls: type[C]) -> C:
         return cast(C, self.components[kind])
 
-    def precise(self, kind: str) -> bool:
-        """Whether the networks of a kind run in bf16."""
-        return getattr(self.components.get(kind), "precision", "fp32") == "bf16"
+    def precision(self, kind: str) -> Precision:
+        """What the networks of a kind are asked to compute in."""
+        asked: Precision = getattr(self.components.get(kind), "precision", "fp32")
+        return asked
 
     def counts(self, split: SplitSettings) -> Counts | None:
         """As ``split_cases`` has it."""
@@ -162,9 +164,11 @@ def extent_of(dataset: Dataset, root: Any) -> Extent | None:
     return dataset.extent(root)
 
 
-def whole_volumes(cases: int, extent: Extent, each: float | None, bytes_each: float, *, bf16: bool) -> Work:
+def whole_volumes(
+    cases: int, extent: Extent, each: float | None, bytes_each: float, precision: Precision
+) -> Work:
     """Volumes predicted one by one, of which so many bytes a voxel are written."""
     kept = round(cases * extent.voxels * bytes_each)
     if each is None:
         return Work.kept(kept)
-    return Work(cases * each, kept / WRITTEN + READ, kept, bf16)
+    return Work(cases * each, kept / WRITTEN + READ, kept, precision)

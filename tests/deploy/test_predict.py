@@ -54,7 +54,7 @@ def test_where_bf16_is_wrong_it_predicts_in_fp32_as_a_run_does(nifti, monkeypatc
     monkeypatch.setattr(selfcheck, "kept", lambda: found)
     cell = finished(nifti.experiment, find_cell(nifti.experiment.plan, "base", None))
     assert cell.node.components["backbone"].component.precision == "bf16"
-    assert cell.context("cpu").components["backbone"].precision == runs
+    assert cell.settled("cpu").components["backbone"].precision == runs
 
 
 def test_orientation_does_not_change_the_labels(nifti, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from sfrbench.engine.arithmetic import now
 from sfrbench.machine import selfcheck, selfcheck_ops
+from sfrbench.machine.card import Card
 from sfrbench.machine.selfcheck import SelfCheck
-from sfrbench.machine.selfcheck_fault import Fault
+from sfrbench.machine.selfcheck_fault import Fault, Shapes
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +123,136 @@ def test_it_leaves_no_trace() -> None:
     found = selfcheck.run("cpu")
     assert torch.equal(torch.rand(3), expected)
     assert found.checked >= 50
+
+
+# --- on a card ------------------------------------------------------------------------
+
+#: Another device than the processor, which torch computes with the processor all the same.
+DEVICE = "cpu:0"
+USED = Shapes(patch=(48, 32, 32), filters=2, canvas=64)
+
+
+def rounded(values: Tensor, bits: int) -> Tensor:
+    """To so many bits of mantissa, ties to even, as TF32 (10) and bf16 (7) round what is float32."""
+    step = 2 ** (23 - bits)
+    whole = values.detach().contiguous().view(torch.int32)
+    return ((whole + step // 2 - 1 + (whole // step) % 2) // step * step).view(torch.float32)
+
+
+class Rounded(torch.autograd.Function):
+    """A linear layer as a card computes it whose products round float32 to fewer bits."""
+
+    bits: int
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        x, weight = rounded(x, Rounded.bits), rounded(weight, Rounded.bits)
+        ctx.save_for_backward(x, weight)
+        return torch.nn.functional.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (x, weight), grad = ctx.saved_tensors, rounded(grads[0], Rounded.bits)
+        return grad @ weight, grad.T @ x, grads[0].sum(0)
+
+
+def linear_on_card(bits: int) -> selfcheck_ops.Operation:
+    """Only passes that ask for TF32, or that are taken for fp32, are rounded: the reference never is."""
+    Rounded.bits = bits
+
+    def call(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        low = x.dtype == torch.float32 and (now()["tf32_products"] or not bits)
+        return Rounded.apply(x, weight, bias) if low else torch.nn.functional.linear(x, weight, bias)
+
+    return selfcheck_ops.Operation("linear", call, ((64, 32), (48, 32), (48,)))
+
+
+def on_card(operation: selfcheck_ops.Operation, precision: selfcheck.Precision) -> Fault | None:
+    return selfcheck_ops.compare(operation, precision, DEVICE, torch.Generator().manual_seed(0), DEVICE)
+
+
+def test_tf32_is_right_and_less_than_it_is_found() -> None:
+    assert on_card(linear_on_card(10), "tf32") is None
+    fault = on_card(linear_on_card(5), "tf32")
+    assert fault is not None
+    assert fault.off is not None
+    assert 0.01 < fault.off < 0.02  # 2^-6 at most, and less on average
+    assert str(fault).startswith("linear in tf32 against fp32: the gradient of input ")
+
+
+def test_tf32_in_the_place_of_fp32_is_found_on_a_card() -> None:
+    """By its gradients: the inputs are numbers that TF32 holds."""
+
+    def call(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        low = x.dtype == torch.float32
+        return Rounded.apply(x, weight, bias) if low else torch.nn.functional.linear(x, weight, bias)
+
+    Rounded.bits = 10
+    operation = selfcheck_ops.Operation("linear", call, ((64, 32), (48, 32), (48,)))
+    rng = torch.Generator().manual_seed(0)
+    fault = selfcheck_ops.compare(operation, "fp32", DEVICE, rng)
+    assert fault is not None
+    assert fault.off is not None
+    assert 1e-4 < fault.off < 1e-3
+    assert fault.limit == 1e-4
+
+
+def test_large_shapes_are_those_of_the_node() -> None:
+    names = [operation.name for operation in selfcheck_ops.in_use(Shapes(patch=(112, 112, 80), filters=16))]
+    assert "convolution 3, 16 to 16, of 112x112x80" in names
+    assert "convolution, contiguous, 3, 16 to 16, of 112x112x80" in names  # cuDNN's kernels go by layout
+    assert "convolution 3, 256 to 256, of 7x7x5" in names
+    assert not any("linear" in name for name in names)
+    shapes = {operation.name: operation.shapes[0] for operation in selfcheck_ops.in_use(Shapes(canvas=1024))}
+    assert shapes["fused attention of 4096"] == (1, 2, 4096, 192)
+    assert selfcheck_ops.in_use(Shapes()) == []
+
+
+def test_every_operation_is_right_here_in_every_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole list runs as on a card; a kernel that is wrong at the large shape alone is found."""
+    count, _, faults = selfcheck_ops.check(DEVICE, ("fp32", "tf32", "bf16"), USED)
+    assert faults == []
+    small, large = selfcheck_ops.operations(), selfcheck_ops.in_use(USED)
+    low = sum(operation.bf16 for operation in large)
+    assert count == 2 * len(small) + sum(operation.bf16 for operation in small) + len(large) + low
+
+    right = torch.nn.functional.conv3d
+
+    def wrong(maps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        found: Tensor = right(maps, *args, **kwargs)
+        return found * 0.5 if maps.dtype == torch.bfloat16 and maps.shape[2] == 48 else found
+
+    monkeypatch.setattr(torch.nn.functional, "conv3d", wrong)
+    monkeypatch.setattr(selfcheck_ops, "operations", list)
+    _, _, faults = selfcheck_ops.check(DEVICE, ("fp32", "tf32", "bf16"), USED)
+    assert {fault.precision for fault in faults} == {"bf16"}
+    assert "convolution 3, 2 to 2, of 48x32x32 in bf16 against fp32: " in str(faults[1])
+    assert str(faults[1]).endswith(" off by 0.5 (limit 0.1)")
+
+
+def test_a_card_s_check_is_kept_by_what_it_depends_on(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        selfcheck_ops,
+        "check",
+        lambda *told: asked.append(told) or (9, 0.5, [FAULT] if len(asked) == 1 else []),
+    )
+    card = Card("NVIDIA A100", (8, 0), "2.8.0", 91500)
+    first = selfcheck.on_device("cuda:0", card, USED)
+    assert first.faults == (FAULT,)
+    assert selfcheck.on_device("cuda:1", card, USED) == first  # another one of the same kind
+    assert asked == [("cuda:0", ["fp32", "tf32", "bf16"], USED)]
+    selfcheck.on_device("cuda", replace(card, cudnn=91600), USED)
+    selfcheck.on_device("cuda", replace(card, torch="2.9.0"), USED)
+    selfcheck.on_device("cuda", card, Shapes(canvas=1024))
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    selfcheck.on_device("cuda", card, USED)
+    assert len(asked) == 5
+    assert len(list(cache.iterdir())) == 5
+    selfcheck.on_device("cuda", Card("Tesla T4", (7, 5), "2.8.0", 91500), USED)
+    assert asked[-1][1] == ["fp32"]  # it has no other
+    selfcheck.on_device("mps", None, USED)
+    assert asked[-1][:2] == ("mps", ["fp32", "bf16"])
 
 
 # --- how it is kept --------------------------------------------------------------------

@@ -75,6 +75,24 @@ def test_features_depend_on_what_they_show(tmp_path: Path) -> None:
     assert relabelled == before
 
 
+def test_what_a_precision_changes(tmp_path: Path) -> None:
+    """That of predictions: these and their scores. The segmenter's: it, and what follows. SAM's: all but the
+    volumes. What is not given stands in no key."""
+    plain = plan_of(tmp_path, GOOD)
+
+    def same(*sets: str) -> set[str]:
+        """Stages of which all nodes stay as they are."""
+        nodes = plan_of(tmp_path, GOOD, sets=sets).nodes
+        return set(stages(plain)) - {link[0] for link in plain.nodes if link not in nodes}
+
+    assert same("protocol.precision=null", "backbone.precision=fp32") == set(stages(plain))
+    assert same("protocol.precision=tf32") == {"prepare", "finetune", "pseudolabel", "retrain"}
+    assert same("backbone.precision=tf32") == {"prepare", "finetune", "pseudolabel"}
+    assert same("foundation.precision=tf32") == {"prepare"}
+    for node in plain.nodes.values():
+        assert "precision" not in node.settings.told()
+
+
 def test_another_protocol_rescores_without_new_predictions(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, GOOD.replace("seeds: [0, 1]", "axes: {protocol: [paper, strict]}\nseeds: [0]"))
     assert stages(plan)["predict"] == 3

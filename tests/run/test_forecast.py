@@ -368,6 +368,34 @@ def test_a_profile_for_gpus_is_forecast_for_one(tmp_path: Path, monkeypatch: pyt
     assert not target(machine, wants_gpu=False).is_gpu
 
 
+def test_a_card_s_speed_by_precision() -> None:
+    """NVIDIA's data sheets, dense TFLOP/s: TF32 has half of bf16's, and cards before Ampere have neither."""
+    sheets = {"A100": 156.0, "H100": 494.5, "RTX 4090": 82.6, "RTX A6000": 77.4, "L40S": 181.0, "V100": 15.7}
+    for card, tf32 in sheets.items():
+        assert speed.peak(card, "tf32") == pytest.approx(tf32, rel=0.01), card
+    rates = [Target("NVIDIA A100-SXM4-80GB").flops(precision) for precision in ("fp32", "tf32", "bf16")]
+    assert rates == pytest.approx([7.8e12, 62.4e12, 124.8e12])
+    here = Target("cpu x2", threads=2)
+    assert here.flops("tf32") == here.flops("fp32") == 80e9
+    assert here.flops("bf16") == 120e9
+
+
+def test_a_prediction_is_forecast_at_its_own_precision(tmp_path: Path) -> None:
+    def work(*sets: str) -> tuple[str, float | None]:
+        experiment = opened(tmp_path, sets=sets)
+        known = forecast(experiment)
+        (link,) = links(experiment, "predict")[:1]
+        found = known._work(experiment.plan.nodes[link], link)
+        assert found is not None
+        return found.precision, known.seconds(link)
+
+    trained, own = work("backbone.precision=tf32"), work("backbone.precision=tf32", "protocol.precision=bf16")
+    assert (trained[0], own[0]) == ("tf32", "bf16")
+    assert own[1] is not None
+    assert trained[1] is not None
+    assert own[1] < trained[1]
+
+
 def test_names_of_cards(tmp_path: Path) -> None:
     assert known_card("cuda:0 NVIDIA GeForce RTX 4090") == "RTX 4090"
     assert known_card("NVIDIA A100-SXM4-80GB") == "A100"

@@ -17,13 +17,16 @@ from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.machine import selfcheck
 from sfrbench.machine.selfcheck import SelfCheck
 from sfrbench.machine.selfcheck_fault import Fault
-from sfrbench.run.executors.precision import Precision
+from sfrbench.run.executors.precision import Settled, Settler
 from sfrbench.stages.finder import recipes
+from sfrbench.stages.predict import recipe as predict
+from sfrbench.stages.settings import SplitSettings, StageSettings
 
 FAULT = Fault(
     precision="bf16", operation="convolution 3", part="the gradient of input 2 is", off=None, limit=0.1
 )
 WORSE = Fault(precision="fp32", operation="linear", part="the result is", off=0.5, limit=1e-3)
+TOLD = StageSettings()
 
 
 @pytest.fixture(autouse=True)
@@ -39,21 +42,21 @@ def parts(precision: str) -> dict[str, Component]:
     return {"backbone": VNet.model_validate({"precision": precision}), "ssl": MeanTeacher()}
 
 
-def never() -> SelfCheck:
+def never(*_: object) -> SelfCheck:
     raise AssertionError("must not be checked here")
 
 
 def test_a_failing_check_sends_bf16_to_fp32(caplog: pytest.LogCaptureFixture) -> None:
-    precision = Precision("cpu", lambda: result(FAULT), never)
+    settler = Settler("cpu", lambda: result(FAULT), never)
     given = parts("bf16")
     with caplog.at_level(logging.WARNING, "sfrbench"):
         for _ in range(2):
-            settled, record = precision.settle("retrain", given)
-    assert settled["backbone"] == given["backbone"].model_copy(update={"precision": "fp32"})
-    assert settled["ssl"] is given["ssl"]
-    assert record["precision"] == {"backbone": "fp32"}
-    assert record["precision_asked"] == {"backbone": "bf16"}
-    assert record["self_check_faults"] == [str(FAULT)]
+            settled = settler.settle("retrain", given, TOLD)
+    assert settled.components["backbone"] == given["backbone"].model_copy(update={"precision": "fp32"})
+    assert settled.components["ssl"] is given["ssl"]
+    assert settled.record["precision"] == {"backbone": "fp32"}
+    assert settled.record["precision_asked"] == {"backbone": "bf16"}
+    assert settled.record["self_check_faults"] == [str(FAULT)]
     (warning,) = caplog.messages  # once
     assert "fp32 is used in its place" in warning
     assert "convolution 3 in bf16 against fp32: the gradient of input 2 is not a number" in warning
@@ -61,29 +64,44 @@ def test_a_failing_check_sends_bf16_to_fp32(caplog: pytest.LogCaptureFixture) ->
 
 def test_a_sound_machine_runs_what_is_asked(caplog: pytest.LogCaptureFixture) -> None:
     given = parts("bf16")
-    settled, record = Precision("cpu", result, never).settle("retrain", given)
-    assert settled == given
-    assert record == {"precision": {"backbone": "bf16"}}
+    settled = Settler("cpu", result, never).settle("retrain", given, TOLD)
+    assert settled == Settled(given, {"precision": {"backbone": "bf16"}}, tf32=False)
     assert not caplog.messages
 
 
 def test_fp32_that_is_wrong_is_said_loudly(caplog: pytest.LogCaptureFixture) -> None:
-    settled, record = Precision("cpu", never, lambda: result(FAULT, WORSE)).settle("predict", parts("fp32"))
-    assert settled == parts("fp32")
-    assert record == {"precision": {"backbone": "fp32"}, "self_check_faults": [str(FAULT), str(WORSE)]}
+    settler = Settler("cpu", never, lambda: result(FAULT, WORSE))
+    settled = settler.settle("predict", parts("fp32"), TOLD)
+    assert settled.components == parts("fp32")
+    told = {"precision": {"backbone": "fp32"}, "self_check_faults": [str(FAULT), str(WORSE)]}
+    assert settled.record == told
     (warning,) = caplog.messages
     assert "results are not to be trusted" in warning
     assert "linear in fp32 against float64: the result is off by 0.5 (limit 0.001)" in warning
 
 
 def test_who_is_not_checked() -> None:
-    assert Precision("cpu", never, never).settle("prepare", parts("bf16"))[1] == {}
-    assert Precision("cpu", never, never).settle("retrain", {"ssl": MeanTeacher()})[1] == {}
-    on_gpu = Precision("cuda", never, never).settle("retrain", parts("bf16"))
-    assert on_gpu == (parts("bf16"), {"precision": {"backbone": "bf16"}})
-    assert Precision("cpu", never, lambda: None).settle("retrain", parts("fp32"))[1] == {
-        "precision": {"backbone": "fp32"}
-    }
+    settler = Settler("cpu", never, never, never)
+    assert settler.settle("prepare", parts("bf16"), TOLD).record == {}
+    assert settler.settle("retrain", {"ssl": MeanTeacher()}, TOLD).record == {}
+    known = Settler("cpu", never, lambda: None).settle("retrain", parts("fp32"), TOLD)
+    assert known.record == {"precision": {"backbone": "fp32"}}
+
+
+def test_tf32_on_a_processor_is_fp32_and_the_record_says_so() -> None:
+    settled = Settler("cpu", never, lambda: None).settle("retrain", parts("tf32"), TOLD)
+    assert settled.components["backbone"] == VNet(precision="fp32")
+    assert settled.record == {"precision": {"backbone": "fp32"}, "precision_asked": {"backbone": "tf32"}}
+    assert not settled.tf32
+
+
+def test_a_prediction_may_have_a_precision_of_its_own() -> None:
+    told = predict.PredictSettings(
+        split=SplitSettings(), subset="test", patch=(32, 32, 32), model_stage="retrain", precision="bf16"
+    )
+    settled = Settler("cpu", result, never).settle("predict", parts("fp32"), told)
+    assert settled.components["backbone"] == VNet(precision="bf16")
+    assert settled.record == {"precision": {"backbone": "bf16"}}
 
 
 def test_every_stage_that_runs_a_network_is_known() -> None:
@@ -165,5 +183,7 @@ def test_the_record_says_what_ran(tmp_path: Path) -> None:
     assert "precision_asked" not in other
     assert "convolution in bf16 against fp32: the result is not a number" in one["self_check_faults"][0]
     assert one["components"]["backbone"]["precision"] == "bf16"  # what the key stands for
+    held = {"tf32_products": False, "tf32_convolutions": False, "repeatable_convolutions": True}
+    assert one["arithmetic"] == other["arithmetic"] == held
     weights = {name: entry["sha256"] for name, entry in one["files"].items() if name == "model.safetensors"}
     assert weights == {"model.safetensors": other["files"]["model.safetensors"]["sha256"]}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from sfrbench.components.backbone._sizes import single_voxel
-from sfrbench.components.base import Backbone, Component
+from sfrbench.components.base import PRECISION, Backbone, Component, Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,7 @@ class UNet3d(Backbone):
     deep_supervision: bool = Field(
         False, description="heads at the coarser levels, for methods that ask for logits at all scales"
     )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of forward passes")
+    precision: Precision = Field("fp32", description=PRECISION)
 
     def build(self, classes: int, inputs: int = 1) -> nn.Module:
         """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; Kaiming initialisation."""

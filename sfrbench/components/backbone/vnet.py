@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from sfrbench.components.backbone._sizes import single_voxel
-from sfrbench.components.base import Backbone, Component
+from sfrbench.components.base import PRECISION, Backbone, Component, Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,7 @@ class VNet(Backbone):
         "batch", description="normalisation behind each convolution"
     )
     dropout: bool = Field(True, description="channel dropout, 0.5, after the bottleneck and before the head")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of forward passes")
+    precision: Precision = Field("fp32", description=PRECISION)
 
     def build(self, classes: int, inputs: int = 1) -> nn.Module:
         """(B, inputs, X, Y, Z) to logits (B, K, X, Y, Z), both float32; PyTorch's default initialisation."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfrbench.components.core import Precision
 from sfrbench.components.foundation._vit import ImageEncoder
 from sfrbench.components.foundation.segmenter import (
     SamSegmenter,
@@ -23,7 +23,6 @@ VIT = {
     "l": (1024, 24, 16, (5, 11, 17, 23)),
     "h": (1280, 32, 16, (7, 15, 23, 31)),
 }
-Precision = Literal["fp32", "bf16"]
 
 
 def vit(size: str, *, canvas: int, classes: int, precision: Precision) -> SamSegmenter:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from sfrbench.components.base import Foundation
+from sfrbench.components.base import PRECISION, Foundation, Precision
 
 if TYPE_CHECKING:
     from sfrbench.components.costs.parts import Sam
@@ -23,7 +23,7 @@ class LiteMedSam(Foundation):
 
     canvas: int = Field(256, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
-    precision: Literal["fp32", "bf16"] = Field("bf16", description="autocast of forward passes")
+    precision: Precision = Field("bf16", description=PRECISION)
 
     @property
     def weights(self) -> str | None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfrbench.components._autocast import guard
+from sfrbench.components.core import Precision
 from sfrbench.components.foundation import _samlib
 from sfrbench.errors import InputError, NotReadyError
 
@@ -25,8 +26,8 @@ HEAD = ("mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head")
 class SamSegmenter(nn.Module):
     """Image encoder, prompt encoder and mask decoder of SAM behind one forward without prompts.
 
-    ``canvas`` is the side of the square input in pixels, ``classes`` is K with background, ``precision``
-    the autocast of forward passes; parameters and results are float32.
+    ``canvas`` is the side of the square input in pixels, ``classes`` is K with background, with ``precision``
+    bf16 forward passes are autocast; parameters and results are float32.
     """
 
     image_encoder: nn.Module
@@ -41,7 +42,7 @@ class SamSegmenter(nn.Module):
         *,
         canvas: int,
         classes: int,
-        precision: Literal["fp32", "bf16"],
+        precision: Precision,
         channels_last: bool = False,
     ) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sfrbench.components.base import Component, Stitch
+from sfrbench.engine.arithmetic import arithmetic
 from sfrbench.engine.context import Progress, StageContext, Stopped, goes_on, no_progress, watch_nothing
 from sfrbench.errors import CheckpointError
 from sfrbench.machine.needs import Machine, environment, git_state
@@ -22,7 +24,7 @@ from sfrbench.places import weights
 from sfrbench.plan.graph import Node
 from sfrbench.run.executors import memory
 from sfrbench.run.executors.equal import copy_files, work_of
-from sfrbench.run.executors.precision import Precision
+from sfrbench.run.executors.precision import Settler
 from sfrbench.stages.finder import behaviour, recipe_of
 from sfrbench.stages.settings import StageSettings
 from sfrbench.store.store import Artefact, Store
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 
 #: What a record says about the work itself, whoever did it.
 _MEASURED = ("started", "seconds", "cpu_seconds", *memory.MEASURED, "device", "threads")
-_PRECISION = ("precision", "precision_asked", "self_check_faults")
+_PRECISION = ("precision", "precision_asked", "self_check_faults", "card", "arithmetic")
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class Worker:
         return cls(store, machine, profile, machine.torch_device(profile if needs_gpu else ""), facts)
 
     @cached_property
-    def precision(self) -> Precision:
-        return Precision(self.device)
+    def precision(self) -> Settler:
+        return Settler(self.device)
 
     def run(
         self, node: Node, progress: Progress = no_progress, begins: Callable[[], None] = lambda: None
@@ -136,15 +138,17 @@ class Worker:
 
     def _run(self, node: Node, context: StageContext[StageSettings]) -> dict[str, Any]:
         stage = behaviour(node.stage)
-        components, precision = self.precision.settle(node.stage, context.components)
+        settled = self.precision.settle(node.stage, context.components, node.settings)
         memory.reset_peaks(self.device)
         started, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
-        context = replace(context, components=components)
-        try:
-            stage(context)
-        except CheckpointError as error:
-            _set_aside(error, context)
-            stage(context)
+        context = replace(context, components=settled.components)
+        network = recipe_of(node.stage).needs.network
+        with arithmetic(tf32=settled.tf32) if network else nullcontext() as held:
+            try:
+                stage(context)
+            except CheckpointError as error:
+                _set_aside(error, context)
+                stage(context)
         return {
             **self._described(node),
             "started": started.isoformat(timespec="seconds"),
@@ -153,7 +157,8 @@ class Worker:
             **memory.peaks(self.device),
             "device": _device_name(self.device),
             "threads": _threads(),
-            **precision,
+            **settled.record,
+            **({"arithmetic": held} if held else {}),
             "notes": context.notes,
         }
 

@@ -41,8 +41,7 @@ def cost(node: Costed) -> Work | None:
         return None
     cases = min(have.labelled, told.cases) + min(have.unlabelled, told.cases)
     each, samples = node.by_segmenter(told.patch, told.stride), data.classes * told.voxels * 4
-    precise = node.precise("backbone")
-    return whole_volumes(cases, data, each, samples / data.voxels, bf16=precise)
+    return whole_volumes(cases, data, each, samples / data.voxels, node.precision("backbone"))
 
 
 RECIPE = Recipe(

@@ -58,7 +58,7 @@ def cost(node: Costed) -> Work | None:
     canvases = cases * (count if tune.volumetric else 1) + ("select" in node.inputs)
     views = 0 if tune.fixed_views is None else min(tune.fixed_views * have.labelled, tune.steps * cases)
     flops = tune.steps * canvases * model.training + views * model.encoding
-    return Work(flops, tune.steps * 5e-3 + 1.0, kept + tune.steps * ROW, node.precise("foundation"))
+    return Work(flops, tune.steps * 5e-3 + 1.0, kept + tune.steps * ROW, node.precision("foundation"))
 
 
 RECIPE = Recipe(

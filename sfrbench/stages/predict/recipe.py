@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, cast
 
+from sfrbench.components.core import Precision
 from sfrbench.stages.cost import Costed, Work, whole_volumes
 from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Recipe, Score
 from sfrbench.stages.settings import Size, SplitSettings, StageSettings, sam_stride
@@ -13,9 +14,12 @@ STAGE = "predict"
 
 
 class PredictSettings(StageSettings):
-    """``stride`` and ``checkpoint`` are given for a segmenter, ``sam_stride`` for the fine-tuned SAM."""
+    """``stride`` and ``checkpoint`` are given for a segmenter, ``sam_stride`` for the fine-tuned SAM. With
+    ``precision`` the network predicts in another one than it was trained in."""
 
-    later_fields: ClassVar[Mapping[str, Any]] = {"stride": None, "checkpoint": None, "sam_stride": None}
+    later_fields: ClassVar[Mapping[str, Any]] = dict.fromkeys(
+        ("stride", "checkpoint", "sam_stride", "precision")
+    )
 
     split: SplitSettings
     subset: Score
@@ -24,6 +28,7 @@ class PredictSettings(StageSettings):
     stride: Size | None = None
     checkpoint: Literal["last", "best_val"] | None = None
     sam_stride: Size | None = None
+    precision: Precision | None = None
 
     @property
     def by_sam(self) -> bool:
@@ -50,6 +55,7 @@ def asked(cell: Chosen) -> Asked:
             model_stage="retrain",
             stride=protocol.stride or data.stride,
             checkpoint=protocol.checkpoint,
+            precision=protocol.precision,
         )
         inputs = {"prepare": "prepare", "model": "retrain"}
         return Asked(settings, inputs, gets=("backbone", "protocol"))
@@ -59,6 +65,7 @@ def asked(cell: Chosen) -> Asked:
         patch=data.patch,
         model_stage="finetune",
         sam_stride=protocol.sam_stride or sam_stride(data),
+        precision=protocol.precision,
     )
     inputs = {"prepare": "prepare", "model": "finetune"}
     return Asked(settings, inputs, gets=(*SAM, "protocol"))
@@ -76,9 +83,9 @@ def cost(node: Costed) -> Work | None:
         return None
     cases = have.test if told.subset == "test" else have.val
     by = node.by_sam if told.by_sam else node.by_segmenter
-    precise = node.precise("foundation" if told.by_sam else "backbone")
+    precision = told.precision or node.precision("foundation" if told.by_sam else "backbone")
     each = by(told.patch, told.window_stride)
-    return whole_volumes(cases, data, each, 1, bf16=precise)
+    return whole_volumes(cases, data, each, 1, precision)
 
 
 RECIPE = Recipe(

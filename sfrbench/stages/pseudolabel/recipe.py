@@ -61,9 +61,9 @@ def cost(node: Costed) -> Work | None:
     if by_sam and unchanged(node.inputs["finetune"].selector):
         return Work(0.0, 0.0, 0)
     by = node.by_sam if by_sam else node.by_segmenter
-    precise = node.precise("foundation" if by_sam else "backbone")
+    precision = node.precision("foundation" if by_sam else "backbone")
     each, bytes_each = by(told.patch, told.window_stride), 2 * (data.classes - 1)
-    return whole_volumes(have.unlabelled, data, each, bytes_each, bf16=precise)
+    return whole_volumes(have.unlabelled, data, each, bytes_each, precision)
 
 
 RECIPE = Recipe(

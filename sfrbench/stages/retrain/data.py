@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from sfrbench.components.base import Foundation, Ssl
+from sfrbench.components.base import Backbone, Foundation, Ssl
 from sfrbench.components.split import Split
+from sfrbench.engine.arithmetic import arithmetic, in_tf32
 from sfrbench.engine.context import StageContext, seed_for
 from sfrbench.engine.inference import fine_tuned_forward
 from sfrbench.engine.sam_input import crop_input
@@ -118,9 +120,12 @@ def _online(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller:
     """The frozen SAM sees each crop as rotated and flipped, before any intensity augmentation."""
     foundation = ctx.component("foundation", Foundation)
     forward = fine_tuned_forward(ctx, "finetune", len(volumes.classes), 2)
+    tf32 = in_tf32(foundation, ctx.device)
+    as_the_step = tf32 == in_tf32(ctx.component("backbone", Backbone), ctx.device)
 
     def label(patches: list[Patch]) -> torch.Tensor:
         images = [crop_input(foundation, volumes, patch, patch.plain) for patch in patches]
-        return forward(torch.stack(images).to(ctx.device))[:, 1:].clone()
+        with nullcontext() if as_the_step else arithmetic(tf32=tf32):
+            return forward(torch.stack(images).to(ctx.device))[:, 1:].clone()
 
     return label

@@ -87,7 +87,7 @@ def cost(node: Costed) -> Work | None:
         each = node.by_segmenter(told.patch, told.stride)
         flops += -(-ssl.steps // ssl.val_every) * have.val * (each or 0.0)
     weights = network.parameters * (2 if have.val else 1) + own.parameters
-    return Work(flops, ssl.steps * 5e-3 + 1.0, 4 * weights + 2 * ssl.steps * ROW, node.precise("backbone"))
+    return Work(flops, ssl.steps * 5e-3 + 1.0, 4 * weights + 2 * ssl.steps * ROW, node.precision("backbone"))
 
 
 RECIPE = Recipe(

@@ -30,8 +30,8 @@ def cost(node: Costed) -> Work | None:
     have = node.counts(told.split)
     if have is None or data is None:
         return None
-    each, precise = node.by_segmenter(told.patch, told.stride), node.precise("backbone")
-    return whole_volumes(have.unlabelled, data, each, 3, bf16=precise)
+    each = node.by_segmenter(told.patch, told.stride)
+    return whole_volumes(have.unlabelled, data, each, 3, node.precision("backbone"))
 
 
 RECIPE = Recipe(
