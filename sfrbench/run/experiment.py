@@ -199,7 +199,7 @@ def _make(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], h
     from sfrbench.run.executors.slurm.run import run_jobs
 
     plan, store, machine = experiment.plan, experiment.store, experiment.machine
-    board = board_of(plan, "slurm", weights_of(plan, store, machine))
+    board = board_of(plan, "slurm", weights_of(Forecast(plan, store, machine)))
     run_jobs(board, plan, store, machine, book, on_cell, detach=how.detach)
 
 
@@ -207,7 +207,7 @@ def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], 
     """Run the plan on the chosen executor, and let others see it."""
     workspace, store = experiment.machine.workspace, experiment.store
     sweep(workspace)
-    seconds = weights_of(experiment.plan, store, experiment.machine)
+    seconds = weights_of(Forecast(experiment.plan, store, experiment.machine))
     board = board_of(experiment.plan, chosen.executor, seconds)
     with Signs(workspace, board.run) as signs, shown(workspace, board):
         pool = open_pool(chosen, store, experiment.profile, signs)
@@ -215,10 +215,10 @@ def _drive(experiment: Experiment, book: Book, on_cell: Callable[[Cell], None], 
     sweep(workspace)  # of workers that died
 
 
-def weights_of(plan: Plan, store: Store, machine: Machine) -> dict[Link, float]:
+def weights_of(forecast: Forecast) -> dict[Link, float]:
     """How long nodes may take, for their order: as forecast, or roughly by what their stage says."""
-    forecast, found = Forecast(plan, store, machine), {}
-    for link, node in plan.nodes.items():
+    found = {}
+    for link, node in forecast.plan.nodes.items():
         seconds = forecast.seconds(link)
         found[link] = _ROUGHLY_S[recipe_of(node.stage).needs.duration] if seconds is None else seconds
     return found

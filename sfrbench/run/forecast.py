@@ -44,10 +44,13 @@ class Forecast:
     Nodes that differ in seeds alone are one group, and a group is looked at when it is asked for.
     """
 
-    def __init__(self, plan: Plan, store: Store, machine: Machine, on: str = "") -> None:
+    def __init__(
+        self, plan: Plan, store: Store, machine: Machine, on: str = "", past: Past | None = None
+    ) -> None:
+        """``past``: records that a forecast of another plan has read, on the same device."""
         self.plan, self.machine = plan, machine
         self.target = target(machine, wants_gpu="gpu" in plan.spec.profile.needs, on=on)
-        self.past = Past(store, self.target)
+        self.past = past or Past(store, self.target)
         self._costs: dict[int, Cost] = {}
         self._known: dict[Any, Any] = {}
         self._datasets: dict[Link, str] = {}
