@@ -12,6 +12,7 @@ import click
 from sfrbench.cli import data as data_commands
 from sfrbench.cli.data import REGISTRY
 from sfrbench.files.terminal import echo
+from sfrbench.files.urls import STORAGE, TRACKING
 
 if TYPE_CHECKING:
     from sfrbench.errors import Problem, SfrbenchError
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 MOST = 100  # problems that are listed
 
-#: Where addresses that may hold a password are read from: arguments of a process are for everybody to see.
-TRACKING, STORAGE = "SFRBENCH_TRACKING_URI", "SFRBENCH_STORAGE"
 tracking_option = click.option(
     "--tracking-uri",
     envvar=TRACKING,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,6 @@ import click
 from sfrbench.cli.common import (
     FAILED,
     INTERRUPTED,
-    STORAGE,
-    TRACKING,
     common,
     interrupt,
     open_spec,
@@ -29,10 +26,10 @@ from sfrbench.files.terminal import echo
 if TYPE_CHECKING:
     from sfrbench.plan.study import Study
     from sfrbench.run.experiment import Experiment
-    from sfrbench.search.trials import Options
-
-PARENT = "SFRBENCH_PARENT"  # tells a worker which process started it
-GONE = 3  # status of a worker that found the studies removed: its starter says so, once for all
+    from sfrbench.search.ending import Ending
+    from sfrbench.search.options import Options
+    from sfrbench.search.workers.choice import Executor, Where
+    from sfrbench.search.workers.order import Order
 
 
 class Hours(click.FloatRange):
@@ -49,7 +46,23 @@ class Hours(click.FloatRange):
 @click.argument("spec")
 @common
 @storage_option
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="processes here")
+@click.option(
+    "--executor",
+    type=click.Choice(("local", "slurm", "ray")),
+    default="local",
+    show_default=True,
+    help="local: processes of this machine; slurm: jobs of a cluster; ray: tasks of a Ray cluster, by "
+    "RAY_ADDRESS, or of this machine",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="processes, jobs or tasks, each of which runs trials",
+)
+@click.option("--detach", is_flag=True, help="submit the jobs and leave; the same command comes back")
 @click.option("--trials", type=click.IntRange(min=1), help="budget of the study, instead of the SPEC's")
 @click.option("--hours", type=Hours(min=0, min_open=True), help="the same, in hours of trials")
 @click.option(
@@ -65,16 +78,22 @@ class Hours(click.FloatRange):
     "--write-best", type=click.Path(path_type=Path), metavar="FILE", help="write SPEC with the best values"
 )
 @click.option("--worker", is_flag=True, hidden=True, help="run trials, and leave the rest to the starter")
+@click.option("--within", type=click.Choice(("local", "slurm", "ray")), hidden=True, help="what started it")
+@click.option("--job", nargs=2, default=("", ""), hidden=True, help="its job, and the file of its output")
 def search(
     spec: str,
     storage: str | None,
+    executor: Executor,
     workers: int,
+    detach: bool,
     trials: int | None,
     hours: float | None,
     heartbeat: int,
     tracking_uri: str | None,
     write_best: Path | None,
     worker: bool,
+    within: Executor | None,
+    job: tuple[str, str],
     **options: Any,
 ) -> None:
     """Search the hyper-parameters that SPEC names under 'search', on validation cases.
@@ -83,30 +102,26 @@ def search(
     on several machines, too. Exit status: 0 the budget is spent and there is a best trial, 1 otherwise, 2 the
     input is wrong, 130 interrupted.
     """
-    from sfrbench.files.children import end_with_parent
     from sfrbench.plan.reasons import earlier
-    from sfrbench.search.storage import StudiesRemoved
+    from sfrbench.search.options import Options
     from sfrbench.search.studies import search_of
-    from sfrbench.search.trials import Options
+    from sfrbench.search.workers.choice import Where
 
+    where = Where(executor, workers, detach)
+    how = Options(storage, tracking_uri, heartbeat, trials, hours, within or "inline", job)
+    if within:
+        _serve(spec, how, options)
+        return
     experiment = open_spec(spec, options)
     search_of(experiment)
     if not worker:
         print_notes([earlier(experiment.store)])
-    how = Options(storage, tracking_uri, heartbeat, trials, hours)
     signal.signal(signal.SIGTERM, interrupt)
-    started = worker and PARENT in os.environ
-    if started:
-        end_with_parent(int(os.environ[PARENT]))
     try:
-        if workers > 1:
-            _spawn(experiment, workers, how, _command(spec, how, options))
-        else:
+        if where.executor == "local" and workers == 1:
             _work(experiment, how)
-    except StudiesRemoved:
-        if started:
-            sys.exit(GONE)
-        raise
+        elif not _start(experiment, where, how, _command(spec, how, options)):
+            return
     except KeyboardInterrupt:
         echo("interrupted; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
@@ -114,64 +129,77 @@ def search(
         sys.exit(_finish(experiment, how, write_best))
 
 
-def _work(experiment: Experiment, how: Options) -> None:
+def _serve(spec: str, how: Options, options: dict[str, Any]) -> None:
+    """Run trials for a process that has started this one."""
+    from sfrbench.files.children import PARENT, end_with_parent
+    from sfrbench.search.ending import Ending
+    from sfrbench.search.storage import StudiesRemoved
+    from sfrbench.search.workers.order import REMOVED
+
+    ending = Ending()
+    try:
+        ending.listen()
+        end_with_parent(int(os.environ[PARENT]))
+        _work(open_spec(spec, options), how, ending)
+    except StudiesRemoved:
+        sys.exit(REMOVED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _work(experiment: Experiment, how: Options, ending: Ending | None = None) -> None:
     from sfrbench.cli import console
     from sfrbench.search.trials import work
 
-    work(experiment, how, lambda number: console.PlainListener(f"trial {number}  "), console.say)
+    work(experiment, how, lambda number: console.PlainListener(f"trial {number}  "), console.say, ending)
 
 
-def _command(spec: str, how: Options, options: dict[str, Any]) -> list[str]:
-    """This command as one worker; addresses go by ``_environment``."""
+def _command(spec: str, how: Options, options: dict[str, Any]) -> Order:
+    """This command as one worker, but for its device. Its starter writes to MLflow."""
+    from sfrbench.search.workers.order import Order
+
     given = {
         "--profile": options["profile"],
         "--workspace": options["workspace"],
-        "--device": options["device"],
         "--trials": how.trials,
         "--hours": how.hours,
         "--heartbeat": how.heartbeat,
+        "--tracking-uri": "none",
     }
     parts = [f"{name}={value}" for name, value in given.items() if value is not None]
     parts += [f"--set={text}" for text in options["sets"]]
     parts += [f"--data={name}={folder}" for name, folder in options["data"].items()]
     parts += [f"--registry={folder}" for folder in options["registry"]]
-    return [sys.executable, "-m", "sfrbench", "search", spec, "--worker", *parts]
+    return Order(("search", spec, "--worker", *parts), how.storage, Path.cwd())
 
 
-def _environment(workers: int, how: Options) -> dict[str, str]:
-    """What else a worker gets: its share of the cores, who started it, where studies and MLflow are."""
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    addresses = {STORAGE: how.storage or "", TRACKING: how.tracking_uri or ""}
-    return {"OMP_NUM_THREADS": threads, **os.environ, **addresses, PARENT: str(os.getpid())}
+def _start(experiment: Experiment, where: Where, how: Options, order: Order) -> bool:
+    """Have workers spend the budget; returns false where they are left to do that by themselves."""
+    from sfrbench.cli import console
+    from sfrbench.search.opening import open_study, tracker_of
+    from sfrbench.search.options import Budget
+    from sfrbench.search.storage import storage_url
+    from sfrbench.search.studies import search_of, view
+    from sfrbench.search.workers.choice import open_crew
+    from sfrbench.search.workers.keep import Progress, keep
 
-
-def _spawn(experiment: Experiment, workers: int, how: Options, command: list[str]) -> None:
-    """Run workers and wait for them; one that dies is survived by the others."""
-    from sfrbench.search.storage import StudiesRemoved, storage_url
-
-    environment = _environment(workers, how)
-    started = [subprocess.Popen(command, env=environment) for _ in range(workers)]
-    try:
-        codes = [process.wait() for process in started]
-    except KeyboardInterrupt:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.wait()
-        raise
-    if GONE in codes:
-        raise StudiesRemoved.at(storage_url(experiment, how.storage))
-    for process, code in zip(started, codes, strict=True):
-        if code:
-            echo(f"worker {process.pid} ended with status {code}", err=True)
+    print_notes([where.check_studies(storage_url(experiment, how.storage))])
+    opened = open_study(experiment, how)
+    budget = Budget.of(search_of(experiment), experiment.plan.space, how)
+    progress = Progress(experiment, opened, tracker_of(experiment, how))
+    if budget.next_step(view(experiment, opened.study)) == "done":
+        progress.look(now=True)
+        return True
+    crew = open_crew(where, experiment, order, console.say)
+    return keep(crew, where, progress, console.say)
 
 
 def _finish(experiment: Experiment, how: Options, write_best: Path | None) -> int:
     """Say what came out, write the report and the best specification; returns the exit status."""
     from sfrbench.report.build import write_report
     from sfrbench.search.best import write_best_spec
+    from sfrbench.search.options import Budget
     from sfrbench.search.studies import read_study, search_of
-    from sfrbench.search.trials import Budget
 
     study = read_study(experiment, how.storage)
     if study is None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+PARENT = "SFRBENCH_PARENT"  # tells a process which one started it
 _PDEATHSIG = 1  # linux/prctl.h
 
 

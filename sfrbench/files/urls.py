@@ -8,6 +8,10 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+#: Where addresses that may hold a password are read from: arguments of a process are for everybody to see.
+TRACKING, STORAGE = "SFRBENCH_TRACKING_URI", "SFRBENCH_STORAGE"
+#: Both: what goes to other machines leaves them behind.
+ADDRESSES = (TRACKING, STORAGE)
 #: Characters of a path that SQLAlchemy, Optuna (braces) or MLflow read as something else.
 _MEANT = re.compile(r"[%?#{}]")
 _PORTS = {"http": 80, "https": 443, "postgres": 5432, "postgresql": 5432, "mysql": 3306, "mssql": 1433}

@@ -54,6 +54,12 @@ def trial_plan(experiment: Experiment, values: dict[str, Any]) -> Plan:
     return build_plan(spec, experiment.catalog, experiment.machine.fingerprint, whole=False)
 
 
+def sample_plan(experiment: Experiment) -> Plan:
+    """What a trial takes, at an end of every range."""
+    space = experiment.plan.space
+    return trial_plan(experiment, {path: next(probes(values))[1] for path, values in space.items()})
+
+
 def study_name(experiment: Experiment) -> str:
     """Experiment, profile, and a digest of the search and of all that its trials depend on.
 
@@ -61,11 +67,10 @@ def study_name(experiment: Experiment) -> str:
     in one study can be compared.
     """
     search, space = search_of(experiment), experiment.plan.space
-    plan = trial_plan(experiment, {path: next(probes(values))[1] for path, values in space.items()})
     about = {
         "space": {path: asdict(values) for path, values in space.items()},
         **{name: getattr(search, name) for name in ("metric", "sampler", "pruner", "seeds")},
-        "reference": sorted(plan.nodes),
+        "reference": sorted(sample_plan(experiment).nodes),
     }
     return f"{experiment.name}-{experiment.profile}-{digest(about)[:10]}"
 

@@ -12,43 +12,32 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Ssl
-from sfrbench.errors import NotReadyError
-from sfrbench.files.databases import Turn, cut_off
+from sfrbench.files.databases import cut_off
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Node
-from sfrbench.plan.space import Space, grid_size
 from sfrbench.plan.study import Study
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.executors.inline import InlinePool
-from sfrbench.run.experiment import Experiment, board_of, claim, default_tracking_uri, weights_of
+from sfrbench.run.experiment import Experiment, board_of, needing, weights_of
 from sfrbench.run.forecast import Forecast
 from sfrbench.run.outcomes import Book, Listener, Outcomes
+from sfrbench.run.past import Past
 from sfrbench.run.signs import Signs, shown
-from sfrbench.run.tracking.mlflow_log import Tracker
+from sfrbench.search.ending import Ending
+from sfrbench.search.opening import Opened, open_study, tracker_of
+from sfrbench.search.options import Budget, Options
 from sfrbench.search.score import flattering, score_of
-from sfrbench.search.storage import faults_of, open_storage, retry, storage_url, turn_of
-from sfrbench.search.studies import (
-    make_pruner,
-    make_sampler,
-    search_of,
-    study_name,
-    suggest,
-    trial_plan,
-    view,
-)
-from sfrbench.spec.model import Search
+from sfrbench.search.storage import faults_of, retry
+from sfrbench.search.studies import make_sampler, search_of, suggest, trial_plan, view
 from sfrbench.store.removal import gate
 
 if TYPE_CHECKING:
     import optuna
-    from filelock import BaseFileLock
 
     from sfrbench.run.executors.node import Worker
-
-HEARTBEAT = 20  # seconds between signs of life of a running trial
 
 
 class TrialFailed(Exception):
@@ -59,77 +48,26 @@ class _Unheard(BaseException):
     """A training could not report, for ``__cause__``. No fault of its node: like Ctrl-C, it ends the plan."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a search is run; nothing here changes what the study is."""
-
-    storage: str | None = None
-    tracking_uri: str | None = None
-    heartbeat: int = HEARTBEAT
-    trials: int | None = None  # instead of the specification's budget
-    hours: float | None = None
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Finished trials, and hours in finished trials, of the whole study."""
-
-    trials: int | None
-    hours: float | None
-
-    @classmethod
-    def of(cls, search: Search, space: Space, options: Options) -> Budget:
-        given = options.trials is not None or options.hours is not None
-        trials = options.trials if given else search.trials
-        if search.sampler == "grid":
-            trials = min(grid_size(space), trials or grid_size(space))
-        return cls(trials, options.hours if given else search.hours)
-
-    def next_step(self, study: Study) -> Literal["go", "wait", "done"]:
-        """``wait``: what is left runs elsewhere, and is this worker's to run if its worker dies."""
-        running = len(study.of("running"))
-        if self.hours is not None and study.hours >= self.hours:
-            return "wait" if running else "done"
-        if self.trials is None or len(study.finished) + running < self.trials:
-            return "go"
-        return "wait" if running else "done"
-
-
 def work(
-    experiment: Experiment, options: Options, listen: Callable[[int], Listener], say: Callable[[str], None]
+    experiment: Experiment,
+    options: Options,
+    listen: Callable[[int], Listener],
+    say: Callable[[str], None],
+    ending: Ending | None = None,
 ) -> Study:
     """Run trials until the budget of the study is spent, with any number of other workers beside.
 
     ``listen`` gives the listener of a trial by its number. Raises ``NotReadyError`` before the first trial
     where this machine lacks something.
     """
-    from filelock import FileLock
-
-    from sfrbench.run.executors.node import Worker
-
-    search, store = search_of(experiment), experiment.store
-    name = study_name(experiment)
-    missing = experiment.machine.lacks(experiment.plan)
-    if missing:
-        raise NotReadyError.of(missing)
-    claim(experiment)
-    store.open()
-    lock, url = (
-        FileLock(store.root / "locks" / f"search-{name}.lock"),
-        storage_url(experiment, options.storage),
-    )
-    with lock, faults_of(url, reading=True):
-        storage = open_storage(url, options.heartbeat)
-        study = _open(experiment, name, storage)
-        view(experiment, study)  # what was there before can be read
-    uri = options.tracking_uri or default_tracking_uri(experiment.machine.workspace)
-    tracker = Tracker(uri, experiment.machine.workspace) if uri != "none" else None
-    budget = Budget.of(search, experiment.plan.space, options)
-    worker = Worker.of(store, experiment.machine, experiment.profile)
-    turn = turn_of(storage, name) or lock
-    runner = _Runner(experiment, study, worker, turn, listen, say)
-    with faults_of(url):
+    opened, ending = open_study(experiment, options), ending or Ending()
+    tracker = tracker_of(experiment, options)
+    budget = Budget.of(search_of(experiment), experiment.plan.space, options)
+    runner = _Runner(experiment, opened, options, ending, listen, say)
+    study, turn = opened.study, opened.turn
+    with faults_of(opened.url):
         while True:
+            ending.check()
             try:
                 with turn:  # one worker asks at a time: no two get the same point or overspend the budget
                     _sweep(study, 3 * options.heartbeat)
@@ -148,25 +86,6 @@ def work(
                 return now
             if step == "wait":
                 time.sleep(min(options.heartbeat, 2))
-
-
-def _open(experiment: Experiment, name: str, storage: optuna.storages.RDBStorage) -> optuna.Study:
-    import optuna
-
-    search = search_of(experiment)
-    study = optuna.create_study(
-        study_name=name,
-        storage=storage,
-        direction="maximize" if search.larger else "minimize",
-        load_if_exists=True,
-        pruner=make_pruner(experiment),
-    )
-    if "experiment" not in study.user_attrs:
-        spec = experiment.plan.spec
-        facts = {"experiment": spec.name, "profile": spec.profile.name, "metric": f"val.{search.metric}"}
-        for key, value in {**facts, "arm": search.arm.name, "seeds": list(search.seeds)}.items():
-            study.set_user_attr(key, value)
-    return study
 
 
 def _sweep(study: optuna.Study, grace: float) -> None:
@@ -188,12 +107,22 @@ class _Runner:
     """Runs one trial after the other in this process."""
 
     experiment: Experiment
-    study: optuna.Study
-    worker: Worker
-    turn: BaseFileLock | Turn
+    opened: Opened
+    options: Options
+    ending: Ending
     listen: Callable[[int], Listener]
     say: Callable[[str], None]
     number: int = -1
+    past: Past | None = None  # what records told before the first trial: enough to order nodes by
+
+    def __post_init__(self) -> None:
+        from sfrbench.run.executors.node import Worker
+
+        self.study = self.opened.study
+        experiment, store = self.experiment, self.experiment.store
+        needs_gpu = bool(needing(experiment.plan, store))
+        worker = Worker.of(store, experiment.machine, experiment.profile, needs_gpu)
+        self.worker = replace(worker, stopping=self.ending.is_near)
 
     def one(self) -> None:
         """One trial, from asking for it to telling its value."""
@@ -227,7 +156,7 @@ class _Runner:
         self.number = trial.number
         space = self.experiment.plan.space
         values = {path: suggest(trial, path, found) for path, found in space.items()}
-        self.turn.release(force=True)  # others may ask: this point is theirs to see
+        self.opened.turn.release(force=True)  # others may ask: this point is theirs to see
         plan = trial_plan(self.experiment, values)
         shown = ", ".join(f"{path} {_short(value)}" for path, value in values.items())
         self.say(f"trial {trial.number}: {shown}")
@@ -256,10 +185,15 @@ class _Runner:
 
     def _drive(self, plan: Plan, worker: Worker, book: Book, number: int) -> None:
         """Run the nodes of a trial, and let others see it."""
-        workspace = self.experiment.machine.workspace
-        seconds = weights_of(Forecast(plan, worker.store, worker.machine))
-        board = board_of(plan, "inline", seconds, number)
-        with Signs(workspace, board.run, device=worker.device) as signs, shown(workspace, board):
+        workspace, (job, log) = self.experiment.machine.workspace, self.options.job
+        forecast = Forecast(plan, worker.store, worker.machine, self.past)
+        self.past, seconds = forecast.past, weights_of(forecast)
+        board = board_of(plan, self.options.executor, seconds, number)
+        with (
+            Signs(workspace, board.run, device=worker.device, job=job, log=log) as signs,
+            shown(workspace, board),
+            self.ending.after_a_step(),
+        ):
             drive(plan, worker.store, InlinePool(worker, signs), book, _nothing, seconds)
 
     def _watch(self, trial: optuna.Trial, plan: Plan, node: Node, step: int, dice: float) -> bool:

@@ -14,8 +14,9 @@ from sfrbench.run.executors.slurm import ask, drive, notes
 from sfrbench.run.executors.slurm.ask import Seen
 from sfrbench.run.executors.slurm.drive import Driver
 from sfrbench.run.executors.slurm.run import cancel_jobs
+from sfrbench.run.executors.slurm.sbatch import Refused
 from sfrbench.run.executors.slurm.settings import Shape, SlurmSettings
-from sfrbench.run.executors.slurm.submit import Refused, Submitter, Wanted
+from sfrbench.run.executors.slurm.submit import Submitter, Wanted
 from sfrbench.run.outcomes import DONE, Book, Outcome, Outcomes
 from sfrbench.stages.recipe import Link
 from sfrbench.store.store import Store

@@ -6,16 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sfrbench.cli import console
 from sfrbench.cli import search as command
-from sfrbench.files.urls import sqlite_url
+from sfrbench.files import children
+from sfrbench.files.urls import STORAGE, sqlite_url
+from sfrbench.search import ending
+from sfrbench.search.options import Options
 from sfrbench.search.storage import open_storage
-from sfrbench.search.trials import Options
-from tests.support.processes import children, wait_until_gone
+from tests.support.processes import children as children_of
+from tests.support.processes import wait_until_gone
 from tests.support.runs import QUIET, environment
 from tests.support.searches import SMOKE, search, study_of
 
@@ -85,7 +89,7 @@ def test_workers_end_with_their_starter(folder: Path) -> None:
     """And another search does what they left."""
     steps = ("--trials=2", "--heartbeat=1", "--set=ssl.steps=25", "--set=ssl.checkpoint_every=5")
     process = two_workers(folder, *steps)
-    workers = children(process.pid)
+    workers = children_of(process.pid)
     assert len(workers) == 2
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -102,15 +106,20 @@ def test_no_password_is_an_argument_of_a_worker(folder: Path, monkeypatch: pytes
     card = "target: sfrbench.components.stitch.grid:GridStitch\nsummary: a grid\nlabel: mine\n"
     (folder / "cards" / "stitch" / "mine.yaml").write_text(card)
     how = Options(*addresses, 20, 3, None)
-    given = {"profile": "smoke", "workspace": Path("runs"), "device": "cpu"}
+    given = {"profile": "smoke", "workspace": Path("runs")}
     more = {"sets": ("ssl.steps=3",), "data": {"la": Path("/la")}, "registry": (Path("cards"),)}
-    argv = command._command("small.yaml", how, {**given, **more})
+    order = command._command("small.yaml", how, {**given, **more})
+    asked: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda argv, env, **_: asked.append((argv, env)))
+    order.start(["--within=local"])
+    ((argv, told),) = asked
     assert not [part for part in argv if "pass-word" in part]
-    told = command._environment(2, how)
-    for name, value in zip((command.STORAGE, command.TRACKING), addresses, strict=True):
-        assert told[name] == value
+    assert told[STORAGE] == addresses[0]
+    for name, value in told.items():
         monkeypatch.setenv(name, value)
     seen: list[Options] = []
-    monkeypatch.setattr(command, "_work", lambda _, how: seen.append(how))
+    monkeypatch.setattr(command, "_work", lambda _, how, ending: seen.append(how))
+    monkeypatch.setattr(children, "end_with_parent", lambda parent: None)
+    monkeypatch.setattr(ending.Ending, "listen", lambda self: None)
     command.search.main(argv[4:], standalone_mode=False)
-    assert seen == [how]
+    assert seen == [replace(how, tracking_uri="none", executor="local")], "its starter writes to MLflow"

@@ -8,7 +8,8 @@ from pathlib import Path
 from sfrbench.plan.graph import Node
 from sfrbench.run.outcomes import Outcome
 from sfrbench.run.standing import Run, standing
-from sfrbench.search.trials import Options, work
+from sfrbench.search.options import Options
+from sfrbench.search.trials import work
 from tests.support.searches import opened
 
 

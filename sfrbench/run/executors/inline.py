@@ -30,11 +30,14 @@ class InlinePool:
         self._node = node
 
     def wait(self, hear: Hear, seconds: float) -> None:
+        """Raises ``KeyboardInterrupt`` where this process has to end: so does its run."""
         node, self._node = self._node, None
         if node is None:
             time.sleep(seconds)
         else:
             hear(signed(self._worker, node, hear, self._signs))
+        if self._worker.stopping():
+            raise KeyboardInterrupt
 
     def close(self) -> None:
         """Nothing runs outside ``wait``."""

@@ -186,24 +186,34 @@ class _Process:
     def buried(self) -> str:
         """How a process ended that should not have, for people."""
         self.join()
-        code = self._process.exitcode or 0
-        if code >= 0:
-            return f"its process ended with status {code}"
-        name = signal.Signals(-code).name
-        often = ": often a lack of memory" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{often}"
+        return ended_by(self._process.exitcode or 0)
 
     def _close(self) -> None:
         self.pipe.close()
 
 
-@contextmanager
-def _environment(place: Place) -> Iterator[None]:
+def ended_by(code: int) -> str:
+    """What ended a process, by its exit status or, negative, the number of a signal; for people."""
+    if code >= 0:
+        return f"its process ended with status {code}"
+    name = signal.Signals(-code).name
+    often = ": often a lack of memory" if name == "SIGKILL" else ""
+    return f"its process was ended by {name}{often}"
+
+
+def environment_of(place: Place) -> dict[str, str]:
     """What a process reads before it does anything: its threads, and the one card that it sees."""
     wanted = dict.fromkeys(THREADS, str(place.threads))
     if place.card is not None:
         hides = [name for name in (CUDA_HIDES, HIP_HIDES) if name == CUDA_HIDES or os.environ.get(name)]
         wanted |= dict.fromkeys(hides, place.card)
+    return wanted
+
+
+@contextmanager
+def _environment(place: Place) -> Iterator[None]:
+    """What a process that is started here inherits."""
+    wanted = environment_of(place)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

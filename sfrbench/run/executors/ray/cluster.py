@@ -12,15 +12,17 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfrbench.errors import NotReadyError
+from sfrbench.errors import NotReadyError, shorter
+from sfrbench.files.urls import ADDRESSES
 from sfrbench.machine.needs import cores
 from sfrbench.machine.selfcheck import VARIABLES
+from sfrbench.run.executors.local import GRACE_S, THREADS
 from sfrbench.run.executors.ray.settings import Joined, Size
 
 ANSWER_S = 5.0  # for a cluster to answer
@@ -29,6 +31,13 @@ _OBJECTS = 80 * 2**20  # bytes of shared memory: only keys travel
 _RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_NUM_REDIS_GET_RETRIES": "4"}
 #: What a worker has to know of this process's environment, beside what begins with SFRBENCH_.
 _PASSED = (*VARIABLES, "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "CUBLAS_WORKSPACE_CONFIG")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A task whose process is gone."""
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,50 @@ class Cluster:
 
         found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         return [Size(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in found]
+
+    def launch(self, function: Callable[..., Any], name: str, size: Size, *arguments: Any) -> Any:
+        """A call of a function as a task of this size; returns what stands for it."""
+        import ray
+
+        task = ray.remote(function).options(
+            name=name,
+            num_cpus=size.cpus,
+            num_gpus=size.gpus,
+            max_retries=0,  # who launches it does so again
+            runtime_env={"env_vars": dict.fromkeys(THREADS, str(int(size.cpus)))},
+        )
+        return task.remote(*arguments)
+
+    def done(self, refs: Sequence[Any], seconds: float) -> list[Any]:
+        """Those of some tasks that have ended; waits so long at most for one."""
+        import ray
+
+        done, _ = ray.wait(refs, num_returns=1, timeout=seconds)
+        return list(ray.wait(refs, num_returns=len(refs), timeout=0)[0]) if done else []
+
+    def outcome(self, ref: Any) -> Any:
+        """What a task that has ended returns, or ``Lost``. Raises ``NotReadyError`` where none can start, or
+        where that is what it returns."""
+        import ray
+
+        try:
+            found = ray.get(ref)
+        except ray.exceptions.RayTaskError as error:
+            raise NotReadyError(f"a Ray worker cannot start: {error.cause}") from error
+        except ray.exceptions.RayError as error:
+            return Lost(_why(error))
+        if isinstance(found, NotReadyError):
+            raise found
+        return found
+
+    def end(self, refs: Sequence[Any]) -> None:
+        """Tell tasks to end, and give them the time to leave their checkpoints."""
+        import ray
+
+        for ref in refs:
+            ray.cancel(ref, recursive=False)
+        if refs:
+            ray.wait(refs, num_returns=len(refs), timeout=GRACE_S)
 
     def leave(self) -> None:
         """End what still runs of this process there, and the cluster if this process has made it."""
@@ -136,7 +189,8 @@ def _reach(named: Joined) -> None:
 
 
 def _environment() -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if name.startswith("SFRBENCH_")}
+    given = {name: value for name, value in os.environ.items() if name.startswith("SFRBENCH_")}
+    own = {name: value for name, value in given.items() if name not in ADDRESSES}  # Ray logs them
     own |= {name: os.environ[name] for name in _PASSED if name in os.environ}
     return {**own, "PYTHONPATH": os.pathsep.join(_folders())}
 
@@ -164,3 +218,16 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ours)
+
+
+def _why(error: Exception) -> str:
+    """What ended a task, in Ray's own first line."""
+    import ray
+
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "Ray ended its process: the machine lacks memory"
+    if isinstance(error, ray.exceptions.NodeDiedError):
+        return "its machine of the Ray cluster is gone"
+    if isinstance(error, ray.exceptions.WorkerCrashedError):
+        return "its process in the Ray cluster is gone"
+    return f"Ray has lost it: {shorter((str(error).strip() or type(error).__name__).splitlines()[0], 200)}"

@@ -10,13 +10,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sfrbench.errors import NotReadyError, shorter
 from sfrbench.plan.graph import Link, Node
 from sfrbench.run.executors.attempt import Began, Ended, Hear, Step
 from sfrbench.run.executors.drive import ACCELERATED, HOST, lane_of
-from sfrbench.run.executors.local import GRACE_S, THREADS, Place, Task
-from sfrbench.run.executors.ray.cluster import Cluster, join
-from sfrbench.run.executors.ray.settings import Joined, RaySettings, Size, have_room, size_of
+from sfrbench.run.executors.local import Place, Task
+from sfrbench.run.executors.ray.cluster import Cluster, Lost, join
+from sfrbench.run.executors.ray.settings import Joined, RaySettings, Size, gpus_of, have_room, task_size
 from sfrbench.run.executors.ray.task import Order, Report, work
 from sfrbench.run.signs import forget, working
 from sfrbench.stages.finder import recipe_of, recipes
@@ -72,8 +71,10 @@ class RayPool:
         self._listened = 0.0
         self._patient = True
         self._look()
-        self._gpus = self._wanted_gpus()
-        self._order = pickle.dumps(Order(task, os.getcwd()))
+        self._gpus = gpus_of(task.machine.device, settings, self._machines)
+        if self._gpus:
+            self._task = replace(task, machine=replace(task.machine, device="cuda"))
+        self._order = pickle.dumps(Order(self._task, os.getcwd()))
 
     def room(self) -> Collection[str]:
         if self._workers is not None and len(self._running) >= self._workers:
@@ -86,31 +87,16 @@ class RayPool:
         return [lane for lane in (ACCELERATED, HOST) if have_room(self._largest(lane), self._machines, taken)]
 
     def start(self, node: Node) -> None:
-        import ray
-
         size = self._size(recipe_of(node.stage).needs.cores, lane_of(node))
-        threads = int(size.cpus)
-        place = Place("cuda" if size.gpus else "cpu", threads)
-        task = ray.remote(work).options(
-            name=node.title,
-            num_cpus=size.cpus,
-            num_gpus=size.gpus,
-            max_retries=0,  # the loop of the run starts it again
-            runtime_env={"env_vars": dict.fromkeys(THREADS, str(threads))},
-        )
-        ref = task.remote(self._order, node, place)
+        place = Place("cuda" if size.gpus else "cpu", int(size.cpus))
+        ref = self._cluster.launch(work, node.title, size, self._order, node, place)
         self._running[ref] = _Running(node, size, time.monotonic())
 
     def wait(self, hear: Hear, seconds: float) -> None:
-        import ray
-
         if not self._running:
             time.sleep(seconds)
             return
-        refs = list(self._running)
-        done, _ = ray.wait(refs, num_returns=1, timeout=seconds)
-        if done:
-            done, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        done = self._cluster.done(list(self._running), seconds)
         if time.monotonic() - self._listened >= LISTEN_S:
             self._listen(hear)
         for ref in done:
@@ -118,32 +104,19 @@ class RayPool:
 
     def close(self) -> None:
         """Have all tasks leave their checkpoints and end; those that do not are killed."""
-        import ray
-
-        refs = list(self._running)
         try:
-            for ref in refs:
-                ray.cancel(ref, recursive=False)
-            if refs:
-                ray.wait(refs, num_returns=len(refs), timeout=GRACE_S)
+            self._cluster.end(list(self._running))
         finally:
             self._running.clear()
             self._cluster.leave()
 
     def _ended(self, ref: Any, hear: Hear) -> None:
-        import ray
-
         running = self._running.pop(ref)
-        try:
-            report: Report | NotReadyError = ray.get(ref)
-        except ray.exceptions.RayTaskError as error:
-            raise NotReadyError(f"a Ray worker cannot start: {error.cause}") from error
-        except ray.exceptions.RayError as error:
+        report: Report | Lost = self._cluster.outcome(ref)
+        if isinstance(report, Lost):
             forget(self._task.machine.workspace, self._task.run, running.link)
-            hear(Ended(running.link, "lost", _why(error)))
+            hear(Ended(running.link, "lost", report.why))
             return
-        if isinstance(report, NotReadyError):
-            raise report
         for text in report.said:
             log.warning("%s", text)
         if report.began and not running.began:
@@ -179,41 +152,11 @@ class RayPool:
         self._machines = self._cluster.machines()
         self._looked = time.monotonic()
 
-    def _wanted_gpus(self) -> float:
-        """What a task of an accelerated stage takes."""
-        device = self._task.machine.device
-        if device == "cpu":
-            return 0.0
-        if any(machine.gpus for machine in self._machines):
-            self._task = replace(self._task, machine=replace(self._task.machine, device="cuda"))
-            return self._settings.gpus_per_task
-        if device != "auto":
-            hint = "use --device cpu, or add machines with GPUs"
-            raise NotReadyError("the Ray cluster has no GPU", where=f"--device {device}", hint=hint)
-        return 0.0
-
     def _largest(self, lane: str) -> Size:
         needs = [recipe.needs for recipe in recipes().values()]
         wanted = [each.cores for each in needs if each.accelerator == (lane == ACCELERATED)]
         return self._size(max(wanted, default=1), lane)
 
     def _size(self, cores: int, lane: str) -> Size:
-        if self._settings.cpus_per_task is not None:
-            cores = self._settings.cpus_per_task
-        elif self._workers is not None and not self._shared:
-            whole = sum(machine.cpus for machine in self._machines)
-            cores = min(cores, max(1, int(whole // self._workers)))
-        return size_of(cores, self._gpus if lane == ACCELERATED else 0.0, self._machines)
-
-
-def _why(error: Exception) -> str:
-    """What ended a task, in Ray's own first line."""
-    import ray
-
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return "Ray ended its process: the machine lacks memory"
-    if isinstance(error, ray.exceptions.NodeDiedError):
-        return "its machine of the Ray cluster is gone"
-    if isinstance(error, ray.exceptions.WorkerCrashedError):
-        return "its process in the Ray cluster is gone"
-    return f"Ray has lost it: {shorter((str(error).strip() or type(error).__name__).splitlines()[0], 200)}"
+        gpus = self._gpus if lane == ACCELERATED else 0.0
+        return task_size(cores, gpus, self._settings, self._machines, None if self._shared else self._workers)

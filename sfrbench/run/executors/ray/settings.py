@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from sfrbench.errors import InputError
+from sfrbench.errors import InputError, NotReadyError
 from sfrbench.places.locations import config_file
 from sfrbench.run.executors.settings import ExecutorSettings, settings_of
 
@@ -86,6 +86,31 @@ def size_of(cores: int, gpus: float, machines: Sequence[Size]) -> Size:
         return Size(min(cores, max(int(machine.cpus) for machine in able)))
     shares = [int(machine.cpus // int((machine.gpus + _NEAR) // gpus)) for machine in able]
     return Size(min(cores, max(1, min(shares))), gpus)
+
+
+def task_size(
+    cores: int, gpus: float, settings: RaySettings, machines: Sequence[Size], sharing: int | None
+) -> Size:
+    """The same with what the site says; ``sharing``: so many tasks have all of the cluster's cores."""
+    if settings.cpus_per_task is not None:
+        cores = settings.cpus_per_task
+    elif sharing is not None:
+        whole = sum(machine.cpus for machine in machines)
+        cores = min(cores, max(1, int(whole // sharing)))
+    return size_of(cores, gpus, machines)
+
+
+def gpus_of(device: str, settings: RaySettings, machines: Sequence[Size]) -> float:
+    """What a task of an accelerated stage takes, with this ``--device``. Raises ``NotReadyError`` where no
+    machine has a card and one is wanted."""
+    if device == "cpu":
+        return 0.0
+    if any(machine.gpus for machine in machines):
+        return settings.gpus_per_task
+    if device != "auto":
+        hint = "use --device cpu, or add machines with GPUs"
+        raise NotReadyError("the Ray cluster has no GPU", where=f"--device {device}", hint=hint)
+    return 0.0
 
 
 def have_room(size: Size, machines: Sequence[Size], taken: Sequence[Size]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 from sfrbench.errors import NotReadyError, told
 from sfrbench.plan.graph import Node
@@ -58,7 +59,7 @@ def work(order: bytes, node: Node, place: Place) -> Report | NotReadyError:
             what = f"a Ray worker on {socket.gethostname()} cannot start: {told(error)}"
             return error if isinstance(error, NotReadyError) else NotReadyError(what)
         with (
-            _stopping(working.ending),
+            stopping(working.ending),
             Signs(task.machine.workspace, task.run, device=called(place)) as signs,
         ):
             ended = signed(working.worker, node, hear, signs)
@@ -68,20 +69,26 @@ def work(order: bytes, node: Node, place: Place) -> Report | NotReadyError:
 @lru_cache(maxsize=2)
 def _prepared(order: bytes, place: Place) -> tuple[Task, Working]:
     told: Order = pickle.loads(order)
-    here = socket.gethostname()
-    if told.version != __version__:
-        what = f"{here} has sfrbench {__version__}, and this machine {told.version}"
-        raise NotReadyError(what, hint="install the same version on every machine of the cluster")
-    if not told.task.store.is_dir():
-        hint = "a workspace must lie on a file system that all machines of the cluster see, at the same place"
-        raise NotReadyError(f"{here} does not see the store", where=str(told.task.store), hint=hint)
-    if os.path.isdir(told.folder):
-        os.chdir(told.folder)
+    enter(told.version, Path(told.folder), told.task.store)
     return told.task, Working.of(told.task, place)
 
 
+def enter(version: str, folder: Path, shared: Path) -> None:
+    """In a worker process: be where its driver is. Raises ``NotReadyError`` where this machine has another
+    ``version`` of the package, or does not see a ``shared`` folder."""
+    here = socket.gethostname()
+    if version != __version__:
+        what = f"{here} has sfrbench {__version__}, and the machine of its driver {version}"
+        raise NotReadyError(what, hint="install the same version on every machine of the cluster")
+    if not shared.is_dir():
+        hint = "a workspace must lie on a file system that all machines of the cluster see, at the same place"
+        raise NotReadyError(f"{here} does not see the workspace", where=str(shared), hint=hint)
+    if folder.is_dir():
+        os.chdir(folder)
+
+
 @contextmanager
-def _stopping(ending: threading.Event) -> Iterator[None]:
+def stopping(ending: threading.Event) -> Iterator[None]:
     """Ray interrupts a task that its driver has cancelled: it ends at its next step, with a checkpoint."""
     ending.clear()
     before = signal.signal(signal.SIGINT, lambda *_: ending.set())

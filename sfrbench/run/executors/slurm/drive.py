@@ -19,7 +19,8 @@ from sfrbench.plan.reasons import Reasons
 from sfrbench.plan.schedule import Queue
 from sfrbench.run.executors.slurm import ask, notes
 from sfrbench.run.executors.slurm.fleet import Fleet, Live, named
-from sfrbench.run.executors.slurm.submit import Refused, Submitter
+from sfrbench.run.executors.slurm.sbatch import Refused
+from sfrbench.run.executors.slurm.submit import Submitter
 from sfrbench.run.outcomes import DONE, Book, Outcome, Status
 from sfrbench.run.signs import working
 from sfrbench.stages.recipe import Link

@@ -32,6 +32,29 @@ class Live:
     read: tuple[int, int] = (0, 0)  # time and size of the report that was read
 
 
+def still_there(
+    workspace: Path, known: Collection[notes.Submission]
+) -> list[tuple[notes.Submission, list[int]]]:
+    """The submissions with jobs that wait or run, with their places; the others are forgotten."""
+    seen = ask.queue() if known else {}
+    start = notes.comment_start(workspace)
+    ids = {
+        each.comment.removeprefix(start): job.partition("_")[0]
+        for job, each in seen.items()
+        if each.comment.startswith(start)
+    }
+    found = []
+    for submission in known:
+        submission.id = submission.id or ids.get(submission.token, "")
+        jobs = {submission.job(at): at for at in range(len(submission.jobs)) if submission.id}
+        live = [at for job, at in jobs.items() if job in seen and seen[job].fate == "live"]
+        if live:
+            found.append((submission, live))
+        else:
+            notes.forget(workspace, submission)
+    return found
+
+
 @dataclass
 class Fleet:
     """``carrier``: the job that is to make a node. ``crashed``: how often jobs have died of a node."""
@@ -57,24 +80,11 @@ class Fleet:
     def come_back(self, wanted: Container[Link]) -> list[str]:
         """Take up the jobs of drivers before this one that carry some of these nodes; forget those that have
         ended."""
-        known = notes.submissions(self.workspace)
-        seen = ask.queue() if known else {}
-        start = notes.comment_start(self.workspace)
-        ids = {
-            each.comment.removeprefix(start): job.partition("_")[0]
-            for job, each in seen.items()
-            if each.comment.startswith(start)
-        }
         back: list[str] = []
-        for submission in known:
-            submission.id = submission.id or ids.get(submission.token, "")
-            jobs = {submission.job(at): at for at in range(len(submission.jobs)) if submission.id}
-            live = {job: at for job, at in jobs.items() if job in seen and seen[job].fate == "live"}
-            if not live:
-                notes.forget(self.workspace, submission)
+        for submission, there in still_there(self.workspace, notes.submissions(self.workspace)):
             back += [
                 self._take(submission, at, wanted)
-                for at in live.values()
+                for at in there
                 if any(link in wanted for link in submission.jobs[at].links)
             ]
         return back

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ from sfrbench.plan.graph import Node
 from sfrbench.run.executors.attempt import Ended, Event, Step
 from sfrbench.run.executors.inline import signed
 from sfrbench.run.executors.slurm import ask, notes
+from sfrbench.run.executors.slurm.sbatch import Sent
 from sfrbench.run.outcomes import Status
 from sfrbench.stages.recipe import Link
 from sfrbench.store.store import Store
@@ -33,33 +32,26 @@ AGAIN_S = 2.0  # between two looks at a node that another process works on
 SAY_S = 30.0  # between two lines of progress in the log
 AGAIN = 75  # the exit status of a job that could not be queued again (EX_TEMPFAIL)
 
-log = logging.getLogger("sfrbench")
-
 
 @dataclass(frozen=True)
 class Task:
     """What every job of a submission is told. All places are absolute."""
 
+    sent: Sent
     machine: Machine
     store: Path
     profile: str
     run: str
-    token: str
     threads: int
     hours: float
     wants_gpu: bool  # the profile is for one, and nobody insisted on a device
-    place: Path  # where the driver was called, for relative paths of the environment
-    environment: Mapping[str, str]
 
 
 def work(task: Task, nodes: Sequence[Node], waited: Collection[Link]) -> None:
     """Run ``nodes``. The job ends badly, so that no other job starts for nothing, where one of those that
     others wait for (``waited``) is not there in the end."""
-    ending = _Ending()
-    os.environ.update(task.environment)
-    if task.place.is_dir():
-        os.chdir(task.place)
-    logging.getLogger("sfrbench").addHandler(logging.StreamHandler(sys.stdout))
+    ending = Ending()
+    task.sent.enter()
     job = _Job(task, ending)
     if not job.run(nodes):
         raise SystemExit(job.put_back())
@@ -68,7 +60,7 @@ def work(task: Task, nodes: Sequence[Node], waited: Collection[Link]) -> None:
         raise SystemExit(1)
 
 
-class _Ending:
+class Ending:
     """Whether this process was told to end: by SLURM before the time is up (SIGUSR2), or by whoever takes the
     machine (SIGTERM)."""
 
@@ -86,23 +78,22 @@ class _Ending:
 
 
 class _Job:
-    def __init__(self, task: Task, ending: _Ending) -> None:
+    def __init__(self, task: Task, ending: Ending) -> None:
         self.task = task
         self.ending = ending
         self.id = job_id(os.environ)
         workspace = task.machine.workspace
-        self._path = notes.report_path(workspace, task.token, self.id)
-        self._log = notes.log_path(workspace, task.token, self.id)
-        host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        self._path = notes.report_path(workspace, task.sent.token, self.id)
+        self._log = notes.log_path(workspace, task.sent.token, self.id)
         before = read_state(self._path, notes.Report)
-        self._report = notes.Report(host=host, nodes=[] if before is None else before.nodes)
+        self._report = notes.Report(host=host_name(), nodes=[] if before is None else before.nodes)
         self._said = 0.0
 
     def run(self, nodes: Sequence[Node]) -> bool:
         """Whether it has come to the end of its nodes."""
         from sfrbench.run.signs import Signs
 
-        _say(f"job {self.id} on {self._report.host}: {len(nodes)} nodes, {self.task.threads} threads")
+        say(f"job {self.id} on {self._report.host}: {len(nodes)} nodes, {self.task.threads} threads")
         self._write()
         try:
             worker = self._worker()
@@ -168,7 +159,7 @@ class _Job:
         if ended.status == "busy":
             return "waits"
         took = f"{ended.seconds:.1f} s" if ended.status == "ran" else ended.reason
-        _say(f"{ended.status} {node.title}  {took}")
+        say(f"{ended.status} {node.title}  {took}")
         if ended.status not in ("stopped", "lost"):
             self._note(ended)
         return ended.status
@@ -185,14 +176,14 @@ class _Job:
     def _fail(self, node: Node, reason: str) -> None:
         log_file = Store(self.task.store).note_failure(node.stage, node.key, reason, reason)
         self._note(Ended((node.stage, node.key), "failed", reason, log=str(log_file or "")))
-        _say(f"failed {node.title}  {reason}")
+        say(f"failed {node.title}  {reason}")
 
     def _hear(self, event: Event) -> None:
         moment = time.monotonic()
         if isinstance(event, Step) and moment - self._said > SAY_S:
             self._said = moment
             values = "".join(f"  {name} {value:.4g}" for name, value in event.values.items())
-            _say(f"{event.link[0]} {event.link[1][:8]}  {event.done}/{event.total}{values}")
+            say(f"{event.link[0]} {event.link[1][:8]}  {event.done}/{event.total}{values}")
 
     def _note(self, ended: Ended) -> None:
         entry = notes.Ending(
@@ -212,16 +203,20 @@ class _Job:
         try:
             write_atomic(self._path, self._report.model_dump_json())
         except OSError as error:  # the store tells the driver most of it
-            _say(f"what became of its nodes cannot be noted: {told(error)}")
+            say(f"what became of its nodes cannot be noted: {told(error)}")
 
     def put_back(self) -> int:
         """Have the job queued again, and return its exit status."""
-        name = signal.Signals(self.ending.told).name if self.ending.told else "no signal"
-        _say(f"stopped by {name}; what was being trained has left a checkpoint")
-        if ask.put_back(self.id):
-            return AGAIN
-        self._write(stopped=True)
+        if not put_back(self.id, self.ending):
+            self._write(stopped=True)
         return AGAIN
+
+
+def put_back(job: str, ending: Ending) -> bool:
+    """Have this job, which was told to end, queued again; returns false where it is refused."""
+    name = signal.Signals(ending.told).name if ending.told else "no signal"
+    say(f"stopped by {name}; what was being trained has left a checkpoint")
+    return ask.put_back(job)
 
 
 def job_id(environment: Mapping[str, str]) -> str:
@@ -230,7 +225,12 @@ def job_id(environment: Mapping[str, str]) -> str:
     return f"{array}_{environment['SLURM_ARRAY_TASK_ID']}" if array else environment["SLURM_JOB_ID"]
 
 
-def _say(text: str) -> None:
+def host_name() -> str:
+    """The machine of this job, as SLURM calls it."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def say(text: str) -> None:
     """A line of the job's log; where it cannot be written, the work goes on."""
     try:
         echo(f"{time.strftime('%F %T')}  {text}")

@@ -42,6 +42,7 @@ class Submission(BaseModel):
     experiment: str
     profile: str
     submitted: str
+    study: str = ""  # whose trials its jobs run, where they carry no nodes
     id: str = ""  # that SLURM gave; empty where the driver was killed before it could note it
     jobs: list[Carried]
 
@@ -67,9 +68,11 @@ class Ending(BaseModel):
 
 class Report(BaseModel):
     """What a job says of itself. ``over``: it has come to the end of its nodes. ``stopped``: it was told to
-    stop before that, and could not be put back into the queue."""
+    stop before that, and could not be put back into the queue. ``status``: that its worker of a search ended
+    with."""
 
     host: str
+    status: int | None = None
     nodes: list[Ending] = []
     over: bool = False
     stopped: bool = False
@@ -79,9 +82,15 @@ def folder(workspace: Path) -> Path:
     return workspace / FOLDER
 
 
-def new(experiment: str, profile: str, jobs: list[Carried]) -> Submission:
-    token = uuid.uuid4().hex[:12]
-    return Submission(token=token, experiment=experiment, profile=profile, submitted=now(), jobs=jobs)
+def new(experiment: str, profile: str, jobs: list[Carried], study: str = "") -> Submission:
+    return Submission(
+        token=uuid.uuid4().hex[:12],
+        experiment=experiment,
+        profile=profile,
+        submitted=now(),
+        study=study,
+        jobs=jobs,
+    )
 
 
 def comment(workspace: Path, token: str) -> str:

@@ -9,6 +9,7 @@ from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.run.executors.slurm import ask, notes
 from sfrbench.run.executors.slurm.drive import Driver
+from sfrbench.run.executors.slurm.sbatch import ready
 from sfrbench.run.executors.slurm.settings import read_settings
 from sfrbench.run.executors.slurm.submit import Submitter
 from sfrbench.run.outcomes import Book
@@ -43,7 +44,7 @@ def run_jobs(
         settings=read_settings(),
         wants_gpu="gpu" in plan.spec.profile.needs and machine.device == "auto",
     )
-    submitter.ready()
+    ready()
     for other in running(workspace):
         if other.detached and (other.experiment, other.profile) == (board.experiment, board.profile):
             hide(workspace, other)

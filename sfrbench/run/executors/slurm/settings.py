@@ -6,7 +6,7 @@ What it leaves open comes from the needs that the stages state.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -109,6 +109,17 @@ class Shape:
 def read_settings() -> SlurmSettings:
     """Raises ``InputError`` with all that is wrong."""
     return settings_of("slurm", SlurmSettings)
+
+
+def heaviest_first(stages: Iterable[str]) -> list[str]:
+    """Stages in the order of what they want, for a job that does the work of all of them."""
+    needs = {stage: recipe_of(stage).needs for stage in sorted(stages)}
+
+    def weight(stage: str) -> tuple[float, bool, float, int]:
+        need = needs[stage]
+        return _HOURS[need.duration], need.accelerator, _GB[need.memory], need.cores
+
+    return sorted(needs, key=weight, reverse=True)
 
 
 def shape_of(stages: Sequence[str], settings: SlurmSettings, *, gpu: bool) -> Shape:
