@@ -10,7 +10,9 @@ from pydantic import Field
 from sfrbench.components.core import Component, Optim
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import nn
 
     from sfrbench.components.costs.parts import Passes, Segmenter
@@ -100,6 +102,12 @@ class Ssl(Component):
     def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
         """What a step of so many patches takes beside the loop's own pass; none: not stated."""
         return None
+
+    def known(self, labels: NDArray[np.uint8], classes: int) -> Mapping[str, NDArray[np.float32]]:
+        """What the loss needs of the labels (B_l, X, Y, Z) and the host has to work out: ``Step.known``.
+
+        Called ahead of the step, in a thread of its own where there is a GPU."""
+        return {}
 
     def loss(self, step: Step) -> torch.Tensor:
         """L_method of one step, a scalar, its weight included. Noise is drawn from ``step.rng``; what is put

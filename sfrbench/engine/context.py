@@ -55,6 +55,7 @@ class StageContext(Generic[S]):
     out: Path  # becomes the artefact when the stage returns
     scratch: Path  # kept when the run is killed: checkpoints
     device: str = "cpu"
+    ahead: int | None = None  # batches made before their step, in a thread; none: as suits the device
     data_root: Path | None = None
     weights: Callable[[str], Path] | None = None
     progress: Progress = no_progress

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch._dynamo  # the first optimiser would do so, and leave frames that hold its parameters in a cycle
@@ -23,6 +23,7 @@ from torch import nn
 from sfrbench.components.base import Optim, Settings
 from sfrbench.engine.arithmetic import repeatable
 from sfrbench.engine.context import Pruned, StageContext, Stopped
+from sfrbench.engine.feeding import ahead_on, feed
 from sfrbench.errors import CheckpointError, SfrbenchError
 from sfrbench.files.atomic import atomic_file
 from sfrbench.maths.sampling import mix
@@ -30,6 +31,7 @@ from sfrbench.maths.sampling import mix
 #: Steps between reports of progress; values stay on the device until then.
 REPORT_EVERY = 10
 CHECKPOINT = "checkpoint.pt"
+Made = TypeVar("Made")
 
 
 class TrainingError(SfrbenchError):
@@ -85,11 +87,15 @@ def train(
     steps: int,
     checkpoint_every: int,
     seed: int,
-    step_fn: Callable[[int], StepResult],
+    batches: Callable[[int], Made],
+    step_fn: Callable[[int, Made], StepResult],
     after_step: Callable[[int], None] | None = None,
 ) -> None:
-    """Run ``step_fn(t)`` for t in [0, steps), one optimiser step after each; then write ``history.csv``.
+    """Run ``step_fn(t, batches(t))`` for t in [0, steps), one optimiser step after each; then write
+    ``history.csv``.
 
+    ``batches(t)`` makes on the host what step t sees, beside an earlier step where ``ctx.ahead`` says so: of
+    random numbers it takes none of torch's global generator.
     ``states``: all that changes beside the optimiser, by name (modules, EMA teacher, best weights).
     ``seed`` seeds torch's global generator anew at each step (dropout). ``after_step(t)`` runs before a
     checkpoint is written and must change nothing outside ``states``. Goes on from the checkpoint in
@@ -106,11 +112,12 @@ def train(
     start = load_checkpoint(path, kept) if path.is_file() else 0
     ctx.notes["resumed_at"] = start
     began = time.perf_counter()
-    with repeatable():
+    ahead = ahead_on(ctx.device) if ctx.ahead is None else ctx.ahead
+    with repeatable(), feed(batches, range(start, steps), ahead) as made:
         for step in range(start, steps):
             lr = optim.lr_at(step, steps)
             torch.manual_seed(mix(seed, step))
-            result = step_fn(step)
+            result = step_fn(step, next(made))
             _descend(optimiser, result.loss, trained, lr, optim.clip)
             history.add(step, lr, result)
             done = step + 1

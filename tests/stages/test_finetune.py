@@ -131,7 +131,7 @@ def test_a_view_is_written_as_a_whole(tmp_path: Path) -> None:
     for precision in (torch.float32, torch.bfloat16):
         folder = tmp_path / str(precision)
         views = FixedViews(folder, ["a.b"], 1, lambda *_: (image, label), lambda x, p=precision: x.to(p))
-        embedding, labels = views.batch(views.names * 2, "cpu")
+        embedding, labels = views.batch(views.found(views.names * 2), "cpu")
         assert views.encoded == 1
         assert embedding.dtype == precision
         assert torch.equal(embedding, image.expand(2, 1, 8, 8).to(precision))

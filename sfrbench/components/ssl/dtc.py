@@ -9,7 +9,11 @@ from pydantic import Field
 from sfrbench.components.ssl.consistency import Consistency
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import nn
 
     from sfrbench.components.costs.parts import Passes, Segmenter
@@ -61,19 +65,30 @@ class Dtc(Consistency):
 
         return Passes()  # one more output convolution
 
-    def loss(self, step: Step) -> torch.Tensor:
-        import torch
-
-        from sfrbench.components.ssl._prototypes import wide
+    def known(self, labels: NDArray[np.uint8], classes: int) -> Mapping[str, NDArray[np.float32]]:
+        """The distance maps of labelled patches."""
         from sfrbench.components.ssl._sdf import signed_distances
+
+        return {"sdf": signed_distances(labels, classes, self.absent)}
+
+    def loss(self, step: Step) -> torch.Tensor:
+        from sfrbench.components.ssl._prototypes import wide
 
         if step.features is None:
             raise ValueError("DTC was called without features")
         distances: torch.Tensor = step.networks["sdf"](wide(step.features)).tanh()
-        known = signed_distances(step.labels.cpu().numpy(), step.classes, self.absent)
-        true = torch.from_numpy(known).to(distances)
+        true = self._true(step).to(distances.dtype)
         regression: torch.Tensor = (distances[: len(true)] - true).square().mean()
         masks: torch.Tensor = (-self.steepness * distances).sigmoid()
         consistency = (masks - step.logits.softmax(1)[:, 1:]).square().mean()
         step.values.update(sdf=regression, consistency=consistency)
         return self.sdf_weight * regression + self.weight(step) * consistency
+
+    def _true(self, step: Step) -> torch.Tensor:
+        """The distance maps of the labelled patches; worked out here for a step that was made by hand."""
+        import torch
+
+        if "sdf" in step.known:
+            return step.known["sdf"]
+        known = self.known(step.labels.byte().cpu().numpy(), step.classes)
+        return torch.from_numpy(known["sdf"]).to(step.labels.device)

@@ -61,6 +61,7 @@ class Step:
     maps: tuple[torch.Tensor, ...] = ()  # the student's ``encode`` of the patches in ``logits``
     scales: tuple[torch.Tensor, ...] = ()  # its ``decode_scales`` of these, finest first, where it has that
     features: torch.Tensor | None = None  # and its ``decode`` of them, before dropout and head
+    known: Mapping[str, torch.Tensor] = field(default_factory=dict)  # of the labels: see ``Ssl.known``
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)  # a method's terms, for the history
     kept: dict[str, Any] = field(default_factory=dict)  # see ``once``
 

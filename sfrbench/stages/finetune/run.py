@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -15,7 +16,7 @@ from sfrbench.engine.inference import pretrained_path
 from sfrbench.engine.training import StepResult, TrainedParts, save_weights, train
 from sfrbench.engine.volumes import Volumes
 from sfrbench.maths.losses import segmentation_loss
-from sfrbench.stages.finetune.data import confident_batches, make_batches
+from sfrbench.stages.finetune.data import Canvases, Drawn, confident_batches, make_batches
 from sfrbench.stages.finetune.recipe import FinetuneSettings
 from sfrbench.stages.select.selection import Selection
 
@@ -46,15 +47,18 @@ def adapt(
 ) -> None:
     """Train the model in place; writes ``history.csv``."""
     finetune = ctx.component("finetune", Finetune)
-    batch = make_batches(ctx, volumes, model)
-    confident = None if selection is None else confident_batches(ctx, volumes, model, selection)
+    batches, canvases = make_batches(ctx, volumes, model), Canvases(ctx, volumes)
+    confident = None if selection is None else confident_batches(ctx, volumes, selection)
 
-    def step_fn(step: int) -> StepResult:
-        loss = step_loss(finetune, *batch(step))
-        more = confident(step) if confident is not None else None
+    def draw(step: int) -> tuple[Any, Drawn | None]:
+        return batches.draw(step), None if confident is None else confident(step)
+
+    def step_fn(step: int, drawn: tuple[Any, Drawn | None]) -> StepResult:
+        labelled, more = drawn
+        loss = step_loss(finetune, *batches.logits(labelled))
         if more is None:
             return StepResult(loss)
-        pseudo = step_loss(finetune, *more)
+        pseudo = step_loss(finetune, *canvases.logits(model, more))
         return StepResult(loss + pseudo, {"labelled": loss, "confident": pseudo})
 
     train(
@@ -65,6 +69,7 @@ def adapt(
         steps=finetune.steps,
         checkpoint_every=finetune.checkpoint_every,
         seed=seed_for("finetune", "dropout", ctx.seed),
+        batches=draw,
         step_fn=step_fn,
     )
 

@@ -9,8 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sfrbench.engine.feeding import moved, pinned
+
 #: One canvas (1, I, I) float32 and its labels (I, I) int64, from a case and the number of a view.
 Draw = Callable[[str, int], tuple[Tensor, Tensor]]
+#: A view as it is stored, its name, and, until it is stored, its canvas and labels.
+Found = tuple[str, dict[str, Tensor] | tuple[Tensor, Tensor]]
 
 
 class FixedViews:
@@ -32,30 +36,46 @@ class FixedViews:
         """Every view, case by case."""
         return list(self._views)
 
-    def batch(self, names: Sequence[str], device: str) -> tuple[Tensor, Tensor]:
+    def found(self, names: Sequence[str]) -> list[Found]:
+        """What the host has of these views; it may ask before the encoder has run for an earlier step."""
+        return [(name, self._stored(name) or self._draw(*self._views[name])) for name in names]
+
+    def batch(self, found: Sequence[Found], device: str) -> tuple[Tensor, Tensor]:
         """Embeddings (B, C, h, w), as the encoder gave them, and labels (B, I, I) int64, on ``device``."""
-        found = [self._view(name) for name in names]
-        embeddings = torch.cat([view["embedding"] for view in found])
-        labels = torch.stack([view["label"] for view in found])
-        return embeddings.to(device), labels.to(device).long()
+        views = [self._view(*each) for each in found]
+        embeddings = torch.cat([view["embedding"] for view in views])
+        labels = torch.stack([view["label"] for view in views])
+        embeddings, labels = (moved(pinned(part, device), device) for part in (embeddings, labels))
+        return embeddings, labels.long()
 
-    def _view(self, name: str) -> dict[str, Tensor]:
+    def _stored(self, name: str) -> dict[str, Tensor] | None:
         from safetensors import SafetensorError
-        from safetensors.torch import load_file, save_file
+        from safetensors.torch import load_file
 
-        path = self._folder / f"{name}.safetensors"
-        if path.is_file():
-            try:
-                return load_file(path)
-            except SafetensorError:  # cut short on the disk: made anew, with the same bits
-                path.unlink()
-        image, label = self._draw(*self._views[name])
+        path = self._path(name)
+        try:
+            return load_file(path) if path.is_file() else None
+        except SafetensorError:  # cut short on the disk: made anew, with the same bits
+            return None
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.safetensors"
+
+    def _view(self, name: str, found: dict[str, Tensor] | tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        from safetensors.torch import save_file
+
+        if isinstance(found, dict):
+            return found
+        stored = self._stored(name)  # since it was looked for
+        if stored is not None:
+            return stored
+        image, label = found
         with torch.no_grad():
             embedding = self._encode(image[None])
         self.encoded += 1
         view = {"embedding": embedding.cpu().contiguous(), "label": label.cpu().to(torch.uint8).contiguous()}
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".new")  # a kill while writing leaves no half of a view
+        temporary = self._path(name).with_suffix(".new")  # a kill while writing leaves no half of a view
         save_file(view, temporary)
-        os.replace(temporary, path)
+        os.replace(temporary, self._path(name))
         return view

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from sfrbench.components.base import Backbone, Foundation, Ssl
 from sfrbench.components.split import Split
 from sfrbench.engine.arithmetic import arithmetic, in_tf32
 from sfrbench.engine.context import StageContext, seed_for
+from sfrbench.engine.feeding import moved, pinned
 from sfrbench.engine.inference import fine_tuned_forward
 from sfrbench.engine.sam_input import crop_input
 from sfrbench.engine.volumes import LabelView, Volumes
@@ -20,18 +21,35 @@ from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at, unla
 from sfrbench.stages.retrain.recipe import RetrainSettings
 from sfrbench.stages.select.selection import Selection
 
-#: Augmented unlabelled crops to foreground probabilities (B, K - 1, X, Y, Z).
-Labeller = Callable[[list[Patch]], torch.Tensor]
+
+@dataclass(frozen=True)
+class Labeller:
+    """Where pseudo-labels come from: ``read`` needs the host alone, ``label`` goes on on the device."""
+
+    read: Callable[[list[Patch]], torch.Tensor]  # of augmented unlabelled crops
+    label: Callable[[torch.Tensor], torch.Tensor]  # to foreground probabilities (B, K - 1, X, Y, Z)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One step's data on the host."""
+
+    images: torch.Tensor  # (B_l + B_u, 1, X, Y, Z) float32
+    labels: torch.Tensor  # (B_l, X, Y, Z) uint8
+    unlabelled: torch.Tensor | None  # what pseudo-labels are made of
+    by_sam: torch.Tensor | None
+    known: Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's data on the device; ``pseudo`` as in ``Step``."""
+    """One step's data on the device; ``pseudo`` and ``known`` as in ``Step``."""
 
     images: torch.Tensor
     labels: torch.Tensor
     pseudo: torch.Tensor | None
-    by_sam: torch.Tensor | None = None  # (B_u,) bool: patches that L_pl is taken on; none: all
+    by_sam: torch.Tensor | None = None  # int64 indices of the patches that L_pl is taken on; none: all
+    known: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,8 +64,9 @@ class Data:
     label: Labeller | None
     selection: Selection | None = None
 
-    def batch(self, step: int) -> Batch:
-        ssl, device = self.ssl, self.ctx.device
+    def drawn(self, step: int) -> Drawn:
+        """What needs the host alone, so that it can be made while another step runs."""
+        ssl = self.ssl
         cases = labelled_at(self.split.labelled, ssl.batch_labeled, self._seed("order"), step)
         patches = self._patches(cases, self._seed("labelled"), step)
         labels = np.stack([patch.view.take(self.labels[patch.case]) for patch in patches])
@@ -56,16 +75,42 @@ class Data:
             order = self._seed("unlabelled order")
             cases = unlabelled_at(self.split.unlabelled, ssl.batch_unlabeled, order, step)
             unlabelled = self._patches(cases, self._seed("unlabelled"), step)
-        pseudo = None
-        if self.label is not None:
-            pseudo = as_target(self.label(unlabelled), soft=ssl.pseudo_labels == "soft").to(device)
-        by_sam = None
-        if self.selection is not None:
-            chosen = [self.selection.is_labelled_by_sam(patch) for patch in unlabelled]
-            by_sam = torch.tensor(chosen, device=device)
         images = np.stack([patch.image for patch in (*patches, *unlabelled)])[:, None]
-        targets = torch.from_numpy(labels).long().to(device)
-        return Batch(torch.from_numpy(images).to(device), targets, pseudo, by_sam)
+        known = ssl.known(labels, len(self.volumes.classes))
+        return Drawn(
+            images=self._pinned(images),
+            labels=self._pinned(labels),
+            unlabelled=None if self.label is None else self._pinned(self.label.read(unlabelled)),
+            by_sam=self._by_sam(unlabelled),
+            known={name: self._pinned(values) for name, values in known.items()},
+        )
+
+    def batch(self, drawn: Drawn) -> Batch:
+        """The same on the device, with pseudo-labels."""
+        device, pseudo = self.ctx.device, None
+        if self.label is not None and drawn.unlabelled is not None:
+            foreground = self.label.label(moved(drawn.unlabelled, device))
+            pseudo = as_target(foreground, soft=self.ssl.pseudo_labels == "soft")
+        return Batch(
+            images=moved(drawn.images, device),
+            labels=moved(drawn.labels, device).long(),
+            pseudo=pseudo,
+            by_sam=None if drawn.by_sam is None else moved(drawn.by_sam, device),
+            known={name: moved(values, device) for name, values in drawn.known.items()},
+        )
+
+    def _pinned(self, values: Volume | torch.Tensor) -> torch.Tensor:
+        tensor = values if isinstance(values, torch.Tensor) else torch.from_numpy(values)
+        return pinned(tensor, self.ctx.device)
+
+    def _by_sam(self, unlabelled: list[Patch]) -> torch.Tensor | None:
+        """As in ``Batch``."""
+        if self.selection is None:
+            return None
+        chosen = [i for i, patch in enumerate(unlabelled) if self.selection.is_labelled_by_sam(patch)]
+        return (
+            None if len(chosen) == len(unlabelled) else self._pinned(torch.tensor(chosen, dtype=torch.int64))
+        )
 
     def _seed(self, purpose: str) -> int:
         return seed_for("retrain", purpose, self.ctx.seed)
@@ -107,13 +152,13 @@ def _stored(ctx: StageContext[RetrainSettings]) -> Labeller:
     artefact = ctx.inputs["pseudolabel"]
     opened: dict[str, Volume] = {}
 
-    def label(patches: list[Patch]) -> torch.Tensor:
+    def read(patches: list[Patch]) -> torch.Tensor:
         for patch in patches:
             if patch.case not in opened:
                 opened[patch.case] = np.load(artefact.path(f"probs/{patch.case}.npy"), mmap_mode="r")
         return torch.from_numpy(np.stack([patch.view.take(opened[patch.case]) for patch in patches]))
 
-    return label
+    return Labeller(read, lambda crops: crops)
 
 
 def _online(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller:
@@ -123,9 +168,11 @@ def _online(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller:
     tf32 = in_tf32(foundation, ctx.device)
     as_the_step = tf32 == in_tf32(ctx.component("backbone", Backbone), ctx.device)
 
-    def label(patches: list[Patch]) -> torch.Tensor:
-        images = [crop_input(foundation, volumes, patch, patch.plain) for patch in patches]
-        with nullcontext() if as_the_step else arithmetic(tf32=tf32):
-            return forward(torch.stack(images).to(ctx.device))[:, 1:].clone()
+    def read(patches: list[Patch]) -> torch.Tensor:
+        return torch.stack([crop_input(foundation, volumes, patch, patch.plain) for patch in patches])
 
-    return label
+    def label(images: torch.Tensor) -> torch.Tensor:
+        with nullcontext() if as_the_step else arithmetic(tf32=tf32):
+            return forward(images)[:, 1:].clone()
+
+    return Labeller(read, label)

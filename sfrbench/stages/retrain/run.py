@@ -65,7 +65,8 @@ def run(ctx: StageContext[RetrainSettings]) -> None:
         steps=ssl.steps,
         checkpoint_every=ssl.checkpoint_every,
         seed=seed_for("retrain", "dropout", ctx.seed),
-        step_fn=lambda step: training_step(ctx, ssl, models, data.batch(step), step),
+        batches=data.drawn,
+        step_fn=lambda step, drawn: training_step(ctx, ssl, models, data.batch(drawn), step),
         after_step=after_step,
     )
     save_weights(ctx.out / "model.safetensors", models.student.state_dict())
@@ -91,15 +92,19 @@ def training_step(
     if labelled:
         losses = [supervised_loss(ssl, output[:labelled], batch.labels) for output in outputs]
         terms["supervised"] = share * torch.stack(losses).sum()
-    if batch.pseudo is not None and ssl.w_pl > 0 and (batch.by_sam is None or batch.by_sam.any()):
-        chosen = slice(None) if batch.by_sam is None else batch.by_sam
-        target = batch.pseudo[chosen]
-        losses = [pseudo_label_loss(ssl, output[labelled:][chosen], target) for output in outputs]
+    if batch.pseudo is not None and ssl.w_pl > 0 and (batch.by_sam is None or len(batch.by_sam)):
+        target = chosen(batch.pseudo, batch.by_sam)
+        losses = [pseudo_label_loss(ssl, chosen(out[labelled:], batch.by_sam), target) for out in outputs]
         terms["pseudo"] = share * torch.stack(losses).sum()
     terms["method"] = ssl.loss(seen)
     weights = {"supervised": ssl.supervised_weight(seen), "pseudo": ssl.w_pl}
     loss = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
     return StepResult(loss, {**terms, **seen.values})
+
+
+def chosen(patches: torch.Tensor, by_sam: torch.Tensor | None) -> torch.Tensor:
+    """The patches that L_pl is taken on."""
+    return patches if by_sam is None else patches.index_select(0, by_sam)
 
 
 def first_pass(
@@ -142,4 +147,5 @@ def first_pass(
         maps=maps,
         scales=scales,
         features=features,
+        known=batch.known,
     )
