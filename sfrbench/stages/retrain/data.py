@@ -11,6 +11,7 @@ import torch
 from sfrbench.components.base import Foundation, Ssl
 from sfrbench.components.split import Split
 from sfrbench.engine.context import StageContext, seed_for
+from sfrbench.engine.hard_labels import hardened
 from sfrbench.engine.inference import fine_tuned_forward
 from sfrbench.engine.sam_input import crop_input
 from sfrbench.engine.volumes import LabelView, Volumes
@@ -18,7 +19,7 @@ from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at, unla
 from sfrbench.stages.retrain.recipe import RetrainSettings
 from sfrbench.stages.select.selection import Selection
 
-#: Augmented unlabelled crops to foreground probabilities (B, K - 1, X, Y, Z).
+#: Augmented crops to their labels, uint8 (B, X, Y, Z), or to foreground probabilities (B, K - 1, X, Y, Z).
 Labeller = Callable[[list[Patch]], torch.Tensor]
 
 
@@ -56,13 +57,13 @@ class Data:
             unlabelled = self._patches(cases, self._seed("unlabelled"), step)
         pseudo = None
         if self.label is not None:
-            pseudo = as_target(self.label(unlabelled), soft=ssl.pseudo_labels == "soft").to(device)
+            pseudo = as_target(self.label(unlabelled).to(device), soft=ssl.pseudo_labels == "soft")
         by_sam = None
         if self.selection is not None:
             chosen = [self.selection.is_labelled_by_sam(patch) for patch in unlabelled]
             by_sam = torch.tensor(chosen, device=device)
         images = np.stack([patch.image for patch in (*patches, *unlabelled)])[:, None]
-        targets = torch.from_numpy(labels).long().to(device)
+        targets = torch.from_numpy(labels).to(device).long()
         return Batch(torch.from_numpy(images).to(device), targets, pseudo, by_sam)
 
     def _seed(self, purpose: str) -> int:
@@ -84,16 +85,19 @@ class Data:
         ]
 
 
-def as_target(foreground: torch.Tensor, soft: bool) -> torch.Tensor:
-    """Foreground probabilities (B, K - 1, ...) to labels: soft (B, K, ...) float32, hard (B, ...) int64."""
-    foreground = foreground.float()
+def as_target(given: torch.Tensor, soft: bool) -> torch.Tensor:
+    """Labels uint8 (B, ...) or foreground probabilities (B, K - 1, ...) to what L_pl is taken to, on their
+    device: soft labels (B, K, ...) float32, or hard ones (B, ...) int64."""
+    if not soft:
+        return (hardened(given) if given.is_floating_point() else given).long()
+    foreground = given.float()
     background = (1 - foreground.sum(1, keepdim=True)).clamp(min=0)
     probs = torch.cat([background, foreground], 1)
-    return probs / probs.sum(1, keepdim=True) if soft else probs.argmax(1)
+    return probs / probs.sum(1, keepdim=True)
 
 
 def labeller(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller | None:
-    """Where pseudo-labels come from: nowhere, stored probabilities, or the frozen fine-tuned SAM."""
+    """Where pseudo-labels come from: nowhere, stored ones, or the frozen fine-tuned SAM."""
     mode = ctx.settings.pseudo
     if mode == "none":
         return None
@@ -101,14 +105,18 @@ def labeller(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller |
 
 
 def _stored(ctx: StageContext[RetrainSettings]) -> Labeller:
-    """Cuts the crop of each patch out of the stored whole-volume probabilities."""
+    """Cuts the crop of each patch out of the stored labels of whole volumes, or out of their probabilities:
+    those are what soft labels need, and what was once stored for hard ones, too."""
     artefact = ctx.inputs["pseudolabel"]
+    soft = ctx.component("ssl", Ssl).pseudo_labels == "soft"
+    hard = not soft and any(name.startswith("labels/") for name in artefact.record["files"])
+    folder = "labels" if hard else "probs"
     opened: dict[str, Volume] = {}
 
     def label(patches: list[Patch]) -> torch.Tensor:
         for patch in patches:
             if patch.case not in opened:
-                opened[patch.case] = np.load(artefact.path(f"probs/{patch.case}.npy"), mmap_mode="r")
+                opened[patch.case] = np.load(artefact.path(f"{folder}/{patch.case}.npy"), mmap_mode="r")
         return torch.from_numpy(np.stack([patch.view.take(opened[patch.case]) for patch in patches]))
 
     return label
