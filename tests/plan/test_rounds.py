@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -281,8 +280,10 @@ def test_crops_are_judged_one_by_one(tmp_path: Path, prepared: Artefact, first: 
 def test_labels_for_self_training_are_the_segmenters(
     tmp_path: Path, prepared: Artefact, first: dict[str, Artefact]
 ) -> None:
-    made = Rounds(tmp_path, prepared)(pseudolabel, "p", net(), {"retrain": first["retrain"]}, stride=PATCH)
-    assert json.loads(made.path("index.json").read_text())["cases"] == ["case1", "case2", "case3", "case4"]
-    probs = np.load(made.path("probs/case2.npy"))
+    run, told = Rounds(tmp_path, prepared), {"inputs": {"retrain": first["retrain"]}, "stride": PATCH}
     labels = np.load(first["select"].path("labels/case2.npy"))
-    np.testing.assert_array_equal(probs[0] > 0.5, labels == 1)
+    for keep, name in (("labels", "labels"), ("probabilities", "probs")):
+        made = run(pseudolabel, keep, net(), keep=keep, **told)
+        assert made.read_json("index.json")["cases"] == ["case1", "case2", "case3", "case4"]
+        found = np.load(made.path(f"{name}/case2.npy"))
+        np.testing.assert_array_equal(found if keep == "labels" else found[0] > 0.5, labels)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from numpy.typing import NDArray
 
 from sfrbench.api import load_results
 from sfrbench.cli.commands import main
@@ -74,18 +73,11 @@ def dice(experiment: Experiment, arm: str, role: str) -> dict[tuple[str, str], f
     found = {}
     for case in made.read_json("index.json")["cases"]:
         truth = np.asarray(volumes.labels([case], EVALUATE)[case])
-        guess = label_map(made, case)
+        guess = np.load(made.path(f"labels/{case}.npy"))
         for label, name in enumerate(volumes.classes[1:], start=1):
             overlap = float(((guess == label) & (truth == label)).sum())
             found[case, name] = 200 * overlap / float((guess == label).sum() + (truth == label).sum())
     return found
-
-
-def label_map(made: Any, case: str) -> NDArray[Any]:
-    if f"labels/{case}.npy" in made.record["files"]:
-        return np.asarray(np.load(made.path(f"labels/{case}.npy")))
-    foreground = np.load(made.path(f"probs/{case}.npy")).astype(np.float64)
-    return np.concatenate([1 - foreground.sum(0, keepdims=True), foreground]).argmax(0)
 
 
 def confident(experiment: Experiment, number: int) -> set[str]:

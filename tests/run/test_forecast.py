@@ -101,10 +101,12 @@ def test_before_the_first_run_all_is_estimated(tmp_path: Path) -> None:
     by_hand = {
         "prepare": 10 * 32 * 32 * 16 * 5,
         "predict": 2 * 32 * 32 * 16,
-        "pseudolabel": 6 * 32 * 32 * 16 * 2,
+        "pseudolabel": 6 * 32 * 32 * 16,
     }
-    for stage, count in by_hand.items():  # volumes by voxels by bytes; K = 2, so one map of half precision
+    for stage, count in by_hand.items():  # volumes by voxels by bytes
         assert known.bytes(links(experiment, stage)[0]) == count
+    soft = opened(tmp_path, sets=("ssl.pseudo_labels=soft",))  # K = 2, so one map of half precision
+    assert forecast(soft).bytes(links(soft, "pseudolabel")[0]) == 2 * by_hand["pseudolabel"]
 
 
 def test_bytes_are_those_that_a_run_keeps(there: Path) -> None:

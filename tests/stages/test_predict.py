@@ -263,6 +263,7 @@ def test_pseudolabel_stores_foreground_probabilities(tmp_path: Path) -> None:
         dict(SAM),
         inputs,
         split={"labeled": 1, "choice": 1, "val": 0, "unlabeled": None},
+        keep="probabilities",
     )
     object.__setattr__(ctx, "progress", killed_at(1))
     with pytest.raises(Killed):

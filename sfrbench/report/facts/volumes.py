@@ -54,9 +54,7 @@ def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase 
             image=lambda: volumes.image(case),
             truth=lambda: labels[case],
             prediction=None if predicted is None else lambda: _load(predicted, f"labels/{case}.npy"),
-            pseudo=None
-            if pseudo is None
-            else lambda: harden(_load(pseudo, f"probs/{case}.npy"), len(volumes.classes)),
+            pseudo=None if pseudo is None else lambda: _labels(pseudo, case, len(volumes.classes)),
             spacing=volumes.case(case).spacing,
         )
 
@@ -78,6 +76,13 @@ def artefact_of(experiment: Experiment, cell: Cell, role: str) -> Artefact | Non
     """What the node of a role left; none where the cell has no such node or it did not run."""
     link = cell.nodes.get(role)
     return experiment.store.get(*link) if link is not None and experiment.store.has(*link) else None
+
+
+def _labels(pseudo: Artefact, case: str, classes: int) -> NDArray[Any]:
+    """Pseudo-labels of a case, of either kind of artefact."""
+    name = f"labels/{case}.npy"
+    known = pseudo.record["files"]
+    return _load(pseudo, name) if name in known else harden(_load(pseudo, f"probs/{case}.npy"), classes)
 
 
 def _load(artefact: Artefact, name: str) -> NDArray[Any]:

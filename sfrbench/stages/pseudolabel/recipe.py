@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
+from pydantic import Field
+
+from sfrbench.components.base import Ssl
 from sfrbench.stages.cost import Costed, Work, whole_volumes
 from sfrbench.stages.finetune.recipe import unchanged
 from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Recipe
@@ -14,14 +17,19 @@ STAGE = "pseudolabel"
 
 
 class PseudolabelSettings(StageSettings):
-    """Windows step by ``sam_stride`` where SAM labels, by ``stride`` where a segmenter does."""
+    """Windows step by ``sam_stride`` where SAM labels, by ``stride`` where a segmenter does.
 
-    later_fields: ClassVar[Mapping[str, Any]] = {"sam_stride": None, "stride": None}
+    Probabilities were once kept for all methods. Labels are what a method that uses them hard made of them,
+    to the bit, so that artefacts of then are as good as those of now.
+    """
+
+    later_fields: ClassVar[Mapping[str, Any]] = {"sam_stride": None, "stride": None, "keep": "labels"}
 
     split: SplitSettings
     patch: Size
     sam_stride: Size | None = None
     stride: Size | None = None
+    keep: Literal["labels", "probabilities"] = Field("labels", description="what of each voxel is stored")
 
     @property
     def window_stride(self) -> Size:
@@ -34,7 +42,9 @@ class PseudolabelSettings(StageSettings):
 def asked(cell: Chosen) -> Asked:
     """Labels by the fine-tuned SAM (eq. 3)."""
     data = cell.dataset
-    settings = PseudolabelSettings(split=with_unlabelled(data), patch=data.patch, sam_stride=sam_stride(data))
+    settings = PseudolabelSettings(
+        split=with_unlabelled(data), patch=data.patch, sam_stride=sam_stride(data), keep=_kept(cell)
+    )
     inputs = {"prepare": "prepare", "finetune": "finetune"}
     return Asked(settings, inputs, gets=SAM)
 
@@ -42,8 +52,16 @@ def asked(cell: Chosen) -> Asked:
 def by_segmenter(cell: Chosen) -> Asked:
     """Labels by the cell's re-trained segmenter, for self-training."""
     data = cell.dataset
-    settings = PseudolabelSettings(split=with_unlabelled(data), patch=data.patch, stride=data.stride)
+    settings = PseudolabelSettings(
+        split=with_unlabelled(data), patch=data.patch, stride=data.stride, keep=_kept(cell)
+    )
     return Asked(settings, {"prepare": "prepare", "retrain": "retrain"}, gets=("backbone",))
+
+
+def _kept(cell: Chosen) -> Literal["labels", "probabilities"]:
+    """Probabilities for a method that is trained on them; all others, and scores, take labels."""
+    soft = "ssl" in cell.components and cast(Ssl, cell.components["ssl"]).pseudo_labels == "soft"
+    return "probabilities" if soft else "labels"
 
 
 def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
@@ -51,8 +69,8 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
 
 
 def cost(node: Costed) -> Work | None:
-    """A probability of two bytes for each voxel and foreground class. Labels of a SAM that a round has left
-    as it was are those of before, and take nothing."""
+    """A label of one byte for each voxel, or a probability of two for each foreground class. Labels of a SAM
+    that a round has left as it was are those of before, and take nothing."""
     told, data = cast(PseudolabelSettings, node.settings), node.extent
     have = node.counts(told.split)
     if have is None or data is None:
@@ -62,8 +80,8 @@ def cost(node: Costed) -> Work | None:
         return Work(0.0, 0.0, 0)
     by = node.by_sam if by_sam else node.by_segmenter
     precision = node.precision("foundation" if by_sam else "backbone")
-    each, bytes_each = by(told.patch, told.window_stride), 2 * (data.classes - 1)
-    return whole_volumes(have.unlabelled, data, each, bytes_each, precision)
+    each, kept = by(told.patch, told.window_stride), 1 if told.keep == "labels" else 2 * (data.classes - 1)
+    return whole_volumes(have.unlabelled, data, each, kept, precision)
 
 
 RECIPE = Recipe(

@@ -5,21 +5,32 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import torch
 
 from sfrbench.engine.context import StageContext
+from sfrbench.engine.hard_labels import hardened
 from sfrbench.engine.inference import case_by_case
 from sfrbench.engine.volumes import Volumes
 from sfrbench.engine.whole_volumes import by_sam, by_segmenter
+from sfrbench.errors import DataError
 from sfrbench.stages.pseudolabel.recipe import PseudolabelSettings
+
+
+def _labels(foreground: torch.Tensor) -> dict[str, np.ndarray]:
+    return {"labels": hardened(foreground[None])[0].cpu().numpy()}
+
+
+def _probabilities(foreground: torch.Tensor) -> dict[str, np.ndarray]:
+    return {"probs": foreground.cpu().numpy()}
 
 
 def run(ctx: StageContext[PseudolabelSettings]) -> None:
     """Inputs ``prepare`` and ``finetune`` (SAM, eq. 3) or ``retrain`` (a segmenter, self-training).
 
-    Writes ``probs/<case>.npy``, float16
-    (K - 1, X, Y, Z): the foreground probabilities of the whole volume, averaged over windows (background is
-    one minus their sum), and ``index.json``. Labels are never opened. A killed run goes on at the case where
-    it stopped.
+    Writes ``index.json`` and, by ``keep``, ``probs/<case>.npy``, float16 (K - 1, X, Y, Z): the foreground
+    probabilities of the whole volume, averaged over windows (background is one minus their sum); or
+    ``labels/<case>.npy``, uint8 (X, Y, Z): the most probable class by these. True labels are never opened. A
+    killed run goes on at the case where it stopped. Raises ``DataError`` where a model gives no numbers.
     """
     volumes = Volumes(ctx.inputs["prepare"])
     cases = ctx.settings.split.of(volumes).unlabelled
@@ -29,9 +40,15 @@ def run(ctx: StageContext[PseudolabelSettings]) -> None:
     else:
         probabilities = by_segmenter(ctx, "retrain", "last", *windows)
 
+    # a run that was killed when probabilities were kept for all ends as it began
+    as_once = ctx.settings.keep == "probabilities" or (ctx.scratch / "probs").is_dir()
+    kept = _probabilities if as_once else _labels
+
     def label(case: str) -> dict[str, np.ndarray]:
         whole = probabilities(volumes.image(case), volumes.case(case).range)
-        return {"probs": whole[1:].half().cpu().numpy()}
+        if not whole.sum().isfinite():
+            raise DataError("the model gives probabilities that are not finite", where=f"case {case}")
+        return kept(whole[1:].half())
 
     case_by_case(ctx, cases, label)
     (ctx.out / "index.json").write_text(json.dumps({"cases": list(cases)}), encoding="utf-8")

@@ -14,6 +14,7 @@ from sfrbench.components.split import Split
 from sfrbench.engine.arithmetic import arithmetic, in_tf32
 from sfrbench.engine.context import StageContext, seed_for
 from sfrbench.engine.feeding import moved, pinned
+from sfrbench.engine.hard_labels import hardened
 from sfrbench.engine.inference import fine_tuned_forward
 from sfrbench.engine.sam_input import crop_input
 from sfrbench.engine.volumes import LabelView, Volumes
@@ -27,7 +28,9 @@ class Labeller:
     """Where pseudo-labels come from: ``read`` needs the host alone, ``label`` goes on on the device."""
 
     read: Callable[[list[Patch]], torch.Tensor]  # of augmented unlabelled crops
-    label: Callable[[torch.Tensor], torch.Tensor]  # to foreground probabilities (B, K - 1, X, Y, Z)
+    label: Callable[
+        [torch.Tensor], torch.Tensor
+    ]  # to labels, uint8, or foreground probabilities: ``as_target``
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,8 @@ class Data:
         """The same on the device, with pseudo-labels."""
         device, pseudo = self.ctx.device, None
         if self.label is not None and drawn.unlabelled is not None:
-            foreground = self.label.label(moved(drawn.unlabelled, device))
-            pseudo = as_target(foreground, soft=self.ssl.pseudo_labels == "soft")
+            given = self.label.label(moved(drawn.unlabelled, device))
+            pseudo = as_target(given, soft=self.ssl.pseudo_labels == "soft")
         return Batch(
             images=moved(drawn.images, device),
             labels=moved(drawn.labels, device).long(),
@@ -131,16 +134,19 @@ class Data:
         ]
 
 
-def as_target(foreground: torch.Tensor, soft: bool) -> torch.Tensor:
-    """Foreground probabilities (B, K - 1, ...) to labels: soft (B, K, ...) float32, hard (B, ...) int64."""
-    foreground = foreground.float()
+def as_target(given: torch.Tensor, soft: bool) -> torch.Tensor:
+    """Labels uint8 (B, ...) or foreground probabilities (B, K - 1, ...) to what L_pl is taken to, on their
+    device: soft labels (B, K, ...) float32, or hard ones (B, ...) int64."""
+    if not soft:
+        return (hardened(given) if given.is_floating_point() else given).long()
+    foreground = given.float()
     background = (1 - foreground.sum(1, keepdim=True)).clamp(min=0)
     probs = torch.cat([background, foreground], 1)
-    return probs / probs.sum(1, keepdim=True) if soft else probs.argmax(1)
+    return probs / probs.sum(1, keepdim=True)
 
 
 def labeller(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller | None:
-    """Where pseudo-labels come from: nowhere, stored probabilities, or the frozen fine-tuned SAM."""
+    """Where pseudo-labels come from: nowhere, stored ones, or the frozen fine-tuned SAM."""
     mode = ctx.settings.pseudo
     if mode == "none":
         return None
@@ -148,14 +154,18 @@ def labeller(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller |
 
 
 def _stored(ctx: StageContext[RetrainSettings]) -> Labeller:
-    """Cuts the crop of each patch out of the stored whole-volume probabilities."""
+    """Cuts the crop of each patch out of the stored labels of whole volumes, or out of their probabilities:
+    those are what soft labels need, and what was once stored for hard ones, too."""
     artefact = ctx.inputs["pseudolabel"]
+    soft = ctx.component("ssl", Ssl).pseudo_labels == "soft"
+    hard = not soft and any(name.startswith("labels/") for name in artefact.record["files"])
+    folder = "labels" if hard else "probs"
     opened: dict[str, Volume] = {}
 
     def read(patches: list[Patch]) -> torch.Tensor:
         for patch in patches:
             if patch.case not in opened:
-                opened[patch.case] = np.load(artefact.path(f"probs/{patch.case}.npy"), mmap_mode="r")
+                opened[patch.case] = np.load(artefact.path(f"{folder}/{patch.case}.npy"), mmap_mode="r")
         return torch.from_numpy(np.stack([patch.view.take(opened[patch.case]) for patch in patches]))
 
     return Labeller(read, lambda crops: crops)
