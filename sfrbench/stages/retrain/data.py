@@ -28,7 +28,7 @@ class Labeller:
     """Where pseudo-labels come from: ``read`` needs the host alone, ``label`` goes on on the device."""
 
     read: Callable[[list[Patch]], torch.Tensor]  # of augmented unlabelled crops
-    label: Callable[
+    label: Callable[[torch.Tensor], torch.Tensor]  # to labels, uint8, or foreground probabilities
         [torch.Tensor], torch.Tensor
     ]  # to labels, uint8, or foreground probabilities: ``as_target``
 
