@@ -29,8 +29,6 @@ class Labeller:
 
     read: Callable[[list[Patch]], torch.Tensor]  # of augmented unlabelled crops
     label: Callable[[torch.Tensor], torch.Tensor]  # to labels, uint8, or foreground probabilities
-        [torch.Tensor], torch.Tensor
-    ]  # to labels, uint8, or foreground probabilities: ``as_target``
 
 
 @dataclass(frozen=True)
