@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from sfrbench.plan.graph import Link
 from sfrbench.plan.schedule import makespan
+from sfrbench.run.alive import since_s
+from sfrbench.run.boards import Wanted
 from sfrbench.run.records import newest, record_of, tells
-from sfrbench.run.signs import Sign, Wanted, since_s
+from sfrbench.run.signs import Sign
 from sfrbench.store.store import Store
 
 NEWEST = 12  # records of a stage that are read

@@ -21,12 +21,13 @@ from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Node
 from sfrbench.plan.space import Space, grid_size
 from sfrbench.plan.study import Study
+from sfrbench.run.boards import board_of, shown
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.executors.inline import InlinePool
-from sfrbench.run.experiment import Experiment, board_of, claim, default_tracking_uri, weights_of
+from sfrbench.run.experiment import Experiment, claim, default_tracking_uri, weights_of
 from sfrbench.run.forecast import Forecast
 from sfrbench.run.outcomes import Book, Listener, Outcomes
-from sfrbench.run.signs import Signs, shown
+from sfrbench.run.signs import Signs
 from sfrbench.run.tracking.mlflow_log import Tracker
 from sfrbench.search.score import flattering, score_of
 from sfrbench.search.storage import faults_of, open_storage, retry, storage_url, turn_of
