@@ -1,4 +1,4 @@
-"""An experiment from a specification to its results: load, run, estimate."""
+"""An experiment in its workspace: opened, forecast, run, and what its last run did."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sfrbench.run.executors.choice import Chosen as Executor
 from sfrbench.run.executors.choice import How, choose, computes_here, open_pool
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.forecast import Forecast, target_of
-from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
+from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes
 from sfrbench.run.past import Past
 from sfrbench.run.signs import Signs, sweep
 from sfrbench.spec.model import ItemKinds
@@ -182,7 +182,7 @@ def execute(
     with begun(experiment.machine.workspace, store, experiment.journal_path.stem, plan.nodes) as ended:
         try:
             if all(store.has(*link) for link in plan.nodes):
-                outcomes = all_reused(plan, listener)
+                Book(plan, listener, outcomes).reuses(store)  # torch is not imported
                 finished = list(plan.cells)
             else:
                 store.open()

@@ -23,7 +23,7 @@ from sfrbench.run.boards import Board, Wanted, running
 from sfrbench.run.experiment import Journal
 from sfrbench.run.signs import Sign, working
 from sfrbench.run.states import LEFT, STATES, Group, State, groups_of, states_of
-from sfrbench.run.time_left import Left, Seen, forecast
+from sfrbench.run.time_left import Left, Seen, time_left
 from sfrbench.store.artefact import RECORD
 from sfrbench.store.store import Store
 
@@ -124,7 +124,7 @@ def _run(board: Board, store: Store, signs: Sequence[Sign]) -> Run:
         board=board,
         driver="alive" if board.driven(signs) else "detached" if board.detached else "gone",
         counts={state: counts[state] for state in STATES if counts[state]},
-        left=forecast(seen, left, store, board.profile, max(1, workers)),
+        left=time_left(seen, left, store, board.profile, max(1, workers)),
         working=list(at_work.values()),
         gone=[sign for sign in mine if states.get(sign.link) in ("ready", "waiting")],
         ready=Counter(link[0] for link, state in states.items() if state == "ready"),

@@ -56,7 +56,7 @@ class _Measured:
         return self.each if guess is None or self.factor is None else self.factor * guess
 
 
-def forecast(seen: Seen, left: Collection[Link], store: Store, profile: str, workers: int) -> Left:
+def time_left(seen: Seen, left: Collection[Link], store: Store, profile: str, workers: int) -> Left:
     """The time until the nodes in ``left`` are made on so many equal workers."""
     stages = {stage for stage, _ in left}
     measured = {stage: _of_stage(stage, seen, store, profile) for stage in stages}
