@@ -23,7 +23,8 @@ from sfrbench.files.units import duration, now
 
 if TYPE_CHECKING:
     from sfrbench.run.signs import Sign
-    from sfrbench.run.standing import Ended, Fault, Group, Named, Run, Standing
+    from sfrbench.run.standing import Ended, Fault, Run, Standing
+    from sfrbench.run.states import Group, Named
 
 EVERY_S = 3.0  # between two looks of --watch
 MOST = 20  # entries of one list
@@ -120,7 +121,7 @@ def _left(run: Run) -> str:
 
 
 def _working_line(sign: Sign) -> str:
-    from sfrbench.run.signs import SILENT_S
+    from sfrbench.run.alive import SILENT_S
 
     parts = [_line(sign.title), f"for {_age(sign.since)}"]
     if sign.total:
@@ -217,7 +218,7 @@ def _moment(moment: str) -> str:
 
 
 def _age(moment: str) -> str:
-    from sfrbench.run.signs import since_s
+    from sfrbench.run.alive import since_s
 
     age = since_s(moment)
     return duration(max(0.0, age)) if math.isfinite(age) else "an unknown time"

@@ -91,6 +91,21 @@ def read_state(path: Path, shape: type[Shape]) -> Shape | None:
         return None
 
 
+def state_files(folder: Path) -> list[Path]:
+    """The JSON files of a folder, but for those that are just being written and have no name yet; none where
+    the folder is not there or cannot be read."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != ".")
+    except OSError:
+        return []
+
+
+def read_states(folder: Path, shape: type[Shape]) -> dict[Path, Shape]:
+    """The state files of a folder that can be read, and what they hold."""
+    found = {path: read_state(path, shape) for path in state_files(folder)}
+    return {path: state for path, state in found.items() if state is not None}
+
+
 def read_file(path: Path) -> bytes:
     """The content of a file. Raises ``OSError`` for a folder, and for a pipe, which would be waited for."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))

@@ -1,11 +1,9 @@
-"""An experiment from a specification to its results: load, run, estimate."""
+"""An experiment in its workspace: opened, forecast, run, and what its last run did."""
 
 from __future__ import annotations
 
 import logging
-import os
-import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,14 +20,15 @@ from sfrbench.machine.speed import Target
 from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.plan.graph import Node
 from sfrbench.run.begun import begun
+from sfrbench.run.boards import board_of, shown
 from sfrbench.run.executors.choice import Chosen as Executor
 from sfrbench.run.executors.choice import How, choose, computes_here, open_pool
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.executors.precision import Settler
 from sfrbench.run.forecast import Forecast, target_of
-from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes, all_reused
+from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes
 from sfrbench.run.past import Past
-from sfrbench.run.signs import Board, Signs, Wanted, shown, sweep
+from sfrbench.run.signs import Signs, sweep
 from sfrbench.spec.model import ItemKinds
 from sfrbench.spec.reader import locate, read_spec
 from sfrbench.stages.finder import recipe_of
@@ -183,7 +182,7 @@ def execute(
     with begun(experiment.machine.workspace, store, experiment.journal_path.stem, plan.nodes) as ended:
         try:
             if chosen is None:
-                outcomes = all_reused(plan, listener)
+                Book(plan, listener, outcomes).reuses(store)  # torch is not imported
                 finished = list(plan.cells)
             else:
                 store.open()
@@ -271,33 +270,6 @@ def weights_of(forecast: Forecast) -> dict[Link, float]:
         seconds = forecast.seconds(link)
         found[link] = _ROUGHLY_S[recipe_of(node.stage).needs.duration] if seconds is None else seconds
     return found
-
-
-def board_of(plan: Plan, executor: str, seconds: Mapping[Link, float], trial: int | None = None) -> Board:
-    """What this process drives, for others to see."""
-    host, pid = socket.gethostname(), os.getpid()
-    nodes = [
-        Wanted(
-            stage=node.stage,
-            key=node.key,
-            title=node.title,
-            inputs=list(node.inputs.values()),
-            seconds=seconds[link],
-        )
-        for link, node in plan.nodes.items()
-    ]
-    name, profile = plan.spec.name, plan.spec.profile.name
-    return Board(
-        run=f"{name}-{profile}-{host}-{pid}",
-        experiment=name,
-        profile=profile,
-        executor=executor,
-        host=host,
-        pid=pid,
-        started=now(),
-        trial=trial,
-        nodes=nodes,
-    )
 
 
 def default_tracking_uri(workspace: Path) -> str:

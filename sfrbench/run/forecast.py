@@ -51,7 +51,6 @@ class Forecast:
         self.target = self.past.target
         self._costs: dict[int, Cost] = {}
         self._known: dict[Any, Any] = {}
-        self._datasets: dict[Link, str] = {}
 
     def seconds(self, link: Link) -> float | None:
         """Seconds on one device; none: unknown."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Link, Node
+from sfrbench.store.store import Store
 
 #: ``elsewhere``: made by another process while this run went on.
 Status = Literal["reused", "ran", "elsewhere", "failed", "blocked", "pruned"]
@@ -97,6 +98,22 @@ class Book:
             if not self._left[cell.id] and self.outcomes.cell_fault(cell) is None:
                 self._finished.append(cell)
 
+    def reuses(self, store: Store) -> set[Link]:
+        """End the nodes that are in the store, and return them."""
+        there = {link: node for link, node in self.plan.nodes.items() if store.has(*link)}
+        for node in there.values():
+            self.ends(Outcome(node, "reused", "same key"))
+        return set(there)
+
+    def blocks(self, links: Iterable[Link]) -> None:
+        """End nodes, in the order of the plan, of which an input has failed or is blocked."""
+        known = self.outcomes.by_link
+        for link in links:
+            node = self.plan.nodes[link]
+            ended = [each for each in node.inputs.values() if each in known]
+            stage, key = next(each for each in ended if known[each].status not in DONE)
+            self.ends(Outcome(node, "blocked", f"its input {stage} {key[:8]} is missing"))
+
     def finished(self, on_cell: Callable[[Cell], None]) -> None:
         """Hand over the cells that were finished since the last call."""
         cells, self._finished = self._finished, []
@@ -105,11 +122,3 @@ class Book:
 
     def _place(self, link: Link) -> tuple[int, int]:
         return self._numbers.setdefault(link, len(self._numbers) + 1), len(self.plan.nodes)
-
-
-def all_reused(plan: Plan, listener: Listener) -> Outcomes:
-    """The outcomes of a plan whose every node is in the store: nothing is run, torch is not imported."""
-    book = Book(plan, listener, Outcomes())
-    for node in plan.nodes.values():
-        book.ends(Outcome(node, "reused", "same key"))
-    return book.outcomes

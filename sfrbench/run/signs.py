@@ -1,8 +1,8 @@
 """Signs of life: small files in the workspace by which anybody sees what works on what.
 
 ``<workspace>/working/<worker>.json``: what one process works on, at which step; written by that process
-every few seconds, and gone when it ends. ``<workspace>/running/<run>.json``: the nodes of one run and who
-drives it; written by the driver. Nothing of a result depends on either; a file that cannot be read is absent.
+every few seconds, and gone when it ends. Nothing of a result depends on it; a file that cannot be read is
+absent.
 """
 
 from __future__ import annotations
@@ -13,26 +13,24 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sfrbench.errors import problem_of
-from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.files.atomic import read_state, read_states, state_files, write_atomic
 from sfrbench.files.units import now
 from sfrbench.plan.graph import Link, Node
+from sfrbench.run.alive import SILENT_S, is_alive, since_s
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 2.0  # between looks whether there is something new to write
 BEAT_S = 10.0  # a file is written anew, even where nothing is new
-SILENT_S = 90.0  # a process of another machine that was silent for so long may be gone
 
-#: Both are parts of paths, and the files may come from a stranger.
+#: A part of paths, and the files may come from a stranger.
 Name = Annotated[str, Field(pattern=r"^[\w-]*$")]
 Pid = Annotated[int, Field(gt=0, lt=2**31)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -97,74 +95,6 @@ class Sign(BaseModel):
     def whole_s(self) -> float | None:
         """How long all of its node takes at the rate so far."""
         return self.total / self.rate if self.rate > 1e-9 else None
-
-
-class Wanted(BaseModel):
-    """One node of a run: what it is called, what it waits for, how long it may take."""
-
-    stage: Name
-    key: Name
-    title: str
-    inputs: list[tuple[Name, Name]] = []
-    seconds: Finite | None = None
-    job: str = ""
-
-    @property
-    def link(self) -> Link:
-        return self.stage, self.key
-
-
-class Board(BaseModel):
-    """One run: who drives it, and its nodes in the order of the plan."""
-
-    run: str
-    experiment: str
-    profile: str
-    executor: str
-    host: str
-    pid: Pid
-    started: str
-    beat: str = ""
-    detached: bool = False
-    trial: Count | None = None  # of a search
-    nodes: list[Wanted] = []
-
-    @property
-    def name(self) -> str:
-        """The experiment in its profile, as a journal is called."""
-        return f"{self.experiment}-{self.profile}"
-
-    def driven(self, signs: Iterable[Sign]) -> bool:
-        """Whether its driver is there."""
-        mine = [sign for sign in signs if (sign.run, sign.host, sign.pid) == (self.run, self.host, self.pid)]
-        return is_alive(self.host, self.pid, min((sign.age_s for sign in mine), default=float("inf")))
-
-
-def since_s(moment: str) -> float:
-    """Seconds since an ISO time; very many where there is none."""
-    try:
-        return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
-    except (ValueError, TypeError):
-        return float("inf")
-
-
-def is_alive(host: str, pid: int, silent_s: float) -> bool:
-    if host != socket.gethostname():
-        return silent_s < SILENT_S
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError, UnicodeDecodeError):
-        return False
 
 
 _FRESH: dict[str, Any] = {"done": 0, "total": 0, "rate": 0.0, "values": {}}
@@ -246,12 +176,7 @@ class Signs:
 
 def working(workspace: Path) -> list[Sign]:
     """What the processes of a workspace work on, those that may be gone too; see ``Sign.alive``."""
-    return [sign for path in _files(workspace / "working") if (sign := read_state(path, Sign)) is not None]
-
-
-def running(workspace: Path) -> list[Board]:
-    """The runs of a workspace that have not ended, or whose driver was killed or left."""
-    return [board for path in _files(workspace / "running") if (board := read_state(path, Board)) is not None]
+    return list(read_states(workspace / "working", Sign).values())
 
 
 def who_has(workspace: Path, link: Link) -> str:
@@ -262,7 +187,7 @@ def who_has(workspace: Path, link: Link) -> str:
 
 def sweep(workspace: Path) -> None:
     """Remove the signs of processes of this machine that are gone, and of others that are long silent."""
-    for path in _files(workspace / "working"):
+    for path in state_files(workspace / "working"):
         sign = read_state(path, Sign)
         if sign is None or (not sign.alive and (sign.host == socket.gethostname() or sign.age_s > 24 * 3600)):
             with contextlib.suppress(OSError):
@@ -279,49 +204,3 @@ def forget(workspace: Path, run: str, link: Link) -> None:
         if sign.run == run and sign.link == link:
             with contextlib.suppress(OSError):
                 (workspace / "working" / f"{sign.worker}.json").unlink()
-
-
-@contextmanager
-def shown(workspace: Path, board: Board) -> Iterator[None]:
-    """A board, for as long as its run is driven; one that is left detached stays."""
-    _replace_killed(workspace, board)
-    show(workspace, board)
-    try:
-        yield
-    finally:
-        if board.detached:
-            show(workspace, board)
-        else:
-            hide(workspace, board)
-
-
-def show(workspace: Path, board: Board) -> None:
-    """Write a board, anew where it has changed."""
-    board.beat = now()
-    try:
-        write_atomic(workspace / "running" / f"{board.run}.json", board.model_dump_json())
-    except OSError as error:
-        log.warning("what this run does cannot be noted: %s", problem_of(error))
-
-
-def hide(workspace: Path, board: Board) -> None:
-    with contextlib.suppress(OSError):
-        (workspace / "running" / f"{board.run}.json").unlink()
-
-
-def _replace_killed(workspace: Path, board: Board) -> None:
-    """Remove the boards of runs of the same kind whose driver was killed: this one goes on with them."""
-    kind, signs = (board.name, board.trial is None), working(workspace)
-    for path in _files(workspace / "running"):
-        old = read_state(path, Board)
-        if old is None or old.detached or (old.name, old.trial is None) != kind or old.driven(signs):
-            continue
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != ".")
-    except OSError:
-        return []

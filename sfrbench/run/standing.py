@@ -1,7 +1,8 @@
 """Where the runs of a workspace stand: what runs where, what waits for what, what failed, what has ended.
 
 Read from boards, signs, records, notes of failures and journals, none of which is trusted or changed. Of an
-artefact no more is looked at than whether it has a record: ten thousand nodes take a second.
+artefact no more is looked at than whether it has a record, but for the newest of a stage, which tell how long
+it takes: ten thousand nodes take a second.
 """
 
 from __future__ import annotations
@@ -15,37 +16,18 @@ from pathlib import Path
 from typing import Literal
 
 from sfrbench.errors import InputError
-from sfrbench.files.atomic import read_state
+from sfrbench.files.atomic import read_state, read_states
 from sfrbench.plan.graph import Link
+from sfrbench.run.alive import since_s
+from sfrbench.run.boards import Board, Wanted, running
 from sfrbench.run.experiment import Journal
-from sfrbench.run.signs import Board, Sign, Wanted, running, since_s, working
-from sfrbench.run.time_left import Left, Seen, forecast
+from sfrbench.run.signs import Sign, working
+from sfrbench.run.states import LEFT, STATES, Group, State, groups_of, states_of
+from sfrbench.run.time_left import Left, Seen, time_left
 from sfrbench.store.artefact import RECORD
 from sfrbench.store.store import Store
 
-State = Literal["done", "running", "ready", "waiting", "failed", "blocked"]
-STATES: tuple[State, ...] = ("done", "running", "ready", "waiting", "failed", "blocked")
-APART = 3  # groups of one stage that are told from one another
 Driver = Literal["alive", "detached", "gone"]
-
-
-@dataclass(frozen=True)
-class Named:
-    """A node, and how it stands."""
-
-    stage: str
-    key: str
-    title: str
-    state: State
-
-
-@dataclass(frozen=True)
-class Group:
-    """Nodes of one stage, and the nodes that all of them wait for in the end, or that failed for them."""
-
-    stage: str
-    count: int
-    sources: Sequence[Named]
 
 
 @dataclass(frozen=True)
@@ -132,27 +114,25 @@ def _run(board: Board, store: Store, signs: Sequence[Sign]) -> Run:
     at_work = {link: alive[link] for link in nodes if link in alive and link not in there}
     seen = Seen(nodes, _inputs(board.nodes), there, at_work)
     faults = _faults(store, board, nodes, {*there, *at_work})
-    states = _states(seen.inputs, there, at_work, faults)
+    states = states_of(seen.inputs, there, at_work, faults)
     counts = Counter(states.values())
-    left = {link: None for link, state in states.items() if state in _LEFT}
+    left = {link: None for link, state in states.items() if state in LEFT}
+    titles = {link: node.title for link, node in nodes.items()}
     mine = [sign for sign in signs if sign.run == board.run]
     workers = sum(sign.alive and sign.pid != board.pid for sign in mine)  # that one drives
     return Run(
         board=board,
         driver="alive" if board.driven(signs) else "detached" if board.detached else "gone",
         counts={state: counts[state] for state in STATES if counts[state]},
-        left=forecast(seen, left, store, board.profile, max(1, workers)),
+        left=time_left(seen, left, store, board.profile, max(1, workers)),
         working=list(at_work.values()),
         gone=[sign for sign in mine if states.get(sign.link) in ("ready", "waiting")],
         ready=Counter(link[0] for link, state in states.items() if state == "ready"),
-        waiting=_groups(seen, states, "waiting"),
-        blocked=_groups(seen, states, "blocked"),
+        waiting=groups_of("waiting", states, seen.inputs, titles),
+        blocked=groups_of("blocked", states, seen.inputs, titles),
         failed=list(faults.values()),
         jobs=_jobs(nodes, states),
     )
-
-
-_LEFT: tuple[State, ...] = ("running", "ready", "waiting")
 
 
 def _inputs(nodes: Iterable[Wanted]) -> dict[Link, tuple[Link, ...]]:
@@ -215,55 +195,6 @@ def _seconds(moment: str) -> float:
         return 0.0
 
 
-def _states(
-    inputs: Mapping[Link, Iterable[Link]],
-    there: Mapping[Link, object],
-    working: Mapping[Link, object],
-    faults: Mapping[Link, object],
-) -> dict[Link, State]:
-    states: dict[Link, State] = {}
-    for link, sources in inputs.items():
-        missing = {states[source] for source in sources} - {"done"}
-        if link in there:
-            states[link] = "done"
-        elif link in working:
-            states[link] = "running"
-        elif link in faults:
-            states[link] = "failed"
-        elif missing & {"failed", "blocked"}:
-            states[link] = "blocked"
-        else:
-            states[link] = "waiting" if missing else "ready"
-    return states
-
-
-def _groups(seen: Seen, states: Mapping[Link, State], state: Literal["waiting", "blocked"]) -> list[Group]:
-    """The nodes that wait (or are blocked), by their stage and by what they wait for in the end; by the
-    stages of that alone, where there is much of it."""
-    ends: tuple[State, ...] = ("failed",) if state == "blocked" else ("running", "ready")
-    roots: dict[Link, frozenset[Link]] = {}
-    kinds: dict[tuple[str, frozenset[str]], Counter[frozenset[Link]]] = {}
-    for link, sources in seen.inputs.items():
-        if states[link] != state:
-            continue
-        direct = frozenset(source for source in sources if states[source] in ends)
-        roots[link] = direct.union(*(roots[source] for source in sources if source in roots))
-        kind = (link[0], frozenset(stage for stage, _ in roots[link]))
-        kinds.setdefault(kind, Counter())[roots[link]] += 1
-    order = {link: at for at, link in enumerate(seen.nodes)}
-    found = []
-    for (stage, _), counts in kinds.items():
-        if len(counts) > APART:
-            counts = Counter({frozenset().union(*counts): counts.total()})
-        for links, count in counts.items():
-            named = [
-                Named(*link, seen.nodes[link].title, states[link])
-                for link in sorted(links, key=order.__getitem__)
-            ]
-            found.append(Group(stage, count, named))
-    return found
-
-
 def _jobs(nodes: Mapping[Link, Wanted], states: Mapping[Link, State]) -> dict[str, list[str]]:
     """Jobs none of whose nodes runs, with what they are still to make."""
     begun = {node.job for link, node in nodes.items() if states[link] == "running"}
@@ -275,13 +206,9 @@ def _jobs(nodes: Mapping[Link, Wanted], states: Mapping[Link, State]) -> dict[st
 
 
 def _journals(workspace: Path) -> dict[str, Journal]:
-    folder = workspace / "journal"
-    found = {}
-    for name in sorted(_names(folder)):
-        path = folder / name
-        if path.suffix == ".json" and (journal := read_state(path, Journal)) is not None:
-            found[path.stem] = journal
-    return dict(sorted(found.items(), key=lambda pair: _seconds(pair[1].ended)))
+    """By name, the one that ended last at the end."""
+    found = read_states(workspace / "journal", Journal)
+    return {path.stem: found[path] for path in sorted(found, key=lambda path: _seconds(found[path].ended))}
 
 
 def _ended(name: str, journal: Journal) -> Ended:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from sfrbench.plan.graph import Link
 from sfrbench.plan.schedule import makespan
+from sfrbench.run.alive import since_s
+from sfrbench.run.boards import Wanted
 from sfrbench.run.records import newest, record_of, tells
-from sfrbench.run.signs import Sign, Wanted, since_s
+from sfrbench.run.signs import Sign
 from sfrbench.store.store import Store
 
 NEWEST = 12  # records of a stage that are read
@@ -54,7 +56,7 @@ class _Measured:
         return self.each if guess is None or self.factor is None else self.factor * guess
 
 
-def forecast(seen: Seen, left: Collection[Link], store: Store, profile: str, workers: int) -> Left:
+def time_left(seen: Seen, left: Collection[Link], store: Store, profile: str, workers: int) -> Left:
     """The time until the nodes in ``left`` are made on so many equal workers."""
     stages = {stage for stage, _ in left}
     measured = {stage: _of_stage(stage, seen, store, profile) for stage in stages}

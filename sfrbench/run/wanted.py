@@ -43,13 +43,18 @@ class _Entry(BaseModel):
 
 
 class _Nodes(BaseModel):
-    """What journals, notes of begun runs and the boards of runs elsewhere have in common."""
+    """What journals, notes of begun runs and boards have in common."""
 
     nodes: list[_Entry]
 
     @property
     def links(self) -> frozenset[Link]:
         return frozenset((entry.stage, entry.key) for entry in self.nodes)
+
+
+class _Board(_Nodes):
+    experiment: str
+    profile: str
 
 
 class _Behind(BaseModel):
@@ -102,10 +107,13 @@ def users_of(workspace: Path, store: Store, studies: Studies) -> list[User]:
 def _files(workspace: Path, problems: list[Problem]) -> Iterator[User]:
     """Journals come last: a run that ends writes its journal, and then takes its note back."""
     journal, reports = workspace / "journal", workspace / "reports"
-    for path in (*_listed(journal, f"*{ENDING}"), *_listed(workspace / "running", "*.json")):
-        if (run := _read(path, _Nodes, "note of a run that has not ended", problems)) is not None:
-            name = name_of(path) if path.suffix == ENDING else path.stem
-            yield User(name, "begun", str(path), run.links, run.links)
+    for path in _listed(journal, f"*{ENDING}"):
+        if (run := _read(path, _Nodes, _GOES_ON, problems)) is not None:
+            yield User(name_of(path), "begun", str(path), run.links, run.links)
+    for path in _listed(workspace / "running", "*.json"):
+        if (board := _read(path, _Board, _GOES_ON, problems)) is not None:
+            name = f"{board.experiment}-{board.profile}"
+            yield User(name, "begun", str(path), board.links, board.links)
     for path in _listed(reports, "**/provenance.json"):
         if (report := _read(path, _Report, "report", problems)) is not None:
             name = "-".join(path.relative_to(reports).parts[:-1])
@@ -120,6 +128,7 @@ def _listed(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
+_GOES_ON = "note of a run that has not ended"
 _HINTS = {
     "journal": "run its experiment again, or move the file away if you have given that up",
     "report": "write it again with 'sfrbench report', or move its folder away",

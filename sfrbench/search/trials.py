@@ -19,13 +19,14 @@ from sfrbench.files.databases import cut_off
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Node
 from sfrbench.plan.study import Study
+from sfrbench.run.boards import board_of, shown
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.executors.inline import InlinePool
-from sfrbench.run.experiment import Experiment, board_of, needing, weights_of
+from sfrbench.run.experiment import Experiment, needing, weights_of
 from sfrbench.run.forecast import Forecast
 from sfrbench.run.outcomes import Book, Listener, Outcomes
 from sfrbench.run.past import Past
-from sfrbench.run.signs import Signs, shown
+from sfrbench.run.signs import Signs
 from sfrbench.search.ending import Ending
 from sfrbench.search.opening import Opened, open_study, tracker_of
 from sfrbench.search.options import Budget, Options

@@ -13,7 +13,8 @@ import pytest
 
 from sfrbench.errors import InputError
 from sfrbench.run import signs as module
-from sfrbench.run.signs import Signs, Wanted, shown, working
+from sfrbench.run.boards import Wanted, shown
+from sfrbench.run.signs import Signs, working
 from sfrbench.run.standing import Run, standing
 from tests.support.boards import ENDED_PID, node, write_board, write_fault, write_record, write_sign
 

@@ -49,7 +49,8 @@ def test_every_record_counts(workspace: Path) -> None:
     journal(workspace, "two-smoke.12345678", C, ending=".begun")
     (workspace / "running").mkdir()
     board = json.loads(nodes([D]))
-    board["nodes"][0] |= {"state": "waits", "host": "node7"}
+    board |= {"run": "two-smoke-node7-4711", "experiment": "two", "profile": "smoke", "host": "node7"}
+    board["nodes"][0] |= {"title": "a node", "inputs": []}
     (workspace / "running" / "job.json").write_text(json.dumps(board))
     provenance(
         workspace,
@@ -64,6 +65,8 @@ def test_every_record_counts(workspace: Path) -> None:
         "begun": {C, D},
         "report": {E, F, ("prepare", "p"), ("retrain", "t")},
     }
+    found = users_of(workspace, Store(workspace / "store"), no_studies)
+    assert {user.name for user in found if user.what == "begun"} == {"two-smoke"}, "its note and its board"
 
 
 def test_studies_count_and_are_asked_for_by_workspace(workspace: Path) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sfrbench.run.signs import Board, Sign, Wanted, now
+from sfrbench.files.units import now
+from sfrbench.run.boards import Board, Wanted
+from sfrbench.run.signs import Sign
 from sfrbench.stages.recipe import Link
 
 HERE = socket.gethostname()

@@ -99,10 +99,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         nodes = self.plan.nodes
-        there = {link for link in nodes if self.store.has(*link)}
-        for link in nodes:
-            if link in there:
-                self.book.ends(Outcome(nodes[link], "reused", "same key"))
+        there = self.book.reuses(self.store)
         lanes = {link: lane_of(node) for link, node in nodes.items()}
         self._queue = Queue(inputs_of(nodes), self.seconds, there, lanes)
         self._reasons = Reasons(self.store)
@@ -163,21 +160,9 @@ class _Run:
         if status in DONE:
             self._queue.done(event.link)
         elif status == "failed":
-            self._block(event.link)
+            self.book.blocks(self._queue.lost(event.link))
         else:
             self._pruned = True
-
-    def _block(self, link: Link) -> None:
-        outcomes = self.book.outcomes.by_link
-        for blocked in self._queue.lost(link):
-            node = self.plan.nodes[blocked]
-            bad = [
-                each
-                for each in node.inputs.values()
-                if each in outcomes and outcomes[each].status not in DONE
-            ]
-            stage, key = bad[0]
-            self.book.ends(Outcome(node, "blocked", f"its input {stage} {key[:8]} is missing"))
 
     def _elsewhere(self, link: Link) -> bool:
         """Whether another process has made a node since this run began."""

@@ -220,9 +220,8 @@ class Tracker:
             query = f"tags.`mlflow.parentRunId` = '{parent}'"
             known = set()
             for run in list(pages(client, experiment, query)):
-                if (
-                    run.info.status == "RUNNING"
-                ):  # half of one: its process was killed, or its server went away
+                # half of one: its process was killed, or its server went away
+                if run.info.status == "RUNNING":
                     client.delete_run(run.info.run_id)
                 else:
                     known.add(run.data.tags.get("sfrbench.trial"))

@@ -51,11 +51,8 @@ class Driver:
     _not_before: float = 0.0
 
     def __post_init__(self) -> None:
-        nodes = self.plan.nodes
-        self._fleet = Fleet(nodes, self.submitter)
-        there = {link for link in nodes if self.store.has(*link)}
-        for link in there:
-            self.book.ends(Outcome(nodes[link], "reused", "same key"))
+        self._fleet = Fleet(self.plan.nodes, self.submitter)
+        there = self.book.reuses(self.store)
         self._queue = Queue(self._fleet.inputs, self.seconds, there)
         self._why = Reasons(self.store)
 
@@ -279,13 +276,7 @@ class Driver:
         if status in DONE:
             self._queue.done(link)
         else:
-            self._block(link)
-
-    def _block(self, link: Link) -> None:
-        outcomes = self.book.outcomes.by_link
-        for blocked in self._queue.lost(link):
-            sources = [each for each in self._fleet.inputs[blocked] if each in outcomes]
-            stage, key = next(each for each in sources if outcomes[each].status not in DONE)
-            self._fleet.carrier.pop(blocked, None)
-            why = f"its input {stage} {key[:8]} is missing"
-            self.book.ends(Outcome(self.plan.nodes[blocked], "blocked", why))
+            lost = self._queue.lost(link)
+            for each in lost:
+                self._fleet.carrier.pop(each, None)
+            self.book.blocks(lost)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.files.atomic import read_states, write_atomic
 from sfrbench.files.units import now
 from sfrbench.run.outcomes import Status
 from sfrbench.stages.recipe import Link
@@ -117,8 +117,7 @@ def forget(workspace: Path, submission: Submission, *, logs: bool = False) -> No
 
 def submissions(workspace: Path) -> list[Submission]:
     """Those whose jobs may still be there, oldest first."""
-    files = folder(workspace).glob("*.json") if folder(workspace).is_dir() else ()
-    found = [each for path in files if (each := read_state(path, Submission)) is not None]
+    found = read_states(folder(workspace), Submission).values()
     return sorted(found, key=lambda each: (each.submitted, each.token))
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell, Plan
+from sfrbench.run.boards import Board, hide, running, show, shown
 from sfrbench.run.executors.slurm import ask, notes
 from sfrbench.run.executors.slurm.drive import Driver
 from sfrbench.run.executors.slurm.sbatch import ready
 from sfrbench.run.executors.slurm.settings import read_settings
 from sfrbench.run.executors.slurm.submit import Submitter
 from sfrbench.run.outcomes import Book
-from sfrbench.run.signs import Board, hide, running, show, shown
 from sfrbench.stages.recipe import Link
 from sfrbench.store.store import Store
 
