@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,7 @@ def search(
     """
     from sfrbench.files.children import end_with_parent
     from sfrbench.plan.reasons import earlier
+    from sfrbench.search.ready import ready
     from sfrbench.search.storage import StudiesRemoved
     from sfrbench.search.studies import search_of
     from sfrbench.search.trials import Options
@@ -99,8 +101,13 @@ def search(
     if started:
         end_with_parent(int(os.environ[PARENT]))
     try:
+        here = ready(experiment, workers)
+        experiment = here.experiment
+        if not worker:
+            print_notes(here.notes)
         if workers > 1:
-            _spawn(experiment, workers, how, _command(spec, how, options))
+            command = _command(spec, how, options, experiment.machine.device)
+            _spawn(experiment, _environments(workers, how, here.cards), how, command)
         else:
             _work(experiment, how)
     except StudiesRemoved:
@@ -121,12 +128,12 @@ def _work(experiment: Experiment, how: Options) -> None:
     work(experiment, how, lambda number: console.PlainListener(f"trial {number}  "), console.say)
 
 
-def _command(spec: str, how: Options, options: dict[str, Any]) -> list[str]:
-    """This command as one worker; addresses go by ``_environment``."""
+def _command(spec: str, how: Options, options: dict[str, Any], device: str) -> list[str]:
+    """This command as one worker; addresses go by ``_environments``."""
     given = {
         "--profile": options["profile"],
         "--workspace": options["workspace"],
-        "--device": options["device"],
+        "--device": device,
         "--trials": how.trials,
         "--hours": how.hours,
         "--heartbeat": how.heartbeat,
@@ -138,19 +145,24 @@ def _command(spec: str, how: Options, options: dict[str, Any]) -> list[str]:
     return [sys.executable, "-m", "sfrbench", "search", spec, "--worker", *parts]
 
 
-def _environment(workers: int, how: Options) -> dict[str, str]:
-    """What else a worker gets: its share of the cores, who started it, where studies and MLflow are."""
+def _environments(workers: int, how: Options, cards: Sequence[str]) -> list[dict[str, str]]:
+    """What else each worker gets: its share of the cores and a card, who started it, where studies and MLflow
+    are."""
+    from sfrbench.machine.accelerator import alone
+
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     addresses = {STORAGE: how.storage or "", TRACKING: how.tracking_uri or ""}
-    return {"OMP_NUM_THREADS": threads, **os.environ, **addresses, PARENT: str(os.getpid())}
+    shared = {"OMP_NUM_THREADS": threads, **os.environ, **addresses, PARENT: str(os.getpid())}
+    return [shared | (alone(cards[number % len(cards)]) if cards else {}) for number in range(workers)]
 
 
-def _spawn(experiment: Experiment, workers: int, how: Options, command: list[str]) -> None:
-    """Run workers and wait for them; one that dies is survived by the others."""
+def _spawn(
+    experiment: Experiment, environments: Sequence[dict[str, str]], how: Options, command: list[str]
+) -> None:
+    """Run a worker in each environment and wait for them; one that dies is survived by the others."""
     from sfrbench.search.storage import StudiesRemoved, storage_url
 
-    environment = _environment(workers, how)
-    started = [subprocess.Popen(command, env=environment) for _ in range(workers)]
+    started = [subprocess.Popen(command, env=environment) for environment in environments]
     try:
         codes = [process.wait() for process in started]
     except KeyboardInterrupt:

@@ -54,6 +54,12 @@ def trial_plan(experiment: Experiment, values: dict[str, Any]) -> Plan:
     return build_plan(spec, experiment.catalog, experiment.machine.fingerprint, whole=False)
 
 
+def reference_plan(experiment: Experiment) -> Plan:
+    """The plan of a trial at a point that is the same for all workers."""
+    space = experiment.plan.space
+    return trial_plan(experiment, {path: next(probes(values))[1] for path, values in space.items()})
+
+
 def study_name(experiment: Experiment) -> str:
     """Experiment, profile, and a digest of the search and of all that its trials depend on.
 
@@ -61,7 +67,7 @@ def study_name(experiment: Experiment) -> str:
     in one study can be compared.
     """
     search, space = search_of(experiment), experiment.plan.space
-    plan = trial_plan(experiment, {path: next(probes(values))[1] for path, values in space.items()})
+    plan = reference_plan(experiment)
     about = {
         "space": {path: asdict(values) for path, values in space.items()},
         **{name: getattr(search, name) for name in ("metric", "sampler", "pruner", "seeds")},

@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sfrbench.components.base import Ssl
-from sfrbench.errors import NotReadyError
 from sfrbench.files.databases import Turn, cut_off
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Node
@@ -99,8 +98,7 @@ def work(
 ) -> Study:
     """Run trials until the budget of the study is spent, with any number of other workers beside.
 
-    ``listen`` gives the listener of a trial by its number. Raises ``NotReadyError`` before the first trial
-    where this machine lacks something.
+    ``listen`` gives the listener of a trial by its number; the experiment is one that is ``ready``.
     """
     from filelock import FileLock
 
@@ -108,9 +106,6 @@ def work(
 
     search, store = search_of(experiment), experiment.store
     name = study_name(experiment)
-    missing = experiment.machine.lacks(experiment.plan)
-    if missing:
-        raise NotReadyError.of(missing)
     claim(experiment)
     store.open()
     lock, url = (

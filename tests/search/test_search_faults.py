@@ -102,11 +102,12 @@ def test_no_password_is_an_argument_of_a_worker(folder: Path, monkeypatch: pytes
     card = "target: sfrbench.components.stitch.grid:GridStitch\nsummary: a grid\nlabel: mine\n"
     (folder / "cards" / "stitch" / "mine.yaml").write_text(card)
     how = Options(*addresses, 20, 3, None)
-    given = {"profile": "smoke", "workspace": Path("runs"), "device": "cpu"}
+    given = {"profile": "smoke", "workspace": Path("runs")}
     more = {"sets": ("ssl.steps=3",), "data": {"la": Path("/la")}, "registry": (Path("cards"),)}
-    argv = command._command("small.yaml", how, {**given, **more})
+    argv = command._command("small.yaml", how, {**given, **more}, "cpu")
     assert not [part for part in argv if "pass-word" in part]
-    told = command._environment(2, how)
+    told, other = command._environments(2, how, ("0", "3"))
+    assert (told["CUDA_VISIBLE_DEVICES"], other["CUDA_VISIBLE_DEVICES"]) == ("0", "3")
     for name, value in zip((command.STORAGE, command.TRACKING), addresses, strict=True):
         assert told[name] == value
         monkeypatch.setenv(name, value)
