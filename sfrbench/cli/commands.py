@@ -10,16 +10,18 @@ from typing import Any, NoReturn
 import click
 
 from sfrbench.cli import cancel as cancel_command
-from sfrbench.cli import cards, deploy, machine, outputs
+from sfrbench.cli import cards, deploy, outputs
 from sfrbench.cli import clean as clean_command
 from sfrbench.cli import compare as compare_command
 from sfrbench.cli import conform as conform_command
 from sfrbench.cli import data as data_commands
+from sfrbench.cli import doctor as doctor_command
 from sfrbench.cli import plan as plan_commands
 from sfrbench.cli import run as run_command
 from sfrbench.cli import search as search_command
 from sfrbench.cli import status as status_command
 from sfrbench.cli import trace as trace_command
+from sfrbench.cli import weights as weights_commands
 from sfrbench.cli.common import (
     FAILED,
     INTERRUPTED,
@@ -91,7 +93,8 @@ def weights() -> None:
 
 
 data_commands.register(data)
-machine.register(main, weights)
+weights_commands.register(weights)
+main.add_command(doctor_command.doctor)
 main.add_command(cards.list_)
 main.add_command(cards.show)
 main.add_command(run_command.run)

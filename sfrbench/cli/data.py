@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import click
 from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
-    from sfrbench.machine.datacheck import CaseReport
+    from sfrbench.machine.datacheck import CaseReport, Summary
     from sfrbench.machine.needs import Machine
     from sfrbench.plan.resolve import Resolved
 
@@ -114,6 +114,22 @@ def _root(machine: Machine, resolved: Resolved) -> Path | None:
 @data_option
 def data_list(data: Mapping[str, Path]) -> None:
     """Datasets, where they lie, and how many cases they hold."""
+    for name, place, counts in datasets_here(data):
+        if counts is None:
+            echo(f"{name:<14} not here (give --data {name}=DIR, or set SFRBENCH_DATA)")
+            continue
+        if counts.faults:
+            echo(f"{name:<14} BROKEN {place}\n  {counts.faults[0]}")
+            continue
+        classes = ", ".join(counts.classes[1:])
+        train = f"{counts.train} train" + (
+            f" ({counts.without_label} without a label)" * bool(counts.without_label)
+        )
+        echo(f"{name:<14} {train}, {counts.test} test, {classes}  {place or 'generated'}")
+
+
+def datasets_here(data: Mapping[str, Path]) -> Iterator[tuple[str, Path | None, Summary | None]]:
+    """Name and folder of every dataset that has a card, and what is in it; none: it is not here."""
     from sfrbench.catalog.cards import Catalog
     from sfrbench.components.base import Dataset
     from sfrbench.machine.datacheck import summary
@@ -125,19 +141,8 @@ def data_list(data: Mapping[str, Path]) -> None:
         dataset = resolved.component
         assert isinstance(dataset, Dataset)
         root = machine.root(resolved)
-        if root is None and dataset.needs_root:
-            echo(f"{card.name:<14} not here (give --data {card.name}=DIR, or set SFRBENCH_DATA)")
-            continue
-        counts = summary(dataset, root)
-        if counts.faults:
-            echo(f"{card.name:<14} BROKEN {root}\n  {counts.faults[0]}")
-            continue
-        place = root or "generated"
-        classes = ", ".join(counts.classes[1:])
-        train = f"{counts.train} train" + (
-            f" ({counts.without_label} without a label)" * bool(counts.without_label)
-        )
-        echo(f"{card.name:<14} {train}, {counts.test} test, {classes}  {place}")
+        missing = root is None and dataset.needs_root
+        yield card.name, root, None if missing else summary(dataset, root)
 
 
 @click.command("check")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sfrbench.run.experiment import Experiment
     from sfrbench.search.ending import Ending
     from sfrbench.search.options import Options
+    from sfrbench.search.ready import Ready
     from sfrbench.search.workers.choice import Executor, Where
     from sfrbench.search.workers.order import Order
 
@@ -104,6 +105,7 @@ def search(
     """
     from sfrbench.plan.reasons import earlier
     from sfrbench.search.options import Options
+    from sfrbench.search.ready import ready
     from sfrbench.search.studies import search_of
     from sfrbench.search.workers.choice import Where
 
@@ -118,9 +120,13 @@ def search(
         print_notes([earlier(experiment.store)])
     signal.signal(signal.SIGTERM, interrupt)
     try:
+        here = ready(experiment, where.how)
+        experiment = here.experiment
+        if not worker:
+            print_notes(here.notes)
         if where.executor == "local" and workers == 1:
             _work(experiment, how)
-        elif not _start(experiment, where, how, _command(spec, how, options)):
+        elif not _start(here, where, how, _command(spec, how, options)):
             return
     except KeyboardInterrupt:
         echo("interrupted; the same command goes on from here", err=True)
@@ -173,7 +179,7 @@ def _command(spec: str, how: Options, options: dict[str, Any]) -> Order:
     return Order(("search", spec, "--worker", *parts), how.storage, Path.cwd())
 
 
-def _start(experiment: Experiment, where: Where, how: Options, order: Order) -> bool:
+def _start(here: Ready, where: Where, how: Options, order: Order) -> bool:
     """Have workers spend the budget; returns false where they are left to do that by themselves."""
     from sfrbench.cli import console
     from sfrbench.search.opening import open_study, tracker_of
@@ -183,6 +189,7 @@ def _start(experiment: Experiment, where: Where, how: Options, order: Order) -> 
     from sfrbench.search.workers.choice import open_crew
     from sfrbench.search.workers.keep import Progress, keep
 
+    experiment = here.experiment
     print_notes([where.check_studies(storage_url(experiment, how.storage))])
     opened = open_study(experiment, how)
     budget = Budget.of(search_of(experiment), experiment.plan.space, how)
@@ -190,7 +197,7 @@ def _start(experiment: Experiment, where: Where, how: Options, order: Order) -> 
     if budget.next_step(view(experiment, opened.study)) == "done":
         progress.look(now=True)
         return True
-    crew = open_crew(where, experiment, order, console.say)
+    crew = open_crew(where, here, order, console.say)
     return keep(crew, where, progress, console.say)
 
 

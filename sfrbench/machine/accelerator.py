@@ -65,7 +65,7 @@ class Answer(BaseModel):
     build: Literal["cpu", "cuda", "rocm"] = "cpu"
     version: str = ""  # of the CUDA or ROCm that it is built for
     archs: tuple[str, ...] = ()  # that it is built for
-    cudnn: str = ""  # such as 9.10.2; of ROCm, MIOpen's number
+    cudnn: int | None = None  # as torch tells it, 91002 for 9.10.2; of ROCm, MIOpen's number
     cards: tuple[Card, ...] = ()
     mps: bool = False
     driver: Driver = Driver()
@@ -98,16 +98,19 @@ class Answer(BaseModel):
         return "cuda" if card.index == 0 else f"cuda:{card.index}"
 
     @property
-    def called(self) -> str:
-        """This torch, for people."""
-        kind = {"cpu": "a CPU build", "cuda": f"built for CUDA {self.version}"}
-        return f"torch {self.torch} is {kind.get(self.build, f'built for ROCm {self.version}')}"
+    def kind(self) -> str:
+        """This build, for people."""
+        if self.build == "cpu":
+            return "a build for Apple's GPUs" if self.mps else "a CPU build"
+        return f"built for {'CUDA' if self.build == 'cuda' else 'ROCm'} {self.version}"
 
 
 def ask() -> Answer:
-    """Ask torch, and keep what it says. Imports torch."""
+    """Ask torch, and keep what it says; not of one that is broken, which nothing shows to be mended later.
+    Imports torch."""
     answer = read()
-    keep(answer)
+    if answer.torch:
+        keep(answer)
     return answer
 
 
@@ -131,7 +134,7 @@ def read() -> Answer:
 
 def _cards(torch: ModuleType, build: str) -> dict[str, Any]:
     """Cards and libraries of a torch that is built for them."""
-    cudnn = _cudnn(torch, build)
+    cudnn = _cudnn(torch)
     try:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if not count:
@@ -156,17 +159,19 @@ def _card(torch: ModuleType, build: str, index: int, visible: str) -> Card:
     )
 
 
-def _cudnn(torch: ModuleType, build: str) -> str:
-    """Its version; before 9 the number has one digit less. Empty where there is none, or not of torch's."""
+def _cudnn(torch: ModuleType) -> int | None:
+    """As torch tells it; none where there is none, or another one than torch was built with."""
     try:
         number = torch.backends.cudnn.version()
-    except RuntimeError:  # another one is found than torch was built with
-        return ""
-    if not number or build == "rocm":
-        return str(number or "")
-    if number >= 90_000:
-        return f"{number // 10_000}.{number % 10_000 // 100}.{number % 100}"
-    return f"{number // 1000}.{number % 1000 // 100}.{number % 100}"
+    except RuntimeError:
+        return None
+    return None if number is None else int(number)
+
+
+def dotted(cudnn: int) -> str:
+    """A version of cuDNN: 91002 is 9.10.2, and 8902 is 8.9.2."""
+    unit = 10_000 if cudnn >= 90_000 else 1000
+    return f"{cudnn // unit}.{cudnn % unit // 100}.{cudnn % 100}"
 
 
 def _visible(build: str, count: int) -> list[str]:
@@ -175,6 +180,12 @@ def _visible(build: str, count: int) -> list[str]:
     given = next((os.environ[name] for name in names if os.environ.get(name)), "")
     parts = [part.strip() for part in given.split(",") if part.strip()]
     return [parts[index] if index < len(parts) else str(index) for index in range(count)]
+
+
+def alone(card: str) -> dict[str, str]:
+    """The variables of a process that sees one card, by the name that it has for this one."""
+    hides = [CUDA_HIDES, *([HIP_HIDES] if os.environ.get(HIP_HIDES) else [])]
+    return dict.fromkeys(hides, card)
 
 
 def fits(arch: str, archs: Sequence[str]) -> bool:

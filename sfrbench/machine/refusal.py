@@ -50,7 +50,11 @@ def refusal(answer: Answer, wish: Wish) -> Problem | None:
     if not answer.torch:
         return wish.problem(f"torch cannot be imported: {answer.fault}", "install it anew")
     if wish.device == "mps":
-        return None if answer.mps else wish.problem(f"{answer.called}, and sees no GPU of Apple's")
+        return (
+            None
+            if answer.mps
+            else wish.problem(f"torch {answer.torch} is {answer.kind}, and sees no GPU of Apple's")
+        )
     if not answer.cards:
         takes_mps = answer.mps and wish.device == "auto" and not wish.gpus
         return None if takes_mps else wish.problem(*_none(answer))
@@ -66,11 +70,18 @@ def refusal(answer: Answer, wish: Wish) -> Problem | None:
     return wish.problem(*_unfit(answer, [card] if card else answer.cards))
 
 
+def lack(answer: Answer) -> tuple[str, str]:
+    """Why no GPU can be used, and what to do; empty where one can."""
+    if answer.usable or not answer.torch:
+        return "", ""
+    return _unfit(answer, answer.cards) if answer.cards else _none(answer)
+
+
 def fallback(answer: Answer) -> str:
-    """Why a card that is here is left alone where nobody insists on it; empty where there is none to miss."""
-    if answer.usable or not answer.driver.any:
+    """Why a GPU that is here is left alone where nobody insists on it; empty where there is none to miss."""
+    what, hint = lack(answer)
+    if not what or not answer.driver.any:
         return ""
-    what, hint = _unfit(answer, answer.cards) if answer.cards else _none(answer)
     return f"the processor computes, as no GPU can be used: {what}\n    {hint}"
 
 
@@ -103,9 +114,9 @@ def _none(answer: Answer) -> tuple[str, str]:
     if answer.build == "cpu":
         if not driver.any:
             hint = f"on a machine with a GPU, install its driver, and then: {_pip(driver)}"
-            return f"{answer.called}, and no driver of a GPU is here", hint
+            return f"torch {answer.torch} is {answer.kind}, and no driver of a GPU is here", hint
         cards = "" if driver.cards is None else f", with {_cards(driver.cards)}"
-        return f"{answer.called}; {driver} is here{cards}", _pip(driver)
+        return f"torch {answer.torch} is {answer.kind}; {driver} is here{cards}", _pip(driver)
     return _no_rocm(answer) if answer.build == "rocm" else _no_cuda(answer)
 
 
@@ -115,14 +126,14 @@ def _no_cuda(answer: Answer) -> tuple[str, str]:
         hint = "after an update of the driver, restart the machine; 'nvidia-smi' has to work first"
         return f"the NVIDIA driver does not answer: {driver.fault}", hint
     if not driver.nvidia and driver.amd:
-        return f"{answer.called}, and the GPU here is AMD's", _pip(driver)
+        return f"torch {answer.torch} is {answer.kind}, and the GPU here is AMD's", _pip(driver)
     if not driver.nvidia:
         hint = "install the driver until 'nvidia-smi' shows the card; start a container with '--gpus all'"
         return "no NVIDIA driver is here", hint
     major = answer.version.partition(".")[0]
     if driver.cuda and int(driver.cuda.partition(".")[0]) < int(major):
         newer = f"install driver {_NEEDS.get(major, 'of a newer series')} or newer, or: "
-        return f"{driver} is too old: {answer.called}", f"{newer}{_pip(driver)}"
+        return f"{driver} is too old: torch {answer.torch} is {answer.kind}", f"{newer}{_pip(driver)}"
     if driver.cards == 0:
         hint = "see 'nvidia-smi -L'; start a container with '--gpus all', ask a cluster for a GPU"
         return f"{driver} is here, but no card", hint
@@ -135,7 +146,7 @@ def _no_rocm(answer: Answer) -> tuple[str, str]:
         what = "this user may not open AMD's driver (/dev/kfd)"
         return what, "become a member of the groups 'render' and 'video', and log in anew"
     if not driver.amd and driver.nvidia:
-        return f"{answer.called}, and the GPU here is NVIDIA's", _pip(driver)
+        return f"torch {answer.torch} is {answer.kind}, and the GPU here is NVIDIA's", _pip(driver)
     if not driver.amd:
         hint = "install amdgpu's driver; start a container with '--device /dev/kfd --device /dev/dri'"
         return "no driver of AMD's is here (/dev/kfd)", hint

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from sfrbench.errors import Problem
 from sfrbench.files.units import duration
 from sfrbench.machine import accelerator
 from sfrbench.machine.refusal import UNTESTED, Wish, refusal
 from sfrbench.run.experiment import Experiment, needing
 from sfrbench.run.summary import sums_of, total_of
-from sfrbench.stages.recipe import Link
 
 
 def foreseen(experiment: Experiment) -> tuple[list[Problem], list[str]]:
@@ -28,17 +25,17 @@ def foreseen(experiment: Experiment) -> tuple[list[Problem], list[str]]:
     return [], [] if answer.usable and wish.device != "mps" else [UNTESTED]
 
 
-def slow_note(experiment: Experiment) -> str:
-    """How long a run takes on the processor, which its profile is not for; empty for others."""
+def slow_note(experiment: Experiment, what: str = "it") -> str:
+    """How long ``what`` takes on the processor, which the profile is not for; empty for other profiles."""
     plan, store = experiment.plan, experiment.store
     if experiment.machine.device != "cpu" or not needing(plan, store):
         return ""
-    todo: Collection[Link] = [link for link in plan.nodes if not store.has(*link)]
     forecast = experiment.forecast()
-    total = total_of(sums_of(forecast, todo))
+    total = total_of(sums_of(forecast, [link for link in plan.nodes if not store.has(*link)]))
     unknown = total.hows["unknown"]
-    more = f", and {unknown} nodes whose time is unknown" if unknown else ""
-    long = f"about {duration(total.seconds)} on {forecast.target.told}{more}"
-    return (
-        f"profile '{experiment.profile}' is for a GPU; with --device cpu it takes {long}, as 'plan' forecasts"
-    )
+    long = f"about {duration(total.seconds)} on {forecast.target.told}, as 'plan' forecasts"
+    if unknown == total.nodes:
+        long = "a time that 'plan' cannot forecast"
+    elif unknown:
+        long += f", and what {unknown} of its {total.nodes} nodes take is unknown"
+    return f"profile '{experiment.profile}' is for a GPU; with --device cpu {what} takes {long}"

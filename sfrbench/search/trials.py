@@ -22,7 +22,7 @@ from sfrbench.plan.study import Study
 from sfrbench.run.boards import board_of, shown
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.executors.inline import InlinePool
-from sfrbench.run.experiment import Experiment, needing, weights_of
+from sfrbench.run.experiment import Experiment, weights_of
 from sfrbench.run.forecast import Forecast
 from sfrbench.run.outcomes import Book, Listener, Outcomes
 from sfrbench.run.past import Past
@@ -58,8 +58,7 @@ def work(
 ) -> Study:
     """Run trials until the budget of the study is spent, with any number of other workers beside.
 
-    ``listen`` gives the listener of a trial by its number. Raises ``NotReadyError`` before the first trial
-    where this machine lacks something.
+    ``listen`` gives the listener of a trial by its number; the experiment is one that is ``ready``.
     """
     opened, ending = open_study(experiment, options), ending or Ending()
     tracker = tracker_of(experiment, options)
@@ -121,7 +120,7 @@ class _Runner:
 
         self.study = self.opened.study
         experiment, store = self.experiment, self.experiment.store
-        needs_gpu = bool(needing(experiment.plan, store))
+        needs_gpu = experiment.plan.spec.profile.needs_gpu
         worker = Worker.of(store, experiment.machine, experiment.profile, needs_gpu)
         self.worker = replace(worker, stopping=self.ending.is_near)
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from sfrbench.cli.commands import main
+from sfrbench.errors import InputError, NotReadyError
+from sfrbench.machine import accelerator
 from sfrbench.machine.driver import Driver
+from sfrbench.machine.needs import Machine
+from sfrbench.machine.refusal import UNTESTED
+from sfrbench.run.executors.choice import Chosen, How, choose
+from sfrbench.run.executors.slurm.job import Task, _Ending, _Job
+from sfrbench.run.experiment import DEFAULT
 from tests.support.torches import (
     CPU,
     GTX_1080,
@@ -21,6 +29,7 @@ from tests.support.torches import (
     RTX_4090,
     RTX_5090,
     Torch,
+    answer_of,
     install,
 )  # fmt: skip
 
@@ -106,3 +115,133 @@ def test_a_run_is_refused_by_one_message(name: str, tmp_path: Path, monkeypatch:
 
 def test_every_message_is_of_a_case() -> None:
     assert list(messages()) == list(REFUSALS)
+
+
+# --- what is not refused ------------------------------------------------------------------
+
+
+def taken(
+    patch: pytest.MonkeyPatch, torch: Torch, here: Driver, how: How = DEFAULT, device: str = "auto",
+    profile: str = "paper", **variables: str,
+) -> Chosen:  # fmt: skip
+    install(patch, torch, here, **variables)
+    return choose(how, Machine(Path("runs"), device=device), profile)
+
+
+def test_a_container_with_the_second_card_alone_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its /dev has nvidia1 and no nvidia0."""
+    install(monkeypatch, ONE, NEW)
+    monkeypatch.setattr(accelerator.driver, "traces", lambda: {"devices": "nvidia1"})
+    chosen = choose(How(), Machine(Path("runs")), "paper")
+    assert (chosen.executor, chosen.machine.device, chosen.gpu) == ("inline", "auto", "cuda:0")
+    assert Machine(Path("runs")).torch_device("paper") == "cuda"
+
+
+def test_rocm_is_cuda_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = replace(ROCM, cards=[("AMD Instinct MI250X", 64, (9, 0))], gfx=("gfx90a",), cudnn=3003000)
+    assert taken(monkeypatch, torch, AMD).gpu == "cuda:0"
+    several = replace(torch, cards=torch.cards * 2, gfx=torch.gfx * 2)
+    chosen = taken(monkeypatch, several, AMD, HIP_VISIBLE_DEVICES="4,6", CUDA_VISIBLE_DEVICES="0")
+    assert (chosen.executor, chosen.cards) == ("local", ("4", "6"))
+    assert accelerator.alone("6") == {"HIP_VISIBLE_DEVICES": "6", "CUDA_VISIBLE_DEVICES": "6"}
+
+
+def test_mps_is_taken_where_a_gpu_is_needed_and_said_to_be_untested(monkeypatch: pytest.MonkeyPatch) -> None:
+    mac = Torch(version="2.9.1", cuda=None, archs=(), cudnn=None, mps=True)
+    chosen = taken(monkeypatch, mac, Driver())
+    assert (chosen.machine.device, chosen.gpu, chosen.notes) == ("mps", "mps", (UNTESTED,))
+    assert chosen.machine.torch_device() == "mps"
+    assert taken(monkeypatch, mac, Driver(), device="mps", profile="").notes == (UNTESTED,)
+    small = taken(monkeypatch, mac, Driver(), profile="")
+    assert (small.machine.device, small.machine.torch_device()) == ("auto", "cpu"), "profiles of a processor"
+
+
+def test_a_card_that_this_torch_has_no_code_for_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = Torch(cards=[GTX_1080, H200, RTX_4090])
+    assert taken(monkeypatch, mixed, NEW).cards == ("1", "2")
+    monkeypatch.setattr(accelerator.driver, "traces", lambda: {})
+    assert Machine(Path("runs")).torch_device("paper") == "cuda:1"
+
+
+def test_nobody_is_refused_who_insists_on_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that is here and left alone is told of; where none is here, torch is not even asked."""
+    chosen = taken(monkeypatch, CPU, NEW, profile="")
+    assert (chosen.executor, chosen.machine.device, chosen.gpu) == ("inline", "auto", "")
+    assert chosen.notes[0].startswith("the processor computes, as no GPU can be used: torch 2.9.1+cpu is a")
+    assert taken(monkeypatch, CPU, NEW, device="cpu").notes == ()
+    monkeypatch.setattr(accelerator, "ask", lambda: pytest.fail("asked"))
+    assert taken(monkeypatch, CPU, Driver(), profile="").notes == ()
+    with pytest.raises(InputError, match="--device cpu uses no GPU"):
+        taken(monkeypatch, ONE, NEW, How(gpus=("0",)), "cpu")
+
+
+# --- clusters: their jobs ask ---------------------------------------------------------------
+
+
+def test_a_login_node_without_a_card_submits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "ask", lambda: pytest.fail("asked"))
+    assert taken(monkeypatch, CPU, Driver(), How("slurm")).executor == "slurm"
+    chosen = taken(monkeypatch, CPU, Driver(), How("ray"), RAY_ADDRESS="head:6379")
+    assert (chosen.executor, chosen.machine.device) == ("ray", "cuda"), "its tasks do not fall back"
+
+
+def test_a_job_says_what_its_machine_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = answer_of(Torch(), Driver(version="580.65.06", cuda="13.0", cards=0))
+    monkeypatch.setattr(accelerator, "read", lambda: missing)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    task = Task(Machine(tmp_path), tmp_path / "store", "paper", "run", "token", 1, 1.0, True, tmp_path, {})
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGCONT)]
+    try:
+        with pytest.raises(NotReadyError) as caught:
+            _Job(task, _Ending())._worker()
+        assert _Job(replace(task, wants_gpu=False), _Ending())._worker().device == "cpu"
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGUSR2, signal.SIGCONT), before, strict=True):
+            signal.signal(number, handler)
+    assert str(caught.value).startswith(
+        "job 17 on n1  gpu: profile 'paper' needs a GPU: the NVIDIA driver 580.65.06 (CUDA 13.0 at most) is "
+        "here, but no card\n"
+    )
+    assert "see 'gres' and 'setup' of executors.slurm" in str(caught.value)
+
+
+# --- commands that do not import torch -------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["validate", "plan"])
+def test_plan_and_validate_say_what_torch_said(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, CPU, NEW)
+    status, output = said(tmp_path, command)
+    who = "profile 'paper' needs a GPU: not known yet whether torch sees one here; 'sfrbench doctor' asks it"
+    assert (status, f"note: {who}" in output, "not ready" in output) == (0, True, False)
+    accelerator.ask()
+    monkeypatch.setattr(accelerator, "read", lambda: pytest.fail("asked"))
+    status, output = said(tmp_path, command)
+    shown = "\n".join(f"  {line}" for line in messages()["CPU build, new driver"].split("\n")[:1])
+    assert (status, f"not ready here:\n{shown}\n" in output, "not known" in output) == (0, True, False)
+    assert "GPU: " not in said(tmp_path, command, profile="cpu")[1]
+    assert "needs a GPU" not in said(tmp_path, command, "--device", "cpu")[1]
+
+
+def test_a_note_says_how_long_the_processor_takes(tmp_path: Path) -> None:
+    """The refusal of --max-hours comes after it, so that nothing runs."""
+    status, output = said(tmp_path, "run", "--device", "cpu", "--max-hours", "0.1")
+    assert status == 2
+    assert "note: profile 'paper' is for a GPU; with --device cpu it takes about" in output
+    assert "as 'plan' forecasts" in output
+    assert "with --device cpu" not in said(tmp_path, "run", "--device", "cpu", "--dry-run", profile="cpu")[1]
+
+
+def test_a_search_is_refused_before_its_workers_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started"))
+    install(monkeypatch, CPU, NEW)
+    options = ["--profile", "paper", "--workspace", str(tmp_path / "runs"), "--workers", "2"]
+    done = CliRunner().invoke(main, ["search", "search_tau_lambda", *options])
+    assert done.exit_code == 2
+    assert messages()["CPU build, new driver"] in done.output
+    assert not (tmp_path / "runs").exists()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from sfrbench.machine import driver
+from sfrbench.machine import accelerator, driver
+from sfrbench.machine.accelerator import Answer
 from sfrbench.machine.driver import Driver
 
 #: (name, GiB, capability) of some cards.
@@ -93,3 +94,10 @@ def install(patch: pytest.MonkeyPatch, torch: Torch, here: Driver, **variables: 
         patch.setattr(sys, "meta_path", [_Broken(torch.broken), *sys.meta_path])
     else:
         patch.setitem(sys.modules, "torch", torch.module())
+
+
+def answer_of(torch: Torch, here: Driver, **variables: str) -> Answer:
+    """What sfrbench makes of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch, torch, here, **variables)
+        return accelerator.read()

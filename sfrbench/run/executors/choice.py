@@ -53,9 +53,10 @@ class Chosen:
     executor: Name
     machine: Machine
     workers: int | None = None
-    cards: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES names them
+    cards: tuple[str, ...] = ()  # of several processes, as CUDA_VISIBLE_DEVICES names them
     cluster: Joined | None = None
     notes: tuple[str, ...] = ()
+    gpu: str = ""  # torch's name here of the (first) one that computes; empty: none of this machine
 
 
 def computes_here(how: How) -> bool:
@@ -95,12 +96,14 @@ def _chosen(how: How, machine: Machine, cards: Sequence[Card], *notes: str) -> C
     """The executor of these cards, each of which one process of several has."""
     several = how.gpus or (how.workers or 1) > 1 or (not how.workers and len(cards) > 1)
     executor = how.executor or ("local" if several else "inline")
+    gpu = f"cuda:{cards[0].index}" if cards else "mps" if machine.device == "mps" else ""
     if executor == "inline":
-        device = f"cuda:{cards[0].index}" if how.gpus else machine.device
-        return Chosen(executor, replace(machine, device=device), notes=notes)
+        machine = replace(machine, device=gpu if how.gpus else machine.device)
+        return Chosen(executor, machine, notes=notes, gpu=gpu)
     if cards:
         machine = replace(machine, device="cuda")
-    return Chosen(executor, machine, how.workers, tuple(card.visible for card in cards), notes=notes)
+    named = tuple(card.visible for card in cards)
+    return Chosen(executor, machine, how.workers, named, notes=notes, gpu=gpu)
 
 
 def _cards(answer: Answer, wish: Wish) -> Sequence[Card]:

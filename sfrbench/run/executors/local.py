@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.errors import NotReadyError, told
 from sfrbench.files.children import end_with_parent
-from sfrbench.machine.accelerator import CUDA_HIDES, HIP_HIDES
+from sfrbench.machine.accelerator import alone
 from sfrbench.machine.needs import Machine, cores
 from sfrbench.plan.graph import Node
 from sfrbench.run.executors.attempt import Ended, Event, Hear
@@ -205,8 +205,7 @@ def environment_of(place: Place) -> dict[str, str]:
     """What a process reads before it does anything: its threads, and the one card that it sees."""
     wanted = dict.fromkeys(THREADS, str(place.threads))
     if place.card is not None:
-        hides = [name for name in (CUDA_HIDES, HIP_HIDES) if name == CUDA_HIDES or os.environ.get(name)]
-        wanted |= dict.fromkeys(hides, place.card)
+        wanted |= alone(place.card)
     return wanted
 
 

@@ -9,12 +9,13 @@ from typing import Literal
 
 from sfrbench.errors import InputError
 from sfrbench.files.urls import has_password, masked
-from sfrbench.run.executors.choice import Chosen, How, choose, computes_here
+from sfrbench.run.executors.choice import Chosen, How, computes_here
 from sfrbench.run.executors.local import places
 from sfrbench.run.executors.ray.settings import RaySettings, gpus_of, task_size
 from sfrbench.run.executors.settings import LocalSettings, settings_of
 from sfrbench.run.executors.slurm.settings import heaviest_first, read_settings, shape_of
-from sfrbench.run.experiment import Experiment, needing
+from sfrbench.run.experiment import Experiment
+from sfrbench.search.ready import Ready
 from sfrbench.search.studies import sample_plan, study_name
 from sfrbench.search.workers.local import LocalCrew
 from sfrbench.search.workers.order import Crew, Order
@@ -60,12 +61,12 @@ class Where:
         )
 
 
-def open_crew(where: Where, experiment: Experiment, order: Order, show: Callable[[str], None]) -> Crew:
+def open_crew(where: Where, here: Ready, order: Order, show: Callable[[str], None]) -> Crew:
     """The workers, none of them started. ``show``: prints a line of those whose output does not come here.
 
     Raises ``NotReadyError`` and ``InputError``.
     """
-    chosen = choose(where.how, experiment.machine, needing(experiment.plan, experiment.store))
+    experiment, chosen = here.experiment, here.chosen
     if where.executor == "local":
         own = settings_of("local", LocalSettings).model_copy(update={"host_workers": 0})
         at = places(chosen.machine, where.workers, chosen.cards, own)
