@@ -1,4 +1,4 @@
-"""``sfrbench cancel``: ends the jobs of a cluster that a run has submitted."""
+"""``sfrbench cancel``: ends the jobs of a cluster that a run or a search has submitted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sfrbench.files.terminal import echo
 def cancel(what: str | None, workspace: Path) -> None:
     """End the jobs of a SLURM cluster that work for WORKSPACE, or for SPEC alone.
 
-    What they were training has left a checkpoint; the same 'sfrbench run' goes on from there.
+    What they were training has left a checkpoint; the same 'sfrbench run' or 'search' goes on from there.
     """
     from sfrbench.run.executors.slurm.run import cancel_jobs
     from sfrbench.spec.reader import locate

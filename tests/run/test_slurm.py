@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from sfrbench.cli.common import FAILED, WRONG
 from sfrbench.run.executors.local import THREADS
-from sfrbench.run.executors.slurm import ask, notes
+from sfrbench.run.executors.slurm import notes
 from tests.support.runs import DIVERGES, QUIET, cli
+from tests.support.slurm import SITE, live, needs_slurm
 from tests.support.stores import contents
 
-
-def _missing() -> str:
-    """Why no job can be submitted here; empty where one can."""
-    if shutil.which("sbatch") is None or shutil.which("sinfo") is None:
-        return "there is no sbatch here"
-    try:
-        done = subprocess.run(["sinfo", "-h", "-t", "idle,mix,alloc"], capture_output=True, timeout=10)
-    except subprocess.TimeoutExpired:
-        return "SLURM does not answer"
-    return "" if done.returncode == 0 and done.stdout.strip() else "no node of SLURM is up"
-
-
-MISSING = _missing()
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+pytestmark = needs_slurm
 
 SPEC = """\
 title: Small
@@ -39,7 +25,6 @@ arms:
   - {name: bad, ssl: diverging}
 report: [{table: results}]
 """
-SITE = "executors: {slurm: {cpus: 1, memory: 1, hours: 0.1, poll: 1, gres: ''}}\n"
 ON_SLURM = ("--profile", "smoke", "--registry", "cards", *QUIET, "--executor", "slurm")
 
 
@@ -57,15 +42,6 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     card.write_text("target: diverging:Diverging\nsummary: Its loss is not finite.\nlabel: Diverging\n")
     (tmp_path / "small.yaml").write_text(SPEC)
     return tmp_path
-
-
-def live(workspace: Path) -> list[str]:
-    start = notes.comment_start(workspace)
-    return [
-        job
-        for job, seen in ask.queue().items()
-        if seen.comment.startswith(start) and seen.fate == "live" and seen.state != "COMPLETING"
-    ]
 
 
 def test_jobs_make_what_one_process_makes_and_a_fault_is_one_hop_from_its_log(site: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from sfrbench.errors import few
+from sfrbench.errors import SfrbenchError, few
 from sfrbench.files.databases import cut_off
 from sfrbench.run.experiment import Experiment
 from sfrbench.run.signs import sweep
@@ -16,6 +17,8 @@ from sfrbench.search.storage import MAX_RETRY, StudiesRemoved, faults_of
 from sfrbench.search.studies import view
 from sfrbench.search.workers.choice import Where
 from sfrbench.search.workers.order import REMOVED, Crew
+
+log = logging.getLogger("sfrbench")
 
 POLL_S = 2.0
 LOOK_S = 10.0  # between two looks into the study, for MLflow
@@ -89,10 +92,21 @@ def _tend(crew: Crew, there: set[str], count: int, progress: Progress, say: Call
                 deaths = 1 if progress.look(now=True) else deaths + 1
                 again = deaths <= most
                 say(f"worker {gone.name}: {gone.why}" + ("; another one takes its place" if again else ""))
-                there.update(crew.start(1) if again else ())
+                there |= _another(crew, there) if again else set()
             elif gone.status not in (0, REMOVED):
                 say(f"worker {gone.name}: {gone.why}")
         if not removed:
             progress.look()
     if removed:
         raise StudiesRemoved.at(progress.opened.url)
+
+
+def _another(crew: Crew, there: Collection[str]) -> set[str]:
+    """One more worker. Where none is to be had, those that are there go on without it."""
+    try:
+        return set(crew.start(1))
+    except SfrbenchError as error:
+        if not there:
+            raise
+        log.warning("%s", error)
+        return set()
