@@ -25,8 +25,14 @@ from sfrbench.run.executors.ray.settings import Joined, Size
 
 ANSWER_S = 5.0  # for a cluster to answer
 _OBJECTS = 80 * 2**20  # bytes of shared memory: only keys travel
-#: Read by Ray when it is imported. No report to its makers; a wrong token is tried four times, a second each.
-_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_NUM_REDIS_GET_RETRIES": "4"}
+#: Read by Ray when it is imported. No report to its makers; a wrong token is tried four times, a second each;
+#: nothing that its machines say goes to the terminal.
+_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "4",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
+}
 #: What a worker has to know of this process's environment, beside what begins with SFRBENCH_.
 _PASSED = (*VARIABLES, "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "CUBLAS_WORKSPACE_CONFIG")
 
@@ -37,12 +43,18 @@ class Cluster:
 
     folder: Path | None = None
 
-    def machines(self) -> list[Size]:
-        """What the machines that are there have."""
+    def machines(self) -> dict[str, Size]:
+        """What the machines that are there have, by Ray's ids of them."""
         import ray
 
-        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return [Size(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in found]
+        found = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        return {each: Size(has.get("CPU", 0.0), has.get("GPU", 0.0)) for each, has in found.items()}
+
+    def address(self) -> str:
+        """host:port of its head."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
 
     def leave(self) -> None:
         """End what still runs of this process there, and the cluster if this process has made it."""
@@ -126,13 +138,20 @@ def _reach(named: Joined) -> None:
     """Raises ``NotReadyError`` where nobody answers: Ray itself would try for minutes."""
     if named.address == "auto":
         return
-    host, _, port = named.address.rpartition(":")
+    fault = silence(named.address)
+    if fault:
+        hint = "start one with 'ray start --head', or leave the address out: one of this machine is made"
+        raise NotReadyError(f"no Ray cluster answers there: {fault}", where=named.where, hint=hint)
+
+
+def silence(address: str) -> str:
+    """Why nobody answers at an address; empty: somebody does."""
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
     except (OSError, OverflowError) as error:
-        what = f"no Ray cluster answers there: {getattr(error, 'strerror', None) or error}"
-        hint = "start one with 'ray start --head', or leave the address out: one of this machine is made"
-        raise NotReadyError(what, where=named.where, hint=hint) from error
+        return str(getattr(error, "strerror", None) or error)
+    return ""
 
 
 def _environment() -> dict[str, str]:

@@ -15,7 +15,7 @@ from sfrbench.plan.graph import Link, Node
 from sfrbench.run.executors.attempt import Began, Ended, Hear, Step
 from sfrbench.run.executors.drive import ACCELERATED, HOST, lane_of
 from sfrbench.run.executors.local import GRACE_S, THREADS, Place, Task
-from sfrbench.run.executors.ray.cluster import Cluster, join
+from sfrbench.run.executors.ray.cluster import Cluster, join, silence
 from sfrbench.run.executors.ray.settings import Joined, RaySettings, Size, have_room, size_of
 from sfrbench.run.executors.ray.task import Order, Report, work
 from sfrbench.run.signs import forget, working
@@ -26,6 +26,8 @@ log = logging.getLogger("sfrbench")
 LOOK_S = 5.0  # between two looks at what machines there are
 LISTEN_S = 0.5  # between two looks at the workers' signs
 PATIENT_S = 60.0  # a task waits so long for a machine before that is said
+HEADLESS_S = 30.0  # a head may be silent for so long: Ray ends this process after 60 s
+_MACHINE_GONE = "its machine of the Ray cluster is gone"
 
 
 @dataclass
@@ -36,6 +38,7 @@ class _Running:
     size: Size
     since: float
     began: bool = False
+    machine: str = ""  # Ray's id of the one that it runs on, once that is known
     heard: tuple[int, int] = (0, 0)
 
     @property
@@ -71,7 +74,10 @@ class RayPool:
         self._running: dict[Any, _Running] = {}
         self._listened = 0.0
         self._patient = True
-        self._look()
+        self._looked = self._answered = time.monotonic()
+        self._head = cluster.address()
+        self._machines = cluster.machines()
+        self._new_function()
         self._gpus = self._wanted_gpus()
         self._order = pickle.dumps(Order(task, os.getcwd()))
 
@@ -80,18 +86,14 @@ class RayPool:
             return ()
         if not self._running or (self._shared and self._workers is not None):
             return (ACCELERATED, HOST)
-        if time.monotonic() - self._looked >= LOOK_S:
-            self._look()
-        taken = [each.size for each in self._running.values()]
-        return [lane for lane in (ACCELERATED, HOST) if have_room(self._largest(lane), self._machines, taken)]
+        taken, sizes = [each.size for each in self._running.values()], self._sizes
+        return [lane for lane in (ACCELERATED, HOST) if have_room(self._largest(lane), sizes, taken)]
 
     def start(self, node: Node) -> None:
-        import ray
-
         size = self._size(recipe_of(node.stage).needs.cores, lane_of(node))
         threads = int(size.cpus)
         place = Place("cuda" if size.gpus else "cpu", threads)
-        task = ray.remote(work).options(
+        task = self._work.options(
             name=node.title,
             num_cpus=size.cpus,
             num_gpus=size.gpus,
@@ -115,6 +117,8 @@ class RayPool:
             self._listen(hear)
         for ref in done:
             self._ended(ref, hear)
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._look(hear)
 
     def close(self) -> None:
         """Have all tasks leave their checkpoints and end; those that do not are killed."""
@@ -139,8 +143,7 @@ class RayPool:
         except ray.exceptions.RayTaskError as error:
             raise NotReadyError(f"a Ray worker cannot start: {error.cause}") from error
         except ray.exceptions.RayError as error:
-            forget(self._task.machine.workspace, self._task.run, running.link)
-            hear(Ended(running.link, "lost", _why(error)))
+            self._lost(running, _why(error), hear)
             return
         if isinstance(report, NotReadyError):
             raise report
@@ -163,6 +166,7 @@ class RayPool:
             if sign is None:
                 self._say_waits(running)
                 continue
+            running.machine = sign.machine
             if not running.began:
                 running.began = True
                 hear(Began(running.link))
@@ -175,16 +179,60 @@ class RayPool:
             self._patient = False
             log.warning("the Ray cluster has no room yet for %s: %s", running.node.title, running.size)
 
-    def _look(self) -> None:
-        self._machines = self._cluster.machines()
+    def _look(self, hear: Hear) -> None:
+        """See which machines there are. Ray finds out of one that falls silent, as without power, but goes on
+        waiting for what it has asked of it: tasks there, or maybe on their way there, are given up here."""
+        import ray
+
         self._looked = time.monotonic()
+        if not self._head_answers():
+            return
+        before, self._machines = self._machines, self._cluster.machines()
+        gone = before.keys() - self._machines.keys()
+        if not gone:
+            return
+        self._new_function()
+        for ref, running in list(self._running.items()):
+            if running.machine and running.machine not in gone:
+                continue
+            del self._running[ref]
+            ray.cancel(ref, recursive=False)
+            if running.machine:
+                self._lost(running, _MACHINE_GONE, hear)
+            else:
+                hear(Ended(running.link, "stopped"))
+
+    def _head_answers(self) -> bool:
+        """Whether the head is there. Raises ``NotReadyError`` where it has been silent for long."""
+        fault = silence(self._head)
+        if not fault:
+            self._answered = self._looked
+            return True
+        if self._looked - self._answered > HEADLESS_S:
+            hint = "once there is a cluster again, the same command goes on from here"
+            raise NotReadyError(f"the head of the Ray cluster is gone: {fault}", where=self._head, hint=hint)
+        return False
+
+    def _lost(self, running: _Running, why: str, hear: Hear) -> None:
+        forget(self._task.machine.workspace, self._task.run, running.link)
+        hear(Ended(running.link, "lost", why))
+
+    def _new_function(self) -> None:
+        """What tasks call. Ray asks for room by function, and not again while an answer is still to come."""
+        import ray
+
+        self._work = ray.remote(work)
+
+    @property
+    def _sizes(self) -> list[Size]:
+        return list(self._machines.values())
 
     def _wanted_gpus(self) -> float:
         """What a task of an accelerated stage takes."""
         device = self._task.machine.device
         if device == "cpu":
             return 0.0
-        if any(machine.gpus for machine in self._machines):
+        if any(machine.gpus for machine in self._sizes):
             self._task = replace(self._task, machine=replace(self._task.machine, device="cuda"))
             return self._settings.gpus_per_task
         if device != "auto":
@@ -201,9 +249,9 @@ class RayPool:
         if self._settings.cpus_per_task is not None:
             cores = self._settings.cpus_per_task
         elif self._workers is not None and not self._shared:
-            whole = sum(machine.cpus for machine in self._machines)
+            whole = sum(machine.cpus for machine in self._sizes)
             cores = min(cores, max(1, int(whole // self._workers)))
-        return size_of(cores, self._gpus if lane == ACCELERATED else 0.0, self._machines)
+        return size_of(cores, self._gpus if lane == ACCELERATED else 0.0, self._sizes)
 
 
 def _why(error: Exception) -> str:
@@ -213,7 +261,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return "Ray ended its process: the machine lacks memory"
     if isinstance(error, ray.exceptions.NodeDiedError):
-        return "its machine of the Ray cluster is gone"
+        return _MACHINE_GONE
     if isinstance(error, ray.exceptions.WorkerCrashedError):
         return "its process in the Ray cluster is gone"
     return f"Ray has lost it: {shorter((str(error).strip() or type(error).__name__).splitlines()[0], 200)}"
