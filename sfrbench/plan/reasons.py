@@ -8,7 +8,7 @@ from typing import Any
 
 from sfrbench.components.core import PACKAGE
 from sfrbench.files.atomic import canonical
-from sfrbench.plan.graph import Node
+from sfrbench.plan.graph import Link, Node
 from sfrbench.stages.finder import recipes
 from sfrbench.store.store import Store
 
@@ -33,10 +33,13 @@ class Reasons:
         self.store = store
         self._seen: dict[str, dict[str, tuple[Flat, list[Flat]]]] = {}
         self._settings: dict[Any, tuple[str, Flat]] = {}
+        self._told: dict[Link, str] = {}
 
     def why(self, node: Node) -> str:
         """One line, such as ``new: ssl.lambda_cons 0.1 → 0.2``."""
-        nearest, mine = self._nearest(node)
+        link = node.stage, node.key
+        if link not in self._told:  # the second time, it would be compared with itself
+            self._told[link] = self._new(node)
         damage = self.store.damage(node.stage, node.key)
         if damage:
             return f"again: {damage}"
@@ -46,6 +49,10 @@ class Reasons:
         failure = self.store.failure(node.stage, node.key)
         if failure is not None:
             return f"again: it failed before ({failure.splitlines()[0][:80]})"
+        return self._told[link]
+
+    def _new(self, node: Node) -> str:
+        nearest, mine = self._nearest(node)
         if nearest is None:
             return f"new: the first {node.stage} here"
         lines = differences(nearest, mine)

@@ -47,6 +47,7 @@ class Sign(BaseModel):
     host: str
     pid: Pid
     job: str = ""  # of a cluster
+    machine: str = ""  # of a Ray cluster: its id there
     device: str = ""
     log: str = ""  # the file that its output goes to, where there is one
     beat: str = ""  # when it last gave a sign
@@ -103,11 +104,12 @@ _FRESH: dict[str, Any] = {"done": 0, "total": 0, "rate": 0.0, "values": {}}
 class Signs:
     """Writes the sign of this process. A place that cannot be written to is said once, and ends nothing."""
 
-    def __init__(self, workspace: Path, run: str, *, device: str = "", job: str = "", log: str = "") -> None:
+    def __init__(
+        self, workspace: Path, run: str, *, device: str = "", job: str = "", machine: str = "", log: str = ""
+    ) -> None:
         host, pid = socket.gethostname(), os.getpid()
-        self._sign = Sign(
-            worker=f"{host}-{pid}", run=run, host=host, pid=pid, job=job, device=device, log=log
-        )
+        where = {"job": job, "machine": machine, "device": device, "log": log}
+        self._sign = Sign(worker=f"{host}-{pid}", run=run, host=host, pid=pid).model_copy(update=where)
         self.run = run
         self.path = workspace / "working" / f"{self._sign.worker}.json"
         self._lock = threading.Lock()

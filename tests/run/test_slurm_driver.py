@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from sfrbench.files.atomic import write_atomic
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Plan
+from sfrbench.plan.graph import Node
 from sfrbench.run.executors.slurm import ask, drive, notes
 from sfrbench.run.executors.slurm.ask import Seen
 from sfrbench.run.executors.slurm.drive import Driver
@@ -18,6 +20,7 @@ from sfrbench.run.executors.slurm.sbatch import Refused
 from sfrbench.run.executors.slurm.settings import Shape, SlurmSettings
 from sfrbench.run.executors.slurm.submit import Submitter, Wanted
 from sfrbench.run.outcomes import DONE, Book, Outcome, Outcomes
+from sfrbench.run.signs import Sign
 from sfrbench.stages.recipe import Link
 from sfrbench.store.store import Store
 from tests.deploy.conftest import Quiet
@@ -94,6 +97,19 @@ class Cluster:
     def job_of(self, stage: str) -> str:
         """The last job that carries a node of a stage."""
         return [job for job, links in self.carried.items() if stage in dict(links)][-1]
+
+
+@dataclass
+class Telling(Quiet):
+    """Keeps what is said of starts and of interruptions of a finetuning."""
+
+    told: list[str]
+
+    def node_starts(self, node: Node, reason: str, index: int, total: int) -> None:
+        self.told += [reason] if node.stage == "finetune" else []
+
+    def node_again(self, node: Node, reason: str, index: int, total: int) -> None:
+        self.told.append(reason)
 
 
 @dataclass(frozen=True)
@@ -271,6 +287,45 @@ def test_a_driver_comes_back_to_jobs_also_those_whose_id_it_had_no_time_to_note(
     assert all(status <= set(DONE) for status in finish(driver(cluster, tmp_path)).values())
     again = {link for job in set(cluster.seen) - first for link in cluster.carried[job]}
     assert again == {link for job in cut.jobs for link in job.links}, "only what no note tells of"
+
+
+def test_a_job_whose_machine_fails_is_said_once_and_goes_on_where_it_is_started_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """What the process of a machine without power worked on stays noted, for as long as its job waits."""
+    each, told = driver(cluster, tmp_path), list[str]()
+    each.book = Book(each.plan, Telling(told), Outcomes())
+
+    def on(host: str, pid: int, job: str) -> None:
+        stage, key = cluster.carried[job][0]
+        sign = Sign(worker=f"{host}-{pid}", run="run", host=host, pid=pid, job=job, stage=stage, key=key)
+        write_atomic(cluster.workspace / "working" / f"{sign.worker}.json", sign.model_dump_json())
+
+    states = iter(["RUNNING"] * 2 + ["PENDING"] * 5 + ["RUNNING"] * 2 + ["COMPLETED"])
+
+    def play(job: str) -> str:
+        if cluster.carried[job][0][0] != "finetune":
+            cluster.make(job)
+            return "COMPLETED"
+        state = next(states)
+        if state == "RUNNING" and len(told) < 2:
+            on("n1", 7, job)
+        elif state == "RUNNING":
+            scratch = cluster.store.scratch(*cluster.carried[job][0])
+            scratch.mkdir(parents=True, exist_ok=True)
+            (scratch / "checkpoint.pt").touch()
+            on("n2", 8, job)
+        elif state == "COMPLETED":
+            cluster.make(job)
+        return state
+
+    cluster.plays = play
+    assert all(status == {"ran"} for status in finish(each).values())
+    assert len(told) == 3
+    assert "on n1)" in told[0]
+    assert "was stopped and is queued again" in told[1]
+    assert told[2].startswith("resumes: it was interrupted before")
+    assert "on n2)" in told[2]
 
 
 def test_what_slurm_refuses_leaves_no_job_behind(cluster: Cluster, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _ray(
     settings, sharing = settings_of("ray", RaySettings), None if chosen.cluster else where.workers
     cluster = join(chosen.cluster, where.workers, chosen.cards)
     try:
-        machines, device = cluster.machines(), chosen.machine.device
+        machines, device = list(cluster.machines().values()), chosen.machine.device
         gpus = gpus_of(device, settings, machines) if any(need.accelerator for need in needs) else 0.0
         size = task_size(max(need.cores for need in needs), gpus, settings, machines, sharing)
     except BaseException:

@@ -26,9 +26,16 @@ from sfrbench.run.executors.local import GRACE_S, THREADS
 from sfrbench.run.executors.ray.settings import Joined, Size
 
 ANSWER_S = 5.0  # for a cluster to answer
+MACHINE_GONE = "its machine of the Ray cluster is gone"
 _OBJECTS = 80 * 2**20  # bytes of shared memory: only keys travel
-#: Read by Ray when it is imported. No report to its makers; a wrong token is tried four times, a second each.
-_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_NUM_REDIS_GET_RETRIES": "4"}
+#: Read by Ray when it is imported. No report to its makers; a wrong token is tried four times, a second each;
+#: nothing that its machines say goes to the terminal.
+_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "4",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
+}
 #: What a worker has to know of this process's environment, beside what begins with SFRBENCH_.
 _PASSED = (*VARIABLES, "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "CUBLAS_WORKSPACE_CONFIG")
 
@@ -46,15 +53,25 @@ class Cluster:
 
     folder: Path | None = None
 
-    def machines(self) -> list[Size]:
-        """What the machines that are there have."""
+    def machines(self) -> dict[str, Size]:
+        """What the machines that are there have, by Ray's ids of them."""
         import ray
 
-        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return [Size(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in found]
+        found = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        return {each: Size(has.get("CPU", 0.0), has.get("GPU", 0.0)) for each, has in found.items()}
+
+    def address(self) -> str:
+        """host:port of its head."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
 
     def launch(self, function: Callable[..., Any], name: str, size: Size, *arguments: Any) -> Any:
-        """A call of a function as a task of this size; returns what stands for it."""
+        """A call of a function as a task of this size; returns what stands for it.
+
+        The function is a new one to Ray each time: it asks for room by function, and not again while an
+        answer is still to come, as from a machine that has fallen silent.
+        """
         import ray
 
         task = ray.remote(function).options(
@@ -88,12 +105,18 @@ class Cluster:
             raise found
         return found
 
+    def cancel(self, ref: Any) -> None:
+        """Tell a task to end."""
+        import ray
+
+        ray.cancel(ref, recursive=False)
+
     def end(self, refs: Sequence[Any]) -> None:
         """Tell tasks to end, and give them the time to leave their checkpoints."""
         import ray
 
         for ref in refs:
-            ray.cancel(ref, recursive=False)
+            self.cancel(ref)
         if refs:
             ray.wait(refs, num_returns=len(refs), timeout=GRACE_S)
 
@@ -179,13 +202,20 @@ def _reach(named: Joined) -> None:
     """Raises ``NotReadyError`` where nobody answers: Ray itself would try for minutes."""
     if named.address == "auto":
         return
-    host, _, port = named.address.rpartition(":")
+    fault = silence(named.address)
+    if fault:
+        hint = "start one with 'ray start --head', or leave the address out: one of this machine is made"
+        raise NotReadyError(f"no Ray cluster answers there: {fault}", where=named.where, hint=hint)
+
+
+def silence(address: str) -> str:
+    """Why nobody answers at an address; empty: somebody does."""
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
     except (OSError, OverflowError) as error:
-        what = f"no Ray cluster answers there: {getattr(error, 'strerror', None) or error}"
-        hint = "start one with 'ray start --head', or leave the address out: one of this machine is made"
-        raise NotReadyError(what, where=named.where, hint=hint) from error
+        return str(getattr(error, "strerror", None) or error)
+    return ""
 
 
 def _environment() -> dict[str, str]:
@@ -227,7 +257,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return "Ray ended its process: the machine lacks memory"
     if isinstance(error, ray.exceptions.NodeDiedError):
-        return "its machine of the Ray cluster is gone"
+        return MACHINE_GONE
     if isinstance(error, ray.exceptions.WorkerCrashedError):
         return "its process in the Ray cluster is gone"
     return f"Ray has lost it: {shorter((str(error).strip() or type(error).__name__).splitlines()[0], 200)}"

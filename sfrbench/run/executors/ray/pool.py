@@ -10,11 +10,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sfrbench.errors import NotReadyError
 from sfrbench.plan.graph import Link, Node
 from sfrbench.run.executors.attempt import Began, Ended, Hear, Step
 from sfrbench.run.executors.drive import ACCELERATED, HOST, lane_of
 from sfrbench.run.executors.local import Place, Task
-from sfrbench.run.executors.ray.cluster import Cluster, Lost, join
+from sfrbench.run.executors.ray.cluster import MACHINE_GONE, Cluster, Lost, join, silence
 from sfrbench.run.executors.ray.settings import Joined, RaySettings, Size, gpus_of, have_room, task_size
 from sfrbench.run.executors.ray.task import Order, Report, work
 from sfrbench.run.signs import forget, working
@@ -25,6 +26,7 @@ log = logging.getLogger("sfrbench")
 LOOK_S = 5.0  # between two looks at what machines there are
 LISTEN_S = 0.5  # between two looks at the workers' signs
 PATIENT_S = 60.0  # a task waits so long for a machine before that is said
+HEADLESS_S = 30.0  # a head may be silent for so long: Ray ends this process after 60 s
 
 
 @dataclass
@@ -35,6 +37,7 @@ class _Running:
     size: Size
     since: float
     began: bool = False
+    machine: str = ""  # Ray's id of the one that it runs on, once that is known
     heard: tuple[int, int] = (0, 0)
 
     @property
@@ -70,8 +73,10 @@ class RayPool:
         self._running: dict[Any, _Running] = {}
         self._listened = 0.0
         self._patient = True
-        self._look()
-        self._gpus = gpus_of(task.machine.device, settings, self._machines)
+        self._looked = self._answered = time.monotonic()
+        self._head = cluster.address()
+        self._machines = cluster.machines()
+        self._gpus = gpus_of(task.machine.device, settings, self._sizes)
         if self._gpus:
             self._task = replace(task, machine=replace(task.machine, device="cuda"))
         self._order = pickle.dumps(Order(self._task, os.getcwd()))
@@ -81,10 +86,8 @@ class RayPool:
             return ()
         if not self._running or (self._shared and self._workers is not None):
             return (ACCELERATED, HOST)
-        if time.monotonic() - self._looked >= LOOK_S:
-            self._look()
-        taken = [each.size for each in self._running.values()]
-        return [lane for lane in (ACCELERATED, HOST) if have_room(self._largest(lane), self._machines, taken)]
+        taken, sizes = [each.size for each in self._running.values()], self._sizes
+        return [lane for lane in (ACCELERATED, HOST) if have_room(self._largest(lane), sizes, taken)]
 
     def start(self, node: Node) -> None:
         size = self._size(recipe_of(node.stage).needs.cores, lane_of(node))
@@ -101,6 +104,8 @@ class RayPool:
             self._listen(hear)
         for ref in done:
             self._ended(ref, hear)
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._look(hear)
 
     def close(self) -> None:
         """Have all tasks leave their checkpoints and end; those that do not are killed."""
@@ -114,8 +119,7 @@ class RayPool:
         running = self._running.pop(ref)
         report: Report | Lost = self._cluster.outcome(ref)
         if isinstance(report, Lost):
-            forget(self._task.machine.workspace, self._task.run, running.link)
-            hear(Ended(running.link, "lost", report.why))
+            self._lost(running, report.why, hear)
             return
         for text in report.said:
             log.warning("%s", text)
@@ -136,6 +140,7 @@ class RayPool:
             if sign is None:
                 self._say_waits(running)
                 continue
+            running.machine = sign.machine
             if not running.began:
                 running.began = True
                 hear(Began(running.link))
@@ -148,9 +153,44 @@ class RayPool:
             self._patient = False
             log.warning("the Ray cluster has no room yet for %s: %s", running.node.title, running.size)
 
-    def _look(self) -> None:
-        self._machines = self._cluster.machines()
+    def _look(self, hear: Hear) -> None:
+        """See which machines there are. Ray finds out of one that falls silent, as without power, but goes on
+        waiting for what it has asked of it: tasks there, or maybe on their way there, are given up here."""
         self._looked = time.monotonic()
+        if not self._head_answers():
+            return
+        before, self._machines = self._machines, self._cluster.machines()
+        gone = before.keys() - self._machines.keys()
+        if not gone:
+            return
+        for ref, running in list(self._running.items()):
+            if running.machine and running.machine not in gone:
+                continue
+            del self._running[ref]
+            self._cluster.cancel(ref)
+            if running.machine:
+                self._lost(running, MACHINE_GONE, hear)
+            else:
+                hear(Ended(running.link, "stopped"))
+
+    def _head_answers(self) -> bool:
+        """Whether the head is there. Raises ``NotReadyError`` where it has been silent for long."""
+        fault = silence(self._head)
+        if not fault:
+            self._answered = self._looked
+            return True
+        if self._looked - self._answered > HEADLESS_S:
+            hint = "once there is a cluster again, the same command goes on from here"
+            raise NotReadyError(f"the head of the Ray cluster is gone: {fault}", where=self._head, hint=hint)
+        return False
+
+    def _lost(self, running: _Running, why: str, hear: Hear) -> None:
+        forget(self._task.machine.workspace, self._task.run, running.link)
+        hear(Ended(running.link, "lost", why))
+
+    @property
+    def _sizes(self) -> list[Size]:
+        return list(self._machines.values())
 
     def _largest(self, lane: str) -> Size:
         needs = [recipe.needs for recipe in recipes().values()]
@@ -159,4 +199,4 @@ class RayPool:
 
     def _size(self, cores: int, lane: str) -> Size:
         gpus = self._gpus if lane == ACCELERATED else 0.0
-        return task_size(cores, gpus, self._settings, self._machines, None if self._shared else self._workers)
+        return task_size(cores, gpus, self._settings, self._sizes, None if self._shared else self._workers)

@@ -60,10 +60,16 @@ def work(order: bytes, node: Node, place: Place) -> Report | NotReadyError:
             return error if isinstance(error, NotReadyError) else NotReadyError(what)
         with (
             stopping(working.ending),
-            Signs(task.machine.workspace, task.run, device=called(place)) as signs,
+            Signs(task.machine.workspace, task.run, device=called(place), machine=_machine()) as signs,
         ):
             ended = signed(working.worker, node, hear, signs)
     return Report(replace(ended, host=socket.gethostname()), began, tuple(said))
+
+
+def _machine() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
 
 
 @lru_cache(maxsize=2)

@@ -46,6 +46,7 @@ class Driver:
     jobs_changed: Callable[[Mapping[Link, str]], None] = lambda jobs: None
     _started: set[Link] = field(default_factory=set)
     _reasons: dict[Link, str] = field(default_factory=dict)  # why a node runs, as it was submitted
+    _stopped: dict[str, Link] = field(default_factory=dict)  # processes that are gone; their signs may stay
     _asked: float = 0.0
     _silent: bool = False  # SLURM did not answer
     _not_before: float = 0.0
@@ -142,10 +143,12 @@ class Driver:
         """Show what jobs work on."""
         for sign in working(self._fleet.workspace):
             live = self._fleet.jobs.get(sign.job)
-            if live is None or sign.link not in self._queue:
+            if live is None or sign.link not in self._queue or sign.worker in self._stopped:
                 continue
             if sign.link not in self._started:
                 self._started.add(sign.link)
+                if sign.link in self._stopped.values():
+                    self._reasons[sign.link] = self._why.why(self.plan.nodes[sign.link])
                 where = f"job {sign.job} on {live.host or sign.host}"
                 self.book.starts(sign.link, f"{self._reasons.get(sign.link, _BEFORE)}  ({where})")
             if sign.total:
@@ -207,10 +210,13 @@ class Driver:
     def _queued_again(self, live: Live) -> None:
         """Say so of what such a job was working on: it was preempted, or near its time limit, or its machine
         failed."""
+        for sign in working(self._fleet.workspace):
+            if sign.job == live.id:
+                self._stopped[sign.worker] = sign.link
         for link in self._started.intersection(live.carried.links):
             if link in self._queue:
                 self._started.discard(link)
-                self.book.again(link, f"its job {live.id} was stopped on {live.host} and is queued again")
+                self.book.again(link, f"its job {live.id} was stopped{live.where} and is queued again")
 
     def _gone(self, job: str, state: ask.Seen) -> None:
         live = self._fleet.jobs[job]
@@ -245,8 +251,7 @@ class Driver:
             return
         fleet.crashed[link] += 1
         times = fleet.crashed[link]
-        where = f" on {live.host}" if live.host else ""
-        what = f"its job {live.id} ended as {state or 'unknown to SLURM'}{where}"
+        what = f"its job {live.id} ended as {state or 'unknown to SLURM'}{live.where}"
         self._started.discard(link)
         if times <= self.submitter.settings.retries:
             self.book.again(link, f"{what}; log: {live.log}")

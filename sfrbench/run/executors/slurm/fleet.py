@@ -31,6 +31,11 @@ class Live:
     gone: float | None = None  # when SLURM first said that it has ended
     read: tuple[int, int] = (0, 0)  # time and size of the report that was read
 
+    @property
+    def where(self) -> str:
+        """For people: `` on node07``; empty where it has not said it."""
+        return f" on {self.host}" if self.host else ""
+
 
 def still_there(
     workspace: Path, known: Collection[notes.Submission]
