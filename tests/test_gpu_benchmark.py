@@ -1,0 +1,41 @@
+"""The measurements of a card, in miniature on the CPU: every part gives rows, none of them a fault."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "benchmarks" / "gpu.py"
+
+
+def test_each_part_measures_what_it_says(tmp_path: Path) -> None:
+    parts = "attention,networks,lora,windows,idle"
+    subprocess.run(
+        [sys.executable, str(SCRIPT), "--device", "cpu", "--only", parts, "--out", str(tmp_path)],
+        check=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["about"]["miniature"] is True
+    tables = found["tables"]
+    assert list(tables) == parts.split(",")
+    assert not [row for rows in tables.values() for row in rows if "fault" in row]
+    assert float(tables["attention"][1]["off"]) < 1e-5
+    assert [row["precision"] for row in tables["networks"]] == ["fp32", "tf32", "bf16"]
+    assert float(tables["networks"][0]["logits off"]) == 0.0, "the CPU against itself"
+    assert 0 < float(tables["networks"][2]["logits off"]) < 0.1
+    assert all(row["ms a step"] > 0 for row in tables["lora"])
+    assert float(tables["windows"][1]["off"]) < 1e-5
+    text = (tmp_path / "gpu.md").read_text()
+    assert "## lora" in text
+    assert text.count("| bf16 |") >= 3
+
+
+def test_a_part_that_is_not_there_is_said() -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--only", "speed"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "no part speed; there are: attention, " in done.stderr
