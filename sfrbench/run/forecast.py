@@ -14,7 +14,8 @@ from sfrbench.machine.speed import Target, target
 from sfrbench.plan.build import Plan
 from sfrbench.plan.graph import Node
 from sfrbench.plan.resolve import Resolved
-from sfrbench.run.past import Kind, Past, component_digest, expected_seconds, kind_of
+from sfrbench.run.described import Kind, component_digest, kind_of
+from sfrbench.run.past import Past, expected_seconds
 from sfrbench.stages.cost import Costed, Made, Work, extent_of
 from sfrbench.stages.finder import recipe_of
 from sfrbench.stages.prepare.recipe import STAGE as PREPARE
@@ -140,7 +141,7 @@ class Forecast:
             return None
         key = ("extent", at)
         if key not in self._known:
-            made = self.past.extent(at)
+            made = self.past.described.extent(at)
             self._known[key] = self._declared(self.plan.nodes[at]) if made is None else made
         found: Extent | None = self._known[key]
         return found

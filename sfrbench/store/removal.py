@@ -105,6 +105,8 @@ class _Mover:
         except OSError as error:
             if error.errno == errno.EROFS:
                 raise
+            if not os.path.lexists(item.path):  # its owner has just removed it
+                return
             removed.faults.append(str(problem_of(error)))
 
     def _locks(self, item: Item) -> list[Path]:

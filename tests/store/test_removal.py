@@ -96,6 +96,19 @@ def test_a_reason_is_asked_for_again_under_the_lock(store: Store) -> None:
     assert whole(store) == {A, B, C}
 
 
+def test_what_its_owner_removes_meanwhile_is_no_fault(store: Store) -> None:
+    """A training that ends drops its checkpoint after it is seen, and before it is taken away."""
+    contents = Contents.of(store)
+    (checkpoint,) = (item for item in contents.items if item.kind == "checkpoint")
+
+    def reason(item: Item) -> str:
+        shutil.rmtree(item.path, ignore_errors=True)
+        return "its node is done"
+
+    removed = remove(store, [checkpoint], lambda: (contents, reason))
+    assert (removed.items, removed.busy, removed.faults) == ([], [], [])
+
+
 def test_nobody_notes_what_he_wants_while_things_are_taken_away(store: Store) -> None:
     tried: list[bool] = []
 
