@@ -80,6 +80,19 @@ def doctor(data: Mapping[str, Path]) -> None:
     data_list.callback(data)  # type: ignore[misc]
 
 
+def _doctor_precisions(device: str) -> None:
+    """The versions that decide the numbers of a GPU, and what it must not be asked for."""
+    from sfrbench.machine.card import card_of, refusal
+
+    card = card_of(device)
+    if card is None:
+        return
+    echo("          compute capability {capability}, cuDNN {cudnn}".format(**card.facts))
+    found = [refusal(card, precision, "precision", in_3d=True) for precision in ("tf32", "bf16")]
+    for problem in filter(None, found):
+        echo(f"          refused in a run: {problem.what}")
+
+
 def _doctor_torch() -> None:
     """What needs torch: threads, GPUs, and whether the processor computes rightly; or that it is broken."""
     try:
@@ -94,6 +107,7 @@ def _doctor_torch() -> None:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         echo(f"GPU {index}     {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+        _doctor_precisions(f"cuda:{index}")
     if not torch.cuda.is_available():
         echo("GPU       none: profiles cpu and smoke run here, paper and released want a GPU")
     checked = selfcheck.run("cpu")
