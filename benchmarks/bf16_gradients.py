@@ -20,85 +20,97 @@ import argparse
 import json
 import math
 import os
+import sys
 from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sfrbench.catalog.cards import Catalog
+from sfrbench.components.base import Backbone
+from sfrbench.machine.selfcheck_ops import leave_nan
+from sfrbench.maths.losses import segmentation_loss
 
 #: One side of 32 at each place, two, and three: the cubes of MagicNet. 48: where every kernel is right.
 PATCHES = [(32, 16, 16), (16, 32, 16), (16, 16, 32), (32, 32, 16), (32, 32, 32), (48, 48, 48)]
 
 
+def share(got: torch.Tensor, right: torch.Tensor) -> float:
+    """The norm of the difference as a share of the norm; infinite where it is no number."""
+    off = float((got.float() - right.float()).norm() / right.float().norm())
+    return off if math.isfinite(off) else math.inf
+
+
+class Convolutions(TorchDispatchMode):
+    """Makes each bf16 convolution in float32, too: notes how far it is off, or ``replace``: takes it."""
+
+    def __init__(self, replace: bool) -> None:
+        super().__init__()
+        self.replace, self.worst = replace, 0.0
+
+    def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        ours = call.overloadpacket in (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
+        if not ours or args[0].dtype != torch.bfloat16:
+            return call(*args, **(kwargs or {}))
+        exact = call(*(x.float() if isinstance(x, torch.Tensor) else x for x in args), **(kwargs or {}))
+        rounded = [None if x is None else x.bfloat16() for x in listed(exact)]
+        if self.replace:
+            return rounded[0] if isinstance(exact, torch.Tensor) else tuple(rounded)
+        leave_nan("cpu")
+        got = call(*args, **(kwargs or {}))
+        for one, other in zip(listed(got), rounded, strict=True):
+            if one is not None and other is not None and other.any():
+                self.worst = max(self.worst, share(one, other))
+        return got
+
+
+def listed(found: Any) -> list[Any]:
+    """What an operation gives, as a list."""
+    return [found] if isinstance(found, torch.Tensor) else list(found)
+
+
+def phantom(patch: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two patches (2, 1, X, Y, Z) of a ball in a ball, brighter inwards, and labels (2, X, Y, Z)."""
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in patch), indexing="ij")
+    centres = torch.rand(2, 3, 1, 1, 1) * 0.6 - 0.3
+    radius = (torch.stack(axes) - centres).square().sum(1).sqrt()
+    labels = (radius < 0.8).long() + (radius < 0.4).long()
+    return (labels - 1 + 0.3 * torch.randn(labels.shape)).unsqueeze(1), labels
+
+
+def gradient(backbone: Backbone, precision: str, patch: tuple[int, ...], seed: int) -> torch.Tensor:
+    """That of all parameters of a new network, after one patch, in one row."""
+    torch.manual_seed(seed)
+    network = backbone.model_copy(update={"precision": precision}).build(3)
+    images, labels = phantom(patch)
+    leave_nan("cpu")
+    logits = network(images)
+    leave_nan("cpu")
+    segmentation_loss(logits, labels, 0.5).backward()
+    return torch.cat([part.grad.flatten() for part in network.parameters() if part.grad is not None])
+
+
+def shares(backbone: Backbone, patch: tuple[int, ...], seed: int, networks: bool) -> dict[str, float]:
+    """The shares by name, of one draw."""
+    with Convolutions(replace=False) as watched:
+        got = gradient(backbone, "bf16", patch, seed)
+    if not networks:
+        return {"kernel": watched.worst}
+    with Convolutions(replace=True):
+        rounded = gradient(backbone, "bf16", patch, seed)
+    right = gradient(backbone, "fp32", patch, seed)
+    return {"kernel": watched.worst, "network": share(got, rounded), "fp32": share(got, right)}
+
+
 def measure(draws: int, patches: list[tuple[int, ...]], networks: bool = True) -> dict[str, dict[str, float]]:
-    """``card XxYxZ`` to the shares by name."""
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    from sfrbench.catalog.cards import Catalog
-    from sfrbench.components.base import Backbone
-    from sfrbench.machine.selfcheck_ops import leave_nan
-    from sfrbench.maths.losses import segmentation_loss
-
-    def share(got: torch.Tensor, right: torch.Tensor) -> float:
-        off = float((got.float() - right.float()).norm() / right.float().norm())
-        return off if math.isfinite(off) else math.inf
-
-    class Convolutions(TorchDispatchMode):
-        """Makes each bf16 convolution in float32, too: notes how far it is off, or ``replace``: takes it."""
-
-        def __init__(self, replace: bool) -> None:
-            super().__init__()
-            self.replace, self.worst = replace, 0.0
-
-        def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            ours = call.overloadpacket in (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
-            if not ours or args[0].dtype != torch.bfloat16:
-                return call(*args, **(kwargs or {}))
-            exact = call(*(x.float() if isinstance(x, torch.Tensor) else x for x in args), **(kwargs or {}))
-            rounded = [None if x is None else x.bfloat16() for x in listed(exact)]
-            if self.replace:
-                return rounded[0] if isinstance(exact, torch.Tensor) else tuple(rounded)
-            leave_nan("cpu")
-            got = call(*args, **(kwargs or {}))
-            for one, other in zip(listed(got), rounded, strict=True):
-                if one is not None and other is not None and other.any():
-                    self.worst = max(self.worst, share(one, other))
-            return got
-
-    def listed(found: Any) -> list[Any]:
-        return [found] if isinstance(found, torch.Tensor) else list(found)
-
-    def phantom(patch: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Two patches (2, 1, X, Y, Z) of a ball in a ball, brighter inwards, and labels (2, X, Y, Z)."""
-        axes = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in patch), indexing="ij")
-        centres = torch.rand(2, 3, 1, 1, 1) * 0.6 - 0.3
-        radius = (torch.stack(axes) - centres).square().sum(1).sqrt()
-        labels = (radius < 0.8).long() + (radius < 0.4).long()
-        return (labels - 1 + 0.3 * torch.randn(labels.shape)).unsqueeze(1), labels
-
-    def gradient(backbone: Backbone, precision: str, patch: tuple[int, ...], seed: int) -> torch.Tensor:
-        torch.manual_seed(seed)
-        network = backbone.model_copy(update={"precision": precision}).build(3)
-        images, labels = phantom(patch)
-        leave_nan("cpu")
-        logits = network(images)
-        leave_nan("cpu")
-        segmentation_loss(logits, labels, 0.5).backward()
-        return torch.cat([part.grad.flatten() for part in network.parameters() if part.grad is not None])
-
+    """``card XxYxZ`` to the largest shares by name."""
     found = {}
     for card in Catalog.read().cards("backbone"):
         backbone = card.component({"filters": 4})
         assert isinstance(backbone, Backbone)
         for patch in patches:
-            worst: dict[str, float] = {}
-            for seed in range(draws):
-                with Convolutions(replace=False) as watched:
-                    got = gradient(backbone, "bf16", patch, seed)
-                new = {"kernel": watched.worst}
-                if networks:
-                    with Convolutions(replace=True):
-                        rounded = gradient(backbone, "bf16", patch, seed)
-                    right = gradient(backbone, "fp32", patch, seed)
-                    new |= {"network": share(got, rounded), "fp32": share(got, right)}
-                worst = {name: max(worst.get(name, 0.0), value) for name, value in new.items()}
+            drawn = [shares(backbone, patch, seed, networks) for seed in range(draws)]
+            worst = {name: max(each[name] for each in drawn) for name in drawn[0]}
             found[f"{card.name} {'x'.join(map(str, patch))}"] = worst
     return found
 
@@ -111,20 +123,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="kernels alone, one draw, three patches")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    if chosen.isa:
+    if chosen.isa and os.environ.get("DNNL_MAX_CPU_ISA") != chosen.isa:  # read once: begin anew with it
         os.environ["DNNL_MAX_CPU_ISA"] = chosen.isa
-    import torch
-
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     found = {}
     for threads in chosen.threads:
         torch.set_num_threads(threads)
         each = measure(1, PATCHES[0:5:2], False) if chosen.quick else measure(chosen.draws, PATCHES)
-        found |= {f"{name}, threads {threads}": shares for name, shares in each.items()}
+        found |= {f"{name}, threads {threads}": worst for name, worst in each.items()}
     if chosen.json:
         print(json.dumps(found))
         return
-    for name, shares in found.items():
-        print(f"{name:32s}" + "".join(f"  {share} {value:.4f}" for share, value in shares.items()))
+    for name, worst in found.items():
+        print(f"{name:32s}" + "".join(f"  {which} {value:.4f}" for which, value in worst.items()))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from sfrbench.cli.weights import weights_list
 from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
-    from sfrbench.machine.accelerator import Answer
+    from sfrbench.errors import Problem
+    from sfrbench.machine.accelerator import Answer, Card
     from sfrbench.machine.selfcheck import SelfCheck
 
 
@@ -89,7 +90,7 @@ def _told(answer: Answer) -> dict[str, Any]:
 
 def _print_torch(answer: Answer) -> None:
     """Build, libraries, driver and cards; what is missing for a GPU, where none can be used."""
-    from sfrbench.machine.accelerator import dotted
+    from sfrbench.machine.card import dotted
     from sfrbench.machine.refusal import lack
 
     if not answer.torch:
@@ -107,6 +108,8 @@ def _print_torch(answer: Answer) -> None:
     for card in answer.cards:
         named = "" if card.visible == str(card.index) else f" ({card.visible} in CUDA_VISIBLE_DEVICES)"
         echo(f"GPU {card.index}     {card}{named}{'' if answer.runs(card) else ', NOT USABLE by this torch'}")
+        for problem in _refused_precisions(answer, card):
+            echo(f"          refused in a run: {problem.what}")
     if answer.mps:
         echo("GPU       Apple's (mps), on which sfrbench is untested")
     what, remedy = lack(answer)
@@ -114,6 +117,15 @@ def _print_torch(answer: Answer) -> None:
         echo("GPU       none: profiles cpu and smoke run here, paper and released need a GPU")
         echo(f"          {what}")
         echo(f"          {remedy}")
+
+
+def _refused_precisions(answer: Answer, card: Card) -> list[Problem]:
+    """What a GPU must not be asked for."""
+    from sfrbench.machine import card as precise
+
+    known = precise.Card(card.name, card.capability, answer.torch, answer.cudnn, answer.build == "rocm")
+    found = [precise.refusal(known, wanted, "precision", in_3d=True) for wanted in ("tf32", "bf16")]
+    return [problem for problem in found if problem is not None]
 
 
 def _print_numbers(checked: SelfCheck) -> None:

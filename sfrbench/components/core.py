@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticKnownError
 
 PACKAGE = __name__.partition(".")[0]
-#: What a network computes in. ``fp32``: float32 to the last digit, everywhere. ``tf32``: products and
+#: What a network computes in. ``fp32``: float32, and TF32 nowhere. ``tf32``: products and
 #: convolutions in TF32, on a card that has it; elsewhere it is fp32, to the bit. ``bf16``: autocast, and what
 #: that leaves in float32 is as in fp32.
 Precision = Literal["fp32", "tf32", "bf16"]

@@ -1,4 +1,4 @@
-"""How a GPU computes what is float32: to the last digit or in TF32, by kernels that repeat.
+"""How a GPU computes what is float32: in float32 or in TF32, by kernels that repeat.
 
 Torch's own defaults are TF32 in cuDNN's convolutions and float32 in products, wherever the card has TF32
 (ten bits of mantissa; range and sums of float32). A processor knows float32 alone, so both give its bits.

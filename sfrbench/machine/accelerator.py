@@ -168,12 +168,6 @@ def _cudnn(torch: ModuleType) -> int | None:
     return None if number is None else int(number)
 
 
-def dotted(cudnn: int) -> str:
-    """A version of cuDNN: 91002 is 9.10.2, and 8902 is 8.9.2."""
-    unit = 10_000 if cudnn >= 90_000 else 1000
-    return f"{cudnn // unit}.{cudnn % unit // 100}.{cudnn % 100}"
-
-
 def _visible(build: str, count: int) -> list[str]:
     """What the variable that hides cards calls the ones that are seen, in torch's order."""
     names = (HIP_HIDES, CUDA_HIDES) if build == "rocm" else (CUDA_HIDES,)

@@ -71,6 +71,7 @@ def on_device(device: str, card: Card | None, used: Shapes) -> SelfCheck:
         if card is None or card.has_tf32:
             precisions += ["bf16"] if card is None else ["tf32", "bf16"]
         count, seconds, faults = check(device, precisions, used)
+        torch.cuda.empty_cache()  # of what the large shapes took
         checked = SelfCheck(facts=here, checked=count, seconds=round(seconds, 3), faults=tuple(faults))
         keep(checked)
     return checked

@@ -208,6 +208,8 @@ def compare(
         with arithmetic(tf32=precision == "tf32"):
             got = _parts(operation.call, inputs, LOWER[precision], device)
     except RuntimeError as error:  # oneDNN refuses what a processor cannot do
+        if isinstance(error, torch.OutOfMemoryError):  # says nothing of the numbers
+            raise
         reason = f"raises {str(error).splitlines()[0][:120]!r};"
         return Fault(precision=precision, operation=operation.name, part=reason, off=None, limit=limit)
     names = ["the result is", *(f"the gradient of input {place} is" for place in range(1, len(got)))]

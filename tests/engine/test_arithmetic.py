@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from sfrbench.engine.arithmetic import arithmetic, in_tf32, now
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.training import StepResult, train
 from sfrbench.errors import NotReadyError
+from sfrbench.stages.retrain import data
 
 HOLDERS = {
     "all": torch.backends,
@@ -120,7 +123,7 @@ def test_a_torch_that_does_not_take_it_is_refused(monkeypatch: pytest.MonkeyPatc
     assert everything() | {"products": there["products"], "processor": there["processor"]} == there
 
 
-def test_training_keeps_what_the_node_has_set(tmp_path) -> None:
+def test_training_keeps_what_the_node_has_set(tmp_path: Path) -> None:
     """Torch's own ``cudnn.flags`` would turn TF32 on again."""
     layer = torch.nn.Linear(2, 1)
     seen = []
@@ -147,3 +150,27 @@ def test_what_computes_in_tf32() -> None:
     assert not in_tf32(VNet(precision="tf32"), "cpu")
     assert not in_tf32(SamToy(precision="bf16"), "cuda")  # what bf16 leaves in float32 stays there
     assert not in_tf32(MeanTeacher(), "cuda")
+
+
+@pytest.mark.parametrize(("sam", "segmenter"), [("tf32", "fp32"), ("fp32", "tf32"), ("tf32", "tf32")])
+def test_a_frozen_sam_in_the_loop_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sam: str, segmenter: str
+) -> None:
+    """As on a card: there a component says alone what is TF32."""
+    monkeypatch.setattr(data, "in_tf32", lambda component, device: in_tf32(component, "cuda"))
+    seen = []
+
+    def forward(patches: torch.Tensor) -> torch.Tensor:
+        seen.append(now()["tf32_products"])
+        return torch.zeros(1, 2, 4, 4, 4)
+
+    monkeypatch.setattr(data, "fine_tuned_forward", lambda *_: forward)
+    monkeypatch.setattr(data, "crop_input", lambda *_: torch.zeros(4, 4, 4))
+    parts = {"foundation": SamToy(precision=sam), "backbone": VNet(precision=segmenter)}
+    ctx = StageContext(parts, MeanTeacher(), {}, 0, tmp_path, tmp_path)
+    volumes = SimpleNamespace(classes=["background", "organ"])
+    with arithmetic(tf32=segmenter == "tf32") as around:
+        label = data._online(ctx, volumes)
+        label([SimpleNamespace(plain=None)])
+        assert now() == around
+    assert seen == [sam == "tf32"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sfrbench.machine import accelerator, driver
+from sfrbench.machine import accelerator, card, driver
 from sfrbench.machine.driver import Driver
 from tests.support.runs import environment
 from tests.support.torches import ARCHS, H200, NEW, RTX_4090, Torch, answer_of, install
@@ -33,7 +33,7 @@ def test_what_is_asked() -> None:
         "13.0",
         ARCHS,
     )
-    assert (answer.cudnn, accelerator.dotted(91002), accelerator.dotted(8902)) == (91002, "9.10.2", "8.9.2")
+    assert (answer.cudnn, card.dotted(91002), card.dotted(8902)) == (91002, "9.10.2", "8.9.2")
     first, second = answer.cards
     assert (first.name, first.memory, first.capability, first.arch) == (
         "NVIDIA H200",

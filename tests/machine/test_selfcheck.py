@@ -109,6 +109,14 @@ def test_an_operation_that_a_processor_refuses_is_a_fault() -> None:
     assert "avx2_vnni_2" in str(fault)
 
 
+def test_a_full_memory_is_no_fault() -> None:
+    def call(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        fault_of(call)
+
+
 def test_small_maps_are_checked_in_fp32_alone() -> None:
     for operation in selfcheck_ops.operations():
         if "convolution" in operation.name and min(operation.shapes[0][2:]) <= 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.errors import NotReadyError
+from sfrbench.machine import selfcheck
 from sfrbench.machine.card import Card, card_of, dotted
 from sfrbench.machine.selfcheck import SelfCheck
 from sfrbench.machine.selfcheck_fault import Fault, Shapes
@@ -250,3 +252,15 @@ def test_the_card_as_torch_tells_of_it(pretended: None) -> None:
         "9.10.2",
         "9.15.0",
     ]
+
+
+@pytest.mark.usefixtures("pretended")
+def test_doctor_says_what_a_card_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = SimpleNamespace(name="NVIDIA A100", total_memory=40 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_: sound)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
+    monkeypatch.setattr(selfcheck, "run", lambda device: result())
+    done = CliRunner().invoke(main, ["doctor"])
+    assert done.exit_code == 0, done.output
+    assert "GPU 0     NVIDIA A100, 40 GiB\n          compute capability 8.0, cuDNN 9.10.2\n" in done.output
+    assert "refused in a run: cuDNN 9.10.2 computes 3D convolutions in bf16 wrongly" in done.output
