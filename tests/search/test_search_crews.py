@@ -32,7 +32,7 @@ from sfrbench.search.workers.tail import Tail
 from sfrbench.store.store import Store
 from tests.support.runs import QUIET, environment
 from tests.support.searches import SMOKE, opened, search, study_of
-from tests.support.workers import training
+from tests.support.workers import begun
 
 
 @dataclass
@@ -207,12 +207,12 @@ def test_lines_are_shown_once_they_are_whole(tmp_path: Path) -> None:
 
 def test_a_worker_that_is_told_to_end_leaves_a_checkpoint_and_its_trial(folder: Path) -> None:
     """As jobs are, near their time limit; twice, as SLURM tells all processes of a job."""
-    options = ("--trials", "1", "--set=ssl.steps=60", "--set=ssl.checkpoint_every=1000")
+    options = ("--trials", "1", "--set=ssl.steps=40", "--set=ssl.checkpoint_every=1000")
     started = {"SFRBENCH_PARENT": str(os.getpid()), **environment()}
     command = [sys.executable, "-m", "sfrbench", "search", *SMOKE, *QUIET, *options, "--worker"]
     process = subprocess.Popen([*command, "--within=local"], cwd=folder, env=started)
     deadline = time.monotonic() + 120
-    while (sign := training(folder / "runs")) is None:
+    while (sign := begun(folder / "runs")) is None:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -222,7 +222,7 @@ def test_a_worker_that_is_told_to_end_leaves_a_checkpoint_and_its_trial(folder: 
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == INTERRUPTED
     assert list((folder / "runs" / "store" / "partial").glob("retrain-*/checkpoint.pt"))
-    first, second = study_of(("ssl.steps=60", "ssl.checkpoint_every=1000")).trials
+    first, second = study_of(("ssl.steps=40", "ssl.checkpoint_every=1000")).trials
     assert (first.state, second.state) == ("retried", "waiting")
     assert "resumes: it was interrupted before" in search(*options)
 

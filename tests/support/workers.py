@@ -22,6 +22,11 @@ def made(workspace: Path) -> dict[tuple[str, str, str], str]:
     }
 
 
+def begun(workspace: Path) -> Sign | None:
+    """The sign of a process that is at a segmenter, perhaps before its first step."""
+    return next((sign for sign in working(workspace) if sign.stage == "retrain"), None)
+
+
 def training(workspace: Path) -> Sign | None:
     """The sign of a process that has begun to train a segmenter."""
     return next((sign for sign in working(workspace) if sign.stage == "retrain" and sign.done), None)
