@@ -46,7 +46,7 @@ class Forecast:
 
     def __init__(self, plan: Plan, store: Store, machine: Machine, on: str = "") -> None:
         self.plan, self.machine = plan, machine
-        self.target = target(machine, wants_gpu="gpu" in plan.spec.profile.needs, on=on)
+        self.target = target(machine, wants_gpu=plan.spec.profile.needs_gpu, on=on)
         self.past = Past(store, self.target)
         self._costs: dict[int, Cost] = {}
         self._known: dict[Any, Any] = {}
