@@ -48,6 +48,8 @@ def show(name: str, registry: Sequence[Path]) -> None:
     """Show one card: its fields with defaults and bounds, its citation."""
     from sfrbench.catalog.cards import Catalog
     from sfrbench.cli.text import card_page
+    from sfrbench.machine import accelerator
+    from sfrbench.machine.refusal import known
 
     kind, slash, own = name.partition("/")
     if not slash:
@@ -56,4 +58,4 @@ def show(name: str, registry: Sequence[Path]) -> None:
     problems = card.problems()
     if problems:
         raise InputError.of(problems)
-    echo(card_page(card))
+    echo(card_page(card, known(accelerator.kept()) if "gpu" in card.needs else ""))

@@ -9,8 +9,9 @@ from sfrbench.catalog.fields import field_paths, nested
 from sfrbench.components.base import Settings
 
 
-def card_page(card: Card) -> str:
-    """One card for a terminal: summary, source, and each field with its default, bounds and meaning."""
+def card_page(card: Card, gpu: str = "") -> str:
+    """One card for a terminal: summary, source, and each field with its default, bounds and meaning; ``gpu``:
+    what is here for a card that needs one."""
     cls = card.component_class
     default = card.component({})
     lines = [
@@ -23,6 +24,8 @@ def card_page(card: Card) -> str:
         lines.append(f"  cite    {card.cite}")
     if card.needs:
         lines.append(f"  needs   {', '.join(card.needs)}")
+    if gpu:
+        lines.append(f"  gpu     {gpu}")
     lines += [f"  {name}: {value}" for name, value in card.figures.items()]
     lines.append("  fields")
     for path in field_paths(cls):

@@ -77,6 +77,14 @@ def lack(answer: Answer) -> tuple[str, str]:
     return _unfit(answer, answer.cards) if answer.cards else _none(answer)
 
 
+def known(answer: Answer | None) -> str:
+    """The GPUs of this machine by what torch said, in a line."""
+    if answer is None:
+        return "not known yet; 'sfrbench doctor' asks torch"
+    names = [card.name for card in answer.usable] or ["Apple's, untested"] * answer.mps
+    return ", ".join(names) or f"none: {lack(answer)[0]}"
+
+
 def fallback(answer: Answer) -> str:
     """Why a GPU that is here is left alone where nobody insists on it; empty where there is none to miss."""
     what, hint = lack(answer)

@@ -10,11 +10,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from sfrbench.catalog.cards import Catalog
-from sfrbench.errors import InputError, NotReadyError, Problem, problem_of
+from sfrbench.errors import InputError, NotReadyError, problem_of
 from sfrbench.files.atomic import read_state, sha256_of, write_atomic
 from sfrbench.files.units import now
 from sfrbench.files.urls import sqlite_url
-from sfrbench.machine import driver
 from sfrbench.machine.needs import Machine
 from sfrbench.machine.speed import Target
 from sfrbench.plan.build import Cell, Plan, build_plan
@@ -22,7 +21,7 @@ from sfrbench.plan.graph import Node
 from sfrbench.run.begun import begun
 from sfrbench.run.boards import board_of, shown
 from sfrbench.run.executors.choice import Chosen as Executor
-from sfrbench.run.executors.choice import How, choose, computes_here, open_pool
+from sfrbench.run.executors.choice import How, choose, open_pool
 from sfrbench.run.executors.drive import drive
 from sfrbench.run.executors.precision import Settler
 from sfrbench.run.forecast import Forecast, target_of
@@ -221,20 +220,12 @@ def _ready(experiment: Experiment, how: How) -> Executor | None:
             chosen = choose(how, machine, needing(plan, store))
         except NotReadyError as error:
             missing += error.problems
-    if not missing and chosen is not None and computes_here(how):
-        missing = _refused(experiment, chosen.machine)
+    if not missing and chosen is not None and chosen.gpu:
+        left = [node for link, node in plan.nodes.items() if not store.has(*link)]
+        missing = Settler(chosen.gpu).refused(left)
     if missing:
         raise NotReadyError.of(missing)
     return chosen
-
-
-def _refused(experiment: Experiment, machine: Machine) -> list[Problem]:
-    """The precisions of what is to run that this machine's GPU must not be asked for. Imports torch only
-    where there may be one."""
-    if machine.device == "cpu" or (machine.device == "auto" and not driver.may_be_here()):
-        return []
-    left = [node for link, node in experiment.plan.nodes.items() if not experiment.store.has(*link)]
-    return Settler(machine.torch_device()).refused(left)
 
 
 def _make(

@@ -170,7 +170,7 @@ class Forecast:
 
 def target_of(plan: Plan, machine: Machine, on: str = "", workers: int = 1) -> Target:
     """What each worker of a run of a plan has, or a card; see ``target``."""
-    return target(machine, wants_gpu="gpu" in plan.spec.profile.needs, on=on, workers=workers)
+    return target(machine, wants_gpu=plan.spec.profile.needs_gpu, on=on, workers=workers)
 
 
 def _selector(node: Node) -> str:

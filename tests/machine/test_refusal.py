@@ -226,6 +226,20 @@ def test_plan_and_validate_say_what_torch_said(
     assert "needs a GPU" not in said(tmp_path, command, "--device", "cpu")[1]
 
 
+def test_a_card_that_needs_a_gpu_is_shown_with_the_one_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(name: str) -> str:
+        return CliRunner().invoke(main, ["show", name]).output
+
+    install(monkeypatch, ONE, NEW)
+    assert "  gpu     not known yet; 'sfrbench doctor' asks torch\n" in shown("foundation/sam_vit_b")
+    accelerator.ask()
+    assert "  gpu     NVIDIA H200\n" in shown("foundation/sam_vit_b")
+    assert "  gpu  " not in shown("foundation/lite_medsam")
+    install(monkeypatch, CPU, Driver())
+    accelerator.ask()
+    assert "  gpu     none: torch 2.9.1+cpu is a CPU build, and no driver" in shown("foundation/sam_vit_b")
+
+
 def test_a_note_says_how_long_the_processor_takes(tmp_path: Path) -> None:
     """The refusal of --max-hours comes after it, so that nothing runs."""
     status, output = said(tmp_path, "run", "--device", "cpu", "--max-hours", "0.1")

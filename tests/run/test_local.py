@@ -113,6 +113,8 @@ def test_places() -> None:
     shared = places(machine, None, ("0", "2"), LocalSettings(workers_per_gpu=2))
     assert [place.card for place in shared] == ["0", "2", "0", "2", None]
     assert [place.lanes for place in shared] == [(ACCELERATED,)] * 4 + [(HOST,)]
+    apple = places(Machine(Path("runs"), device="mps"), 2, (), LocalSettings())
+    assert [(place.device, place.lanes) for place in apple] == [("mps", (ACCELERATED, HOST))] * 2
     only = places(machine, None, ("1",), LocalSettings(host_workers=0))
     assert [(place.card, place.lanes) for place in only] == [("1", (ACCELERATED, HOST))]
 

@@ -9,10 +9,12 @@ from click.testing import CliRunner
 
 from sfrbench.catalog.cards import Catalog
 from sfrbench.cli import main
+from sfrbench.errors import InputError
 from sfrbench.files.roots import shipped
 from sfrbench.plan.build import Plan, build_plan
 from sfrbench.report.items import kinds
 from sfrbench.report.render.style import scaled, stamp
+from sfrbench.spec import reader
 from sfrbench.spec.model import PROFILES
 from sfrbench.spec.reader import locate, read_profile, read_spec
 from tests.support.specs import GOOD, faults, plan_of
@@ -31,7 +33,7 @@ def test_every_profile_is_a_file_that_says_what_it_is() -> None:
     folder = shipped("experiments") / "profiles"
     assert {path.stem for path in folder.glob("*.yaml")} == set(PROFILES)
     assert all("summary:" in path.read_text(encoding="utf-8") for path in folder.glob("*.yaml"))
-    assert {name for name in PROFILES if "gpu" in read_profile(name).needs} == {"paper", "released"}
+    assert {name for name in PROFILES if read_profile(name).needs_gpu} == {"paper", "released"}
     assert {name for name in PROFILES if scaled(name)} == {"cpu", "smoke"}
     assert {name for name in PROFILES if "full size" in stamp(name)} == {"paper", "released"}
     assert "by the authors' released code" in stamp("released")
@@ -207,3 +209,15 @@ def test_a_profile_may_name_an_arm_anew(tmp_path: Path) -> None:
     text = GOOD + "profiles: {smoke: {arms: {sup: {label: Small}, mt: {ssl.ema: 0.5}}}}\n"
     for profile, labels in (("smoke", ["Small", "mt", "sfr"]), ("cpu", ["Supervised", "mt", "sfr"])):
         assert [arm.label for arm in plan_of(tmp_path, text, profile).spec.arms] == labels
+
+
+@pytest.mark.parametrize("needs", ["gpu", "[gup]", "[gpu, gpu]", "{gpu: 1}", "1"])
+def test_a_profile_needs_what_is_known(needs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A need that is spelt wrongly would be none, and the run would begin on the processor."""
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "own.yaml").write_text(f"summary: Own.\nneeds: {needs}\n")
+    monkeypatch.setattr(reader, "shipped", lambda _: tmp_path)
+    with pytest.raises(
+        InputError, match=r"own.yaml:2.*no list of what a profile can need\n    needs: \[gpu\]"
+    ):
+        read_profile("own")

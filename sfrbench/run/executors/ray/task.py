@@ -56,8 +56,11 @@ def work(order: bytes, node: Node, place: Place) -> Report | NotReadyError:
         try:
             task, working = _prepared(order, place)
         except Exception as error:  # none can start, then
-            what = f"a Ray worker on {socket.gethostname()} cannot start: {told(error)}"
-            return error if isinstance(error, NotReadyError) else NotReadyError(what)
+            worker = f"a Ray worker on {socket.gethostname()} cannot start"
+            if not isinstance(error, NotReadyError):
+                return NotReadyError(f"{worker}: {told(error)}")
+            fault = error.problems[0]
+            return NotReadyError(f"{fault.where}  {fault.what}".strip(), where=worker, hint=fault.hint)
         with (
             stopping(working.ending),
             Signs(task.machine.workspace, task.run, device=called(place), machine=_machine()) as signs,

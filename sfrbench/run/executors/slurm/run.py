@@ -42,7 +42,7 @@ def run_jobs(
         profile=board.profile,
         run=board.run,
         settings=read_settings(),
-        wants_gpu="gpu" in plan.spec.profile.needs and machine.device == "auto",
+        wants_gpu=plan.spec.profile.needs_gpu and machine.device == "auto",
     )
     ready()
     for other in running(workspace):
