@@ -122,12 +122,12 @@ class Bcp(Ssl):
             labels = torch.cat([teacher(part).argmax(1) for part in images.chunk(2)])
         if not self.largest_component:
             return labels
-        found = labels.cpu().numpy()
+        found = labels.to(torch.uint8).cpu().numpy()
         kept = np.zeros_like(found)
         for volume, into in zip(found, kept, strict=True):
-            for label in np.unique(volume[volume > 0]):
-                into[largest_component(volume == label)] = label
-        return torch.from_numpy(kept).to(labels.device)
+            for label in range(1, int(volume.max()) + 1):
+                np.copyto(into, label, where=largest_component(volume == label))
+        return torch.from_numpy(kept).to(labels.device).long()
 
 
 def halves(patches: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
