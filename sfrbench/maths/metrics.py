@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from sfrbench.errors import DataError, NotReadyError
 from sfrbench.maths.boxes import Box, box_of
+from sfrbench.maths.components import largest_component
 from sfrbench.maths.metric_names import DISTANCES, METRICS
 
 Mask = NDArray[np.bool_]
@@ -114,24 +115,6 @@ def score_case(
             values["asd"], values["asd_rev"] = values["asd_rev"], values["asd"]
         scores += [Score(label, name, values[name], empty_pred, empty_gt) for name in METRICS]
     return scores
-
-
-def largest_component(mask: Mask) -> Mask:
-    """The largest component of a mask, diagonal neighbours included (26-connected in 3D).
-
-    The first in C order of several equally large ones; an empty mask stays empty."""
-    from scipy import ndimage
-
-    box = box_of(mask)
-    if box is None:
-        return mask
-    parts, count = ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim, dtype=bool))
-    if count == 1:
-        return mask
-    sizes = np.bincount(parts.ravel())
-    kept = np.zeros_like(mask)
-    kept[box] = parts == 1 + int(np.argmax(sizes[1:]))
-    return kept
 
 
 def _check_maps(pred: NDArray[Any], gt: NDArray[Any]) -> None:

@@ -12,8 +12,8 @@ from scipy import ndimage
 from sfrbench.components.ssl._sdf import signed_distances
 from sfrbench.maths import distances
 from sfrbench.maths.boxes import box_of
+from sfrbench.maths.components import largest_component
 from sfrbench.maths.distances import squared_distances
-from sfrbench.maths.metrics import largest_component
 
 #: Long ones need more than 16 bits; of some, other axes come first.
 SHAPES = [(17, 20, 11), (9, 31, 14), (12, 8, 40), (1, 1, 9), (1, 23, 1), (300, 4, 3), (3, 5, 260), (2, 2, 2)]
