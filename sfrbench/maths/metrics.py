@@ -27,12 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfrbench.errors import DataError, NotReadyError
+from sfrbench.maths.boxes import Box, box_of
+from sfrbench.maths.components import largest_component
 from sfrbench.maths.metric_names import DISTANCES, METRICS
 
 Mask = NDArray[np.bool_]
 Distances = NDArray[np.float64]
 Step = tuple[float, ...] | None  # voxel size per axis; none: distances in voxels
-Box = tuple[slice, ...]
 Measure = Callable[[Mask, Mask, Step, float], dict[str, float]]
 
 
@@ -116,19 +117,6 @@ def score_case(
     return scores
 
 
-def largest_component(mask: Mask) -> Mask:
-    """The largest component of a mask, diagonal neighbours included (26-connected in 3D).
-
-    The first in C order of several equally large ones; an empty mask stays empty."""
-    from scipy import ndimage
-
-    parts, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim, dtype=bool))
-    if count <= 1:
-        return mask
-    sizes = np.bincount(parts.ravel())
-    return np.asarray(parts == 1 + int(np.argmax(sizes[1:])))
-
-
 def _check_maps(pred: NDArray[Any], gt: NDArray[Any]) -> None:
     if pred.shape != gt.shape:
         raise DataError(f"the prediction has shape {list(pred.shape)}, the label {list(gt.shape)}")
@@ -164,7 +152,7 @@ def _boxes(pred: NDArray[Any], gt: NDArray[Any], classes: int) -> list[Box]:
     """For each foreground class, the smallest box that holds it in both maps (empty where in neither)."""
     from scipy import ndimage
 
-    outer = _foreground_box(pred, gt)
+    outer = box_of(pred | gt) or (slice(0, 0),) * pred.ndim  # spares ``find_objects`` most of the volume
     found = [ndimage.find_objects(volume[outer], max_label=classes - 1) for volume in (pred, gt)]
     boxes: list[Box] = []
     for pair in zip(*found, strict=True):
@@ -179,16 +167,6 @@ def _boxes(pred: NDArray[Any], gt: NDArray[Any], classes: int) -> list[Box]:
             box.append(slice(whole.start + low, whole.start + high))
         boxes.append(tuple(box))
     return boxes
-
-
-def _foreground_box(pred: NDArray[Any], gt: NDArray[Any]) -> Box:
-    """The box of all foreground: cheap, and spares ``find_objects`` most of the volume."""
-    used = pred | gt
-    box = []
-    for axis in range(used.ndim):
-        line = np.flatnonzero(used.any(axis=tuple(other for other in range(used.ndim) if other != axis)))
-        box.append(slice(int(line[0]), int(line[-1]) + 1) if line.size else slice(0, 0))
-    return tuple(box)
 
 
 def _measure(pred: Mask, gt: Mask, step: Step, tolerance: float) -> dict[str, float]:

@@ -13,7 +13,8 @@ from scipy import ndimage
 from sfrbench.components.base import Protocol
 from sfrbench.components.protocol.standard import StandardProtocol
 from sfrbench.errors import DataError
-from sfrbench.maths.metrics import DISTANCES, METRICS, Score, _exact, largest_component, score_case
+from sfrbench.maths.components import largest_component
+from sfrbench.maths.metrics import DISTANCES, METRICS, Score, _exact, score_case
 
 PAPER = StandardProtocol(empty="paper_zero", absent="score")
 STRICT = StandardProtocol(spacing="mm")

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+
+from sfrbench.maths.boxes import box_of
+from sfrbench.maths.distances import squared_distances
 
 
 def signed_distances(labels: NDArray[np.integer[Any]], classes: int, absent: float) -> NDArray[np.float32]:
@@ -19,16 +21,25 @@ def signed_distances(labels: NDArray[np.integer[Any]], classes: int, absent: flo
     maps = np.empty((labels.shape[0], classes - 1, *labels.shape[1:]), np.float32)
     for case, volume in enumerate(labels):
         for k in range(1, classes):
-            maps[case, k - 1] = _signed_distance(volume == k, absent)
+            _signed_distance(volume == k, absent, maps[case, k - 1])
     return maps
 
 
-def _signed_distance(inside: NDArray[np.bool_], absent: float) -> NDArray[np.floating[Any]] | float:
-    if not inside.any():
-        return absent
-    if inside.all():
-        return -absent
-    within, without = distance_transform_edt(inside), distance_transform_edt(~inside)
-    signed: NDArray[np.floating[Any]] = without / without.max() - within / within.max()
-    signed[within == 1] = 0  # the boundary: one step to the outside
-    return signed
+def _signed_distance(inside: NDArray[np.bool_], absent: float, into: NDArray[np.float32]) -> None:
+    box = box_of(inside, margin=1)
+    if box is None or inside.all():
+        into[...] = absent if box is None else -absent
+        return
+    into[...] = _shares(squared_distances(inside))
+    # what is nearest to an inner voxel lies at most one voxel outside of the box of all inner ones
+    depth = _shares(squared_distances(~inside[box]), from_=2)  # not the boundary: one step to the outside
+    into[box] -= depth
+
+
+def _shares(squares: NDArray[np.integer[Any]], from_: int = 1) -> NDArray[np.float32]:
+    """Roots as shares of the greatest, looked up; 0 below ``from_``."""
+    greatest = int(squares.max())
+    table = (np.sqrt(np.arange(greatest + 1)) / np.sqrt(greatest)).astype(np.float32)
+    table[:from_] = 0
+    shares: NDArray[np.float32] = table[squares]
+    return shares

@@ -113,21 +113,26 @@ class Bcp(Ssl):
 
     def pseudo_labels_of(self, teacher: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """(B_u, X, Y, Z) int64; the teacher sees one half after the other, which batch norm can tell."""
-        import numpy as np
         import torch
-
-        from sfrbench.maths.metrics import largest_component
 
         with torch.no_grad():
             labels = torch.cat([teacher(part).argmax(1) for part in images.chunk(2)])
-        if not self.largest_component:
-            return labels
-        found = labels.cpu().numpy()
-        kept = np.zeros_like(found)
-        for volume, into in zip(found, kept, strict=True):
-            for label in np.unique(volume[volume > 0]):
-                into[largest_component(volume == label)] = label
-        return torch.from_numpy(kept).to(labels.device)
+        return largest_parts(labels) if self.largest_component else labels
+
+
+def largest_parts(labels: torch.Tensor) -> torch.Tensor:
+    """Of each class in each of the patches (B, X, Y, Z), the largest component; int64, on their device."""
+    import numpy as np
+    import torch
+
+    from sfrbench.maths.components import largest_component
+
+    found = labels.to(torch.uint8).cpu().numpy()
+    kept = np.zeros_like(found)
+    for volume, into in zip(found, kept, strict=True):
+        for label in range(1, int(volume.max()) + 1):
+            np.copyto(into, label, where=largest_component(volume == label))
+    return torch.from_numpy(kept).to(labels.device).long()
 
 
 def halves(patches: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
