@@ -63,6 +63,7 @@ def on(given: Card, *faults: Fault) -> Settler:
     """Decides for a card, whose self-check finds ``faults``."""
     settler = Settler("cuda", never, never, lambda device, card, used: result(*faults))
     settler.card = given
+    settler.attention = lambda device: f"by its own kernel on {device}"
     return settler
 
 
@@ -73,6 +74,12 @@ def test_a_card_runs_what_is_asked_and_the_record_names_it() -> None:
         assert settled.tf32 is (precision == "tf32")  # bf16 leaves in float32 what it leaves
         facts = {"card": "NVIDIA A100", "capability": "8.0", "torch": "2.8.0+cu128", "cudnn": "9.15.0"}
         assert settled.record == {"precision": {"backbone": precision}, "card": facts}
+
+
+def test_the_record_says_how_sam_attends_in_bf16() -> None:
+    settled = on(card()).settle("finetune", sam("bf16"), TOLD)
+    assert settled.record["attention"] == "by its own kernel on cuda"
+    assert "attention" not in on(card()).settle("finetune", sam("tf32"), TOLD).record
 
 
 def test_a_card_without_tf32_runs_fp32_and_the_record_says_so() -> None:

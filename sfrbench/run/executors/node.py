@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 #: What a record says about the work itself, whoever did it.
 _MEASURED = ("started", "seconds", "cpu_seconds", *memory.MEASURED, "device", "threads")
-_PRECISION = ("precision", "precision_asked", "self_check_faults", "card", "arithmetic")
+_PRECISION = ("precision", "precision_asked", "self_check_faults", "card", "attention", "arithmetic")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,12 @@ _SHOWN = 5
 _NETWORKS = ("backbone", "foundation")
 
 
+def _attention(device: str) -> str:
+    from sfrbench.components.foundation import _grid
+
+    return _grid.used(device)
+
+
 @dataclass(frozen=True)
 class Settled:
     """How a node runs here: its components, what its record says of precision, and whether what is float32
@@ -49,6 +55,7 @@ class Settler:
     check: Callable[[], SelfCheck] = selfcheck.on_cpu
     known: Callable[[], SelfCheck | None] = selfcheck.kept
     check_device: Callable[[str, Card | None, Shapes], SelfCheck] = selfcheck.on_device
+    attention: Callable[[str], str] = _attention  # by which kernel SAM's global blocks attend
     _found: SelfCheck | None = field(default=None, init=False)
     _warned: set[str] = field(default_factory=set, init=False)
 
@@ -69,6 +76,8 @@ class Settler:
             ran = self._on_device(asked, components, settings)
         if self.card is not None:
             noted["card"] = self.card.facts
+            if ran.get("foundation") == "bf16":
+                noted["attention"] = self.attention(self.device)
         if asked:
             noted["precision"] = ran
         others = {kind: precision for kind, precision in asked.items() if precision != ran[kind]}
