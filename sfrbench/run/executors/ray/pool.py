@@ -104,11 +104,16 @@ class RayPool:
         self._running[ref] = _Running(node, size, time.monotonic())
 
     def wait(self, hear: Hear, seconds: float) -> None:
+        if self._running:
+            self._wait(hear, seconds)
+        else:
+            time.sleep(seconds)
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._look(hear)
+
+    def _wait(self, hear: Hear, seconds: float) -> None:
         import ray
 
-        if not self._running:
-            time.sleep(seconds)
-            return
         refs = list(self._running)
         done, _ = ray.wait(refs, num_returns=1, timeout=seconds)
         if done:
@@ -117,8 +122,6 @@ class RayPool:
             self._listen(hear)
         for ref in done:
             self._ended(ref, hear)
-        if time.monotonic() - self._looked >= LOOK_S:
-            self._look(hear)
 
     def close(self) -> None:
         """Have all tasks leave their checkpoints and end; those that do not are killed."""
