@@ -11,6 +11,7 @@ import pytest
 from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Link, Node
+from sfrbench.plan.reasons import Reasons
 from sfrbench.report.items import kinds
 from sfrbench.run.executors import drive as module
 from sfrbench.run.executors.attempt import Began, Ended, Hear
@@ -222,6 +223,13 @@ def test_a_stopped_node_is_started_again(plan: Plan, store: Store) -> None:
 
     outcomes, _, _ = ran(plan, store, Pretended(store, stops))
     assert outcomes.count("ran") == len(plan.nodes)
+
+
+def test_a_node_that_is_started_again_has_the_reason_that_it_had(plan: Plan, store: Store) -> None:
+    """It has been seen by then, and differs in nothing from itself."""
+    reasons = Reasons(store)
+    first = {link: reasons.why(node) for link, node in plan.nodes.items()}
+    assert {link: reasons.why(node) for link, node in plan.nodes.items()} == first
 
 
 def test_a_pruned_node_ends_the_run(plan: Plan, store: Store) -> None:

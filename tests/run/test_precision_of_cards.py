@@ -19,7 +19,7 @@ from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.errors import NotReadyError
-from sfrbench.machine import selfcheck
+from sfrbench.machine import driver, selfcheck
 from sfrbench.machine.card import Card, card_of, dotted
 from sfrbench.machine.selfcheck import SelfCheck
 from sfrbench.machine.selfcheck_fault import Fault, Shapes
@@ -227,6 +227,11 @@ def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5))
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    told = SimpleNamespace(name="Tesla T4", total_memory=2**34, major=7, minor=5)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_: told)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80"])
+    monkeypatch.setattr(driver, "may_be_here", lambda: True)
 
 
 @pytest.mark.usefixtures("pretended")
@@ -263,11 +268,12 @@ def test_the_card_as_torch_tells_of_it(pretended: None) -> None:
 
 @pytest.mark.usefixtures("pretended")
 def test_doctor_says_what_a_card_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = SimpleNamespace(name="NVIDIA A100", total_memory=40 * 2**30)
+    sound = SimpleNamespace(name="NVIDIA A100", total_memory=40 * 2**30, major=8, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_: sound)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
     monkeypatch.setattr(selfcheck, "run", lambda device: result())
     done = CliRunner().invoke(main, ["doctor"])
     assert done.exit_code == 0, done.output
-    assert "GPU 0     NVIDIA A100, 40 GiB\n          compute capability 8.0, cuDNN 9.10.2\n" in done.output
+    assert "cuDNN     9.10.2\n" in done.output
+    assert "GPU 0     NVIDIA A100, 40 GiB, sm_80\n          refused in a run: cuDNN" in done.output
     assert "refused in a run: cuDNN 9.10.2 computes 3D convolutions in bf16 wrongly" in done.output

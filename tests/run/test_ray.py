@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import secrets
 import signal
@@ -17,8 +18,11 @@ import pytest
 from sfrbench.errors import InputError
 from sfrbench.run.executors.local import THREADS
 from sfrbench.run.executors.ray.settings import Size, have_room, named_cluster, size_of
+from sfrbench.run.signs import Sign, working
+from tests.support.processes import wait_until_gone
+from tests.support.ray_cluster import Cluster
 from tests.support.runs import DIVERGES, QUIET, SPEC, cli, environment
-from tests.support.workers import made, training
+from tests.support.workers import made
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'sfrbench[ray]'"
@@ -82,24 +86,17 @@ def test_a_cluster_that_does_not_answer_is_one_message(tmp_path: Path) -> None:
     assert time.monotonic() - started < 30
 
 
-SERVER = """\
-import ray, shutil, sys, tempfile
-
-place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a short path: sockets lie in it
-context = ray.init(
-    address="local", num_cpus=2, num_gpus=0, include_dashboard=False, object_store_memory=80 * 2**20,
-    _temp_dir=place,
-)
-print(context.address_info["gcs_address"], flush=True)
-sys.stdin.read()
-ray.shutdown()
-shutil.rmtree(place, ignore_errors=True)
+TWO = f"""\
+{SPEC.split("base:")[0]}base: {{backbone: vnet, ssl: supervised}}
+seeds: [0, 1]
+report: [{{table: results}}]
 """
+LONG = ("--set", "ssl.steps=100", "--set", "ssl.checkpoint_every=10")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a cluster of two cores, whose token the environment knows; a task takes one of them."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two machines of one core, whose token the environment knows; a task takes one core."""
     config = tmp_path_factory.mktemp("config")
     (config / "sfrbench").mkdir()
     (config / "sfrbench" / "config.yaml").write_text("executors: {ray: {cpus_per_task: 1}}\n")
@@ -108,51 +105,82 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("XDG_CONFIG_HOME", str(config))
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(
-            [sys.executable, "-c", SERVER], text=True, env=environment(), **pipes
-        ) as server:
-            assert server.stdout is not None
-            address = server.stdout.readline().strip()
-            assert address
-            yield address
+        cluster = Cluster()
+        try:
+            patch.setenv("RAY_ADDRESS", cluster.address)
+            yield cluster
+        finally:
+            cluster.stop()
 
 
-LONG = ("--set", "ssl.steps=100")  # and no checkpoint before the end
+def begin(folder: Path, workspace: str, *more: str) -> subprocess.Popen[str]:
+    """A run of two trainings."""
+    (folder / "two.yaml").write_text(TWO)
+    command = ("run", "two.yaml", "--profile", "smoke", *QUIET, *LONG, "--workspace", workspace, *more)
+    return subprocess.Popen(
+        [sys.executable, "-m", "sfrbench", *command],
+        cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
 
 
-@needs_ray
-def test_a_cluster_makes_what_one_process_makes(cluster: str, tmp_path: Path) -> None:
-    """And a worker that is killed in the middle of a training is made anew."""
-    spec = tmp_path / "small.yaml"
-    spec.write_text(SPEC.split("  - {name: sfr_mt")[0])
-    env = environment() | dict.fromkeys(THREADS, "1")
-    command = [sys.executable, "-m", "sfrbench", "run", str(spec), "--profile", "smoke", *QUIET, *LONG]
-    subprocess.run([*command, "--workspace", str(tmp_path / "one")], env=env, check=True, capture_output=True)
-    runs = tmp_path / "runs"
-    process = subprocess.Popen(
-        [*command, "--workspace", str(runs), "--executor", "ray"],
-        env=environment() | {"RAY_ADDRESS": cluster},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def training(process: subprocess.Popen[str], workspace: Path, count: int) -> list[Sign]:
+    """The signs of a run in which so many trainings have begun and one has left a checkpoint."""
     deadline = time.monotonic() + 120
-    while (sign := training(runs)) is None:
+    while True:
+        found = [sign for sign in working(workspace) if sign.stage == "retrain" and sign.alive]
+        if len(found) >= count and list(workspace.glob("store/partial/retrain-*/checkpoint.pt")):
+            return found
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    os.kill(sign.pid, signal.SIGKILL)
-    output = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, output
-    assert "its process in the Ray cluster is gone" in output
-    assert "7 ran, 0 reused, 0 failed, 0 blocked" in output
-    assert made(runs) == made(tmp_path / "one")
-    assert list((runs / "working").glob("[!.]*.json")) == []
 
 
 @needs_ray
-def test_a_node_that_fails_blocks_its_own_only(cluster: str, tmp_path: Path) -> None:
+def test_two_machines_make_what_one_process_makes_whatever_dies(cluster: Cluster, tmp_path: Path) -> None:
+    """A run is interrupted, its driver killed, then one of its workers, and a machine as a whole."""
+    runs, on_ray = tmp_path / "runs", ("--executor", "ray")
+    process = begin(tmp_path, "runs", *on_ray)
+    signs = training(process, runs, 1)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=100)[0]
+    assert process.returncode == 130, output
+    assert "the same command goes on" in output
+    assert list((runs / "working").glob("[!.]*.json")) == [], "no task is left"
+
+    process = begin(tmp_path, "runs", *on_ray)
+    signs = training(process, runs, 1)
+    process.kill()
+    process.communicate()
+    wait_until_gone([sign.pid for sign in signs])
+
+    process = begin(tmp_path, "runs", *on_ray)
+    signs = sorted(training(process, runs, 2), key=lambda sign: cluster.on_node(sign.machine))
+    assert [cluster.on_node(sign.machine) for sign in signs] == [False, True], "both are at work"
+    os.kill(signs[0].pid, signal.SIGKILL)
+    cluster.kill()
+    output = process.communicate(timeout=200)[0]
+    cluster.add()
+    assert process.returncode == 0, output
+    assert "its process in the Ray cluster is gone" in output
+    assert "its machine of the Ray cluster is gone" in output
+    assert "resumes: it was interrupted before" in output
+    assert "(raylet)" not in output, "what Ray says of it"
+    assert "6 ran, 1 reused, 0 failed, 0 blocked" in output
+    assert list((runs / "working").glob("[!.]*.json")) == []
+
+    records = [json.loads(path.read_text()) for path in runs.glob("store/retrain/*/record.json")]
+    assert max(record["notes"]["resumed_at"] for record in records) >= 10
+    with pytest.MonkeyPatch.context() as patch:
+        for name in THREADS:
+            patch.setenv(name, "1")
+        process = begin(tmp_path, "alone", "--executor", "inline")
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, output
+    assert made(runs) == made(tmp_path / "alone")
+
+
+@needs_ray
+def test_a_node_that_fails_blocks_its_own_only(cluster: Cluster, tmp_path: Path) -> None:
     """A component of the user's own reaches the workers."""
     spec = tmp_path / "small.yaml"
     spec.write_text(SPEC.split("arms:")[0] + "arms: [{name: mt}, {name: bad, ssl: diverging}]\n")
@@ -160,7 +188,7 @@ def test_a_node_that_fails_blocks_its_own_only(cluster: str, tmp_path: Path) -> 
     card = tmp_path / "cards" / "ssl" / "diverging.yaml"
     card.parent.mkdir(parents=True)
     card.write_text("target: diverging:Diverging\nsummary: Its loss is not finite.\nlabel: Diverging\n")
-    done = _run(spec, tmp_path / "runs", "--registry", "cards", check=1, address=cluster)
+    done = _run(spec, tmp_path / "runs", "--registry", "cards", check=1, address=cluster.address)
     assert "FAILED bad seed 0: retrain: the loss is not finite" in done.stderr
     assert "4 ran, 0 reused, 1 failed, 2 blocked" in done.stdout
     log = next(line for line in done.stderr.splitlines() if "log:" in line).split("log: ")[1]

@@ -96,16 +96,19 @@ class RayPool:
         self._running[ref] = _Running(node, size, time.monotonic())
 
     def wait(self, hear: Hear, seconds: float) -> None:
-        if not self._running:
+        if self._running:
+            self._wait(hear, seconds)
+        else:
             time.sleep(seconds)
-            return
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._look(hear)
+
+    def _wait(self, hear: Hear, seconds: float) -> None:
         done = self._cluster.done(list(self._running), seconds)
         if time.monotonic() - self._listened >= LISTEN_S:
             self._listen(hear)
         for ref in done:
             self._ended(ref, hear)
-        if time.monotonic() - self._looked >= LOOK_S:
-            self._look(hear)
 
     def close(self) -> None:
         """Have all tasks leave their checkpoints and end; those that do not are killed."""
