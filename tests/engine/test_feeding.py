@@ -77,9 +77,13 @@ def test_the_thread_ends_with_the_training(error: type[BaseException]) -> None:
         thread.append(threading.current_thread())
         return step
 
-    with pytest.raises(error), feed(make, range(1000), 2) as made:
-        next(made)
-        raise error
+    def train() -> None:
+        with feed(make, range(1000), 2) as made:
+            next(made)
+            raise error
+
+    with pytest.raises(error):
+        train()
     assert not thread[0].is_alive()
     assert len(thread) <= 4
 
