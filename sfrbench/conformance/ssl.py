@@ -20,7 +20,7 @@ from sfrbench.conformance.checks import Check, Subject, expect
 from sfrbench.conformance.material import PATCH
 from sfrbench.engine.context import StageContext
 from sfrbench.stages.retrain import run as retrain
-from sfrbench.stages.retrain.data import Batch
+from sfrbench.stages.retrain.data import Batch, known_of
 from sfrbench.stages.retrain.models import Models, build_models
 from sfrbench.stages.retrain.recipe import RetrainSettings
 from sfrbench.stages.settings import SplitSettings
@@ -70,6 +70,11 @@ def _batch(classes: int, unlabelled: bool) -> Batch:
     return Batch(images[: 4 if unlabelled else 2], labels[:2], None)
 
 
+def _known(batch: Batch, method: Ssl) -> Batch:
+    """With what the method reads off the labels."""
+    return replace(batch, known=known_of(method, batch.labels.byte().numpy(), 3))
+
+
 def _unchanged(batch: Batch, models: Models) -> Batch:
     return batch
 
@@ -103,7 +108,7 @@ def _step(subject: Subject, iteration: int, change: Change, whole: bool) -> _See
     models = build_models(ctx, method, 3)
     if models.teacher is not None:  # as behind a student that has learned
         _move(models.teacher, 1)
-    batch = change(_batch(3, method.uses_unlabelled), models)
+    batch = _known(change(_batch(3, method.uses_unlabelled), models), method)
     kept = batch.images.clone(), batch.labels.clone()
     torch.manual_seed(2)
     if whole:
@@ -181,7 +186,8 @@ def outputs_are_logits(subject: Subject) -> None:
     """``outputs`` gives logits like the step's own, which the student is trained by."""
     method = small(subject)
     models = build_models(_context(subject, method), method, 3)
-    step = retrain.first_pass(method, models, _batch(3, method.uses_unlabelled), STEPS - 1, _generator())
+    batch = _known(_batch(3, method.uses_unlabelled), method)
+    step = retrain.first_pass(method, models, batch, STEPS - 1, _generator())
     outputs = method.outputs(step)
     expect(bool(outputs), "there is none")
     for output in outputs:

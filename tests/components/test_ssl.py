@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Ssl
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.components.ssl.step import Step
@@ -92,6 +93,20 @@ def test_teacher_averages_parameters_and_keeps_its_own_statistics() -> None:
     assert torch.equal(teacher.state_dict()["running_mean"], before)
     update_teacher(teacher, student, 0.0)
     assert torch.equal(teacher.weight, student.weight)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.99, 1 - 1 / 3])
+def test_the_teacher_is_the_average_of_each_parameter_to_the_bit(alpha: float) -> None:
+    torch.manual_seed(0)
+    teacher, student = VNet(filters=2, norm="batch").build(3), VNet(filters=2, norm="batch").build(3)
+    wanted = [
+        old.detach().clone().mul_(alpha).add_(new.detach(), alpha=1 - alpha)
+        for old, new in zip(teacher.parameters(), student.parameters(), strict=True)
+    ]
+    buffers = [buffer.clone() for buffer in teacher.buffers()]
+    update_teacher(teacher, student, alpha)
+    assert all(map(torch.equal, teacher.parameters(), wanted))
+    assert all(map(torch.equal, teacher.buffers(), buffers))
 
 
 @pytest.mark.parametrize("method", [Supervised, MeanTeacher])

@@ -16,9 +16,17 @@ from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.ssl._sdf import signed_distances
 from sfrbench.components.ssl.dtc import Dtc
 from sfrbench.engine.context import StageContext
-from sfrbench.stages.retrain.data import Batch
 from sfrbench.stages.retrain.run import training_step
-from tests.support.ssl_steps import SIDES, after_reload, gradients, models_of, numbers, softmax, step_of
+from tests.support.ssl_steps import (
+    SIDES,
+    after_reload,
+    batch_of,
+    gradients,
+    models_of,
+    numbers,
+    softmax,
+    step_of,
+)
 
 
 def distances_by_hand(mask: Any) -> Any:
@@ -56,7 +64,7 @@ def test_the_whole_loss_of_a_step_matches_the_formula(classes: int, tmp_path: Pa
     labels[0, 4:20, 3:12, 2:9] = 1
     labels[1, 9:13, 5:6, 4:14] = classes - 1
     ctx = StageContext({}, SimpleNamespace(first_iteration=0), {}, 1, tmp_path, tmp_path)
-    loss = training_step(ctx, dtc, made, Batch(images, labels, None), 27).loss
+    loss = training_step(ctx, dtc, made, batch_of(dtc, images, labels, classes), 27).loss
 
     head: Any = made.networks["sdf"]
     maps = numbers(in_parts(made.student).features(images))

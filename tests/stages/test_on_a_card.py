@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,29 +16,46 @@ import torch
 from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components.base import Selector, Ssl, Stitch
 from sfrbench.components.foundation.toy import SamToy
+from sfrbench.components.ssl.bcp import Bcp
+from sfrbench.components.ssl.ict import Ict
+from sfrbench.components.ssl.step import Step
 from sfrbench.components.stitch.upsampled import UpsampledStitch
 from sfrbench.conformance.checks import Subject
 from sfrbench.engine.training import History
 from sfrbench.stages.canvases import run as canvases
+from sfrbench.stages.features import run as features
 from sfrbench.stages.finetune import run as finetune
 from sfrbench.stages.predict import run as predict
 from sfrbench.stages.pseudolabel import run as pseudolabel
 from sfrbench.stages.retrain import run as retrain
+from sfrbench.stages.retrain.data import Batch, Data, Drawn
 from sfrbench.stages.select import run as select
 from sfrbench.store.artefact import Artefact
 from tests.support.pretend import pretended
-from tests.support.pretend_mode import Seen
-from tests.support.tiny import PATCH, Runs, method_of, sam, segmenter, tuning_of
+from tests.support.pretend_mode import MixedDevicesError, Seen
+from tests.support.tiny import PATCH, Killed, Runs, content, method_of, sam, segmenter, tuning_of
 
 CARDS = {
     kind: [card for card in Catalog.read().cards() if card.kind == kind]
     for kind in ("ssl", "finetune", "stitch", "selector")
 }
 FLAT = {"stride": PATCH, "sam_stride": PATCH}
+#: Methods whose steps wait, where, and how often at the most: sizes depend on values (prototypes, errors by
+#: confident learning), and components are found on the host.
+REST = {
+    "acmt_s_err": ("components/ssl/_ambiguity.py", 14),
+    "bcp": ("components/ssl/bcp.py", 2),
+    "ss_net": ("components/ssl/", 10),
+}
 
 
 def named(card: object) -> str:
     return card.name if isinstance(card, Card) else str(card)
+
+
+def told(name: str, steps: list[Counter[str]]) -> None:
+    """The table of waits, for ``pytest -s``."""
+    print(f"\n@ {name}", [dict(step) for step in steps])
 
 
 def method(name: str, folder: Path, **fields: Any) -> Ssl:
@@ -105,7 +123,10 @@ def test_every_method(ssl: Card, pseudo: str, folder: Path, tuned: Artefact, car
     mode = "offline" if pseudo == "soft" else pseudo
     with steps_in(card) as steps:
         Runs(folder, "cuda")(retrain, parts, f"{ssl.name}-{pseudo}", inputs, pseudo=mode)
-    print(f"\n@ {ssl.name} {pseudo}", [dict(step) for step in steps])
+    told(f"{ssl.name} {pseudo}", steps)
+    where, most = REST.get(ssl.name.removesuffix("_source"), ("", 0))
+    assert all(line.partition(" at ")[2].startswith(where) for step in steps for line in step)
+    assert max(sum(step.values()) for step in steps) == most
 
 
 @pytest.mark.parametrize("tuning", CARDS["finetune"], ids=named)
@@ -115,7 +136,9 @@ def test_every_fine_tuning(tuning: Card, folder: Path, card: Seen) -> None:
     runs, parts = Runs(folder, "cuda"), sam(tuned, **flat)
     with steps_in(card) as steps:
         made = runs(finetune, parts, f"{tuning.name}-made")
-    print(f"\n@ {tuning.name}", [dict(step) for step in steps])
+    told(tuning.name, steps)
+    # a view goes to the encoder once, and its embedding to the disk
+    assert [sum(step.values()) for step in steps] == ([2, 2] if tuned.fixed_views else [0, 0])
     runs(
         predict,
         parts,
@@ -156,4 +179,59 @@ def test_every_round(
         inputs = {"before": trained, "select": chosen, "pseudolabel": Runs(folder).labelled, "finetune": new}
         parts = {**segmenter(method("mean_teacher", folder)), **again}
         runs(retrain, parts, f"{selector.name}-net", inputs, pseudo="offline", first_iteration=2)
-    print(f"\n@ {selector.name}", [dict(step) for step in steps])
+    told(selector.name, steps)
+    assert not any(steps)
+
+
+def test_a_segmenter_at_work(folder: Path, card: Seen) -> None:
+    """Training with validation, and every stage that reads what it leaves."""
+    runs = Runs(folder, "cuda")
+    parts = segmenter(method("mean_teacher", folder))
+    made = runs(retrain, parts, "validated", split={"labeled": 1, "val": 1}, stride=PATCH)
+    assert made.path("best.safetensors").is_file()
+    for checkpoint in ("last", "best_val"):
+        told = {"model_stage": "retrain", "subset": "test", "checkpoint": checkpoint, **FLAT}
+        runs(predict, parts, f"predicted-{checkpoint}", {"model": made}, **told)
+    runs(select, parts, "confident", {"retrain": made}, **FLAT)
+    runs(pseudolabel, parts, "by-segmenter", {"retrain": made}, **FLAT)
+    runs(features, parts, "features", {"retrain": made}, checkpoint="last", cases=1, voxels=8, **FLAT)
+
+
+@pytest.mark.parametrize("stage", ["retrain", "finetune"])
+def test_a_killed_training_goes_on_there(stage: str, folder: Path, card: Seen) -> None:
+    runs = Runs(folder, "cuda")
+    run, parts = {
+        "retrain": (retrain, segmenter(method("ua_mt", folder, steps=4))),
+        "finetune": (finetune, sam()),
+    }[stage]
+    whole = runs(run, parts, f"whole-{stage}")
+    with pytest.raises(Killed):
+        runs(run, parts, f"killed-{stage}", kill_at=2)
+    assert (folder / f"killed-{stage}" / "scratch" / "checkpoint.pt").is_file()
+    assert content(runs(run, parts, f"killed-{stage}")) == content(whole)
+
+
+def test_labels_that_are_left_on_the_host_are_found(folder: Path, card: Seen) -> None:
+    def left(data: Data, drawn: Drawn) -> Batch:
+        return replace(batch(data, drawn), labels=drawn.labels.long())
+
+    batch = Data.batch
+    parts = segmenter(method("supervised", folder))
+    with patch.object(Data, "batch", left), pytest.raises(MixedDevicesError, match=r"losses\.py"):
+        Runs(folder, "cuda")(retrain, parts, "left-behind")
+
+
+def test_draws_that_the_host_reads_are_those_of_the_cpu(folder: Path, card: Seen) -> None:
+    """Cuboids of BCP and shares of ICT do not depend on the device."""
+    seen = []
+    for device in ("cpu", "cuda"):
+        rng = torch.Generator(device).manual_seed(3)
+        images = torch.zeros(4, 1, *PATCH, device=device)
+        step = Step(None, None, {}, images, images[:2, 0].long(), images, images, None, 0, 2, 3, rng)  # type: ignore[arg-type]
+        bcp, ict = method("bcp", folder), method("ict", folder)
+        assert isinstance(bcp, Bcp)
+        assert isinstance(ict, Ict)
+        seen.append([bcp.outside(step), bcp.outside(step), ict.factors(step.host_rng, 2, images.device)])
+    assert all(there.device.type == "cuda" for there in seen[1])
+    assert all(torch.equal(here, there.cpu()) for here, there in zip(*seen, strict=True))
+    assert not torch.equal(*seen[0][:2])

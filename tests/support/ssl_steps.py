@@ -12,7 +12,7 @@ from torch import nn
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Backbone, Ssl
 from sfrbench.components.ssl.step import Step
-from sfrbench.stages.retrain.data import Batch
+from sfrbench.stages.retrain.data import Batch, known_of
 from sfrbench.stages.retrain.models import Maker, Models
 from sfrbench.stages.retrain.run import first_pass
 
@@ -59,7 +59,12 @@ def step_of(
     labels = torch.randint(0, models.classes, (counts[0], *sides), generator=generator)
     torch.manual_seed(2)
     rng = torch.Generator().manual_seed(seed)
-    return first_pass(method, models, Batch(images, labels, None), iteration, rng)
+    return first_pass(method, models, batch_of(method, images, labels, models.classes), iteration, rng)
+
+
+def batch_of(method: Ssl, images: torch.Tensor, labels: torch.Tensor, classes: int) -> Batch:
+    """A batch without pseudo-labels."""
+    return Batch(images, labels, None, known=known_of(method, labels.byte().numpy(), classes))
 
 
 def after_reload(method: Ssl) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from sfrbench.conformance._ssl_method import small as small_method
 from sfrbench.conformance.checks import Subject
 from sfrbench.conformance.finetune import small as small_tuning
 from sfrbench.conformance.material import PATCH, artefact_of, inputs_of
-from sfrbench.engine.context import StageContext, no_progress
+from sfrbench.engine.context import StageContext, goes_on, no_progress, watch_nothing
 from sfrbench.store.artefact import Artefact
 from tests.support.stages import settings_of, stage_of
 
@@ -41,7 +41,8 @@ def method_of(card: Card, folder: Path, **fields: Any) -> Ssl:
     """A card's method in two steps, a checkpoint after each."""
     subject = Subject(card, folder, folder)
     late = {name: value for name, value in AT_ONCE.items() if subject.has(name)}
-    return small_method(subject, steps=2, checkpoint_every=1, ramp_length=0, val_every=1, **late, **fields)
+    wanted = {"steps": 2, "checkpoint_every": 1, "ramp_length": 0, "val_every": 1, **late, **fields}
+    return small_method(subject, **wanted)
 
 
 def tuning_of(card: Card, folder: Path) -> Finetune:
@@ -66,6 +67,7 @@ class Runs:
     folder: Path
     device: str = "cpu"
     classes: int = 3
+    ahead: int | None = None
 
     @property
     def prepared(self) -> Artefact:
@@ -83,7 +85,8 @@ class Runs:
         name: str,
         inputs: Mapping[str, Artefact] | None = None,
         kill_at: int | None = None,
-        stopping: Callable[[], bool] = lambda: False,
+        stopping: Callable[[], bool] = goes_on,
+        watch: Callable[[int, float], bool] = watch_nothing,
         **settings: Any,
     ) -> Artefact:
         """What a stage leaves; the same ``name`` goes on from what an earlier run of it left behind."""
@@ -104,8 +107,10 @@ class Runs:
             place / "out",
             place / "scratch",
             device=self.device,
+            ahead=self.ahead,
             progress=no_progress if kill_at is None else progress,
             stopping=stopping,
+            watch=watch,
         )
         stage.run(ctx)
         return artefact_of(stage_of(stage), place / "out")

@@ -46,11 +46,11 @@ def prototype_labels(
     Euclidean. A class without voxels in a case takes no part there (ours; the source puts it at the origin).
     """
     probs = teacher(images).softmax(1)
-    spread, mean = [], torch.zeros(())
+    spread, mean = [], torch.zeros((), device=probs.device)
     for _ in range(passes):
         features = teacher.features(images)
         spread.append((teacher.head(teacher.drop(features)) / 2).sigmoid())
-        mean = mean.to(features.device) + wide(features) / passes
+        mean = mean + wide(features) / passes
     sure = (torch.stack(spread).std(0) < certain) * probs
     centres, found = prototypes(mean, sure.argmax(1), probs)
     distances = [

@@ -55,7 +55,8 @@ class ClassCounts(nn.Module):
 
     def add(self, labels: torch.Tensor, refresh: bool) -> None:
         """Add the voxels of each class in ``labels`` (int64, any shape); ``refresh`` starts a new period."""
-        self.pending += torch.bincount(labels.flatten(), minlength=len(self.pending))
+        # torch.bincount waits for the device
+        self.pending += torch.stack([(labels == k).sum() for k in range(len(self.pending))])
         if refresh:
             self.counts.copy_(self.pending)
             self.pending.zero_()

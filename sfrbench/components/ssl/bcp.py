@@ -91,7 +91,7 @@ class Bcp(Ssl):
         box = []
         for side in sides:
             length = int(side * self.cut)
-            first = int(torch.randint(side - length, (), generator=step.rng, device=mask.device))
+            first = int(torch.randint(side - length, (), generator=step.host_rng))
             box.append(slice(first, first + length))
         mask[tuple(box)] = False
         return mask

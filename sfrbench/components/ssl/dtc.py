@@ -74,21 +74,12 @@ class Dtc(Consistency):
     def loss(self, step: Step) -> torch.Tensor:
         from sfrbench.components.ssl._prototypes import wide
 
-        if step.features is None:
-            raise ValueError("DTC was called without features")
+        if step.features is None or "sdf" not in step.known:
+            raise ValueError("DTC was called without features or distance maps")
         distances: torch.Tensor = step.networks["sdf"](wide(step.features)).tanh()
-        true = self._true(step).to(distances.dtype)
+        true = step.known["sdf"].to(distances.dtype)
         regression: torch.Tensor = (distances[: len(true)] - true).square().mean()
         masks: torch.Tensor = (-self.steepness * distances).sigmoid()
         consistency = (masks - step.logits.softmax(1)[:, 1:]).square().mean()
         step.values.update(sdf=regression, consistency=consistency)
         return self.sdf_weight * regression + self.weight(step) * consistency
-
-    def _true(self, step: Step) -> torch.Tensor:
-        """The distance maps of the labelled patches; worked out here for a step that was made by hand."""
-        import torch
-
-        if "sdf" in step.known:
-            return step.known["sdf"]
-        known = self.known(step.labels.byte().cpu().numpy(), step.classes)
-        return torch.from_numpy(known["sdf"]).to(step.labels.device)

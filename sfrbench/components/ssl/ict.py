@@ -46,7 +46,7 @@ class Ict(Consistency):
         if len(images) % 2:
             images = torch.cat([images, step.images_l[:1]])
         first, second = images.chunk(2)
-        share = self.factors(step.rng, len(first), images.device)
+        share = self.factors(step.host_rng, len(first), images.device)
         with torch.no_grad():
             target = mix(step.teacher(first).softmax(1), step.teacher(second).softmax(1), share)
         mixed = step.student(mix(first, second, share)).softmax(1)
@@ -55,13 +55,14 @@ class Ict(Consistency):
         return self.weight(step) * distance
 
     def factors(self, rng: torch.Generator, count: int, device: torch.device) -> torch.Tensor:
-        """(count, 1, 1, 1, 1) shares of the second patches, float32, in [0, 1]."""
+        """(count, 1, 1, 1, 1) shares of the second patches, float32, in [0, 1]; ``rng`` is the host's."""
         import numpy as np
         import torch
 
-        seed = int(torch.randint(2**62, (), generator=rng, device=device))
-        shares = np.random.default_rng(seed).beta(self.alpha, self.alpha, (count, 1, 1, 1, 1))
-        return torch.from_numpy(shares).float().to(device)
+        seed = int(torch.randint(2**62, (), generator=rng))
+        shares = np.random.default_rng(seed).beta(self.alpha, self.alpha, count)
+        # filled in there, number by number: a copy would wait for the device
+        return torch.cat([torch.full((1, 1, 1, 1, 1), share, device=device) for share in shares.tolist()])
 
 
 def mix(first: torch.Tensor, second: torch.Tensor, share: torch.Tensor) -> torch.Tensor:

@@ -74,6 +74,17 @@ class Step:
         return made
 
     @property
+    def host_rng(self) -> torch.Generator:
+        """A generator of the host for draws that the host reads: reading those of a device waits for it.
+
+        On the CPU it is ``rng`` itself, elsewhere another one with the same seed."""
+        import torch
+
+        if self.rng.device.type == "cpu":
+            return self.rng
+        return self.once("host_rng", lambda: torch.Generator().manual_seed(self.rng.initial_seed()))
+
+    @property
     def images_l(self) -> torch.Tensor:
         """(B_l, 1, X, Y, Z)"""
         return self.images[: self.labels.shape[0]]

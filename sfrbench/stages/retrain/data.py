@@ -77,7 +77,7 @@ class Data:
             cases = unlabelled_at(self.split.unlabelled, ssl.batch_unlabeled, order, step)
             unlabelled = self._patches(cases, self._seed("unlabelled"), step)
         images = np.stack([patch.image for patch in (*patches, *unlabelled)])[:, None]
-        known = ssl.known(labels, len(self.volumes.classes))
+        known = known_of(ssl, labels, len(self.volumes.classes))
         return Drawn(
             images=self._pinned(images),
             labels=self._pinned(labels),
@@ -130,6 +130,11 @@ class Data:
             )
             for index, case in enumerate(cases)
         ]
+
+
+def known_of(ssl: Ssl, labels: Volume, classes: int) -> dict[str, torch.Tensor]:
+    """What the method's loss needs of labels uint8 (B_l, X, Y, Z), as tensors of the host."""
+    return {name: torch.from_numpy(values) for name, values in ssl.known(labels, classes).items()}
 
 
 def as_target(given: torch.Tensor, soft: bool) -> torch.Tensor:
