@@ -29,7 +29,7 @@ HEAVY = ("torch", "peft", "mlflow", "pandas", "matplotlib", "scipy", "sklearn", 
 LIGHT = {"cli", "compare", "search", "run", "machine", "plan", "spec", "catalog", "places", "store", "files"}
 #: Modules of light rooms, or public ones of components, that hold heavy work.
 HEAVY_MODULES = {
-    "machine.selfcheck_ops", "components.foundation.segmenter",
+    "machine.selfcheck_ops", "machine.live_bytes", "machine.training_memory", "components.foundation.segmenter",
     "compare.runs", "compare.sides", "compare.work",
 }  # fmt: skip
 #: Of the stages: all but their behaviour.

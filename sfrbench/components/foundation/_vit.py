@@ -9,8 +9,9 @@ the zeros which fill up the windows at the border are projected once, not by the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
@@ -23,6 +24,17 @@ from sfrbench.components.foundation import _samlib
 
 #: Entries of the attention map that are worked on at once.
 PIECE = 2**22
+_AS_GPU: ContextVar[bool] = ContextVar("as_gpu", default=False)
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Within it attention goes the way of a GPU, to count its work and memory on a machine without one."""
+    before = _AS_GPU.set(True)
+    try:
+        yield
+    finally:
+        _AS_GPU.reset(before)
 
 
 class ImageEncoder(nn.Module):
@@ -174,7 +186,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor, on_columns: Tensor)
     device = q.device.type
     with torch.autocast(device, enabled=False) if knows_autocast(device) else nullcontext():
         q, on_rows, on_columns = q * q.shape[-1] ** -0.5, on_rows.to(q.dtype), on_columns.to(q.dtype)
-        if q.is_cuda:
+        if q.is_cuda or _AS_GPU.get():
             return by_fused_kernel(*joined(q, k, on_rows, on_columns), v)
         if q.dtype.itemsize < 4:  # products are cheap, passes over the map are not
             return cast(Tensor, InPieces.apply(*joined(q, k, on_rows, on_columns), v, None, None))  # type: ignore[no-untyped-call]

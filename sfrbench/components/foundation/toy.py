@@ -31,9 +31,9 @@ class SamToy(Foundation):
         """The toy with a fresh head; ``weights`` is not used."""
         from sfrbench.components.foundation import _build
 
-        state = _build.toy_state()
+        return _build.pretrained(lambda: self.untrained(classes), _build.toy_state(), "sam_toy")
 
-        def skeleton() -> SamSegmenter:
-            return _build.toy(canvas=self.canvas, classes=classes, precision=self.precision)
+    def untrained(self, classes: int) -> SamSegmenter:
+        from sfrbench.components.foundation import _build
 
-        return _build.pretrained(skeleton, state, "sam_toy")
+        return _build.toy(canvas=self.canvas, classes=classes, precision=self.precision)
