@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sfrbench.components.base import Backbone, Finetune, Foundation, Ssl
-from sfrbench.components.foundation._vit import as_on_a_gpu
+from sfrbench.components.foundation._attention import as_on_a_gpu
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.training import descend, make_optimiser
