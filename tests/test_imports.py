@@ -29,8 +29,8 @@ HEAVY = ("torch", "peft", "mlflow", "pandas", "matplotlib", "scipy", "sklearn", 
 LIGHT = {"cli", "compare", "search", "run", "machine", "plan", "spec", "catalog", "places", "store", "files"}
 #: Modules of light rooms, or public ones of components, that hold heavy work.
 HEAVY_MODULES = {
-    "machine.selfcheck_ops", "components.foundation.segmenter",
-    "compare.runs", "compare.sides", "compare.work",
+    "machine.selfcheck_ops", "machine.live_bytes", "machine.training_memory",
+    "components.foundation.segmenter", "compare.runs", "compare.sides", "compare.work",
 }  # fmt: skip
 #: Of the stages: all but their behaviour.
 LIGHT_STAGES = {"cost", "finder", "recipe", "settings", "roles"}

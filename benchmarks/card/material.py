@@ -196,7 +196,7 @@ def timed(bench: Bench, stage: ModuleType) -> Iterator[list[float]]:
     from sfrbench.engine import training
 
     found: list[float] = []
-    plain, last = training._descend, time.perf_counter()
+    plain, last = training.descend, time.perf_counter()
 
     def descend(*args: Any) -> None:
         nonlocal last
@@ -205,11 +205,11 @@ def timed(bench: Bench, stage: ModuleType) -> Iterator[list[float]]:
         found.append(time.perf_counter() - last)
         last = time.perf_counter()
 
-    training._descend = descend
+    training.descend = descend
     try:
         yield found
     finally:
-        training._descend = plain
+        training.descend = plain
 
 
 def fault(error: BaseException) -> str:

@@ -72,6 +72,10 @@ class Foundation(Component):
         """The pretrained model with a freshly initialised head of ``classes`` mask tokens."""
         raise NotImplementedError
 
+    def untrained(self, classes: int) -> SamSegmenter:
+        """The model of ``build`` with random numbers, for what depends on shapes alone."""
+        raise NotImplementedError
+
     def cost(self, classes: int) -> Sam | None:
         """What the model of ``build`` costs for one canvas; none: not stated."""
         return None

@@ -118,7 +118,7 @@ def train(
             lr = optim.lr_at(step, steps)
             torch.manual_seed(mix(seed, step))
             result = step_fn(step, next(made))
-            _descend(optimiser, result.loss, trained, lr, optim.clip)
+            descend(optimiser, result.loss, trained, lr, optim.clip)
             history.add(step, lr, result)
             done = step + 1
             try:
@@ -141,7 +141,7 @@ def train(
     history.write(ctx.out / "history.csv")
 
 
-def _descend(
+def descend(
     optimiser: torch.optim.Optimizer,
     loss: torch.Tensor,
     parameters: list[nn.Parameter],

@@ -182,3 +182,15 @@ def test_what_it_refuses() -> None:
     model.image_encoder.get_submodule("patch_embed").proj = nn.Conv2d(3, 32, 14, 14)
     with pytest.raises(InputError, match="power of two"):
         _samus.attach(model)
+
+
+def test_it_trains_to_the_same_bits_where_its_parts_run_twice() -> None:
+    found = []
+    for again in (False, True):
+        torch.manual_seed(4)
+        model = SamToy(checkpointing=again).build(3, None)
+        Samus().attach(model)
+        model.train()(torch.randn(2, 1, 64, 64)).square().mean().backward()
+        found.append({name: part.grad for name, part in model.named_parameters() if part.requires_grad})
+    once, twice = found
+    assert all(grad is not None and torch.equal(grad, twice[name]) for name, grad in once.items())

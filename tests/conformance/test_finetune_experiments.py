@@ -10,6 +10,6 @@ from tests.support.runs import cli
 def test_strategies_and_ranks_share(tmp_path: Path) -> None:
     """The prepared data, and all of rank 4: it is the arm 'lora' of the other experiment."""
     said = cli("plan", "fig01_finetune", "ablation_lora_rank", "--profile", "smoke", cwd=tmp_path).stdout
-    assert "nodes 42 (" in said
+    assert "nodes 45 (" in said
     assert "nodes 13 (" in said
-    assert "together 17 cells, nodes 51 (" in said
+    assert "together 18 cells, nodes 54 (" in said

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import nn
 
 from sfrbench.components._autocast import Conv3d
+from sfrbench.components.backbone._again import Block, again
 
 
 class Dropout(nn.Module):
@@ -31,6 +33,13 @@ class Dropout(nn.Module):
         draws = [torch.rand(shape, generator=rng, device=maps.device) for _ in maps]
         kept = torch.stack(draws) >= self.share
         return maps * (kept.to(maps.dtype) / (1 - self.share))
+
+
+def in_turn(parts: Sequence[nn.Module], maps: torch.Tensor) -> torch.Tensor:
+    """Maps through one part after the other."""
+    for part in parts:
+        maps = part(maps)
+    return maps
 
 
 class Head(Conv3d):
@@ -67,6 +76,13 @@ class Parts(nn.Module):
     drop: nn.Module
     head: nn.Module
     layout: torch.memory_format
+    checkpointing: bool  # levels keep nothing for the backward pass, and run twice
+
+    def run(self, block: Block, parts: Sequence[nn.Module], *maps: torch.Tensor) -> torch.Tensor:
+        """``block(parts, *maps)``: one level, on the way down or up."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return again(block, parts, *maps)
+        return block(parts, *maps)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Torch's."""

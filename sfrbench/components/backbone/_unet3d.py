@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from sfrbench.components._autocast import guard
-from sfrbench.components.backbone._layers import Dropout, Head, Parts, layout_for
+from sfrbench.components.backbone._layers import Dropout, Head, Parts, in_turn, layout_for
 from sfrbench.components.backbone._sizes import check_sides
 from sfrbench.errors import InputError
 
@@ -36,6 +36,17 @@ def _drop(values: float, channels: float) -> nn.Module:
     return nn.Sequential(*parts) if parts else nn.Identity()
 
 
+def _downwards(parts: Sequence[nn.Module], finer: torch.Tensor) -> torch.Tensor:
+    """A level of the encoder: pool, convolve."""
+    return in_turn(parts, functional.max_pool3d(finer, 2))
+
+
+def _upwards(parts: Sequence[nn.Module], coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+    """A level of the decoder: enlarge, put the skip beside it, convolve."""
+    enlarged = functional.interpolate(coarser, scale_factor=2, mode="trilinear")
+    return in_turn(parts, torch.cat([skip, enlarged], 1))
+
+
 class UNet3dModule(Parts):
     """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; sides are multiples of 16, in voxels.
 
@@ -56,8 +67,10 @@ class UNet3dModule(Parts):
         deep_supervision: bool = False,
         bf16: bool = False,
         inputs: int = 1,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         widths = [filters * 2**level for level in range(5)]
         self.bf16 = bf16
         self.feature_channels, self.bottleneck_channels = filters, widths[4]
@@ -79,9 +92,9 @@ class UNet3dModule(Parts):
         """Five maps, finest first; dropout at the bottleneck is applied."""
         check_sides("3D U-Net", images.shape[2:])
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            maps = [self.encoder[0](images)]
+            maps = [self.run(in_turn, [self.encoder[0]], images)]
             for convs in list(self.encoder)[1:]:
-                maps.append(convs(functional.max_pool3d(maps[-1], 2)))
+                maps.append(self.run(_downwards, [convs], maps[-1]))
             return (*maps[:-1], self.bottleneck_drop(maps[-1]))
 
     def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -93,8 +106,7 @@ class UNet3dModule(Parts):
         drops = [*self.level_drops, nn.Identity()]
         with torch.autocast(maps[-1].device.type, torch.bfloat16, enabled=self.bf16):
             for skip, convs, drop in zip(maps[-2::-1], self.decoder, drops, strict=True):
-                upsampled = functional.interpolate(scales[-1], scale_factor=2, mode="trilinear")
-                scales.append(drop(convs(torch.cat([skip, upsampled], 1))))
+                scales.append(drop(self.run(_upwards, [convs], scales[-1], skip)))
         return tuple(scales[:0:-1])
 
     def strip_encoder(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from sfrbench.components._autocast import guard
-from sfrbench.components.backbone._layers import Dropout, Head, Parts, layout_for
+from sfrbench.components.backbone._layers import Dropout, Head, Parts, in_turn, layout_for
 from sfrbench.components.backbone._sizes import check_sides
 
 
@@ -39,6 +41,13 @@ def _up(inside: int, norm: str) -> nn.Sequential:
     return nn.Sequential(conv, *_norm(norm, inside // 2), nn.ReLU(inplace=True))
 
 
+def _upwards(parts: Sequence[nn.Module], coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+    """A level of the decoder: enlarge, add the skip, convolve."""
+    up, convs = parts
+    maps: torch.Tensor = convs(up(coarser) + skip)
+    return maps
+
+
 class VNetModule(Parts):
     """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; sides are multiples of 16, in voxels.
 
@@ -56,8 +65,10 @@ class VNetModule(Parts):
         dropout: bool = True,
         bf16: bool = False,
         inputs: int = 1,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         widths = [filters * 2**level for level in range(5)]
         self.bf16 = bf16
         self.feature_channels, self.bottleneck_channels = filters, widths[4]
@@ -80,17 +91,17 @@ class VNetModule(Parts):
         """Five maps, finest first; dropout at the bottleneck is applied."""
         check_sides("V-Net", images.shape[2:])
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            maps = [self.encoder[0](images)]
-            for down, convs in zip(self.downs, list(self.encoder)[1:], strict=True):
-                maps.append(convs(down(maps[-1])))
+            maps = [self.run(in_turn, [self.encoder[0]], images)]
+            for level in zip(self.downs, list(self.encoder)[1:], strict=True):
+                maps.append(self.run(in_turn, level, maps[-1]))
             return (*maps[:-1], self.drop(maps[-1]))
 
     def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         """What ``encode`` gives to the maps of the four decoder levels, finest first."""
         scales = [maps[-1]]
         with torch.autocast(maps[-1].device.type, torch.bfloat16, enabled=self.bf16):
-            for up, convs, skip in zip(self.ups, self.decoder, maps[-2::-1], strict=True):
-                scales.append(convs(up(scales[-1]) + skip))
+            for *level, skip in zip(self.ups, self.decoder, maps[-2::-1], strict=True):
+                scales.append(self.run(_upwards, level, scales[-1], skip))
         return tuple(scales[:0:-1])
 
     def strip_encoder(self) -> None:

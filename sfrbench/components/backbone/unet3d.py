@@ -22,6 +22,7 @@ class UNet3d(Backbone):
     """3D U-Net with instance norm (no affine) and concatenated skips: 5,884,050 parameters, K = 2."""
 
     version: ClassVar[int] = 2  # small maps are convolved in float32
+    unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
 
     filters: int = Field(16, ge=2, le=64, description="channels of the finest level; doubled at each level")
     dropout: Share = Field(0.3, description="dropout of values, after the bottleneck and before the head")
@@ -32,6 +33,9 @@ class UNet3d(Backbone):
         False, description="heads at the coarser levels, for methods that ask for logits at all scales"
     )
     precision: Precision = Field("fp32", description=PRECISION)
+    checkpointing: bool = Field(
+        False, description="levels run twice and keep nothing between: less memory, the same numbers"
+    )
 
     def build(self, classes: int, inputs: int = 1) -> nn.Module:
         """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; Kaiming initialisation."""
@@ -45,12 +49,14 @@ class UNet3d(Backbone):
             self.deep_supervision,
             self.precision == "bf16",
             inputs,
+            self.checkpointing,
         )
 
     def cost(self, patch: Size, classes: int) -> Segmenter | None:
-        from sfrbench.components.costs.nets import unet
+        from sfrbench.components.costs.nets import twice, unet
 
-        return unet(patch, classes, self.filters, deep=self.deep_supervision)
+        cost = unet(patch, classes, self.filters, deep=self.deep_supervision)
+        return twice(cost) if self.checkpointing else cost
 
     def deployed(self) -> UNet3d:
         """Without the heads at the coarser levels."""

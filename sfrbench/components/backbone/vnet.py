@@ -20,6 +20,7 @@ class VNet(Backbone):
     """V-Net with additive skips, as UA-MT, DTC and SFR use it: 9,448,866 parameters, K = 2."""
 
     version: ClassVar[int] = 3  # small maps are convolved in float32
+    unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
 
     filters: int = Field(16, ge=2, le=64, description="channels of the finest level; doubled at each level")
     norm: Literal["batch", "group", "instance", "none"] = Field(
@@ -27,17 +28,29 @@ class VNet(Backbone):
     )
     dropout: bool = Field(True, description="channel dropout, 0.5, after the bottleneck and before the head")
     precision: Precision = Field("fp32", description=PRECISION)
+    checkpointing: bool = Field(
+        False, description="levels run twice and keep nothing between: less memory, the same numbers"
+    )
 
     def build(self, classes: int, inputs: int = 1) -> nn.Module:
         """(B, inputs, X, Y, Z) to logits (B, K, X, Y, Z), both float32; PyTorch's default initialisation."""
         from sfrbench.components.backbone._vnet import VNetModule
 
-        return VNetModule(classes, self.filters, self.norm, self.dropout, self.precision == "bf16", inputs)
+        return VNetModule(
+            classes,
+            self.filters,
+            self.norm,
+            self.dropout,
+            self.precision == "bf16",
+            inputs,
+            self.checkpointing,
+        )
 
     def cost(self, patch: Size, classes: int) -> Segmenter | None:
-        from sfrbench.components.costs.nets import vnet
+        from sfrbench.components.costs.nets import twice, vnet
 
-        return vnet(patch, classes, self.filters, self.norm)
+        cost = vnet(patch, classes, self.filters, self.norm)
+        return twice(cost) if self.checkpointing else cost
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Also refuses instance norm where the bottleneck is a single voxel."""

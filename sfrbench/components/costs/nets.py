@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from sfrbench.components.costs.parts import Layers, Segmenter, Size, linear
@@ -75,3 +76,11 @@ def unet(patch: Size, classes: int, filters: int, *, deep: bool, inputs: int = 1
     head = linear(voxels[0], widths[0], classes)
     sizes, none = (patch, classes, filters, widths[-1]), Layers()
     return Segmenter(*sizes, _sum(encoder), _sum(decoder), head, first, none, own + theirs, theirs)
+
+
+def twice(once: Segmenter) -> Segmenter:
+    """The same network where its levels run anew for the backward pass; the head does not."""
+    encode, decode = (
+        replace(part, weights=part.weights + part.forward) for part in (once.encode, once.decode)
+    )
+    return replace(once, encode=encode, decode=decode)

@@ -86,7 +86,8 @@ def samus(sam: Sam, *, decoder: bool) -> Tuned | None:
     trained += convolution + adapter + (sam.decoder_parameters if decoder else sam.head_parameters)
     mask = shapes.decoder_layers(tokens, sam.classes, vit.out, vit.mlp)
     ended = mask.trained if decoder else mask.passed
-    again = frozen.forward if sam.again else 0.0
+    twice = frozen + branch + (cross + refine + beside) * vit.whole
+    again = twice.forward if sam.again else 0.0
     forward = frozen.forward + added.forward + mask.forward
     return Tuned(forward, frozen.passed + again + added.trained + ended, trained)
 

@@ -103,7 +103,10 @@ class SamusEncoder(nn.Module):
         self.input_adapter = Adapter(dim, dim // 4, "gelu", skip=True, scale=1.0, zero=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        maps = self.cnn_embed(image).permute(0, 2, 3, 1)
+        maps = image
+        for stage in self.cnn_embed:
+            maps = run(stage, maps, again=self.checkpointing)
+        maps = maps.permute(0, 2, 3, 1)
         side = image.shape[-1] + self.step
         image = F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)
         positions = self.post_pos_embed(self.pos_embed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
@@ -14,6 +16,17 @@ from sfrbench.components.foundation import _grid
 
 #: Entries of the attention map that are worked on at once.
 PIECE = 2**22
+_AS_ON_A_GPU: ContextVar[bool] = ContextVar("as_on_a_gpu", default=False)
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Within it torch's fused way is gone on a CPU, too: to count what it takes without a GPU."""
+    before = _AS_ON_A_GPU.set(True)
+    try:
+        yield
+    finally:
+        _AS_ON_A_GPU.reset(before)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor, on_columns: Tensor) -> Tensor:
@@ -29,6 +42,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor, on_columns: Tensor)
         if q.is_cuda:
             if _grid.suits(q, on_rows, on_columns) and _grid.holds(str(q.device), q.dtype):
                 return _grid.by_rows(q, k, v, on_rows, on_columns)
+            return by_fused_kernel(*joined(q, k, on_rows, on_columns), v)
+        if _AS_ON_A_GPU.get():
             return by_fused_kernel(*joined(q, k, on_rows, on_columns), v)
         if q.dtype.itemsize < 4:  # products are cheap, passes over the map are not
             return cast(Tensor, InPieces.apply(*joined(q, k, on_rows, on_columns), v, None, None))  # type: ignore[no-untyped-call]

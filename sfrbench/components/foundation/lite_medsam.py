@@ -37,18 +37,20 @@ class LiteMedSam(Foundation):
     def build(self, classes: int, weights: Path | None) -> SamSegmenter:
         """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""
         from sfrbench.components.foundation import _build, segmenter
-        from sfrbench.components.foundation._tinyvit import TinyVit
-
-        def skeleton() -> SamSegmenter:
-            parts = segmenter.prompt_and_decoder(classes=classes, canvas=self.canvas, stride=4)
-            return segmenter.SamSegmenter(
-                TinyVit(),
-                *parts,
-                canvas=self.canvas,
-                classes=classes,
-                precision=self.precision,
-                channels_last=True,
-            )
 
         path = self.required(weights)
-        return _build.pretrained(skeleton, segmenter.read_state(path), str(path))
+        return _build.pretrained(lambda: self.untrained(classes), segmenter.read_state(path), str(path))
+
+    def untrained(self, classes: int) -> SamSegmenter:
+        from sfrbench.components.foundation import segmenter
+        from sfrbench.components.foundation._tinyvit import TinyVit
+
+        parts = segmenter.prompt_and_decoder(classes=classes, canvas=self.canvas, stride=4)
+        return segmenter.SamSegmenter(
+            TinyVit(),
+            *parts,
+            canvas=self.canvas,
+            classes=classes,
+            precision=self.precision,
+            channels_last=True,
+        )

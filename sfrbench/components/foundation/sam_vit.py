@@ -39,12 +39,14 @@ class SamVit(Foundation):
     def build(self, classes: int, weights: Path | None) -> SamSegmenter:
         """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""
         from sfrbench.components.foundation import _build, segmenter
-        from sfrbench.components.foundation._vit import ImageEncoder
-
-        def skeleton() -> SamSegmenter:
-            return _build.vit(self.size, canvas=self.canvas, classes=classes, precision=self.precision)
 
         path = self.required(weights)
-        model = _build.pretrained(skeleton, segmenter.read_state(path), str(path))
+        return _build.pretrained(lambda: self.untrained(classes), segmenter.read_state(path), str(path))
+
+    def untrained(self, classes: int) -> SamSegmenter:
+        from sfrbench.components.foundation import _build
+        from sfrbench.components.foundation._vit import ImageEncoder
+
+        model = _build.vit(self.size, canvas=self.canvas, classes=classes, precision=self.precision)
         cast(ImageEncoder, model.image_encoder).checkpointing = self.checkpointing
         return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -18,22 +18,32 @@ class SamToy(Foundation):
     """Segment-anything's classes at width 32 and depth 2, "pretrained" with numbers from a fixed seed."""
 
     version: ClassVar[int] = 2  # attention in pieces: other last digits
+    unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
 
     canvas: int = Field(64, ge=64, le=256, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
 
+    checkpointing: bool = Field(
+        False, description="blocks run twice and keep nothing between: less memory, the same numbers"
+    )
+
     def cost(self, classes: int) -> Sam | None:
+        from dataclasses import replace
+
         from sfrbench.components.costs.sam import TOY, vit_sam
 
-        return vit_sam(TOY, self.canvas, classes)
+        return vit_sam(replace(TOY, again=self.checkpointing), self.canvas, classes)
 
     def build(self, classes: int, weights: Path | None) -> SamSegmenter:
         """The toy with a fresh head; ``weights`` is not used."""
         from sfrbench.components.foundation import _build
 
-        state = _build.toy_state()
+        return _build.pretrained(lambda: self.untrained(classes), _build.toy_state(), "sam_toy")
 
-        def skeleton() -> SamSegmenter:
-            return _build.toy(canvas=self.canvas, classes=classes, precision=self.precision)
+    def untrained(self, classes: int) -> SamSegmenter:
+        from sfrbench.components.foundation import _build
+        from sfrbench.components.foundation._vit import ImageEncoder
 
-        return _build.pretrained(skeleton, state, "sam_toy")
+        model = _build.toy(canvas=self.canvas, classes=classes, precision=self.precision)
+        cast(ImageEncoder, model.image_encoder).checkpointing = self.checkpointing
+        return model
