@@ -16,6 +16,7 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.hard_labels import hardened
 from sfrbench.engine.volumes import harden
 from sfrbench.errors import DataError
+from sfrbench.report.facts.volumes import labels_of
 from sfrbench.stages.finetune import run as finetune
 from sfrbench.stages.pseudolabel import run as pseudolabel
 from sfrbench.stages.retrain import run as retrain
@@ -145,6 +146,12 @@ def test_soft_labels_are_those_of_the_probabilities(tmp_path: Path, made: dict[s
     soft = run(tmp_path / "soft", retrain, net(pseudo_labels="soft"), sources)
     hard = run(tmp_path / "hard", retrain, net(pseudo_labels="hard"), sources)
     assert files(soft)["model.safetensors"] != files(hard)["model.safetensors"]
+
+
+def test_the_report_shows_both_forms_alike(made: dict[str, Artefact]) -> None:
+    shown = [np.asarray(labels_of(made[keep], "case2", 2)) for keep in ("labels", "probabilities")]
+    np.testing.assert_array_equal(*shown)
+    assert shown[0].any()
 
 
 def test_labels_of_a_model_that_gives_no_numbers_are_a_fault(

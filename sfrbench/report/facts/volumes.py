@@ -54,7 +54,7 @@ def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase 
             image=lambda: volumes.image(case),
             truth=lambda: labels[case],
             prediction=None if predicted is None else lambda: _load(predicted, f"labels/{case}.npy"),
-            pseudo=None if pseudo is None else lambda: _labels(pseudo, case, len(volumes.classes)),
+            pseudo=None if pseudo is None else lambda: labels_of(pseudo, case, len(volumes.classes)),
             spacing=volumes.case(case).spacing,
         )
 
@@ -78,7 +78,7 @@ def artefact_of(experiment: Experiment, cell: Cell, role: str) -> Artefact | Non
     return experiment.store.get(*link) if link is not None and experiment.store.has(*link) else None
 
 
-def _labels(pseudo: Artefact, case: str, classes: int) -> NDArray[Any]:
+def labels_of(pseudo: Artefact, case: str, classes: int) -> NDArray[Any]:
     """Pseudo-labels of a case, of either kind of artefact."""
     name = f"labels/{case}.npy"
     known = pseudo.record["files"]
