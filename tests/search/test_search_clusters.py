@@ -9,18 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sfrbench.plan.study import Study
 from sfrbench.run.executors.local import THREADS
-from sfrbench.run.executors.slurm import notes
+from sfrbench.run.executors.slurm import ask, notes
 from sfrbench.search.studies import read_study
 from tests.support.postgres import Server
 from tests.support.runs import QUIET, cli, environment
 from tests.support.searches import SMOKE, opened
-from tests.support.slurm import SITE, live, needs_slurm
+from tests.support.slurm import MISSING, SITE, live, needs_slurm
 from tests.support.workers import begun, made
 
 needs_ray = pytest.mark.skipif(
@@ -32,7 +33,7 @@ ALL = (*SMOKE, *QUIET, "--trials", "4", "--heartbeat", "2", *(f"--set={each}" fo
 
 
 @pytest.fixture
-def site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with a search of four points, and what the site says of its clusters."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -41,7 +42,9 @@ def site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "config" / "sfrbench").mkdir(parents=True)
     config = SITE.rstrip("}\n") + "}, ray: {cpus_per_task: 1}}\n"
     (folder / "config" / "sfrbench" / "config.yaml").write_text(config)
-    return folder
+    yield folder
+    if not MISSING:  # of a test that failed
+        ask.cancel(live(folder / "runs"))
 
 
 def started(site: Path, *options: str) -> subprocess.Popen[str]:
