@@ -49,7 +49,7 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.hard_labels import hardened
 from sfrbench.engine.volumes import Volumes
 from sfrbench.maths.sampling import Patch
-from sfrbench.stages.retrain.data import Data, Labeller, labeller
+from sfrbench.stages.retrain.data import Data, Labeller, as_target, labeller
 from sfrbench.stages.retrain.recipe import RetrainSettings
 from sfrbench.stages.settings import SplitSettings
 
@@ -90,7 +90,7 @@ def rows(patch: Sides, repeat: int, la: Path | None) -> Iterator[tuple[str, int,
             data, plain = prepared(Path(folder), classes, patch, volumes(patch, classes, la))
             yield "hardening", classes, *compared(repeat, hardening(plain, data), hardening(data, data))
             yield "batch", classes, *compared(repeat, *(pseudo_of(one) for one in (plain, data)))
-            labels = data.batch(0).labels
+            labels = data.batch(data.drawn(0)).labels
         seen, guess = labels.byte().numpy(), noisy(labels)
         maps = [partial(way, seen, classes) for way in (by_scipy, by_planes)]
         yield "distances", classes, *compared(min(repeat, 3), *maps)
@@ -178,28 +178,31 @@ def plain_labeller(folder: Path) -> Labeller:
     """Hard labels of crops of stored probabilities, all at once."""
     opened: dict[str, NDArray[np.float16]] = {}
 
-    def label(patches: list[Patch]) -> torch.Tensor:
+    def read(patches: list[Patch]) -> torch.Tensor:
         for patch in patches:
             if patch.case not in opened:
                 opened[patch.case] = np.load(folder / f"{patch.case}.npy", mmap_mode="r")
         crops = np.stack([patch.view.take(opened[patch.case]) for patch in patches])
-        foreground = torch.from_numpy(crops).float()
+        return torch.from_numpy(crops)
+
+    def label(given: torch.Tensor) -> torch.Tensor:
+        foreground = given.float()
         background = (1 - foreground.sum(1, keepdim=True)).clamp(min=0)
         return torch.cat([background, foreground], 1).argmax(1)
 
-    return label
+    return Labeller(read, label)
 
 
 def hardening(data: Data, drawn: Data) -> Callable[[int], torch.Tensor]:
     """Pseudo-labels of patches that are drawn before."""
     cases = list(drawn.split.unlabelled)
     patches = [drawn._patches(cases[:2], seed, 0) for seed in range(20)]
-    return lambda turn: data.label(patches[turn % 20]).long()  # type: ignore[misc]
+    return lambda turn: as_target(data.label.label(data.label.read(patches[turn % 20])), False)  # type: ignore[misc]
 
 
 def pseudo_of(data: Data) -> Callable[[int], torch.Tensor]:
     """Pseudo-labels of a step, of which everything is made."""
-    return lambda turn: data.batch(turn).pseudo  # type: ignore[return-value]
+    return lambda turn: data.batch(data.drawn(turn)).pseudo  # type: ignore[return-value]
 
 
 def by_planes(labels: NDArray[np.uint8], classes: int, _: int) -> NDArray[np.float32]:

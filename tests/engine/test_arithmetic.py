@@ -128,19 +128,42 @@ def test_training_keeps_what_the_node_has_set(tmp_path: Path) -> None:
     layer = torch.nn.Linear(2, 1)
     seen = []
 
-    def step(index: int) -> StepResult:
+    def step(index: int, batch: None) -> StepResult:
         seen.append(now())
         return StepResult(layer(torch.ones(1, 2)).sum())
+
+    def nothing(index: int) -> None:
+        return None
 
     for name in ("out", "scratch"):
         (tmp_path / name).mkdir()
     ctx = StageContext({}, MeanTeacher(), {}, 0, tmp_path / "out", tmp_path / "scratch")
     for tf32 in (False, True):
         with arithmetic(tf32=tf32) as held:
-            train(ctx, {}, layer.parameters(), Optim(), steps=1, checkpoint_every=9, seed=0, step_fn=step)
+            train(
+                ctx,
+                {},
+                layer.parameters(),
+                Optim(),
+                steps=1,
+                checkpoint_every=9,
+                seed=0,
+                batches=nothing,
+                step_fn=step,
+            )
         assert seen[-1] == held
     cudnn.deterministic = False
-    train(ctx, {}, layer.parameters(), Optim(), steps=1, checkpoint_every=9, seed=0, step_fn=step)
+    train(
+        ctx,
+        {},
+        layer.parameters(),
+        Optim(),
+        steps=1,
+        checkpoint_every=9,
+        seed=0,
+        batches=nothing,
+        step_fn=step,
+    )
     assert seen[-1]["repeatable_convolutions"]  # without a node, too
     assert not cudnn.deterministic
 
@@ -171,6 +194,6 @@ def test_a_frozen_sam_in_the_loop_keeps_its_own(
     volumes = SimpleNamespace(classes=["background", "organ"])
     with arithmetic(tf32=segmenter == "tf32") as around:
         label = data._online(ctx, volumes)
-        label([SimpleNamespace(plain=None)])
+        label.label(label.read([SimpleNamespace(plain=None)]))
         assert now() == around
     assert seen == [sam == "tf32"]

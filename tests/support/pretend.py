@@ -48,6 +48,7 @@ def pretended() -> Iterator[Seen]:
         patch.object(torch.autograd, "grad", grads),
         patch.object(torch.cuda, "is_available", lambda: True),
         patch.object(torch.cuda, "get_device_name", lambda *_: "Pretended"),
+        patch.object(torch.cuda, "mem_get_info", lambda *_: (2**33, 2**34)),
         patch.object(torch.nn.Parameter, "__deepcopy__", copied),
         patch.object(torch.Tensor, "pin_memory", _pinned),
         patch.object(torch.Tensor, "is_pinned", lambda tensor, *_: getattr(tensor, "_pinned", False)),

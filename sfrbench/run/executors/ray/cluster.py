@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Cluster:
     """A cluster that this process has joined; ``folder`` holds the files of one that it has made."""
 
     folder: Path | None = None
+    _known: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     def machines(self) -> dict[str, Size]:
         """What the machines that are there have, by Ray's ids of them."""
@@ -67,14 +68,12 @@ class Cluster:
         return str(ray.get_runtime_context().gcs_address)
 
     def launch(self, function: Callable[..., Any], name: str, size: Size, *arguments: Any) -> Any:
-        """A call of a function as a task of this size; returns what stands for it.
-
-        The function is a new one to Ray each time: it asks for room by function, and not again while an
-        answer is still to come, as from a machine that has fallen silent.
-        """
+        """A call of a function as a task of this size; returns what stands for it."""
         import ray
 
-        task = ray.remote(function).options(
+        if function not in self._known:
+            self._known[function] = ray.remote(function)
+        task = self._known[function].options(
             name=name,
             num_cpus=size.cpus,
             num_gpus=size.gpus,
@@ -104,6 +103,11 @@ class Cluster:
         if isinstance(found, NotReadyError):
             raise found
         return found
+
+    def ask_anew(self) -> None:
+        """Ray asks for room by function, and not again while an answer is still to come, as from a machine
+        that has fallen silent. What is launched from now on is new to it."""
+        self._known.clear()
 
     def cancel(self, ref: Any) -> None:
         """Tell a task to end."""

@@ -166,6 +166,7 @@ class RayPool:
         gone = before.keys() - self._machines.keys()
         if not gone:
             return
+        self._cluster.ask_anew()
         for ref, running in list(self._running.items()):
             if running.machine and running.machine not in gone:
                 continue
