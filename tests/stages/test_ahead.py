@@ -62,7 +62,7 @@ def no_thread_is_left() -> Iterator[None]:
 
 def net(folder: Path, name: str = "mean_teacher", **fields: Any) -> dict[str, Component]:
     (card,) = (card for card in Catalog.read().cards() if (card.kind, card.name) == ("ssl", name))
-    return segmenter(method_of(card, folder, **{"steps": STEPS, **fields}))
+    return segmenter(method_of(card, folder, **{"steps": STEPS, "checkpoint_every": 1, **fields}))
 
 
 def tuning(folder: Path, name: str) -> dict[str, Component]:
@@ -75,11 +75,11 @@ def tuning(folder: Path, name: str) -> dict[str, Component]:
 def same(folder: Path, name: str, *args: Any, **settings: Any) -> None:
     """The same files, whatever is made ahead."""
     made = [
-        Runs(folder, ahead=ahead)(*args[:2], f"{name}-{ahead}", *args[2:], **settings) for ahead in (0, 1, 2)
+        Runs(folder, ahead=ahead)(*args[:2], f"{name}-{ahead}", *args[2:], **settings) for ahead in (0, 1)
     ]
     files = [content(each) for each in made]
     assert "history.csv" in files[0]
-    assert files[0] == files[1] == files[2]
+    assert files[0] == files[1]
 
 
 @pytest.mark.parametrize("pseudo", ["none", "offline", "online"])

@@ -201,7 +201,7 @@ def test_a_segmenter_at_work(folder: Path, card: Seen) -> None:
 def test_a_killed_training_goes_on_there(stage: str, folder: Path, card: Seen) -> None:
     runs = Runs(folder, "cuda")
     run, parts = {
-        "retrain": (retrain, segmenter(method("ua_mt", folder, steps=4))),
+        "retrain": (retrain, segmenter(method("ua_mt", folder, steps=2, checkpoint_every=1))),
         "finetune": (finetune, sam()),
     }[stage]
     whole = runs(run, parts, f"whole-{stage}")

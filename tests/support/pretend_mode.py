@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -253,12 +254,24 @@ _OWN = {
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
-    """All tensors in nested tuples, lists and mappings."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [tensor for each in value for tensor in tensors_in(each)]
-    return tensors_in(list(value.values())) if isinstance(value, dict) else []
+    """All tensors in nested tuples, lists and mappings, in order."""
+    found: list[torch.Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[torch.Tensor]) -> None:
+    kind = _kind(type(value))
+    if kind is torch.Tensor:
+        found.append(value)
+    elif kind is not None:
+        for each in value.values() if kind is dict else value:
+            _collect(each, found)
+
+
+@cache  # asked for every argument of every call
+def _kind(cls: type) -> type | None:
+    return next((kind for kind in (torch.Tensor, list, tuple, dict) if issubclass(cls, kind)), None)
 
 
 def _line() -> str:

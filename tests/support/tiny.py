@@ -38,10 +38,10 @@ class Killed(Exception):
 
 
 def method_of(card: Card, folder: Path, **fields: Any) -> Ssl:
-    """A card's method in two steps, a checkpoint after each."""
+    """A card's method in two steps."""
     subject = Subject(card, folder, folder)
     late = {name: value for name, value in AT_ONCE.items() if subject.has(name)}
-    wanted = {"steps": 2, "checkpoint_every": 1, "ramp_length": 0, "val_every": 1, **late, **fields}
+    wanted = {"steps": 2, "checkpoint_every": 500, "ramp_length": 0, "val_every": 1, **late, **fields}
     return small_method(subject, **wanted)
 
 
