@@ -6,6 +6,11 @@ import ctypes
 import resource
 from pathlib import Path
 
+from sfrbench.engine.context import StageContext
+from sfrbench.errors import short_of_memory
+from sfrbench.machine.memory_advice import GpuMemoryError, advice, counter
+from sfrbench.stages.settings import StageSettings
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MB = 2**20
 #: What a record says of memory; of a GPU only where the node ran on one: what tensors took at most, and what
@@ -43,6 +48,18 @@ def peaks(device: str) -> dict[str, float]:
         found["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / _MB, 1)
         found["reserved_gpu_memory_mb"] = round(torch.cuda.max_memory_reserved(device) / _MB, 1)
     return found
+
+
+def explained(error: RuntimeError, stage: str, ctx: StageContext[StageSettings]) -> GpuMemoryError | None:
+    """What helps where a node found no room on its GPU; none where the error is another one."""
+    if not ctx.device.startswith("cuda") or not short_of_memory(error):
+        return None
+    import torch
+
+    from sfrbench.engine.volumes import Volumes
+
+    count = counter(stage, ctx.settings, len(Volumes(ctx.inputs["prepare"]).classes))
+    return advice(stage, ctx.components, torch.cuda.mem_get_info(ctx.device)[1], count)
 
 
 def _reset_own() -> None:

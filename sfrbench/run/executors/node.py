@@ -149,6 +149,11 @@ class Worker:
             except CheckpointError as error:
                 _set_aside(error, context)
                 stage(context)
+            except RuntimeError as error:
+                short = memory.explained(error, node.stage, context)
+                if short is None:
+                    raise
+                raise short from error
         return {
             **self._described(node),
             "started": started.isoformat(timespec="seconds"),
