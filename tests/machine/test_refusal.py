@@ -18,6 +18,7 @@ from sfrbench.machine.needs import Machine
 from sfrbench.machine.refusal import UNTESTED
 from sfrbench.run.executors.choice import Chosen, How, choose
 from sfrbench.run.executors.slurm.job import Ending, Task, _Job
+from sfrbench.run.executors.slurm.sbatch import Sent
 from sfrbench.run.experiment import DEFAULT
 from tests.support.torches import (
     CPU,
@@ -190,7 +191,8 @@ def test_a_job_says_what_its_machine_lacks(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(accelerator, "read", lambda: missing)
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setenv("SLURMD_NODENAME", "n1")
-    task = Task(Machine(tmp_path), tmp_path / "store", "paper", "run", "token", 1, 1.0, True)
+    sent = Sent("token", tmp_path, {})
+    task = Task(sent, Machine(tmp_path), tmp_path / "store", "paper", "run", 1, 1.0, True)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGCONT)]
     try:
         with pytest.raises(NotReadyError) as caught:
