@@ -134,7 +134,10 @@ def test_a_container_with_the_second_card_alone_has_it(monkeypatch: pytest.Monke
     install(monkeypatch, ONE, NEW)
     monkeypatch.setattr(accelerator.driver, "traces", lambda: {"devices": "nvidia1"})
     chosen = choose(How(), Machine(Path("runs")), "paper")
-    assert (chosen.executor, chosen.machine.device, chosen.gpu) == ("inline", "auto", "cuda:0")
+    assert (chosen.executor, chosen.machine.device, chosen.gpu) == ("local", "cuda", "cuda:0")
+    alone = choose(How(workers=1), Machine(Path("runs")), "paper")
+    assert (alone.executor, alone.machine.device, alone.gpu) == ("inline", "auto", "cuda:0")
+    assert choose(How(), Machine(Path("runs"))).executor == "inline", "a profile that needs no GPU"
     assert Machine(Path("runs")).torch_device("paper") == "cuda"
 
 

@@ -65,7 +65,8 @@ def computes_here(how: How) -> bool:
 
 
 def choose(how: How, machine: Machine, profile: str = "") -> Chosen:
-    """What was asked for; else several processes where more than one GPU is seen, and this one otherwise.
+    """What was asked for; else one process for each GPU that is seen and one for what needs none, where there
+    are several or the run needs one; and this process otherwise.
 
     ``profile``: of a run that needs an accelerator. Asks torch where one is wanted or may be here. Raises
     ``NotReadyError`` with what is missing of what is wanted; jobs of a cluster ask on their own machines.
@@ -86,15 +87,17 @@ def choose(how: How, machine: Machine, profile: str = "") -> Chosen:
         raise NotReadyError.of([problem])
     cards = _cards(answer, wish)
     if cards:
-        return _chosen(how, machine, cards)
+        return _chosen(how, machine, cards, insists=bool(profile))
     if not wish.insists:
         return _chosen(how, machine, (), fallback(answer))
     return _chosen(how, replace(machine, device="mps"), (), UNTESTED)
 
 
-def _chosen(how: How, machine: Machine, cards: Sequence[Card], *notes: str) -> Chosen:
-    """The executor of these cards, each of which one process of several has."""
-    several = how.gpus or (how.workers or 1) > 1 or (not how.workers and len(cards) > 1)
+def _chosen(how: How, machine: Machine, cards: Sequence[Card], *notes: str, insists: bool = False) -> Chosen:
+    """The executor of these cards, each of which one process of several has. With one card, too: beside its
+    trainings another process evaluates."""
+    beside = len(cards) > 1 or (len(cards) == 1 and insists)
+    several = how.gpus or (how.workers or 1) > 1 or (not how.workers and beside)
     executor = how.executor or ("local" if several else "inline")
     gpu = f"cuda:{cards[0].index}" if cards else "mps" if machine.device == "mps" else ""
     if executor == "inline":
