@@ -181,9 +181,9 @@ class Selector(Component):
 
     kind: ClassVar[str] = "selector"
 
-    #: Fields that stand in the keys of a round as what they make of finetune and ssl.
+    #: Fields that stand in the keys of a round as what they make of finetune, ssl, and the inputs.
     round_fields: ClassVar[frozenset[str]] = frozenset(
-        {"rounds", "finetune_steps", "finetune_lr", "retrain_steps", "retrain_lr"}
+        {"rounds", "finetune_steps", "finetune_lr", "retrain_steps", "retrain_lr", "windows", "labels"}
     )
 
     rounds: int = Field(3, ge=1, le=10, description="rounds after the first training of SAM and segmenter")
@@ -194,6 +194,16 @@ class Selector(Component):
         "case", description="what is confident or not: a whole case, or each crop on its own"
     )
     both: bool = Field(False, description="confident cases are pseudo-labelled as well, as a control")
+    windows: Literal["evaluation", "half"] = Field(
+        "evaluation",
+        description="windows that C is averaged over: evaluation's ('dataset.stride'), or fewer that step by "
+        "half the patch (ours)",
+    )
+    labels: Literal["needed", "all"] = Field(
+        "needed",
+        description="cases that SAM labels in a round: those whose labels re-training reads, or all, so that "
+        "all are scored; trainings are the same",
+    )
     finetune_steps: int = Field(1000, ge=1, le=1_000_000, description="steps of SAM's update in a round")
     finetune_lr: float = Field(1e-4, gt=0, le=1, description="learning rate of SAM's update, poly")
     retrain_steps: int = Field(2000, ge=1, le=1_000_000, description="steps of re-training in a round")
@@ -208,6 +218,12 @@ class Selector(Component):
         """The confidence from which a case counts as confident, given the confidences of all unlabelled
         cases."""
         raise NotImplementedError
+
+    @property
+    def labels_all(self) -> bool:
+        """Whether SAM labels every unlabelled case in a round, whatever its confidence. Where crops are
+        judged one by one, each case may have some that it labels."""
+        return self.both or self.labels == "all" or self.unit == "crop"
 
     def confident_share(self) -> float | None:
         """The share of cases that will be confident, where that is known before; none: it is not."""

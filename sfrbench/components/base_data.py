@@ -42,12 +42,17 @@ class Dataset(Component):
             "patch",
             "stride",
             "sam_stride",
+            "label_windows",
             "rot_flip",
             "crops",
             "folder",
         }
     )
-    later_fields: ClassVar[Mapping[str, Any]] = {"min_depth": None, "crops": "all"}
+    later_fields: ClassVar[Mapping[str, Any]] = {
+        "min_depth": None,
+        "crops": "all",
+        "label_windows": "overlapping",
+    }
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"workers"})
     #: Whether cases come from a folder that the user brings.
     needs_root: ClassVar[bool] = True
@@ -65,6 +70,11 @@ class Dataset(Component):
     )
     sam_stride: tuple[int, int, int] | None = Field(
         None, description="window stride of the fine-tuned SAM, voxels; none: half the patch"
+    )
+    label_windows: Literal["overlapping", "fewest"] = Field(
+        "overlapping",
+        description="windows in which SAM pseudo-labels a volume: those of 'sam_stride', or as few as cover "
+        "it, spread evenly (ours)",
     )
     min_depth: int | None = Field(
         None, ge=1, le=1024, description="volumes with fewer slices are interpolated along z to so many"

@@ -37,20 +37,22 @@ def on_device(volume: np.ndarray, device: str) -> torch.Tensor:
     return torch.from_numpy(np.array(volume)).to(device)
 
 
-def windows(shape: Size, patch: Size, stride: Size) -> list[Size]:
+def windows(shape: Size, patch: Size, stride: Size | None) -> list[Size]:
     """First voxels of all windows, in the order x, y, z (the last changes fastest).
 
-    The placement of UA-MT's ``test_single_case`` and its descendants, SFR among them. A side shorter than
-    the patch counts as long as the patch: ``slide`` pads it.
+    With a stride, the placement of UA-MT's ``test_single_case`` and its descendants, SFR among them; without
+    one, as few as cover the volume. A side shorter than the patch counts as long as the patch: ``slide``
+    pads it.
     """
-    axes = [window_starts(max(s, p), p, step) for s, p, step in zip(shape, patch, stride, strict=True)]
+    sides = zip(shape, patch, stride or (None, None, None), strict=True)
+    axes = [window_starts(max(side, window), window, step) for side, window, step in sides]
     return cast(list[Size], list(product(*axes)))
 
 
 def slide(
     volume: torch.Tensor,
     patch: Size,
-    stride: Size,
+    stride: Size | None,
     forward: Forward,
     classes: int,
     batch: int | AtOnce = 1,

@@ -26,8 +26,11 @@ from sfrbench.engine.sam_input import Range, sam_input
 Probabilities = Callable[[NDArray[np.float32], Range], torch.Tensor]
 
 
-def by_sam(ctx: StageContext[Settings], role: str, classes: int, patch: Size, stride: Size) -> Probabilities:
-    """By the fine-tuned SAM of a stage's input ``role``."""
+def by_sam(
+    ctx: StageContext[Settings], role: str, classes: int, patch: Size, stride: Size | None
+) -> Probabilities:
+    """By the fine-tuned SAM of a stage's input ``role``; without a stride by as few windows as there can
+    be."""
     foundation, batch = ctx.component("foundation", Foundation), AtOnce.on(ctx.device)
     forward = fine_tuned_forward(ctx, role, classes, batch)
 
@@ -39,7 +42,7 @@ def by_sam(ctx: StageContext[Settings], role: str, classes: int, patch: Size, st
 
 
 def by_segmenter(
-    ctx: StageContext[Settings], role: str, checkpoint: str, classes: int, patch: Size, stride: Size
+    ctx: StageContext[Settings], role: str, checkpoint: str, classes: int, patch: Size, stride: Size | None
 ) -> Probabilities:
     """By the re-trained 3D segmenter of a stage's input ``role``, after its 'last' step or at its
     'best_val'. It takes volumes as they were prepared."""

@@ -62,7 +62,7 @@ def _sfr_plus(config: Configuration, chosen: Chosen) -> Rounds:
     tune = Step(finetune.STAGE, finetune.asked(later, in_round=True), parts)
     # what SAM's update is trained with does not matter here, so that labels by a SAM that no case has updated
     # are the same work as before
-    label = Step(pseudolabel.STAGE, pseudolabel.asked(chosen), config.components)
+    label = Step(pseudolabel.STAGE, pseudolabel.asked(chosen, in_round=True), config.components)
     before = [ask, tune, label] if chosen.pseudo == "offline" else [ask, tune]
     trained = (first.steps + number * chooser.retrain_steps for number in range(chooser.rounds))
     return Rounds(

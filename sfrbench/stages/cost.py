@@ -104,7 +104,7 @@ class Costed:
         found: T = self.known[name]
         return found
 
-    def windows(self, patch: Size, stride: Size) -> int | None:
+    def windows(self, patch: Size, stride: Size | None) -> int | None:
         """Windows of a mean volume."""
         have = self.extent
         if have is None:
@@ -146,12 +146,12 @@ class Costed:
         known = stated(ssl, "cost", ("loss", "networks", "outputs"))
         return ssl.cost(labelled, unlabelled, network) if known else None
 
-    def by_segmenter(self, patch: Size, stride: Size) -> float | None:
+    def by_segmenter(self, patch: Size, stride: Size | None) -> float | None:
         """FLOPs of a whole mean volume by the backbone."""
         count, network = self.windows(patch, stride), self.segmenter(patch)
         return None if count is None or network is None else count * network.whole.forward
 
-    def by_sam(self, patch: Size, stride: Size) -> float | None:
+    def by_sam(self, patch: Size, stride: Size | None) -> float | None:
         """FLOPs of a whole mean volume by the fine-tuned SAM."""
         count, canvases, sam = self.windows(patch, stride), self.canvases(patch), self.tuned(patch)
         return None if count is None or canvases is None or sam is None else count * canvases * sam.forward

@@ -62,5 +62,10 @@ def with_unlabelled(data: Dataset) -> SplitSettings:
 
 def sam_stride(data: Dataset) -> Size:
     """The stride of the fine-tuned SAM's windows: half the patch where the dataset has none of its own."""
-    x, y, z = data.patch
-    return data.sam_stride or (max(x // 2, 1), max(y // 2, 1), max(z // 2, 1))
+    return data.sam_stride or half(data.patch)
+
+
+def half(patch: Size) -> Size:
+    """The stride with which windows overlap by half."""
+    x, y, z = patch
+    return max(x // 2, 1), max(y // 2, 1), max(z // 2, 1)

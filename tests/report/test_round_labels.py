@@ -137,6 +137,25 @@ def test_all_ways_to_label_no_case_or_every_case_are_said() -> None:
     assert any("crops are judged one by one" in text for text in notes(crops["rounds_labels_confident"], 0))
 
 
+def test_cases_that_a_round_does_not_label_are_left_out_and_said() -> None:
+    """Round 1 labels b to e, round 2 e alone; scores of others, were there any, would not count."""
+    rounds = [a_round(1, "a", labels_all=False), a_round(2, "bcd", labels_all=False)]
+    made = tables(scores("plus", 0), info(rounds))
+    for row, n in ((0, "4"), (1, "1")):
+        seen = [texts(made[name], row) for name in ("rounds_labels", "rounds_labels_all")]
+        assert seen[0] == seen[1]
+        assert seen[0]["n"] == n
+        assert texts(made["rounds_labels_confident"], row)["n"] == "—"
+        for name in ("rounds_labels_confident", "rounds_labels_all"):
+            assert any("SAM does not label them" in text for text in notes(made[name], row))
+    nobody = tables(
+        scores("plus", 0, ("unlabelled", "round 1")), info([a_round(1, "abcde", labels_all=False)])
+    )
+    for table in nobody.values():
+        assert texts(table, 0)["n"] == "—"
+        assert not any("not scored yet" in text for text in notes(table, 0))
+
+
 def test_labels_made_online_are_a_dash_with_its_reason() -> None:
     given = info([a_round(1, "a", online=True)])
     frame = scores("plus", 0, ("round 1",))

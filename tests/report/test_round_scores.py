@@ -29,6 +29,7 @@ protocol: strict
 base: {stitch: grid, foundation: sam_vit_b, finetune: lora, backbone: vnet, ssl: mean_teacher}
 arms:
   - {name: half, pseudo: offline, selector: {name: quantile, rounds: 2, finetune_lr: 0.05}}
+  - {name: whole, pseudo: offline, selector: {name: quantile, rounds: 2, finetune_lr: 0.05, labels: all}}
   - {name: online, pseudo: online, selector: {name: quantile, rounds: 1}}
   - {name: again, ssl: {name: self_training, rounds: 1}}
 seeds: [0]
@@ -112,33 +113,61 @@ def test_the_frame_holds_the_dice_of_every_rounds_labels(finished: Experiment) -
         part = frame[(frame["arm"] == arm) & (frame["subset"] == subset) & (frame["metric"] == "dice")]
         scored = dict(zip(zip(part["case"], part["class"], strict=True), part["value"], strict=True))
         assert scored == pytest.approx(dice(finished, arm, role), abs=1e-9)
-        assert len(scored) == 10
+        left_out = (
+            len(confident(finished, int(role[-1]))) if (arm, role[:-1]) == ("half", "pseudolabel_") else 0
+        )
+        assert len(scored) == 2 * (5 - left_out)
     known = set(frame.loc[frame["arm"] == "online", "subset"])
     assert known == {"test", "round 1"}
 
 
-def test_the_tables_compare_the_cases_that_they_say(finished: Experiment) -> None:
-    labels = [dice(finished, "half", role) for role in ("pseudolabel", "pseudolabel_1", "pseudolabel_2")]
+@pytest.mark.parametrize("arm", ["half", "whole"])
+def test_the_tables_compare_the_cases_that_they_say(finished: Experiment, arm: str) -> None:
+    labels = [dice(finished, arm, role) for role in ("pseudolabel", "pseudolabel_1", "pseudolabel_2")]
     every = {case for case, _ in labels[0]}
     first, second = confident(finished, 1), confident(finished, 2)
     assert first
     assert first < every
     assert labels[0] != labels[1]  # SAM was updated
-    groups = {"rounds_labels": [every - first, every - first - second],
-              "rounds_labels_confident": [first, second], "rounds_labels_all": [every, every]}  # fmt: skip
+    compared = [every - first, every - first - second]
+    groups = {"rounds_labels": compared, "rounds_labels_confident": [first, second],
+              "rounds_labels_all": [every, every]}  # fmt: skip
+    if arm == "half":
+        groups |= {"rounds_labels_confident": [set(), set()], "rounds_labels_all": compared}
     for name, wanted in groups.items():
         table = rows(finished, name)
         for number, cases in enumerate(wanted, start=1):
-            row = table["half", str(number)]
+            row = table[arm, str(number)]
             assert (row["n"] or "0") == str(len(cases))
+            told = arm == "half" and name != "rounds_labels"
+            assert ("without confident cases: SAM does not label them" in row["note"]) == told
             if cases:
-                net = dice(finished, "half", f"select_{number}")
+                net = dice(finished, arm, f"select_{number}")
                 assert float(row["dice_before"]) == mean(labels[number - 1], cases)
                 assert float(row["dice_after"]) == mean(labels[number], cases)
                 assert float(row["dice_segmenter"]) == mean(net, cases)
     again = rows(finished, "rounds_labels_all")["again", "1"]
     assert float(again["dice_after"]) == mean(dice(finished, "again", "pseudolabel_1"), every)
     assert again["dice_before"] == ""
+
+
+def test_cases_that_no_one_reads_are_not_labelled_and_nothing_else_changes(finished: Experiment) -> None:
+    """``labels: all`` and the default end in the same models and predictions, to the bit."""
+    half, whole = (next(c for c in finished.plan.cells if c.arm == arm) for arm in ("half", "whole"))
+    for role in ("retrain_1", "retrain", "finetune_2", "predict"):
+        found = [dict(finished.store.get(*cell.nodes[role]).record["files"]) for cell in (half, whole)]
+        for files in found:
+            files.pop("index.json", None)  # seconds per case
+            files.pop("history.csv", None)
+        assert found[0] == found[1]
+    for number in (1, 2):
+        few, all_ = (finished.store.get(*cell.nodes[f"pseudolabel_{number}"]) for cell in (half, whole))
+        every = all_.read_json("index.json")["cases"]
+        assert few.read_json("index.json")["cases"] == [
+            c for c in every if c not in confident(finished, number)
+        ]
+        for case in few.read_json("index.json")["cases"]:
+            assert few.path(f"labels/{case}.npy").read_bytes() == all_.path(f"labels/{case}.npy").read_bytes()
 
 
 def test_labels_made_online_are_said_to_be_unscored(finished: Experiment) -> None:
@@ -159,7 +188,7 @@ def test_trace_and_compare_read_rounds(finished: Experiment) -> None:
     assert {"finetune_1", "select_1", "pseudolabel_1"} <= {node["role"] for node in run["nodes"]}
     workspace = finished.machine.workspace
     same = compare(*load_sides(workspace, workspace), ["dice"], "unlabelled round 1")
-    assert [row.arm for row in same.rows] == ["half", "again"]
+    assert [row.arm for row in same.rows] == ["half", "whole", "again"]
     assert all(row.difference is not None and row.difference.mean == 0 for row in same.rows)
 
 

@@ -54,6 +54,10 @@ class Nothing(Selector):
     What is left of SFR+ are the further steps of re-training.
     """
 
+    @property
+    def labels_all(self) -> bool:
+        return True
+
     def confident_share(self) -> float | None:
         return 0.0
 

@@ -53,7 +53,9 @@ class Step:
     labels: torch.Tensor  # (B_l, X, Y, Z) int64
     logits_l: torch.Tensor  # (B_l, K, X, Y, Z) float32, the student's
     logits_u: torch.Tensor  # (B_u, K, X, Y, Z); B_u is 0 for a method without unlabelled patches
-    pseudo: torch.Tensor | None  # SFR's pseudo-labels: (B_u, X, Y, Z) int64, or (B_u, K, X, Y, Z) float
+    #: SFR's pseudo-labels: (B_u, X, Y, Z) int64, or (B_u, K, X, Y, Z) float; 255, or NaN, all over a patch
+    #: that nobody has labelled, since a round of SFR+ takes no loss on it.
+    pseudo: torch.Tensor | None
     iteration: int  # 0-based
     steps: int  # of the whole training
     classes: int  # K, background included

@@ -73,6 +73,7 @@ class Round:
     both: bool = False  # confident cases are pseudo-labelled as well
     by_crop: bool = False  # crops are judged one by one
     online: bool = False  # pseudo-labels are made as re-training asks for them; none is stored
+    labels_all: bool = True  # SAM labels every case; else those whose labels re-training reads
 
 
 @dataclass(frozen=True)

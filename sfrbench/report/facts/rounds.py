@@ -43,6 +43,7 @@ def rounds_of(experiment: Experiment) -> list[Round]:
                     selector.both,
                     selector.unit == "crop" and bool(np.isfinite(float(chosen["threshold"]))),
                     in_round("pseudolabel", number_) not in cell.nodes,
+                    selector.labels_all,
                 )
             )
     return rounds

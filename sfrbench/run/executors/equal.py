@@ -17,6 +17,7 @@ from sfrbench.engine.context import StageContext
 from sfrbench.plan.graph import Node
 from sfrbench.plan.resolve import digest
 from sfrbench.stages.finder import recipe_of
+from sfrbench.stages.pseudolabel import recipe as pseudolabel
 from sfrbench.stages.select import recipe as select
 from sfrbench.stages.settings import StageSettings
 from sfrbench.store.store import Artefact
@@ -32,13 +33,13 @@ def work_of(node: Node, context: StageContext[StageSettings], profile: str) -> s
         return None
     parts = {kind: resolved.digest for kind, resolved in node.components.items()}
     inputs = dict(context.inputs)
-    selected = None
+    selected: Any = None
     if select.STAGE in node.inputs:
         from sfrbench.stages.select.selection import Selection
 
         selection = Selection.of(context)
         if selection is not None:
-            selected = selection.outcome()
+            selected = selection.left if node.stage == pseudolabel.STAGE else selection.outcome()
             del parts["selector"], inputs[select.STAGE]
     return digest(
         {

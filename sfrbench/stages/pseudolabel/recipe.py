@@ -1,4 +1,4 @@
-"""pseudolabel: every unlabelled training case is labelled once, offline, by SAM or by a segmenter."""
+"""pseudolabel: unlabelled training cases are labelled once, offline, by SAM or by a segmenter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from sfrbench.components.base import Ssl
+from sfrbench.components.base import Selector, Ssl
 from sfrbench.stages.cost import Costed, Work, whole_volumes
 from sfrbench.stages.finetune.recipe import unchanged
 from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Recipe
@@ -17,36 +17,56 @@ STAGE = "pseudolabel"
 
 
 class PseudolabelSettings(StageSettings):
-    """Windows step by ``sam_stride`` where SAM labels, by ``stride`` where a segmenter does.
+    """Windows step by ``sam_stride`` where SAM labels, by ``stride`` where a segmenter does, or are as few as
+    cover a volume.
 
     Probabilities were once kept for all methods. Labels are what a method that uses them hard made of them,
     to the bit, so that artefacts of then are as good as those of now.
     """
 
-    later_fields: ClassVar[Mapping[str, Any]] = {"sam_stride": None, "stride": None, "keep": "labels"}
+    later_fields: ClassVar[Mapping[str, Any]] = {
+        "sam_stride": None,
+        "stride": None,
+        "windows": "overlapping",
+        "keep": "labels",
+    }
 
     split: SplitSettings
     patch: Size
     sam_stride: Size | None = None
     stride: Size | None = None
+    windows: Literal["overlapping", "fewest"] = Field(
+        "overlapping", description="as ``Dataset.label_windows``"
+    )
     keep: Literal["labels", "probabilities"] = Field("labels", description="what of each voxel is stored")
 
     @property
-    def window_stride(self) -> Size:
-        """The stride of the windows, voxels."""
+    def window_stride(self) -> Size | None:
+        """The stride of the windows, voxels; none: as few windows as cover the volume."""
+        if self.windows == "fewest":
+            return None
         stride = self.sam_stride or self.stride
         assert stride is not None
         return stride
 
 
-def asked(cell: Chosen) -> Asked:
-    """Labels by the fine-tuned SAM (eq. 3)."""
+def asked(cell: Chosen, *, in_round: bool = False) -> Asked:
+    """Labels by the fine-tuned SAM (eq. 3), of every unlabelled case; ``in_round`` of SFR+ of those that its
+    re-training reads, where the selector leaves out others."""
     data = cell.dataset
+    overlapping = data.label_windows == "overlapping"
     settings = PseudolabelSettings(
-        split=with_unlabelled(data), patch=data.patch, sam_stride=sam_stride(data), keep=_kept(cell)
+        split=with_unlabelled(data),
+        patch=data.patch,
+        sam_stride=sam_stride(data) if overlapping else None,
+        windows=data.label_windows,
+        keep=_kept(cell),
     )
     inputs = {"prepare": "prepare", "finetune": "finetune"}
-    return Asked(settings, inputs, gets=SAM)
+    if not in_round or cast(Selector, cell.components["selector"]).labels_all:
+        return Asked(settings, inputs, gets=SAM)
+    keyed = {"selector": cast(Selector, cell.components["selector"]).round_fields}
+    return Asked(settings, {**inputs, "select": "select"}, keyed, gets=SAM)
 
 
 def by_segmenter(cell: Chosen) -> Asked:
@@ -70,7 +90,8 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
 
 def cost(node: Costed) -> Work | None:
     """A label of one byte for each voxel, or a probability of two for each foreground class. Labels of a SAM
-    that a round has left as it was are those of before, and take nothing."""
+    that a round has left as it was are those of before, and take nothing. Where it is not known before how
+    many cases a round leaves out, it is none."""
     told, data = cast(PseudolabelSettings, node.settings), node.extent
     have = node.counts(told.split)
     if have is None or data is None:
@@ -78,10 +99,13 @@ def cost(node: Costed) -> Work | None:
     by_sam = "finetune" in node.inputs
     if by_sam and unchanged(node.inputs["finetune"].selector):
         return Work(0.0, 0.0, 0)
+    selector, share = node.components.get("selector"), 1.0
+    if isinstance(selector, Selector):
+        share -= selector.confident_share() or 0.0
     by = node.by_sam if by_sam else node.by_segmenter
     precision = node.precision("foundation" if by_sam else "backbone")
     each, kept = by(told.patch, told.window_stride), 1 if told.keep == "labels" else 2 * (data.classes - 1)
-    return whole_volumes(have.unlabelled, data, each, kept, precision)
+    return whole_volumes(round(share * have.unlabelled), data, each, kept, precision)
 
 
 RECIPE = Recipe(
@@ -89,7 +113,7 @@ RECIPE = Recipe(
     version=1,
     settings=PseudolabelSettings,
     inputs={"prepare": ("prepare",), "finetune": ("finetune",)},
-    round_inputs={"retrain": ("retrain",)},
+    round_inputs={"retrain": ("retrain",), "select": ("select",)},
     joins=joins,
     needs=Needs(accelerator=True, network=True, cores=4, memory="medium"),
     cost=cost,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -18,6 +18,8 @@ from sfrbench.engine.hard_labels import hardened
 from sfrbench.engine.inference import fine_tuned_forward
 from sfrbench.engine.sam_input import crop_input
 from sfrbench.engine.volumes import LabelView, Volumes
+from sfrbench.errors import DataError
+from sfrbench.maths.labels import IGNORE
 from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at, unlabelled_at
 from sfrbench.stages.retrain.recipe import RetrainSettings
 from sfrbench.stages.select.selection import Selection
@@ -27,7 +29,8 @@ from sfrbench.stages.select.selection import Selection
 class Labeller:
     """Where pseudo-labels come from: ``read`` needs the host alone, ``label`` goes on on the device."""
 
-    read: Callable[[list[Patch]], torch.Tensor]  # of augmented unlabelled crops
+    #: Of augmented unlabelled crops; those with these indices must have labels.
+    read: Callable[[list[Patch], Collection[int]], torch.Tensor]
     label: Callable[[torch.Tensor], torch.Tensor]  # to labels, uint8, or foreground probabilities
 
 
@@ -37,7 +40,7 @@ class Drawn:
 
     images: torch.Tensor  # (B_l + B_u, 1, X, Y, Z) float32
     labels: torch.Tensor  # (B_l, X, Y, Z) uint8
-    unlabelled: torch.Tensor | None  # what pseudo-labels are made of
+    unlabelled: torch.Tensor | None  # what pseudo-labels are made of; none: no patch is labelled
     by_sam: torch.Tensor | None
     known: Mapping[str, torch.Tensor]
 
@@ -77,41 +80,46 @@ class Data:
             cases = unlabelled_at(self.split.unlabelled, ssl.batch_unlabeled, order, step)
             unlabelled = self._patches(cases, self._seed("unlabelled"), step)
         images = np.stack([patch.image for patch in (*patches, *unlabelled)])[:, None]
-        known = known_of(ssl, labels, len(self.volumes.classes))
+        known, by_sam = known_of(ssl, labels, len(self.volumes.classes)), self._by_sam(unlabelled)
+        every = len(by_sam) == len(unlabelled)
+        read = self.label.read(unlabelled, by_sam) if self.label is not None and by_sam else None
         return Drawn(
             images=self._pinned(images),
             labels=self._pinned(labels),
-            unlabelled=None if self.label is None else self._pinned(self.label.read(unlabelled)),
-            by_sam=self._by_sam(unlabelled),
+            unlabelled=None if read is None else self._pinned(read),
+            by_sam=None if every else self._pinned(torch.tensor(by_sam, dtype=torch.int64)),
             known={name: self._pinned(values) for name, values in known.items()},
         )
 
     def batch(self, drawn: Drawn) -> Batch:
         """The same on the device, with pseudo-labels."""
-        device, pseudo = self.ctx.device, None
-        if self.label is not None and drawn.unlabelled is not None:
-            given = self.label.label(moved(drawn.unlabelled, device))
-            pseudo = as_target(given, soft=self.ssl.pseudo_labels == "soft")
+        device = self.ctx.device
         return Batch(
             images=moved(drawn.images, device),
             labels=moved(drawn.labels, device).long(),
-            pseudo=pseudo,
+            pseudo=None if self.label is None else self._pseudo(drawn, self.label),
             by_sam=None if drawn.by_sam is None else moved(drawn.by_sam, device),
             known={name: moved(values, device) for name, values in drawn.known.items()},
         )
+
+    def _pseudo(self, drawn: Drawn, label: Labeller) -> torch.Tensor:
+        """As in ``Step``. Where L_pl is taken on no patch, nothing is labelled."""
+        soft, device = self.ssl.pseudo_labels == "soft", self.ctx.device
+        if drawn.unlabelled is not None:
+            return as_target(label.label(moved(drawn.unlabelled, device)), soft)
+        count, patch = len(drawn.images) - len(drawn.labels), drawn.images.shape[2:]
+        if soft:
+            return torch.full((count, len(self.volumes.classes), *patch), torch.nan, device=device)
+        return torch.full((count, *patch), IGNORE, device=device)
 
     def _pinned(self, values: Volume | torch.Tensor) -> torch.Tensor:
         tensor = values if isinstance(values, torch.Tensor) else torch.from_numpy(values)
         return pinned(tensor, self.ctx.device)
 
-    def _by_sam(self, unlabelled: list[Patch]) -> torch.Tensor | None:
-        """As in ``Batch``."""
-        if self.selection is None:
-            return None
-        chosen = [i for i, patch in enumerate(unlabelled) if self.selection.is_labelled_by_sam(patch)]
-        return (
-            None if len(chosen) == len(unlabelled) else self._pinned(torch.tensor(chosen, dtype=torch.int64))
-        )
+    def _by_sam(self, unlabelled: list[Patch]) -> list[int]:
+        """The indices of the patches that L_pl is taken on."""
+        chosen = self.selection
+        return [i for i, patch in enumerate(unlabelled) if chosen is None or chosen.is_labelled_by_sam(patch)]
 
     def _seed(self, purpose: str) -> int:
         return seed_for("retrain", purpose, self.ctx.seed)
@@ -153,23 +161,38 @@ def labeller(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller |
     mode = ctx.settings.pseudo
     if mode == "none":
         return None
-    return _stored(ctx) if mode == "offline" else _online(ctx, volumes)
+    return _stored(ctx, len(volumes.classes)) if mode == "offline" else _online(ctx, volumes)
 
 
-def _stored(ctx: StageContext[RetrainSettings]) -> Labeller:
+def _stored(ctx: StageContext[RetrainSettings], classes: int) -> Labeller:
     """Cuts the crop of each patch out of the stored labels of whole volumes, or out of their probabilities:
-    those are what soft labels need, and what was once stored for hard ones, too."""
+    those are what soft labels need, and what was once stored for hard ones, too. Raises ``DataError`` naming
+    the case where a crop that must have labels has none."""
     artefact = ctx.inputs["pseudolabel"]
     soft = ctx.component("ssl", Ssl).pseudo_labels == "soft"
-    hard = not soft and any(name.startswith("labels/") for name in artefact.record["files"])
+    hard = not soft and not any(name.startswith("probs/") for name in artefact.record["files"])
     folder = "labels" if hard else "probs"
     opened: dict[str, Volume] = {}
 
-    def read(patches: list[Patch]) -> torch.Tensor:
-        for patch in patches:
-            if patch.case not in opened:
-                opened[patch.case] = np.load(artefact.path(f"{folder}/{patch.case}.npy"), mmap_mode="r")
-        return torch.from_numpy(np.stack([patch.view.take(opened[patch.case]) for patch in patches]))
+    def volume(case: str) -> Volume:
+        if case not in opened:
+            name = f"{folder}/{case}.npy"
+            if name not in artefact.record["files"]:
+                what = "re-training draws this case, and it has no pseudo-labels"
+                raise DataError(what, where=f"case {case}, {artefact.folder}")
+            opened[case] = np.load(artefact.path(name), mmap_mode="r")
+        return opened[case]
+
+    def crop(patch: Patch, wanted: bool) -> Volume:
+        if wanted:
+            return patch.view.take(volume(patch.case))
+        if hard:
+            return np.full(patch.view.patch, IGNORE, np.uint8)
+        return np.full((classes - 1, *patch.view.patch), np.nan, np.float16)
+
+    def read(patches: list[Patch], wanted: Collection[int]) -> torch.Tensor:
+        crops = [crop(patch, index in wanted) for index, patch in enumerate(patches)]
+        return torch.from_numpy(np.stack(crops))
 
     return Labeller(read, lambda crops: crops)
 
@@ -181,7 +204,7 @@ def _online(ctx: StageContext[RetrainSettings], volumes: Volumes) -> Labeller:
     tf32 = in_tf32(foundation, ctx.device)
     as_the_step = tf32 == in_tf32(ctx.component("backbone", Backbone), ctx.device)
 
-    def read(patches: list[Patch]) -> torch.Tensor:
+    def read(patches: list[Patch], wanted: Collection[int]) -> torch.Tensor:
         return torch.stack([crop_input(foundation, volumes, patch, patch.plain) for patch in patches])
 
     def label(images: torch.Tensor) -> torch.Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
+from sfrbench.components.base import Selector
 from sfrbench.stages.cost import Costed, Work, whole_volumes
 from sfrbench.stages.recipe import Asked, Chosen, Needs, Recipe
-from sfrbench.stages.settings import Size, SplitSettings, StageSettings, with_unlabelled
+from sfrbench.stages.settings import Size, SplitSettings, StageSettings, half, with_unlabelled
 
 STAGE = "select"
 
@@ -18,9 +19,10 @@ class SelectSettings(StageSettings):
 
 
 def asked(cell: Chosen) -> Asked:
-    """No selector is in the key: all thresholds share the confidences."""
-    data = cell.dataset
-    settings = SelectSettings(split=with_unlabelled(data), patch=data.patch, stride=data.stride)
+    """No selector is in the key: all thresholds share the confidences of the same windows."""
+    data, chooser = cell.dataset, cast(Selector, cell.components["selector"])
+    stride = data.stride if chooser.windows == "evaluation" else half(data.patch)
+    settings = SelectSettings(split=with_unlabelled(data), patch=data.patch, stride=stride)
     return Asked(settings, {"prepare": "prepare", "retrain": "retrain"}, gets=("backbone",))
 
 

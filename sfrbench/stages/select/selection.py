@@ -63,6 +63,19 @@ class Selection:
         return {"both": self.selector.both, "confident": labels, "of": list(self.confidence)}
 
     @property
+    def labelled_by_sam(self) -> list[str]:
+        """The cases whose labels by SAM a re-training may read, in list order."""
+        if self.selector.both or self._by_crop:
+            return list(self.confidence)
+        return [case for case, value in self.confidence.items() if value < self.threshold]
+
+    @property
+    def left(self) -> list[str] | None:
+        """What a labelling sees of the round's selection: the cases to label; None: all, as without one."""
+        cases = self.labelled_by_sam
+        return None if len(cases) == len(self.confidence) else cases
+
+    @property
     def candidates(self) -> list[str]:
         """Cases whose crops may update SAM: with ``unit`` crop all, since each crop is judged on its own."""
         return list(self.confidence) if self._by_crop else self.confident

@@ -23,6 +23,8 @@ _RULES = (
     "Segmenter: its own labels of the same cases, from which the round chooses. n: cases of a seed.",
 )
 
+_LEFT_OUT = "without confident cases: SAM does not label them (selector.labels: all would have it label them)"
+
 
 def label_tables(frame: pd.DataFrame, info: ReportInfo, name: str) -> list[tuple[Table, list[Labels]]]:
     """A table for each group of cases, with its rows; empty if no arm has rounds."""
@@ -82,6 +84,8 @@ def _reasons(row: Labels, dice: LabelDice) -> list[str]:
         said.append("crops are judged one by one, so that no case is confident as a whole")
     elif rounds and not any(one.confident for one in rounds):
         said.append("no case was confident: SAM and its labels stay as they were")
+    elif row.group.ending and any(one.confident and not one.labels_all for one in rounds):
+        said.append(_LEFT_OUT)
     elif not dice.seeds and not dice.without:
         said.append(row.group.none)
     if not rounds:

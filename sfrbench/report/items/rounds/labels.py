@@ -41,6 +41,11 @@ def labelled_by_sam(one: Round) -> frozenset[str]:
     return every if one.both or one.by_crop else every - one.confident
 
 
+def _stored(one: Round | None) -> Collection[str] | None:
+    """The cases that SAM labels in a round, or in the first labelling; None: all."""
+    return None if one is None or one.labels_all else labelled_by_sam(one)
+
+
 def _both(one: Round, before: Round | None) -> Collection[str]:
     own = labelled_by_sam(one)
     return own if before is None else own & labelled_by_sam(before)
@@ -105,9 +110,15 @@ class Labels:
             "evaluate": sorted({key for line in known for key in line.keys}),
         }
 
+    def own(self, seed: int) -> Collection[str]:
+        """The group's cases, of a seed of SFR+, that are labelled both before and after the round."""
+        cases = self.group.of(*self.rounds[seed])
+        stored = [have for one in self.rounds[seed] if (have := _stored(one)) is not None]
+        return frozenset(cases).intersection(*stored)
+
     def dead(self, line: Line) -> tuple[Dead, ...]:
         """The line's dead classes among the group's cases."""
-        own = {seed: self.group.of(*pair) for seed, pair in self.rounds.items()}
+        own = {seed: self.own(seed) for seed in self.rounds}
         pairs = zip(line.frame["seed"], line.frame["case"], strict=True)
         return find(line.frame[[seed not in own or case in own[seed] for seed, case in pairs]])
 
@@ -116,7 +127,7 @@ class Labels:
         values = line.cube("dice", cases, seeds).copy()
         for index, seed in enumerate(seeds):
             if seed in self.rounds:
-                own = self.group.of(*self.rounds[seed])
+                own = self.own(seed)
                 values[index, [case not in own for case in cases]] = np.nan
         return values
 
@@ -170,14 +181,14 @@ def compare(row: Labels) -> LabelDice:
     """On the cases of the group that are scored both before and after, or after alone where there is no
     before."""
     if row.after is None or (row.before is None and row.rounds):
-        return LabelDice(without=tuple(row.rounds))
+        return LabelDice(without=tuple(seed for seed in row.rounds if row.own(seed)))
     other = row.before or row.after
     seeds, cases = row.after.common(other)
     before, after = row.cube(other, seeds, cases), row.cube(row.after, seeds, cases)
     unknown = np.isnan(before) | np.isnan(after)
     before[unknown] = after[unknown] = np.nan
     n = (~unknown).any(axis=2).sum(axis=1)
-    without = tuple(seed for seed in row.rounds if seed not in seeds)
+    without = tuple(seed for seed in row.rounds if seed not in seeds and row.own(seed))
     if not n.any():
         return LabelDice(without=without)
     net = _same(row, seeds, cases, unknown)
