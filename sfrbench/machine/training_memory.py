@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,7 +18,7 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.training import descend, make_optimiser
 from sfrbench.machine.live_bytes import LiveBytes, materialise, shapes_only
 from sfrbench.stages.finetune.run import step_loss
-from sfrbench.stages.retrain.data import Batch
+from sfrbench.stages.retrain.data import Batch, known_of
 from sfrbench.stages.retrain.models import Maker, Models, update_teacher
 from sfrbench.stages.retrain.recipe import RetrainSettings
 from sfrbench.stages.retrain.run import training_step
@@ -42,7 +43,7 @@ def retraining(ssl: Ssl, backbone: Backbone, classes: int, patch: Size, *, pseud
     """Bytes at most in a step of re-training, at the end of the training, when all terms of a method run.
     ``pseudo``: with hard pseudo-labels of SFR."""
     ctx = _context(patch, "offline" if pseudo else "none")
-
+    known = known_of(ssl, np.ones((ssl.batch_labeled, *patch), np.uint8), classes)
     unlabelled = ssl.batch_unlabeled if ssl.uses_unlabelled or pseudo else 0
 
     def steps(models: Models) -> None:
@@ -52,7 +53,8 @@ def retraining(ssl: Ssl, backbone: Backbone, classes: int, patch: Size, *, pseud
             images = torch.randn(ssl.batch_labeled + unlabelled, 1, *patch)
             labels = torch.ones(ssl.batch_labeled, *patch, dtype=torch.int64)
             target = torch.ones(unlabelled, *patch, dtype=torch.int64) if pseudo else None
-            loss = training_step(ctx, ssl, models, Batch(images, labels, target), step).loss
+            batch = Batch(images, labels, target, known=_like(known))
+            loss = training_step(ctx, ssl, models, batch, step).loss
             descend(optimiser, loss, trained, ssl.optim.lr, ssl.optim.clip)
             if models.teacher is not None:
                 update_teacher(models.teacher, models.student, ssl.ema)
@@ -107,6 +109,11 @@ def _models(ssl: Ssl, backbone: Backbone, classes: int, patch: Size) -> Models:
     teacher = copy.deepcopy(student).requires_grad_(False) if ssl.needs_teacher else None
     networks = ssl.networks(Maker(backbone, student, classes, patch))
     return Models(student, teacher, {name: network.train() for name, network in networks.items()}, classes)
+
+
+def _like(known: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of the same shapes and types, made where the count sees them."""
+    return {name: torch.ones(values.shape, dtype=values.dtype) for name, values in known.items()}
 
 
 def _context(patch: Size, pseudo: Any) -> StageContext[RetrainSettings]:
