@@ -70,7 +70,7 @@ def _checked() -> SelfCheck:
     from sfrbench.machine import selfcheck
 
     checked = selfcheck.run("cpu")
-    selfcheck.keep(checked)
+    checked.keep()
     return checked
 
 

@@ -15,14 +15,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from sfrbench.files.atomic import canonical, read_state, write_atomic
 from sfrbench.machine import driver
 from sfrbench.machine.driver import Driver
-from sfrbench.places.locations import cache_folder
+from sfrbench.machine.kept import Kept
 
 #: Raised when an answer has other fields: older ones are then asked anew.
 VERSION = 1
@@ -55,12 +54,11 @@ class Card(BaseModel):
         return f"{self.name}, {self.memory / 2**30:.0f} GiB, {self.arch}"
 
 
-class Answer(BaseModel):
-    """What torch said, and the ``facts`` that it holds for."""
+class Answer(Kept):
+    """What torch said."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    folder: ClassVar[str] = "accelerator"
 
-    facts: dict[str, str]
     torch: str = ""  # its version; empty: it cannot be imported
     build: Literal["cpu", "cuda", "rocm"] = "cpu"
     version: str = ""  # of the CUDA or ROCm that it is built for
@@ -110,7 +108,7 @@ def ask() -> Answer:
     Imports torch."""
     answer = read()
     if answer.torch:
-        keep(answer)
+        answer.keep()
     return answer
 
 
@@ -220,17 +218,7 @@ def codes(archs: Sequence[str]) -> list[Code]:
 
 def kept() -> Answer | None:
     """What torch said under these facts before; None if there is no sound file of it. Imports no torch."""
-    here = facts()
-    answer = read_state(_file(here), Answer)
-    return answer if answer is not None and answer.facts == here else None
-
-
-def keep(answer: Answer) -> None:
-    """Put it into the cache folder, where that can be written; otherwise nobody knows it yet."""
-    try:
-        write_atomic(_file(answer.facts), answer.model_dump_json(indent=1))
-    except OSError:
-        return
+    return Answer.under(facts())
 
 
 def facts() -> dict[str, str]:
@@ -250,8 +238,3 @@ def _installed() -> dict[str, str]:
     except OSError:
         build = b""
     return {"torch": there.version, "build": hashlib.sha256(build).hexdigest()[:16]}
-
-
-def _file(here: dict[str, str]) -> Path:
-    name = hashlib.sha256(canonical(here).encode()).hexdigest()[:16]
-    return cache_folder() / "accelerator" / f"{name}.json"

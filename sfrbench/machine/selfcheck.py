@@ -9,19 +9,18 @@ of torch and cuDNN, and the shapes in use. Imports no torch at its top.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sfrbench.components.core import Precision
-from sfrbench.files.atomic import write_atomic
 from sfrbench.machine.card import Card
+from sfrbench.machine.kept import Kept
 from sfrbench.machine.selfcheck_fault import Fault, Shapes
-from sfrbench.places.locations import cache_folder
 
 #: Raised when the list of operations changes: what older lists found is then asked again.
 VERSION = 1
@@ -36,12 +35,11 @@ VARIABLES = (
 OF_CARDS = ("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG")
 
 
-class SelfCheck(BaseModel):
-    """What the check found on one machine, and the ``facts`` that it holds for."""
+class SelfCheck(Kept):
+    """What the check found on one machine."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    folder: ClassVar[str] = "selfcheck"
 
-    facts: dict[str, str]
     checked: int = Field(ge=1)
     seconds: float = Field(ge=0)
     faults: tuple[Fault, ...] = ()
@@ -73,7 +71,7 @@ def on_device(device: str, card: Card | None, used: Shapes) -> SelfCheck:
         count, seconds, faults = check(device, precisions, used)
         torch.cuda.empty_cache()  # of what the large shapes took
         checked = SelfCheck(facts=here, checked=count, seconds=round(seconds, 3), faults=tuple(faults))
-        keep(checked)
+        checked.keep()
     return checked
 
 
@@ -82,7 +80,7 @@ def on_cpu() -> SelfCheck:
     checked = kept()
     if checked is None:
         checked = run("cpu")
-        keep(checked)
+        checked.keep()
     return checked
 
 
@@ -97,20 +95,7 @@ def run(device: str) -> SelfCheck:
 def kept(here: Mapping[str, str] | None = None) -> SelfCheck | None:
     """What was found under these facts before, by default the processor's; None if there is no sound file of
     it. Imports torch."""
-    here = facts() if here is None else here
-    try:
-        checked = SelfCheck.model_validate_json(_file(here).read_bytes())
-    except (OSError, ValueError):  # missing, cut short, or of another shape: only a cache
-        return None
-    return checked if checked.facts == here else None
-
-
-def keep(checked: SelfCheck) -> None:
-    """Put it into the cache folder, where that can be written; otherwise the next process asks again."""
-    try:
-        write_atomic(_file(checked.facts), checked.model_dump_json(indent=1))
-    except OSError:
-        return
+    return SelfCheck.under(facts() if here is None else here)
 
 
 def facts() -> dict[str, str]:
@@ -141,9 +126,3 @@ def processor(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
     named |= {name: first[name] for name in names if name in first}
     flags = first.get("flags") or first.get("Features")
     return {**named, "instructions": hashlib.sha256(flags.encode()).hexdigest()[:16]} if flags else named
-
-
-def _file(here: Mapping[str, str]) -> Path:
-    """``$XDG_CACHE_HOME/sfrbench/selfcheck/<facts>.json``, by default under ``~/.cache``."""
-    name = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:16]
-    return cache_folder() / "selfcheck" / f"{name}.json"

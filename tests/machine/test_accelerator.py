@@ -140,7 +140,7 @@ def test_an_answer_holds_for_what_it_was_asked_of(change: str, monkeypatch: pyte
         else:
             patch.setattr(sys, "prefix", "/opt/other")
         assert accelerator.kept() is None
-        accelerator.keep(replaced := accelerator.read())
+        (replaced := accelerator.read()).keep()
         assert accelerator.kept() == replaced
     assert accelerator.kept() == asked, "each environment has its own"
 

@@ -285,13 +285,13 @@ def test_it_is_asked_once_and_kept(cache: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("name", selfcheck.VARIABLES)
 def test_other_instructions_ask_anew(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    selfcheck.keep(result())
+    result().keep()
     monkeypatch.setenv(name, "AVX2")
     assert selfcheck.kept() is None
 
 
 def test_other_threads_and_another_torch_ask_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    selfcheck.keep(result())
+    result().keep()
     assert selfcheck.kept() is not None
     with monkeypatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: 64)
@@ -319,18 +319,18 @@ def test_other_threads_and_another_torch_ask_anew(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_damaged_file_is_absent(cache: Path, spoil: Callable[[str], str]) -> None:
-    selfcheck.keep(result(FAULT))
+    result(FAULT).keep()
     (path,) = cache.iterdir()
     path.write_text(spoil(path.read_text()), encoding="latin-1")
     assert selfcheck.kept() is None
-    selfcheck.keep(result(FAULT))
+    result(FAULT).keep()
     assert selfcheck.kept() == result(FAULT)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    selfcheck.keep(result())
+    result().keep()
     assert selfcheck.kept() is None
     monkeypatch.setattr(selfcheck, "run", lambda device: result(FAULT))
     assert selfcheck.on_cpu() == result(FAULT)
