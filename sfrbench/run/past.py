@@ -84,7 +84,7 @@ class Past:
 
     def _expected(self, record: Record) -> float | None:
         work = self.described.work(record)
-        return None if work is None else expected_seconds(work, self._at(record))
+        return None if work is None or work.at_most else expected_seconds(work, self._at(record))
 
     def device_factor(self) -> float | None:
         """The same over all that run networks, whichever; each network of a stage counts once."""

@@ -41,6 +41,7 @@ class Work:
     host: float | None
     bytes: int | None
     precision: Precision = "fp32"  # of its networks
+    at_most: bool = False  # a selection may leave some of it out: what it took says little of the device
 
     @classmethod
     def kept(cls, count: float | None) -> Work:
@@ -162,6 +163,15 @@ def extent_of(dataset: Dataset, root: Any) -> Extent | None:
     if not stated(dataset, "extent", ("read_case", "case_lists")):
         return None
     return dataset.extent(root)
+
+
+def labelled_share(selector: Component | None) -> float | None:
+    """The share of the unlabelled cases that SAM labels in a round; none: a threshold will say. Without a
+    selector in its key a labelling is of all."""
+    if not isinstance(selector, Selector) or selector.labels_all:
+        return 1.0
+    share = selector.confident_share()
+    return None if share is None else 1 - share
 
 
 def whole_volumes(

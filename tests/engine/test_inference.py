@@ -12,6 +12,7 @@ import torch
 from sfrbench.components.stitch.grid import GridStitch
 from sfrbench.components.stitch.upsampled import UpsampledStitch
 from sfrbench.engine.inference import sam_forward, slide, windows
+from sfrbench.maths.windows import window_count, window_starts
 from tests.support.pixel_sam import PixelSam
 
 
@@ -80,6 +81,38 @@ def test_windows_of_the_left_atrium() -> None:
     assert len(windows((314, 314, 235), (96, 96, 96), (12, 12, 12))) == 5200
     assert len(windows((314, 314, 235), (96, 96, 96), (16, 16, 16))) == 2250
     assert windows((5, 8, 11), (8, 8, 8), (2, 2, 2)) == [(0, 0, 0), (0, 0, 2), (0, 0, 3)]
+
+
+@pytest.mark.parametrize("patch", [1, 7, 16])
+def test_the_fewest_windows_cover_an_axis_evenly(patch: int) -> None:
+    for side in range(patch, 6 * patch + 2):
+        starts = window_starts(side, patch, None)
+        assert len(starts) == math.ceil(side / patch)
+        assert (starts[0], starts[-1]) == (0, side - patch)
+        assert {voxel for start in starts for voxel in range(start, start + patch)} == set(range(side))
+        gaps = np.diff(starts)
+        assert not gaps.size or gaps.max() - gaps.min() <= 1
+
+
+def test_slide_takes_the_mean_of_the_fewest_windows() -> None:
+    image = torch.randn((13, 8, 5), generator=torch.Generator().manual_seed(1))
+    padded = torch.nn.functional.pad(image, (1, 2))
+    total, hits = torch.zeros(2, 13, 8, 8), torch.zeros(13, 8, 8)
+    for start in (0, 5):
+        total[:, start : start + 8] += place_dependent(padded[None, start : start + 8])[0]
+        hits[start : start + 8] += 1
+    result = slide(image, (8, 8, 8), None, place_dependent, 2)
+    assert torch.allclose(result, (total / hits)[..., 1:6], atol=1e-6)
+
+
+def test_windows_in_which_sam_labels() -> None:
+    """At half the patch and at the fewest: LA's widest case, and the usual grids of the organs' CTs."""
+    cases = {(244, 160, 88): ((112, 112, 80), 16, 12), (193, 143, 88): ((112, 112, 80), 12, 8),
+             (512, 512, 105): ((96, 96, 96), 200, 72), (260, 260, 189): ((96, 96, 96), 75, 18)}  # fmt: skip
+    for shape, (patch, overlapping, fewest) in cases.items():
+        assert window_count(shape, patch, [side // 2 for side in patch]) == overlapping
+        assert window_count(shape, patch, None) == fewest
+        assert len(windows(shape, patch, None)) == fewest
 
 
 def three_classes(patches: torch.Tensor) -> torch.Tensor:

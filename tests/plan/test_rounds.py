@@ -77,7 +77,8 @@ def test_a_sweep_of_tau_shares_everything_before_the_threshold(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("field", "shared"),
     [("retrain_steps=5", {"finetune_1", "pseudolabel_1"}), ("finetune_steps=5", {"select_1"}),
-     ("rounds=3", {"finetune_1", "retrain_1", "finetune_2", "select_2"})],
+     ("rounds=3", {"finetune_1", "retrain_1", "finetune_2", "select_2"}),
+     ("labels=all", {"select_1", "finetune_1"}), ("windows=half", {"retrain_0", "pseudolabel"})],
 )  # fmt: skip
 def test_only_what_depends_on_a_field_is_done_again(tmp_path: Path, field: str, shared: set[str]) -> None:
     before, after = plan(tmp_path), plan(tmp_path, PLUS, f"selector.{field}")

@@ -219,6 +219,34 @@ def test_labels_of_a_sam_that_no_round_updates_take_nothing(tmp_path: Path) -> N
     assert labels[0].bytes
 
 
+def test_a_round_s_labels_are_of_the_cases_that_it_reads(tmp_path: Path) -> None:
+    """Of eight training cases six are unlabelled; a threshold may leave out any of them."""
+    kept = {}
+    for name in ("all", "quantile", "tau", "both"):
+        experiment = opened(tmp_path, SPEC.replace("offline}", f"offline, selector: {name}}}"))
+        known, (first, later, _) = forecast(experiment), links(experiment, "pseudolabel")
+        kept[name] = [known.cost(link).bytes for link in (first, later)]
+    whole = kept["both"][0]
+    assert whole
+    assert kept == {
+        "all": [whole, 0],
+        "quantile": [whole, whole // 2],
+        "tau": [whole, whole],
+        "both": [whole, whole],
+    }
+
+
+def test_labels_of_fewer_cases_do_not_time_a_device(there: Path) -> None:
+    """That of a threshold may be of none, as here."""
+    text = SPEC.replace("offline}", "offline, selector: {name: tau, tau: 0.0}}")
+    (there / "rounds.yaml").write_text(text, encoding="utf-8")
+    arguments = ["run", str(there / "rounds.yaml"), "--profile", "smoke", "--device", "cpu", "--workspace"]
+    done = CliRunner().invoke(main, [*arguments, str(there / "runs"), "--tracking-uri", "none"])
+    assert done.exit_code == 0, done.output
+    past = forecast(opened(there, text)).past
+    assert len(past._records("pseudolabel")) > len(past._ratios("pseudolabel")) > 0
+
+
 def test_damaged_records_tell_nothing(there: Path) -> None:
     for stage in ("retrain", "predict"):
         for path in (there / "runs" / "store" / stage).glob("*/record.json"):

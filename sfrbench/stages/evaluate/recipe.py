@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from sfrbench.components.base import Protocol
 from sfrbench.stages import roles
-from sfrbench.stages.cost import ROW, Costed, Work
+from sfrbench.stages.cost import ROW, Costed, Work, labelled_share
 from sfrbench.stages.recipe import Asked, Chosen, Link, Recipe
 from sfrbench.stages.settings import StageSettings
 
@@ -54,9 +54,12 @@ def cost(node: Costed) -> Work | None:
     if have is None or node.extent is None:
         return None
     subset = getattr(made.settings, "subset", "unlabelled")
-    cases = {"test": have.test, "val": have.val, "unlabelled": have.unlabelled}[subset]
+    share = labelled_share(made.selector)  # of the labels of a round
+    unlabelled = have.unlabelled if share is None else round(share * have.unlabelled)
+    cases = {"test": have.test, "val": have.val, "unlabelled": unlabelled}[subset]
     classes = node.extent.classes - 1
-    return Work(0.0, cases * node.extent.voxels * (5e-8 + 3e-8 * classes), cases * classes * 8 * ROW)
+    host = cases * node.extent.voxels * (5e-8 + 3e-8 * classes)
+    return Work(0.0, host, cases * classes * 8 * ROW, at_most=share is None)
 
 
 RECIPE = Recipe(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
 from sfrbench.components.base import Selector, Ssl
-from sfrbench.stages.cost import Costed, Work, whole_volumes
+from sfrbench.stages.cost import Costed, Work, labelled_share, whole_volumes
 from sfrbench.stages.finetune.recipe import unchanged
 from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Recipe
 from sfrbench.stages.settings import Size, SplitSettings, StageSettings, sam_stride, with_unlabelled
@@ -90,8 +91,8 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
 
 def cost(node: Costed) -> Work | None:
     """A label of one byte for each voxel, or a probability of two for each foreground class. Labels of a SAM
-    that a round has left as it was are those of before, and take nothing. Where it is not known before how
-    many cases a round leaves out, it is none."""
+    that a round has left as it was are those of before, and take nothing. Where only a threshold will tell
+    how many cases a round labels, it is at most all."""
     told, data = cast(PseudolabelSettings, node.settings), node.extent
     have = node.counts(told.split)
     if have is None or data is None:
@@ -99,13 +100,12 @@ def cost(node: Costed) -> Work | None:
     by_sam = "finetune" in node.inputs
     if by_sam and unchanged(node.inputs["finetune"].selector):
         return Work(0.0, 0.0, 0)
-    selector, share = node.components.get("selector"), 1.0
-    if isinstance(selector, Selector):
-        share -= selector.confident_share() or 0.0
+    share = labelled_share(node.components.get("selector"))
     by = node.by_sam if by_sam else node.by_segmenter
     precision = node.precision("foundation" if by_sam else "backbone")
     each, kept = by(told.patch, told.window_stride), 1 if told.keep == "labels" else 2 * (data.classes - 1)
-    return whole_volumes(round(share * have.unlabelled), data, each, kept, precision)
+    cases = have.unlabelled if share is None else round(share * have.unlabelled)
+    return replace(whole_volumes(cases, data, each, kept, precision), at_most=share is None)
 
 
 RECIPE = Recipe(
