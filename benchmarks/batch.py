@@ -178,7 +178,7 @@ def plain_labeller(folder: Path) -> Labeller:
     """Hard labels of crops of stored probabilities, all at once."""
     opened: dict[str, NDArray[np.float16]] = {}
 
-    def read(patches: list[Patch]) -> torch.Tensor:
+    def read(patches: list[Patch], _: object) -> torch.Tensor:
         for patch in patches:
             if patch.case not in opened:
                 opened[patch.case] = np.load(folder / f"{patch.case}.npy", mmap_mode="r")
@@ -197,7 +197,7 @@ def hardening(data: Data, drawn: Data) -> Callable[[int], torch.Tensor]:
     """Pseudo-labels of patches that are drawn before."""
     cases = list(drawn.split.unlabelled)
     patches = [drawn._patches(cases[:2], seed, 0) for seed in range(20)]
-    return lambda turn: as_target(data.label.label(data.label.read(patches[turn % 20])), False)  # type: ignore[misc]
+    return lambda turn: as_target(data.label.label(data.label.read(patches[turn % 20], range(2))), False)  # type: ignore[misc]
 
 
 def pseudo_of(data: Data) -> Callable[[int], torch.Tensor]:
