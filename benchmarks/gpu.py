@@ -7,6 +7,11 @@
 Weights are random: this measures, it scores nothing. Steps are timed one by one with the card waited for
 (median of the second half), so that rows can be compared; "idle" looks at a training that is left alone. A
 part that fails says so in its row, and the others go on; no part begins once ``--minutes`` are over.
+
+"attention" is by ``rows`` (our kernel), ``fused`` (torch's) or ``pieces`` (on a CPU). "off" is the largest
+difference, as a part of the largest value: from float64 (attention, which should stay below 0.03), from the
+CPU in fp32 (networks) or from one window at once (windows). In miniature, sizes are toys: it shows that the
+measurements work, and nothing else.
 """
 
 from __future__ import annotations
@@ -45,14 +50,16 @@ def main() -> None:
     parser.add_argument("--device", help="cuda, cuda:1, cpu; default: a GPU where torch has one")
     parser.add_argument("--mini", action="store_true", help="small sizes on a GPU, too")
     parser.add_argument("--only", default=",".join(PARTS), help=f"of: {', '.join(PARTS)}")
-    parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--minutes", type=float, default=8.0, help="no part begins later (8)")
+    parser.add_argument("--out", type=Path, help="a folder for gpu.md and gpu.json")
     options = parser.parse_args()
     wanted = options.only.split(",")
     if unknown := sorted(set(wanted) - PARTS.keys()):
         sys.exit(f"no part {', '.join(unknown)}; there are: {', '.join(PARTS)}")
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            sys.exit(f"torch {torch.__version__} sees no GPU here; 'sfrbench doctor' says what is missing")
         torch.cuda.set_device(device if ":" in device else "cuda:0")
     with tempfile.TemporaryDirectory(prefix="sfrbench-gpu-") as folder:
         scale = MINI if options.mini or device == "cpu" else FULL
@@ -97,7 +104,8 @@ def described(device: str, mini: bool) -> dict[str, Any]:
 
 def markdown(about: dict[str, Any], tables: dict[str, list[Row]]) -> str:
     """A table for each part."""
-    text = ["# Measured on a card", "", ", ".join(f"{key} {value}" for key, value in about.items()), ""]
+    title = "# In miniature: what works, not how fast" if about["miniature"] else "# Measured on a card"
+    text = [title, "", ", ".join(f"{key} {value}" for key, value in about.items()), ""]
     for name, rows in tables.items():
         columns = list(dict.fromkeys(key for row in rows for key in row))
         text += [f"## {name}", "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]

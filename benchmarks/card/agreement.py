@@ -87,7 +87,7 @@ def windows(bench: Bench) -> Iterator[Row]:
                 slide(volume, scale.patch, scale.stride, forward, 2, batch)
 
             off = float((found - first).abs().max())
-            row = {"s": round(bench.seconds(once, 1), 3), "GB": bench.gigabytes(), "off": f"{off:.1e}"}
+            row = {"s": round(bench.seconds(once, 1), 3), **bench.gigabytes(), "off": f"{off:.1e}"}
         except Exception as error:  # one row of many says so
             row = {"fault": fault(error)}
         yield {"windows at once": batch, **row}

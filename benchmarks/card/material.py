@@ -162,9 +162,9 @@ class Bench:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
-    def gigabytes(self) -> float | None:
-        """What tensors took of the card at most since ``clear``; none on a CPU."""
-        return round(torch.cuda.max_memory_allocated() / 2**30, 2) if self.on_card else None
+    def gigabytes(self) -> Row:
+        """What tensors took of the card at most since ``clear``; nothing on a CPU."""
+        return {"GB": round(torch.cuda.max_memory_allocated() / 2**30, 2)} if self.on_card else {}
 
     def wait(self) -> None:
         """Until the card has done all that it was asked for."""

@@ -50,7 +50,7 @@ def measured(bench: Bench, stage: Any, components: dict[str, Any], **options: An
     except Exception as error:  # one row of many says so
         return {"fault": fault(error)}
     late = seconds[len(seconds) // 2 :]
-    return {"ms a step": round(1000 * median(late), 1), "GB": bench.gigabytes()}
+    return {"ms a step": round(1000 * median(late), 1), **bench.gigabytes()}
 
 
 def methods(bench: Bench) -> Iterator[Row]:
@@ -82,7 +82,8 @@ def tunings(bench: Bench) -> Iterator[Row]:
 def lora(bench: Bench) -> Iterator[Row]:
     """A LoRA step in each precision, with each way of attention, and with blocks that run twice."""
     for precision in ("fp32", "tf32", "bf16"):
-        for way in ("fused", "rows") if precision == "bf16" else ("fused",):
+        both = precision == "bf16" and _grid.holds(bench.device, torch.bfloat16)
+        for way in ("fused", "rows") if both else ("fused",):
             for again in (False, True) if bench.can_run_twice else (False,):
                 os.environ[_grid.VARIABLE] = way
                 _grid.holds.cache_clear()
@@ -93,8 +94,8 @@ def lora(bench: Bench) -> Iterator[Row]:
                     "finetune": tuning(bench, "lora", bench.scale.steps),
                     "stitch": GridStitch(),
                 }
-                used = _grid.used(bench.device) if precision == "bf16" else way
-                row = {"precision": precision, "attention": used, "blocks twice": again}
+                used = _grid.used(bench.device) if precision == "bf16" or not bench.on_card else way
+                row = {"precision": precision, "attention": used, "checkpointing": again}
                 yield {**row, **measured(bench, finetune, parts)}
     os.environ.pop(_grid.VARIABLE, None)
     _grid.holds.cache_clear()
@@ -155,18 +156,20 @@ def _idle(bench: Bench, stage: Any, parts: dict[str, Any], ahead: int, **options
     """Looks at the second half of a training: what of its time kernels took, by torch's profiler."""
     from torch.profiler import ProfilerActivity, profile
 
-    activities = [ProfilerActivity.CUDA if bench.on_card else ProfilerActivity.CPU]
-    profiler, began, took = profile(activities=activities), 0.0, 0.0
+    profiler = profile(activities=[ProfilerActivity.CUDA]) if bench.on_card else None
+    began = took = 0.0
 
     def watch(done: int, total: int) -> None:
         nonlocal began, took
         bench.wait()
         if done == total // 2:
-            profiler.start()
+            if profiler is not None:
+                profiler.start()
             began = time.perf_counter()
         elif done == total:
             took = time.perf_counter() - began
-            profiler.stop()
+            if profiler is not None:
+                profiler.stop()
 
     try:
         bench.run(stage, parts, watch=watch, ahead=ahead, **options)
@@ -174,7 +177,7 @@ def _idle(bench: Bench, stage: Any, parts: dict[str, Any], ahead: int, **options
         return {"fault": fault(error)}
     steps = parts["ssl" if "ssl" in parts else "finetune"].steps // 2
     row: Row = {"ms a step": round(1000 * took / steps, 1)}
-    if bench.on_card:
+    if profiler is not None:
         busy = sum(event.self_device_time_total for event in profiler.key_averages()) / 1e6
         row["idle"] = f"{max(0.0, 1 - busy / took):.0%}"
     return row
@@ -215,8 +218,8 @@ def _digest(folder: Path) -> str:
 def in_less_memory(bench: Bench) -> Iterator[Row]:
     """What fits into smaller cards: torch is given a share of this one."""
     inputs = {"pseudolabel": bench.labelled()}
-    whole = torch.cuda.get_device_properties(0).total_memory / 2**30 if bench.on_card else None
-    for gigabytes in (11, 24):
+    whole = torch.cuda.get_device_properties(bench.device).total_memory / 2**30 if bench.on_card else None
+    for gigabytes in (11, 24) if whole is not None else ("none: a CPU",):
         if whole is not None:
             torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes / whole))
         for name in ("mean_teacher", "cct", "ss_net", "magicnet"):

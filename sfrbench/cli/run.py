@@ -102,19 +102,22 @@ def run(
     from sfrbench.run.summary import summary
 
     how = How(executor, workers, tuple(part.strip() for part in gpus.split(",") if part.strip()), detach)
+    at_once = workers or max(len(how.gpus), 1)
     experiment = open_spec(spec, options)
     note = earlier(experiment.store)
     if dry_run:
         print_plan(summary(experiment), experiment)
         print_missing([experiment], here=computes_here(how))
         print_notes([note])
+        if max_hours is not None or max_disk is not None:
+            print_notes(check_limits(experiment, max_hours, max_disk, at_once))
         return
     print_changes(experiment)
     print_warnings(experiment.plan.no_ops())
     print_warnings(changed_code(experiment.plan.nodes.values(), experiment.store))
     print_notes([note, *experiment.machine.remarks(experiment.plan)])
     print_notes([slow_note(experiment)])
-    print_notes(check_limits(experiment, max_hours, max_disk, workers or max(len(how.gpus), 1)))
+    print_notes(check_limits(experiment, max_hours, max_disk, at_once))
     signal.signal(signal.SIGTERM, interrupt)
     try:
         with console.listener(experiment.plan) as listener:

@@ -470,3 +470,13 @@ def test_a_factor_is_the_middle_of_the_records(there: Path) -> None:
     assert first is not None
     assert again is not None
     assert again == other == pytest.approx(10 * first)
+
+
+def test_a_dry_run_says_which_limit_a_run_would_break(tmp_path: Path) -> None:
+    common = ["run", "quickstart", "--profile", "smoke", "--workspace", str(tmp_path), "--dry-run"]
+    allowed = CliRunner().invoke(main, [*common, "--max-disk", "20GB"])
+    assert allowed.exit_code == 0, allowed.output
+    refused = CliRunner().invoke(main, [*common, "--max-disk", "1kB"])
+    assert refused.exit_code == 2
+    assert "--max-disk 1.0 kB  35 nodes keep about" in refused.stderr
+    assert not list(tmp_path.iterdir())
