@@ -47,6 +47,8 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"protocol    {protocol.get('name')}: {rules}"
     spec = told["spec"]
     yield f"spec        {spec['path']} ({spec['now']}), sha256 {spec['sha256']}"
+    if spec["set"]:
+        yield f"            not as specified: {', '.join(f'--set {each}' for each in spec['set'])}"
     yield f"code        {_code(told)}"
     yield f"report      {told['report']}"
     for run in told["runs"]:

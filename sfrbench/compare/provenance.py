@@ -70,6 +70,7 @@ class _Provenance(BaseModel):
     protocol: dict[str, Any] = {}
     spec: str = ""
     spec_sha256: str = ""
+    set: list[str] = []
     cells: dict[str, _Cell]
     nodes: dict[str, dict[str, Link]]
     records: dict[str, _Node]
@@ -100,5 +101,10 @@ def read_provenance(file: Path) -> Mapping[str, Any]:
         raise InputError(
             what, where=str(file), hint="write the report again with 'sfrbench report'"
         ) from error
-    defaults = {"protocol": known.protocol, "spec": known.spec, "spec_sha256": known.spec_sha256}
+    defaults = {
+        "protocol": known.protocol,
+        "spec": known.spec,
+        "spec_sha256": known.spec_sha256,
+        "set": known.set,
+    }
     return {**defaults, **json.loads(text)}

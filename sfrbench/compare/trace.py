@@ -164,7 +164,12 @@ def described(report: WrittenReport, traced: Traced) -> dict[str, Any]:
         "experiment": whole["experiment"],
         "profile": whole["profile"],
         "protocol": whole["protocol"],
-        "spec": {"path": whole["spec"], "sha256": whole["spec_sha256"], "now": _spec_now(report)},
+        "spec": {
+            "path": whole["spec"],
+            "sha256": whole["spec_sha256"],
+            "now": _spec_now(report),
+            "set": whole["set"],
+        },
         "reason": entry.get("reason", ""),
         "runs": [run for side in sides for run in _runs(report, side)],
         "missing": {

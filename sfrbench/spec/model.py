@@ -226,6 +226,7 @@ class Spec:
     sets: Layer
     search: Search | None = None
     problems: tuple[Problem, ...] = ()  # faults of form; the plan adds its own and raises all at once
+    overridden: tuple[str, ...] = ()  # what --set asked for, as it was given
     unread: frozenset[str] = frozenset()  # sections, kinds and axes that these faults left out
 
     @property

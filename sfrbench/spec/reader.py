@@ -130,6 +130,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = (), *, items: Item
         seeds=set_seeds or seeds,
         report=report,
         sets=set_layer,
+        overridden=tuple(sets),
         search=search,
         problems=tuple(reader.problems),
         unread=frozenset(reader.unread),

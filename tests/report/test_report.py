@@ -310,3 +310,13 @@ def test_lines_of_several_datasets_have_their_own_classes(tmp_path):
     for dataset in sets:
         assert f"| {dataset} | SFR\\_MT | **" in markdown
         assert f"| {dataset} | MT | <u>" in markdown
+
+
+def test_what_was_set_by_hand_stands_on_the_page(small, built, tmp_path):
+    """The specification alone would not give these numbers."""
+    info = replace(small.info, overridden=("ssl.steps=1", "backbone.precision=<bf16>"))
+    build_report(small.frame, info, tmp_path)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    told = "<code>ssl.steps=1</code>, <code>backbone.precision=&lt;bf16&gt;</code>"
+    assert f"<b>Not as specified:</b> --set {told}." in text
+    assert "Not as specified" not in (built / "index.html").read_text(encoding="utf-8")

@@ -47,6 +47,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         seeds=spec.seeds,
         items=entries_of(spec),
         description=spec.description,
+        overridden=spec.overridden,
         paper=spec.paper,
         protocol_fields=next(iter(protocols.values())),
         protocols=protocols if len(protocols) > 1 else {},
@@ -212,6 +213,7 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
     return {
         "spec": spec.document.path.name,
         "spec_sha256": sha256_of(spec.document.path),
+        "set": list(spec.overridden),
         "git_now": git_state(),
         "cells": {
             cell.id: {"arm": cell.arm, "label": cell.label, "axes": cell.axes, "seed": cell.seed}

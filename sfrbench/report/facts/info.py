@@ -159,6 +159,7 @@ class ReportInfo:
     seeds: Sequence[int]
     items: Sequence[Mapping[str, Any]]
     description: str = ""
+    overridden: Sequence[str] = ()  # PATH=VALUE of --set, which the specification does not have
     paper: str = ""
     protocol_fields: Mapping[str, Any] = field(default_factory=dict)
     protocols: Mapping[str, Mapping[str, Any]] = field(

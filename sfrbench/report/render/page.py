@@ -95,6 +95,9 @@ def _head(info: ReportInfo, rules: Sequence[str]) -> str:
         f"<p>{escape(info.description)}</p>" if info.description else "",
         f'<p class="stamp{kind}"><b>{escape(stamp(info.profile))}</b></p>',
     ]
+    if info.overridden:
+        told = ", ".join(f"<code>{escape(each)}</code>" for each in info.overridden)
+        lines.append(f'<p class="stamp scaled"><b>Not as specified:</b> --set {told}.</p>')
     if info.missing or info.failures:
         count = len(info.missing)
         said = f"{count} cell{'s have' if count != 1 else ' has'} no result" if count else "Some nodes failed"
