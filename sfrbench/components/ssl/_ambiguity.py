@@ -10,6 +10,7 @@ from torch import nn
 
 from sfrbench.components.backbone.interface import SegmentationNetwork
 from sfrbench.components.ssl._prototypes import prototypes, wide
+from sfrbench.maths.labels import highest
 
 
 def entropy(probs: torch.Tensor) -> torch.Tensor:
@@ -52,13 +53,13 @@ def prototype_labels(
         spread.append((teacher.head(teacher.drop(features)) / 2).sigmoid())
         mean = mean.to(features.device) + wide(features) / passes
     sure = (torch.stack(spread).std(0) < certain) * probs
-    centres, found = prototypes(mean, sure.argmax(1), probs)
+    centres, found = prototypes(mean, highest(sure), probs)
     distances = [
         (mean - centres[:, k].reshape(*mean.shape[:2], 1, 1, 1)).square().sum(1)
         + torch.where(found[:, k], 0.0, math.inf).reshape(-1, 1, 1, 1)
         for k in range(centres.shape[1])
     ]
-    return torch.stack(distances, 1).argmin(1)
+    return torch.stack(distances, 1).min(1).indices
 
 
 def label_errors(labels: torch.Tensor, probs: torch.Tensor) -> torch.Tensor | None:
@@ -80,7 +81,7 @@ def label_errors(labels: torch.Tensor, probs: torch.Tensor) -> torch.Tensor | No
     means = torch.stack([probs[labels == k, k].mean() for k in range(classes)])
     thresholds = means.nan_to_num(nan=math.inf)  # of a label that does not occur
     confident = probs >= thresholds - 1e-6
-    best = torch.where(confident, probs, -1.0).argmax(1)
+    best = highest(torch.where(confident, probs, -1.0))
     sure = confident.any(1)
     pairs = torch.bincount(labels[sure] * classes + best[sure], minlength=classes**2)
     joint = pairs.reshape(classes, classes).double()
@@ -91,7 +92,7 @@ def label_errors(labels: torch.Tensor, probs: torch.Tensor) -> torch.Tensor | No
     for label in torch.nonzero(counts > 1)[:, 0].tolist():
         here = torch.nonzero(labels == label)[:, 0]
         wrong[here] = _pruned(probs[here], label, joint[label].tolist())
-    return wrong & (probs.argmax(1) != labels)
+    return wrong & (highest(probs) != labels)
 
 
 def _pruned(probs: torch.Tensor, label: int, counts: list[int]) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from sfrbench.components.ssl.consistency import NoisyConsistency
+from sfrbench.maths.labels import highest
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +93,7 @@ class Acmt(NoisyConsistency):
         from sfrbench.maths.losses import ramp
 
         assert step.teacher is not None
-        images, labels = step.images_u, probs.argmax(1)
+        images, labels = step.images_u, highest(probs)
         if self.selector == "p_err":
             teacher = in_parts(step.teacher)
             return _ambiguity.prototype_labels(teacher, images, self.passes, self.certain) != labels

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from sfrbench.components.base import Ssl
+from sfrbench.maths.labels import highest
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +117,7 @@ class Bcp(Ssl):
         import torch
 
         with torch.no_grad():
-            labels = torch.cat([teacher(part).argmax(1) for part in images.chunk(2)])
+            labels = torch.cat([highest(teacher(part)) for part in images.chunk(2)])
         return largest_parts(labels) if self.largest_component else labels
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from sfrbench.components.ssl.consistency import NoisyConsistency
+from sfrbench.maths.labels import highest
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +79,7 @@ class Cpcl(NoisyConsistency):
         if self.detached:
             ours = ours.detach()
         forward = self._segment(ours, step.labels, step.logits_l.softmax(1).detach(), theirs)
-        back = self._segment(theirs, target.argmax(1), target, ours)
+        back = self._segment(theirs, highest(target), target, ours)
         l2u = (forward.softmax(1) - target).square().mean()
         u2l = cross_entropy(back.softmax(1) if self.softmax_twice else back, step.labels)
         consistency = (step.logits - noisy).square().mean()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from sfrbench.components.ssl.consistency import Consistency
+from sfrbench.maths.labels import highest
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,7 @@ class Cps(Consistency):
         from sfrbench.maths.losses import cross_entropy
 
         one, two = step.logits_u, self._second(step)[len(step.logits_l) :]
-        distance = cross_entropy(one, two.argmax(1)) + cross_entropy(two, one.argmax(1))
+        distance = cross_entropy(one, highest(two)) + cross_entropy(two, highest(one))
         step.values["consistency"] = distance
         return self.weight(step) * distance
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from sfrbench.components.base import Backbone, Component, Dataset
 from sfrbench.components.ssl.consistency import NoisyConsistency
+from sfrbench.maths.labels import highest
 
 if TYPE_CHECKING:
     import torch
@@ -199,12 +200,12 @@ class MagicNet(NoisyConsistency):
             logits: torch.Tensor = step.teacher(self.noisy(step.images_u, step.rng))
             counts = step.networks.get("counts")
             if not isinstance(counts, ClassCounts):
-                return logits.argmax(1)
+                return highest(logits)
             if step.iteration > self.blend_after:
                 first = step.labels.shape[0] * prod(self.cubes_per_side)
                 own = self._recovered(step, tuple(part[first:] for part in maps))
-                share = counts.share(self.blend_temperature)[logits.argmax(1)].unsqueeze(1)
+                share = counts.share(self.blend_temperature)[highest(logits)].unsqueeze(1)
                 logits = logits.lerp(own, share)
-            labels = logits.argmax(1)
+            labels = highest(logits)
             counts.add(labels, refresh=step.iteration % self.blend_every == 0)
         return labels

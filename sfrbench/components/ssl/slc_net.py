@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from sfrbench.components.ssl.consistency import NoisyConsistency
+from sfrbench.maths.labels import highest
 
 if TYPE_CHECKING:
     import torch
@@ -64,8 +65,8 @@ class SlcNet(NoisyConsistency):
                 step.student, step.images_u, self.passes, lambda images: self.noisy(images, step.rng)
             )
             trust = (-entropy(mean) * math.log(step.classes)).exp()
-        first = functional.cross_entropy(one, two.argmax(1))
-        second = (trust * functional.cross_entropy(two, one.argmax(1), reduction="none")).mean()
+        first = functional.cross_entropy(one, highest(two))
+        second = (trust * functional.cross_entropy(two, highest(one), reduction="none")).mean()
         step.values.update(first=first, second=second, trust=trust.mean())
         return self.weight(step) * (first + second)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from sfrbench.components.ssl.consistency import Consistency
+from sfrbench.maths.labels import highest
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +85,7 @@ class SsNet(Consistency):
         probs = step.logits.detach().softmax(1)
         vat = virtual_adversarial(step.student, step.images, probs, step.rng, self.probe, self.radius)
         rows = wide(step.features).movedim(1, -1).flatten(0, -2)
-        classes, labels = probs.argmax(1).flatten(), step.labels.flatten()
+        classes, labels = highest(probs).flatten(), step.labels.flatten()
         first = len(labels)
         right = (classes[:first] == labels) & (labels > 0)
         contrast.remember(rows[:first][right], labels[right])

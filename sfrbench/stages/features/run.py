@@ -26,6 +26,7 @@ from sfrbench.engine.inference import (
     slide,
 )
 from sfrbench.engine.volumes import EVALUATE, Volumes
+from sfrbench.maths.labels import highest
 from sfrbench.stages.features.recipe import FeaturesSettings
 
 
@@ -58,7 +59,7 @@ def run(ctx: StageContext[FeaturesSettings]) -> None:
     def look(case: str) -> dict[str, np.ndarray]:
         image = on_device(volumes.image(case), ctx.device)
         maps = slide(image, patch, stride, forward, classes + 1, batch)
-        predicted, value = maps[:classes].argmax(0).cpu().numpy(), maps[classes].cpu().numpy()
+        predicted, value = highest(maps[:classes], 0).cpu().numpy(), maps[classes].cpu().numpy()
         return sample(value, predicted, view[case], classes, ctx.settings.voxels, case)
 
     case_by_case(ctx, [*labelled, *unlabelled], look)

@@ -14,6 +14,7 @@ from sfrbench.engine.inference import case_by_case
 from sfrbench.engine.sam_input import Range
 from sfrbench.engine.volumes import Volumes
 from sfrbench.engine.whole_volumes import by_sam, by_segmenter
+from sfrbench.maths.labels import highest
 from sfrbench.stages.predict.recipe import PredictSettings
 
 
@@ -45,8 +46,8 @@ def predictor(ctx: StageContext[PredictSettings], classes: int) -> Predictor:
         probabilities = by_segmenter(ctx, "model", told.checkpoint or "last", *windows)
 
     def predict(volume: NDArray[np.float32], value_range: Range) -> NDArray[np.uint8]:
-        labels: NDArray[np.uint8] = probabilities(volume, value_range).argmax(0).to(torch.uint8).cpu().numpy()
-        return labels
+        labels = highest(probabilities(volume, value_range), 0).to(torch.uint8)
+        return labels.cpu().numpy()
 
     return predict
 

@@ -15,6 +15,7 @@ from sfrbench.engine.context import StageContext
 from sfrbench.engine.inference import backbone_forward, on_device, slide
 from sfrbench.engine.training import save_weights
 from sfrbench.engine.volumes import Volumes
+from sfrbench.maths.labels import highest
 from sfrbench.stages.retrain.recipe import RetrainSettings
 
 #: Windows that go through the student at once, on every device.
@@ -60,7 +61,7 @@ def validator(
         for case in split.val:
             image = on_device(volumes.image(case), ctx.device)
             probs = slide(image, patch, stride, backbone_forward(student), len(volumes.classes), WINDOWS)
-            predicted, truth = probs.argmax(0).cpu().numpy(), np.asarray(labels[case])
+            predicted, truth = highest(probs, 0).cpu().numpy(), np.asarray(labels[case])
             for index in range(1, len(volumes.classes)):
                 a, b = predicted == index, truth == index
                 if b.any():
