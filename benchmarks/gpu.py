@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -57,6 +58,8 @@ def main() -> None:
     if unknown := sorted(set(wanted) - PARTS.keys()):
         sys.exit(f"no part {', '.join(unknown)}; there are: {', '.join(PARTS)}")
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", device):
+        sys.exit(f"no device {device!r}; there are: cpu, cuda, cuda:1")
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             sys.exit(f"torch {torch.__version__} sees no GPU here; 'sfrbench doctor' says what is missing")
@@ -69,6 +72,8 @@ def main() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         write_atomic(options.out / "gpu.md", markdown(about, tables))
         write_atomic(options.out / "gpu.json", json.dumps({"about": about, "tables": tables}, indent=1))
+    if faults := sum("fault" in row for rows in tables.values() for row in rows):
+        sys.exit(f"{faults} rows are faults")
 
 
 def measure(bench: Bench, wanted: Sequence[str], limit_s: float) -> dict[str, list[Row]]:

@@ -39,3 +39,11 @@ def test_a_part_that_is_not_there_is_said() -> None:
     )
     assert done.returncode == 1
     assert "no part speed; there are: attention, " in done.stderr
+
+
+def test_a_device_that_is_not_there_is_said() -> None:
+    for device, told in (("nonsense", "no device 'nonsense'"), ("cuda:x", "no device 'cuda:x'")):
+        command = [sys.executable, str(SCRIPT), "--device", device]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert told in done.stderr
