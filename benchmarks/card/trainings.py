@@ -228,13 +228,19 @@ def in_less_memory(bench: Bench) -> Iterator[Row]:
                 "ssl": method(bench, name, 2),
             }
             row = measured(bench, retrain, parts, inputs=inputs, pseudo="offline")
-            yield {"GB of the card": gigabytes, "training": name, **row}
+            yield {"GB of the card": gigabytes, "training": name, **_fits(row)}
         for name in ("lora", "samus"):
             parts = {
                 "foundation": bench.foundation(),
                 "finetune": tuning(bench, name, 2),
                 "stitch": GridStitch(),
             }
-            yield {"GB of the card": gigabytes, "training": name, **measured(bench, finetune, parts)}
+            yield {"GB of the card": gigabytes, "training": name, **_fits(measured(bench, finetune, parts))}
     if whole is not None:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def _fits(row: Row) -> Row:
+    """To want more memory than there is, is no fault here."""
+    short = "memory" in row.get("fault", "")
+    return {"fits": "no"} if short else row if "fault" in row else {"fits": "yes", **row}
