@@ -20,7 +20,7 @@ from sfrbench.components.ssl.urpc import Urpc
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.training import descend, make_optimiser
 from sfrbench.machine.training_memory import retraining
-from sfrbench.stages.retrain.data import Batch
+from sfrbench.stages.retrain.data import Batch, known_of
 from sfrbench.stages.retrain.models import update_teacher
 from sfrbench.stages.retrain.recipe import RetrainSettings
 from sfrbench.stages.retrain.run import training_step
@@ -48,7 +48,8 @@ def trained(method: Ssl, backbone: Backbone, again: bool, pseudo: bool = True) -
         torch.manual_seed(step)
         images = torch.randn(4, 1, *SIDES, generator=draw)
         labels = torch.randint(0, 3, (4, *SIDES), generator=draw)
-        batch = Batch(images, labels[:2], labels[2:] if pseudo else None)
+        known = known_of(method, labels[:2].byte().numpy(), 3)
+        batch = Batch(images, labels[:2], labels[2:] if pseudo else None, known=known)
         result = training_step(ctx, method, models, batch, step)
         descend(optimiser, result.loss, models.parameters(), 0.01, None)
         if models.teacher is not None:

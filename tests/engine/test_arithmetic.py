@@ -194,6 +194,6 @@ def test_a_frozen_sam_in_the_loop_keeps_its_own(
     volumes = SimpleNamespace(classes=["background", "organ"])
     with arithmetic(tf32=segmenter == "tf32") as around:
         label = data._online(ctx, volumes)
-        label.label(label.read([SimpleNamespace(plain=None)]))
+        label.label(label.read([SimpleNamespace(plain=None)], [0]))
         assert now() == around
     assert seen == [sam == "tf32"]

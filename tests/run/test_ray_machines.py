@@ -18,6 +18,7 @@ from sfrbench.plan.graph import Node
 from sfrbench.run.executors.attempt import Ended, Event
 from sfrbench.run.executors.local import Task
 from sfrbench.run.executors.ray import pool as module
+from sfrbench.run.executors.ray.cluster import Cluster
 from sfrbench.run.executors.ray.pool import RayPool
 from sfrbench.run.executors.ray.settings import RaySettings, Size
 from sfrbench.run.signs import Sign
@@ -27,20 +28,20 @@ from tests.support.specs import plan_of
 
 @dataclass
 class Pretended:
-    """A cluster, and Ray itself, in which no task ever ends. ``asks``: the function that each task has."""
+    """Ray, in which no task ever ends. ``asks``: the function that each task has."""
 
     machines_: dict[str, Size] = field(default_factory=lambda: {"a": Size(1), "b": Size(1)})
     cancelled: list[str] = field(default_factory=list)
     asks: list[object] = field(default_factory=list)
 
-    def machines(self) -> dict[str, Size]:
-        return dict(self.machines_)
+    def nodes(self) -> list[dict[str, Any]]:
+        return [
+            {"NodeID": name, "Alive": True, "Resources": {"CPU": size.cpus}}
+            for name, size in self.machines_.items()
+        ]
 
-    def address(self) -> str:
-        return "head:6379"
-
-    def leave(self) -> None:
-        return
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(gcs_address="head:6379")
 
     def remote(self, work: object) -> Any:
         function = object()
@@ -70,7 +71,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Pretended:
 
 def pool_of(cluster: Pretended, folder: Path) -> RayPool:
     task = Task(Machine(folder, device="cpu"), folder / "store", "smoke", "run")
-    return RayPool(task, cluster, RaySettings(cpus_per_task=1), None, shared=True)  # type: ignore[arg-type]
+    return RayPool(task, Cluster(), RaySettings(cpus_per_task=1), None, shared=True)
 
 
 def works_on(folder: Path, node: Node, machine: str) -> None:
@@ -116,7 +117,7 @@ def test_a_head_that_is_gone_ends_the_run_with_a_message(
     for a while; machines are not asked for meanwhile, since there is nobody to answer."""
     pool = pool_of(cluster, tmp_path)
     monkeypatch.setattr(module, "silence", lambda address: f"{address} refuses")
-    monkeypatch.setattr(cluster, "machines", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(cluster, "nodes", lambda: pytest.fail("asked"))
     pool.wait(lambda event: None, 0.0)
     monkeypatch.setattr(module, "HEADLESS_S", -1.0)
     with pytest.raises(NotReadyError, match=r"head:6379 .* is gone: head:6379 refuses"):

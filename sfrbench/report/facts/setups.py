@@ -72,7 +72,8 @@ def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str
     if "foundation" in own and own["foundation"].swapped:
         yield "foundation", _named(own["foundation"], changed(own["foundation"], catalog))
     if "backbone" in own:
-        yield "backbone", _named(own["backbone"], changed(own["backbone"], catalog))
+        # the paper states no precision of its networks
+        yield "backbone", _named(own["backbone"], changed(own["backbone"], catalog, frozenset({"precision"})))
         stride = protocol.stride or dataset.stride
         yield "window", f"stride {', '.join(map(str, stride))}"
     yield "patch", " × ".join(map(str, dataset.patch))
