@@ -121,10 +121,10 @@ def _print_torch(answer: Answer) -> None:
 
 def _refused_precisions(answer: Answer, card: Card) -> list[Problem]:
     """What a GPU must not be asked for."""
-    from sfrbench.machine import card as precise
+    from sfrbench.machine.card import cards_of, refusal
 
-    known = precise.Card(card.name, card.capability, answer.torch, answer.cudnn, answer.build == "rocm")
-    found = [precise.refusal(known, wanted, "precision", in_3d=True) for wanted in ("tf32", "bf16")]
+    known = cards_of(answer)[card.index]
+    found = [refusal(known, wanted, "precision", in_3d=True) for wanted in ("tf32", "bf16")]
     return [problem for problem in found if problem is not None]
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import cast
 
 from sfrbench.components.core import Precision
 from sfrbench.errors import Problem
+from sfrbench.machine import accelerator
+from sfrbench.machine.accelerator import Answer
 
 #: cuDNN from 9.8 up to 9.14 computes 3D convolutions of bf16 wrongly (pytorch#163539; fixed in 9.15). Torch
 #: goes around it since 2.9, by kernels without cuDNN (pytorch#163581, pytorch#166643).
@@ -41,20 +42,19 @@ class Card:
         return {"card": self.name, "capability": f"{major}.{minor}", "torch": self.torch, "cudnn": cudnn}
 
 
+def cards_of(answer: Answer) -> list[Card]:
+    """What torch has said of the GPUs here, in torch's order."""
+    rocm = answer.build == "rocm"
+    return [Card(one.name, one.capability, answer.torch, answer.cudnn, rocm) for one in answer.cards]
+
+
 def card_of(device: str) -> Card | None:
     """The GPU behind a name of torch's such as ``cuda:1``; none for other devices. Imports torch."""
     if not device.startswith("cuda"):
         return None
-    import torch
-
-    capability = torch.cuda.get_device_capability(device)
-    return Card(
-        torch.cuda.get_device_name(device),
-        (capability[0], capability[1]),
-        torch.__version__,
-        cast(int | None, torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
-        rocm=torch.version.hip is not None,
-    )
+    answer = accelerator.read()
+    seen = answer.card(device)
+    return None if seen is None else cards_of(answer)[seen.index]
 
 
 def refusal(card: Card, precision: Precision, where: str, *, in_3d: bool) -> Problem | None:

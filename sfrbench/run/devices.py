@@ -6,13 +6,13 @@ from sfrbench.errors import Problem
 from sfrbench.files.units import duration
 from sfrbench.machine import accelerator
 from sfrbench.machine.refusal import UNTESTED, Wish, refusal
-from sfrbench.run.experiment import Experiment, needing
+from sfrbench.run.experiment import Experiment
 from sfrbench.run.summary import sums_of, total_of
 
 
 def foreseen(experiment: Experiment) -> tuple[list[Problem], list[str]]:
     """What a run on this machine would be refused for, and notes: by what torch said when it was asked."""
-    wish = Wish(experiment.machine.device, needing(experiment.plan, experiment.store))
+    wish = Wish(experiment.machine.device, experiment.needing())
     if not wish.insists:
         return [], []
     answer = accelerator.kept()
@@ -27,11 +27,10 @@ def foreseen(experiment: Experiment) -> tuple[list[Problem], list[str]]:
 
 def slow_note(experiment: Experiment, what: str = "it") -> str:
     """How long ``what`` takes on the processor, which the profile is not for; empty for other profiles."""
-    plan, store = experiment.plan, experiment.store
-    if experiment.machine.device != "cpu" or not needing(plan, store):
+    if experiment.machine.device != "cpu" or not experiment.needing():
         return ""
     forecast = experiment.forecast()
-    total = total_of(sums_of(forecast, [link for link in plan.nodes if not store.has(*link)]))
+    total = total_of(sums_of(forecast, experiment.left()))
     unknown = total.hows["unknown"]
     long = f"about {duration(total.seconds)} on {forecast.target.told}, as 'plan' forecasts"
     if unknown == total.nodes:

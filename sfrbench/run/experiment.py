@@ -105,6 +105,16 @@ class Experiment:
             self._forecasts[at] = Forecast(self.plan, self.store, self.machine, Past(self.store, at))
         return self._forecasts[at]
 
+    def left(self) -> dict[Link, Node]:
+        """The nodes that are still to be made."""
+        return {link: node for link, node in self.plan.nodes.items() if not self.store.has(*link)}
+
+    def needing(self) -> str:
+        """The profile, where it needs an accelerator and nodes are to be made that use one; else nothing."""
+        profile = self.plan.spec.profile
+        stages = {stage for stage, _ in self.left()} if profile.needs_gpu else set()
+        return profile.name if any(recipe_of(stage).needs.accelerator for stage in stages) else ""
+
     def journal(self) -> list[Entry]:
         """What the last run did, node by node; empty where there was none."""
         entries = read_state(self.journal_path, Journal)
@@ -201,28 +211,18 @@ def execute(
     return outcomes
 
 
-def needing(plan: Plan, store: Store) -> str:
-    """The profile, where it needs an accelerator and nodes are to be made that use one; else nothing."""
-    profile = plan.spec.profile
-    if not profile.needs_gpu:
-        return ""
-    left = {stage for stage, key in plan.nodes if not store.has(stage, key)}
-    return profile.name if any(recipe_of(stage).needs.accelerator for stage in left) else ""
-
-
 def _ready(experiment: Experiment, how: How) -> Executor | None:
     """The executor of what is to be made; none: nothing is. Raises ``NotReadyError`` with all that is missing
     for it here."""
-    plan, store, machine = experiment.plan, experiment.store, experiment.machine
-    missing, chosen = machine.lacks(plan), None
-    if not all(store.has(*link) for link in plan.nodes):
+    machine, left = experiment.machine, experiment.left()
+    missing, chosen = machine.lacks(experiment.plan), None
+    if left:
         try:
-            chosen = choose(how, machine, needing(plan, store))
+            chosen = choose(how, machine, experiment.needing())
         except NotReadyError as error:
             missing += error.problems
     if not missing and chosen is not None and chosen.gpu:
-        left = [node for link, node in plan.nodes.items() if not store.has(*link)]
-        missing = Settler(chosen.gpu).refused(left)
+        missing = Settler(chosen.gpu).refused(left.values())
     if missing:
         raise NotReadyError.of(missing)
     return chosen

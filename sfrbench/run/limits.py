@@ -19,8 +19,7 @@ def check_limits(
     """Raises ``NotReadyError`` where what is to run is forecast to take more than ``hours`` on ``workers``,
     or to keep more than ``disk`` bytes; without ``disk``, clearly more than is free. Unknown parts refuse
     nothing: returns a line for each limit that does not cover some."""
-    plan, store = experiment.plan, experiment.store
-    todo = {link: node for link, node in plan.nodes.items() if not store.has(*link)}
+    todo = experiment.left()
     if not todo:
         return []
     forecast = experiment.forecast(workers=workers)

@@ -54,8 +54,7 @@ class Sum:
 
 def summary(experiment: Experiment, on: str = "") -> dict[str, Any]:
     """What ``plan`` prints: counts, by stage too, with time and disk of what is to run. ``on``: a card."""
-    plan, store = experiment.plan, experiment.store
-    todo = [link for link in plan.nodes if not store.has(*link)]
+    plan, todo = experiment.plan, experiment.left()
     forecast = experiment.forecast(on)
     all_nodes = Counter(stage for stage, _ in plan.nodes)
     sums = sums_of(forecast, todo)
@@ -80,7 +79,7 @@ def summary(experiment: Experiment, on: str = "") -> dict[str, Any]:
         "swaps": plan.swaps(),
         "excluded": [{"cell": entry.title, "reason": entry.reason} for entry in plan.excluded],
         "no_ops": plan.no_ops(),
-        "earlier": earlier(store),
+        "earlier": earlier(experiment.store),
     }
 
 

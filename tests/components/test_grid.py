@@ -63,13 +63,15 @@ def test_values_and_gradients_are_those_in_float64() -> None:
 
 
 WRONG = """
-import warnings, torch
+import logging, torch
 from sfrbench.components.foundation import _grid, _grid_kernel
 
 _grid_kernel._LOG2E = 1.0
-with warnings.catch_warnings(record=True) as said:
-    warnings.simplefilter("always")
-    print(_grid.holds("cpu", torch.float16), [str(each.message) for each in said][-1])
+said = []
+handler = logging.Handler()
+handler.emit = lambda record: said.append(record.getMessage())
+logging.getLogger("sfrbench").addHandler(handler)
+print(_grid.holds("cpu", torch.float16), said[-1])
 """
 
 

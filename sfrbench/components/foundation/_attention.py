@@ -39,11 +39,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor, on_columns: Tensor)
     device = q.device.type
     with torch.autocast(device, enabled=False) if knows_autocast(device) else nullcontext():
         q, on_rows, on_columns = q * q.shape[-1] ** -0.5, on_rows.to(q.dtype), on_columns.to(q.dtype)
-        if q.is_cuda:
-            if _grid.suits(q, on_rows, on_columns) and _grid.holds(str(q.device), q.dtype):
-                return _grid.by_rows(q, k, v, on_rows, on_columns)
-            return by_fused_kernel(*joined(q, k, on_rows, on_columns), v)
-        if _AS_ON_A_GPU.get():
+        if q.is_cuda and _grid.suits(q, on_rows, on_columns) and _grid.holds(str(q.device), q.dtype):
+            return _grid.by_rows(q, k, v, on_rows, on_columns)
+        if q.is_cuda or _AS_ON_A_GPU.get():
             return by_fused_kernel(*joined(q, k, on_rows, on_columns), v)
         if q.dtype.itemsize < 4:  # products are cheap, passes over the map are not
             return cast(Tensor, InPieces.apply(*joined(q, k, on_rows, on_columns), v, None, None))  # type: ignore[no-untyped-call]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import os
-import warnings
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger("sfrbench")
 
 #: ``fused`` keeps attention on torch's own kernel; any other value leaves the choice to the check below.
 VARIABLE = "SFRBENCH_ATTENTION"
@@ -43,7 +45,7 @@ def holds(device: str, dtype: torch.dtype) -> bool:
         if off <= _NEAR[dtype]:
             return True
         why = f"it is {off:.2g} of the largest value away from float64"
-    warnings.warn(f"attention on {device} goes through torch's kernel, for ours fails: {why}", stacklevel=2)
+    log.warning("attention on %s goes through torch's kernel, for ours fails: %s", device, why)
     return False
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfrbench.errors import SfrbenchError
 from sfrbench.files.atomic import read_state, write_atomic
 from sfrbench.run.executors.local import GRACE_S, ended_by
 from sfrbench.run.executors.slurm import ask, notes, sbatch
@@ -90,7 +89,7 @@ class SlurmCrew:
         self._tail = Tail(show)
         self._there: dict[str, _Live] = {}
         self._asked = time.monotonic()
-        self._silent = False  # SLURM did not answer
+        self._watch = ask.Watch()
         sbatch.ready()
         notes.sweep(workspace)
 
@@ -138,16 +137,9 @@ class SlurmCrew:
 
     def _ask(self) -> list[Gone]:
         """Those that SLURM has no more, and that said nothing of their end."""
-        try:
-            seen = ask.queue()
-        except SfrbenchError as error:
-            if not self._silent:
-                log.warning("%s\n    it is asked again; jobs go on", error)
-            self._silent = True
+        seen = self._watch.look(self._there)
+        if seen is None:
             return []
-        self._silent = False
-        lost = [job for job in self._there if job not in seen]
-        seen |= ask.past(lost) if lost else {}
         states = {job: seen.get(job, ask.Seen("")) for job in self._there}
         return [gone for job, state in states.items() if (gone := self._fate(job, state)) is not None]
 

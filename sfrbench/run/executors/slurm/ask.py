@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 from collections.abc import Collection, Sequence
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sfrbench.errors import NotReadyError, SfrbenchError
+
+log = logging.getLogger("sfrbench")
 
 _PATIENCE_S = 60.0
 _LIVE = (
@@ -75,6 +78,27 @@ def past(jobs: Collection[str]) -> dict[str, Seen]:
                 job, state, reason = line.split("|", 2)
                 found[job] = Seen(state, reason)
     return found
+
+
+class Watch:
+    """Asks after jobs from time to time; that SLURM does not answer is said once, until it does again."""
+
+    def __init__(self) -> None:
+        self._silent = False
+
+    def look(self, jobs: Collection[str]) -> dict[str, Seen] | None:
+        """All that ``queue`` shows, and what accounting knows of those of ``jobs`` that have left it; none:
+        there was no answer."""
+        try:
+            seen = queue()
+        except SfrbenchError as error:
+            if not self._silent:
+                log.warning("%s\n    it is asked again; jobs go on", error)
+            self._silent = True
+            return None
+        self._silent = False
+        lost = [job for job in jobs if job not in seen]
+        return {**seen, **past(lost)} if lost else seen
 
 
 def cancel(jobs: Sequence[str]) -> None:

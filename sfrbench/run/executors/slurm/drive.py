@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from sfrbench.errors import SfrbenchError
 from sfrbench.files.atomic import read_state
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.reasons import Reasons
@@ -48,7 +47,7 @@ class Driver:
     _reasons: dict[Link, str] = field(default_factory=dict)  # why a node runs, as it was submitted
     _stopped: dict[str, Link] = field(default_factory=dict)  # processes that are gone; their signs may stay
     _asked: float = 0.0
-    _silent: bool = False  # SLURM did not answer
+    _watch: ask.Watch = field(default_factory=ask.Watch)
     _not_before: float = 0.0
 
     def __post_init__(self) -> None:
@@ -187,16 +186,9 @@ class Driver:
     def _ask(self) -> None:
         """See which jobs SLURM has no more."""
         jobs = self._fleet.jobs
-        try:
-            seen = ask.queue()
-        except SfrbenchError as error:
-            if not self._silent:
-                log.warning("%s\n    it is asked again; jobs go on", error)
-            self._silent = True
+        seen = self._watch.look(jobs)
+        if seen is None:
             return
-        self._silent = False
-        lost = [job for job in jobs if job not in seen]
-        seen |= ask.past(lost) if lost else {}
         for job in list(jobs):
             state = seen.get(job, ask.Seen(""))
             if state.fate == "live":
