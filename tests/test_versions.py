@@ -42,11 +42,12 @@ OUTSIDE = [f"{PACKAGE}.{name}" for name in ("errors", "files", "children", "stor
 STAGES = {
     "dataset": ("prepare",),
     "stitch": ("finetune", "canvases"),
-    "foundation": ("finetune", "canvases"),
+    "foundation": ("finetune", "canvases", "interact"),
     "finetune": ("finetune",),
     "backbone": ("retrain",),
     "ssl": ("retrain",),
     "selector": ("finetune", "retrain"),
+    "prompter": ("interact",),
     "protocol": ("predict", "evaluate"),
 }
 Entries = Mapping[str, Mapping[str, Any]]

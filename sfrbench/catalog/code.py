@@ -17,6 +17,7 @@ from sfrbench.components.base import (
     Dataset,
     Finetune,
     Foundation,
+    Prompter,
     Protocol,
     Selector,
     Ssl,
@@ -28,7 +29,8 @@ from sfrbench.files.terminal import echo
 
 #: What the class behind a card must be, by the card's kind.
 BASES: Mapping[str, type[Component]] = {
-    base.kind: base for base in (Dataset, Stitch, Foundation, Finetune, Backbone, Ssl, Selector, Protocol)
+    base.kind: base
+    for base in (Dataset, Stitch, Foundation, Finetune, Backbone, Ssl, Selector, Prompter, Protocol)
 }
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from sfrbench.components.base_data import Case, Dataset, Stitch
+from sfrbench.components.base_prompts import Form, Prompter
 from sfrbench.components.base_ssl import Ssl
 from sfrbench.components.core import KINDS, PRECISION, Component, Optim, Precision, Settings
 from sfrbench.errors import NotReadyError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sfrbench.components.costs.parts import Sam, Segmenter, Size, Tuned
+    from sfrbench.components.foundation.prompted import PromptedModel
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Foundation",
     "Optim",
     "Precision",
+    "Prompter",
     "Protocol",
     "Selector",
     "Settings",
@@ -45,9 +48,17 @@ __all__ = [
 
 
 class Foundation(Component):
-    """A model of the SAM family with a semantic head: K mask tokens, no prompts."""
+    """A model of the SAM family: with a semantic head (K mask tokens, no prompts), with prompts, or both."""
 
     kind: ClassVar[str] = "foundation"
+
+    family: ClassVar[str] = "sam"
+    #: Whether it can be given a semantic head and be fine-tuned.
+    semantic: ClassVar[bool] = True
+    #: What it understands of what a user says; empty: it takes no prompts.
+    takes: ClassVar[frozenset[Form]] = frozenset()
+    #: A voxel that two objects claim: that of the larger logit, or of the later class.
+    overlap: ClassVar[Literal["larger", "later"]] = "larger"
 
     canvas: int = Field(1024, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field(
@@ -75,6 +86,30 @@ class Foundation(Component):
     def untrained(self, classes: int) -> SamSegmenter:
         """The model of ``build`` with random numbers, for what depends on shapes alone."""
         raise NotImplementedError
+
+    @property
+    def given_extent(self) -> bool:
+        """Whether it is shown the box around the object's truth, beyond what the user says."""
+        return False
+
+    def prompted(self, weights: Path | None) -> PromptedModel:
+        """The pretrained model with its own prompt encoder, in evaluation mode, on the CPU."""
+        raise NotImplementedError
+
+    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
+        """A fine-tuning that it cannot have, and prompts that it does not understand."""
+        faults = []
+        if "finetune" in cell and not self.semantic:
+            faults.append("it segments from prompts only and cannot be fine-tuned here")
+        if isinstance(prompter := cell.get("prompter"), Prompter):
+            missing = sorted(prompter.forms - self.takes)
+            if not self.takes:
+                faults.append("it takes no prompts")
+            elif missing:
+                faults.append(
+                    f"it takes {', '.join(sorted(self.takes))}; not understood: {', '.join(missing)}"
+                )
+        return faults
 
     def cost(self, classes: int) -> Sam | None:
         """What the model of ``build`` costs for one canvas; none: not stated."""

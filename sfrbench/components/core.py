@@ -17,7 +17,17 @@ PACKAGE = __name__.partition(".")[0]
 #: that leaves in float32 is as in fp32.
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISION = "of forward and backward passes: float32, TF32 on a GPU that has it, or bf16 by autocast"
-KINDS = ("dataset", "stitch", "foundation", "finetune", "backbone", "ssl", "selector", "protocol")
+KINDS = (
+    "dataset",
+    "stitch",
+    "foundation",
+    "finetune",
+    "backbone",
+    "ssl",
+    "selector",
+    "prompter",
+    "protocol",
+)
 
 
 class Settings(BaseModel):
@@ -77,6 +87,8 @@ class Component(Settings):
     #: What it is, one of ``KINDS``; the base class of each kind says it.
     kind: ClassVar[str]
     version: ClassVar[int] = 1
+    #: Components that a profile may replace by one stand-in, which runs their own code; "": of none.
+    family: ClassVar[str] = ""
     #: Fields that cannot change a result, such as the time between checkpoints; never part of a key.
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset()
 

@@ -115,7 +115,8 @@ def input_is_scaled(subject: Subject) -> None:
 
 OF_CARDS: tuple[Check, ...] = (weights_are_announced,)
 FIRST: tuple[Check, ...] = ()
-CHECKS: tuple[Check, ...] = (
+#: Of a model that can have a semantic head.
+SEMANTIC: tuple[Check, ...] = (
     logits_have_the_shape,
     images_are_apart,
     logits_follow_the_image,
@@ -123,3 +124,11 @@ CHECKS: tuple[Check, ...] = (
     other_forms_are_refused,
     input_is_scaled,
 )
+#: Of a model that takes prompts.
+PROMPTED: tuple[Check, ...] = ()
+CHECKS: tuple[Check, ...] = (*SEMANTIC, *PROMPTED)
+
+
+def checks_of(cls: type[Foundation]) -> tuple[Check, ...]:
+    """Those of what the class can do."""
+    return (*(SEMANTIC if cls.semantic else ()), *(PROMPTED if cls.takes else ()))

@@ -36,6 +36,13 @@ def suite_of(kind: str) -> Suite:
     return cast(Suite, importlib.import_module(f"sfrbench.conformance.{kind}"))
 
 
+def checks_of(card: Card) -> tuple[Check, ...]:
+    """The checks of a card's class: of a kind whose classes can do different things, those of what it can."""
+    suite = suite_of(card.kind)
+    own = getattr(suite, "checks_of", None)
+    return cast("tuple[Check, ...]", own(card.component_class) if own else suite.CHECKS)
+
+
 def chosen(catalog: Catalog, names: Sequence[str]) -> list[Card]:
     """The cards of ``KIND/NAME`` or ``KIND``; all where none is named. Raises ``InputError``."""
     found: dict[tuple[str, str], Card] = {}
@@ -75,7 +82,7 @@ class Examination:
             yield result
             if result.status == "does not hold":
                 return
-        for check in suite.CHECKS:
+        for check in checks_of(card):
             yield self.once(check, card)
 
     def result(self, check: Check, card: Card) -> Result:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -201,12 +201,13 @@ def load_backbone(
 
 
 def case_by_case(
-    ctx: StageContext[Settings], cases: Sequence[str], work: Callable[[str], Mapping[str, np.ndarray]]
+    ctx: StageContext[Settings], cases: Sequence[str], work: Callable[[str], Mapping[str, Kept]]
 ) -> dict[str, float]:
-    """Write the arrays of ``work(case)`` to ``out/<name>/<case>.npy`` for every case; returns the seconds.
+    """Write what ``work(case)`` gives to ``out/<name>/<case>`` for every case; returns the seconds.
 
-    Finished cases lie in ``ctx.scratch``, so that a killed run goes on with the next one: a case counts
-    as finished once the ledger names it, and its file is complete before that.
+    An array becomes an ``.npy`` file, a list of arrays a compressed ``.npz`` with the names 1, 2, ..., and a
+    mapping a ``.json`` file. Finished cases lie in ``ctx.scratch``, so that a killed run goes on with the
+    next one: a case counts as finished once the ledger names it, and its files are complete before that.
     """
     ledger = ctx.scratch / "finished.json"
     seconds = read_state(ledger, dict[str, float]) or {}
@@ -215,21 +216,33 @@ def case_by_case(
         if case not in seconds:
             began = time.perf_counter()
             for name, values in work(case).items():
-                _save(ctx.scratch / name / f"{case}.npy", values)
+                _save(ctx.scratch / name, case, values)
             seconds[case] = round(time.perf_counter() - began, 3)
             write_atomic(ledger, json.dumps(seconds))
     for folder in sorted(path for path in ctx.scratch.iterdir() if path.is_dir()):
         (ctx.out / folder.name).mkdir(parents=True, exist_ok=True)
-        for case in cases:
-            _link(folder / f"{case}.npy", ctx.out / folder.name / f"{case}.npy")
+        for name in (f"{case}{ending}" for case in cases for ending in _ENDINGS):
+            if (folder / name).is_file():
+                _link(folder / name, ctx.out / folder.name / name)
     ctx.progress(len(cases), len(cases))
     return {case: seconds[case] for case in cases}
 
 
-def _save(path: Path, values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as stream:
-        np.save(stream, np.ascontiguousarray(values))
+Kept = np.ndarray | list[np.ndarray] | dict[str, Any]
+_ENDINGS = (".npy", ".npz", ".json")
+
+
+def _save(folder: Path, case: str, values: Kept) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    ending = {np.ndarray: ".npy", list: ".npz", dict: ".json"}[type(values)]
+    with (folder / f"{case}{ending}").open("wb") as stream:
+        if isinstance(values, dict):
+            stream.write(json.dumps(values).encode())
+        elif isinstance(values, list):
+            numbered = {str(number): one for number, one in enumerate(values, start=1)}
+            np.savez_compressed(stream, allow_pickle=False, **numbered)
+        else:
+            np.save(stream, np.ascontiguousarray(values))
         stream.flush()
         os.fsync(stream.fileno())
 

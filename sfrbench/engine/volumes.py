@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from sfrbench.components.base import Dataset
     from sfrbench.store.store import Artefact
 
-#: The purpose for which labels of test cases may be opened; words may follow it ("evaluate test").
-EVALUATE = "evaluate"
+#: The purposes for which labels of test cases may be opened; words may follow them ("evaluate test").
+#: ``INTERACT`` is the simulated user, who looks at the truth to place prompts.
+EVALUATE, INTERACT = "evaluate", "interact"
+OPENS_TEST = (EVALUATE, INTERACT)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Volumes:
     def labels(self, ids: Iterable[str], purpose: str) -> LabelView:
         """A view of the labels of ``ids``.
 
-        Raises ``LeakError`` for test cases unless the purpose is (or starts with) ``EVALUATE``, and
+        Raises ``LeakError`` for test cases unless the purpose is (or starts with) one of ``OPENS_TEST``, and
         ``DataError`` for a case of ``without_label``.
         """
         granted = list(ids)
@@ -103,12 +105,12 @@ class Volumes:
             if case in self.without_label:
                 what = f"this case has no label, and '{purpose}' asks for it"
                 raise DataError(what, where=f"case {case}", hint="ask for those of the other cases only")
-        if not purpose.startswith(EVALUATE):
+        if not purpose.startswith(OPENS_TEST):
             held_out = set(self.test)
             leaked = [case for case in granted if case in held_out]
             if leaked:
                 raise LeakError(
-                    f"labels of test cases are opened by '{EVALUATE}' only, not for '{purpose}'",
+                    f"only {' and '.join(OPENS_TEST)} open labels of test cases, not '{purpose}'",
                     where=f"case {leaked[0]}",
                     hint=f"{len(leaked)} of {len(granted)} cases asked for belong to the test list",
                 )

@@ -117,6 +117,12 @@ def score_case(
     return scores
 
 
+def mask_dice(pred: Mask, gt: Mask) -> float:
+    """Dice of two masks, percent; 100 where both are empty."""
+    total = int(pred.sum()) + int(gt.sum())
+    return 200 * int((pred & gt).sum()) / total if total else 100.0
+
+
 def _check_maps(pred: NDArray[Any], gt: NDArray[Any]) -> None:
     if pred.shape != gt.shape:
         raise DataError(f"the prediction has shape {list(pred.shape)}, the label {list(gt.shape)}")

@@ -125,7 +125,7 @@ class Graph:
             if not recipe.takes(role, link[0]):
                 hint = "name it under 'inputs' of the recipe, with that stage"
                 raise InputError(f"no input '{role}' of stage '{link[0]}'", where=where, hint=hint)
-        seed = seed if recipe.seeded else None
+        seed = seed if recipe.seeded and asked.seeded else None
         payload = {
             "profile": self.profile,
             "stage": stage,

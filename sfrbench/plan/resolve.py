@@ -102,9 +102,9 @@ class Resolver:
                 f"known: {', '.join(self.catalog.names(kind))}",
             )
             return None
-        name = self.spec.profile.instead(kind, name)
         try:
-            card = self.catalog.card(kind, name)
+            family = self.catalog.card(kind, name).component_class.family
+            card = self.catalog.card(kind, self.spec.profile.instead(kind, name, family))
             cls = card.component_class
         except InputError as error:
             for problem in error.problems:

@@ -189,7 +189,8 @@ class Profile:
 
     name: str
     layer: Layer
-    #: kind -> chosen name (or "*") -> name used instead; switch -> chosen value -> value used instead
+    #: kind -> chosen name (or "*", or "family NAME") -> name used instead; switch -> chosen value -> value
+    #: used instead
     replace: Mapping[str, Mapping[str, str]]
     needs: tuple[Literal["gpu"], ...] = ()  # without one, a run is refused
 
@@ -198,10 +199,11 @@ class Profile:
         """Whether it is for an accelerator: a GPU, or what stands for one."""
         return "gpu" in self.needs
 
-    def instead(self, head: str, chosen: str) -> str:
-        """What is used where the specification chooses ``chosen``, a component's name or a switch's value."""
+    def instead(self, head: str, chosen: str, family: str = "") -> str:
+        """What is used where the specification chooses ``chosen``, a component's name or a switch's value; a
+        component may be one of a ``family``."""
         swap = self.replace.get(head, {})
-        return swap.get(chosen, swap.get("*", chosen))
+        return swap.get(chosen, swap.get(f"family {family}", swap.get("*", chosen)))
 
 
 @dataclass(frozen=True)

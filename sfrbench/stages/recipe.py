@@ -52,6 +52,8 @@ class Asked:
     keyed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     #: Kinds that the stage merely gets: the key of an input, or a setting, says what matters of them.
     gets: tuple[str, ...] = ()
+    #: Whether the cell's seed matters to this node; only a stage that is ``seeded`` has it in its keys.
+    seeded: bool = True
 
     @cached_property
     def told(self) -> dict[str, Any]:

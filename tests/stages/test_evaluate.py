@@ -17,6 +17,7 @@ from sfrbench.engine.volumes import harden
 from sfrbench.errors import DataError
 from sfrbench.maths.metrics import METRICS, score_case
 from sfrbench.stages.evaluate import run as evaluate
+from sfrbench.stages.evaluate.recipe import EvaluateSettings
 from sfrbench.store.store import Artefact, Store
 
 CLASSES = ["background", "anterior", "posterior"]
@@ -57,7 +58,9 @@ def evaluated(tmp_path: Path, prepare: Artefact, prediction: Artefact) -> tuple[
     out = tmp_path / "out"
     out.mkdir()
     inputs = {"prepare": prepare, "prediction": prediction}
-    evaluate.run(StageContext({"protocol": STRICT}, {}, inputs, seed=0, out=out, scratch=tmp_path))
+    evaluate.run(
+        StageContext({"protocol": STRICT}, EvaluateSettings(), inputs, seed=0, out=out, scratch=tmp_path)
+    )
     with (out / "scores.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     return rows, json.loads((out / "ledger.json").read_text(encoding="utf-8"))

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sfrbench.conformance.material import artefact_of
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.hard_labels import hardened
+from sfrbench.engine.predictions import label_map
 from sfrbench.engine.volumes import harden
 from sfrbench.errors import DataError
-from sfrbench.report.facts.volumes import labels_of
 from sfrbench.stages.finetune import run as finetune
 from sfrbench.stages.pseudolabel import run as pseudolabel
 from sfrbench.stages.retrain import run as retrain
@@ -149,7 +149,7 @@ def test_soft_labels_are_those_of_the_probabilities(tmp_path: Path, made: dict[s
 
 
 def test_the_report_shows_both_forms_alike(made: dict[str, Artefact]) -> None:
-    shown = [np.asarray(labels_of(made[keep], "case2", 2)) for keep in ("labels", "probabilities")]
+    shown = [np.asarray(label_map(made[keep], "case2", 2)) for keep in ("labels", "probabilities")]
     np.testing.assert_array_equal(*shown)
     assert shown[0].any()
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sfrbench.components.base import Dataset
-from sfrbench.engine.volumes import EVALUATE, Volumes, harden, split_of
+from sfrbench.components.base import Dataset, Prompter
+from sfrbench.engine.predictions import label_map
+from sfrbench.engine.volumes import EVALUATE, Volumes, split_of
 from sfrbench.plan.build import Cell
 from sfrbench.plan.graph import Link
 from sfrbench.results.subsets import UNLABELLED
@@ -48,13 +49,15 @@ def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase 
             opened[link] = Volumes(store.get(*link))
         volumes = opened[link]
         labels = volumes.labels([case], f"{EVALUATE}: picture")
-        predicted = None if subset == UNLABELLED else artefact_of(experiment, cell, "predict")
+        classes, after = len(volumes.classes), rounds_scored(cell)
+        role = "predict" if after is None else "interact"
+        predicted = None if subset == UNLABELLED else artefact_of(experiment, cell, role)
         pseudo = artefact_of(experiment, cell, "pseudolabel") if case in _unlabelled(cell, volumes) else None
         return MontageCase(
             image=lambda: volumes.image(case),
             truth=lambda: labels[case],
-            prediction=None if predicted is None else lambda: _load(predicted, f"labels/{case}.npy"),
-            pseudo=None if pseudo is None else lambda: labels_of(pseudo, case, len(volumes.classes)),
+            prediction=None if predicted is None else lambda: label_map(predicted, case, classes, after),
+            pseudo=None if pseudo is None else lambda: label_map(pseudo, case, classes),
             spacing=volumes.case(case).spacing,
         )
 
@@ -64,6 +67,11 @@ def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase 
 def _unlabelled(cell: Cell, volumes: Volumes) -> tuple[str, ...]:
     data = cast(Dataset, cell.components["dataset"].component)
     return split_of(data, volumes).unlabelled
+
+
+def rounds_scored(cell: Cell) -> int | None:
+    """The round of prompts that a cell's result is of; none: it is of a model that waits for nobody."""
+    return cast(Prompter, cell.components["prompter"].component).count if "interact" in cell.nodes else None
 
 
 def artefacts_of(experiment: Experiment) -> Callable[[str, str], Artefact | None]:
@@ -76,16 +84,3 @@ def artefact_of(experiment: Experiment, cell: Cell, role: str) -> Artefact | Non
     """What the node of a role left; none where the cell has no such node or it did not run."""
     link = cell.nodes.get(role)
     return experiment.store.get(*link) if link is not None and experiment.store.has(*link) else None
-
-
-def labels_of(pseudo: Artefact, case: str, classes: int) -> NDArray[Any]:
-    """Pseudo-labels of a case, of either kind of artefact."""
-    name = f"labels/{case}.npy"
-    known = pseudo.record["files"]
-    return _load(pseudo, name) if name in known else harden(_load(pseudo, f"probs/{case}.npy"), classes)
-
-
-def _load(artefact: Artefact, name: str) -> NDArray[Any]:
-    import numpy as np
-
-    return cast("NDArray[Any]", np.load(artefact.path(name), mmap_mode="r", allow_pickle=False))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
-from sfrbench.components.base import Protocol
+from sfrbench.components.base import Prompter, Protocol
 from sfrbench.stages import roles
 from sfrbench.stages.cost import ROW, Costed, Work, labelled_share
+from sfrbench.stages.interact import recipe as interact
 from sfrbench.stages.recipe import Asked, Chosen, Link, Recipe
 from sfrbench.stages.settings import StageSettings
 
@@ -16,16 +17,23 @@ STAGE = "evaluate"
 
 class EvaluateSettings(StageSettings):
     """``slices``: volumes that are interpolated along z were once scored so, and are scored on their own
-    slices now."""
+    slices now. ``after`` is the round of prompts that is scored; with ``best`` that round up to it which has
+    the highest Dice, case by case and class by class."""
 
-    later_fields: ClassVar[Mapping[str, Any]] = {"slices": None}
+    later_fields: ClassVar[Mapping[str, Any]] = {"slices": None, "after": None, "best": False}
 
     slices: Literal["own"] | None = None
+    after: int | None = None
+    best: bool = False
 
 
 def asked(cell: Chosen, source: str) -> Asked:
     """Scores of the node in the role ``source``."""
-    settings = EvaluateSettings(slices=None if cell.dataset.min_depth is None else "own")
+    slices: Literal["own"] | None = None if cell.dataset.min_depth is None else "own"
+    settings = EvaluateSettings(slices=slices)
+    if source == interact.STAGE:
+        prompter = cast(Prompter, cell.components["prompter"])
+        settings = EvaluateSettings(slices=slices, after=prompter.count, best=prompter.scored == "best")
     inputs = {"prepare": "prepare", "prediction": source}
     return Asked(settings, inputs, keyed={"protocol": Protocol.predict_fields})
 
@@ -34,7 +42,8 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
     """Everything that labels cases is scored: the model, pseudo-labels, and what rounds select from."""
     if STAGE not in cell.stages:
         return {}
-    first = [role for role in ("predict", "pseudolabel") if role in nodes]
+    result = interact.STAGE if interact.STAGE in nodes else "predict"
+    first = [role for role in (result, "pseudolabel") if role in nodes]
     rounds = [
         role for role, (stage, _) in nodes.items() if stage in ("select", "pseudolabel") and role != stage
     ]
@@ -43,7 +52,9 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
 
 def role_of(source: str) -> str:
     """The role of the scores of a node, from that node's role."""
-    return {"predict": roles.RESULT, "pseudolabel": roles.PSEUDO}.get(source, roles.scored(source))
+    return {"predict": roles.RESULT, interact.STAGE: roles.RESULT, "pseudolabel": roles.PSEUDO}.get(
+        source, roles.scored(source)
+    )
 
 
 def cost(node: Costed) -> Work | None:
@@ -66,7 +77,7 @@ RECIPE = Recipe(
     STAGE,
     version=1,
     settings=EvaluateSettings,
-    inputs={"prepare": ("prepare",), "prediction": ("predict", "pseudolabel", "select")},
+    inputs={"prepare": ("prepare",), "prediction": ("predict", "pseudolabel", "select", "interact")},
     joins=joins,
     cost=cost,
     named="by default",

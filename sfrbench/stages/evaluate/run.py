@@ -1,6 +1,6 @@
 """evaluate: stored predictions against the truth, per case, class and metric.
 
-The only stage that opens labels of test cases; ``ledger.json`` says which were opened.
+Beside ``interact`` the only stage that opens labels of test cases; ``ledger.json`` says which were opened.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import math
 from typing import Any
 
-import numpy as np
 import scipy.ndimage
 import scipy.spatial  # noqa: F401  both are what scoring loads, which is no part of the first node's seconds
 from numpy.typing import NDArray
@@ -18,11 +17,11 @@ from numpy.typing import NDArray
 from sfrbench.components.base import Protocol
 from sfrbench.components.dataset.geometry import own_slices, own_spacing
 from sfrbench.engine.context import StageContext
-from sfrbench.engine.volumes import EVALUATE, CaseInfo, Volumes, harden
+from sfrbench.engine.predictions import label_map
+from sfrbench.engine.volumes import EVALUATE, CaseInfo, Volumes
 from sfrbench.errors import DataError, SfrbenchError
 from sfrbench.maths.metrics import Score, score_case
 from sfrbench.stages.evaluate.recipe import EvaluateSettings
-from sfrbench.store.store import Artefact
 
 COLUMNS = ("case", "class", "metric", "value", "empty_pred", "empty_gt")
 
@@ -48,7 +47,7 @@ def run(ctx: StageContext[EvaluateSettings]) -> None:
         writer.writerow(COLUMNS)
         for done, case in enumerate(cases, start=1):
             try:
-                pred = _prediction(prediction, case, classes)
+                pred = label_map(prediction, case, classes, ctx.settings.after)
                 scores = _scored(pred, labels[case], classes, volumes.case(case), protocol)
             except DataError as error:
                 raise _at(case, error) from error
@@ -79,21 +78,3 @@ def _at(case: str, error: SfrbenchError) -> DataError:
     """The same fault with the case it was found in."""
     problem = error.problems[0]
     return DataError(problem.what, where=f"case {case}", hint=problem.hint)
-
-
-def _prediction(artefact: Artefact, case: str, classes: int) -> NDArray[Any]:
-    """The label map of one case, integer (X, Y, Z), of either kind of artefact."""
-    files = artefact.record["files"]
-    if f"labels/{case}.npy" in files:
-        labels: NDArray[Any] = np.load(artefact.path(f"labels/{case}.npy"), mmap_mode="r", allow_pickle=False)
-        low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
-        if low < 0 or high >= classes:
-            raise DataError(f"the prediction holds values from {low} to {high}, not 0..{classes - 1}")
-        return labels
-    if f"probs/{case}.npy" in files:
-        probs = np.load(artefact.path(f"probs/{case}.npy"), mmap_mode="r", allow_pickle=False)
-        return harden(probs, classes)
-    raise DataError(
-        f"{artefact.stage} {artefact.key[:12]} lists this case and holds no prediction of it",
-        hint=f"delete the folder {artefact.folder} and run again",
-    )

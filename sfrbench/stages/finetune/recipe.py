@@ -7,6 +7,7 @@ from typing import cast
 
 from sfrbench.components.base import Component, Finetune, Selector
 from sfrbench.stages.cost import ROW, Costed, Work
+from sfrbench.stages.interact import recipe as interact
 from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Pseudo, Recipe, whole
 from sfrbench.stages.settings import CropSettings, labelled
 
@@ -35,8 +36,9 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
 
 
 def kinds(stages: Collection[str], pseudo: Pseudo) -> tuple[str, ...]:
-    """SAM is there for its pseudo-labels, or as the model that predicts."""
-    return SAM if pseudo != "none" or "retrain" not in stages else ()
+    """SAM is there for its pseudo-labels, or as the model that predicts; not where it is only prompted."""
+    alone = "retrain" not in stages and (STAGE in stages or interact.STAGE not in stages)
+    return SAM if pseudo != "none" or alone else ()
 
 
 def unchanged(selector: Component | None) -> bool:
