@@ -173,7 +173,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, prepared: Artefact) -> dict[
     tuned = run(finetune, "finetune", sam(steps=3))
     labels = run(pseudolabel, "pseudolabel", sam(), {"finetune": tuned}, sam_stride=PATCH)
     trained = run(retrain, "retrain", net(steps=6), {"pseudolabel": labels}, pseudo="offline")
-    chosen = run(select, "select", net(), {"retrain": trained}, stride=PATCH)
+    chosen = run(select, "select", net(), {"retrain": trained}, stride=PATCH, keep="certainty")
     return {"finetune": tuned, "pseudolabel": labels, "retrain": trained, "select": chosen}
 
 
@@ -260,6 +260,22 @@ def test_poisoned_labels_of_unlabelled_cases_change_nothing(
             [tuned.path("adapter.safetensors").read_bytes(), trained.path("model.safetensors").read_bytes()]
         )
     assert results[0] == results[1]
+
+
+def test_certainty_is_kept_for_crops_alone(
+    tmp_path: Path, prepared: Artefact, first: dict[str, Artefact]
+) -> None:
+    """C is the same either way, and a selector of cases leaves the key of before."""
+    lean = Rounds(tmp_path, prepared)(select, "lean", net(), {"retrain": first["retrain"]}, stride=PATCH)
+    assert not any(name.startswith("certainty/") for name in lean.record["files"])
+    for name in ("confidence.csv", "labels/case1.npy", "labels/case4.npy"):
+        assert lean.path(name).read_bytes() == first["select"].path(name).read_bytes()
+    certainty = np.load(first["select"].path("certainty/case1.npy")) / select.SCALE
+    rows = csv.DictReader(lean.path("confidence.csv").read_text(encoding="utf-8").splitlines())
+    assert float(next(rows)["all"]) == pytest.approx(certainty.mean(), rel=1e-12)
+    for name, kept in (("tau", None), ("{name: tau, unit: crop}", "certainty")):
+        made = plan(tmp_path, PLUS.replace("selector: tau", f"selector: {name}"))
+        assert made.nodes[made.cells[-1].nodes["select_1"]].settings.told().get("keep") == kept
 
 
 def test_crops_are_judged_one_by_one(tmp_path: Path, prepared: Artefact, first: dict[str, Artefact]) -> None:

@@ -45,7 +45,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact]:
     made["pseudolabel"] = run(folder / "labels", pseudolabel, sam(), made, sam_stride=PATCH)
     made["before"] = run(folder / "retrain", retrain, net(steps=2), made, pseudo="offline")
     inputs = {"prepare": made["prepare"], "retrain": made["before"]}
-    made["select"] = run(folder / "select", select, net(), inputs, stride=PATCH)
+    made["select"] = run(folder / "select", select, net(), inputs, stride=PATCH, keep="certainty")
     return made
 
 

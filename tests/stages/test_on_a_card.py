@@ -104,7 +104,7 @@ def trained(folder: Path) -> Artefact:
 def chosen(folder: Path, trained: Artefact) -> Artefact:
     """Confidences of a segmenter."""
     parts = segmenter(method("mean_teacher", folder))
-    return Runs(folder)(select, parts, "chosen", {"retrain": trained}, **FLAT)
+    return Runs(folder)(select, parts, "chosen", {"retrain": trained}, keep="certainty", **FLAT)
 
 
 @pytest.fixture
