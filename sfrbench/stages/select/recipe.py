@@ -16,7 +16,7 @@ STAGE = "select"
 
 
 class SelectSettings(StageSettings):
-    """Certainty was once kept for all selectors. One that judges whole cases reads C alone, and C is equal."""
+    """Certainty was once kept for all selectors. One that judges whole cases reads C alone: it is equal."""
 
     later_fields: ClassVar[Mapping[str, Any]] = {"keep": "labels"}
 
