@@ -61,6 +61,7 @@ def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
         row = f"{stage:<12} {entry['nodes']:>6} {entry['reused']:>7} {entry['to_run']:>7} "
         echo(f"{row}{_time(entry):>10} {_disk(entry):>10}  {known}".rstrip())
     _print_totals(counts)
+    _print_precision(counts["precision"])
     print_changes(experiment)
     for entry in counts["excluded"]:
         echo(f"excluded {entry['cell']}: {entry['reason']}")
@@ -112,6 +113,14 @@ def _print_totals(counts: Mapping[str, Any]) -> None:
     if not counts["device_is_here"]:
         echo(f"     {counts['device']} is not here: --on CARD forecasts for another one")
     print_warnings(_meanings(counts))
+
+
+def _print_precision(asked: Mapping[str, Sequence[str]]) -> None:
+    """What networks compute in; predictions as their network, where the protocol says nothing else."""
+    names = {"foundation": "SAM", "backbone": "segmenter", "protocol": "predictions"}
+    told = [f"{name} {' and '.join(asked[kind])}" for kind, name in names.items() if kind in asked]
+    if told:
+        echo(f"precision: {', '.join(told)}")
 
 
 def _print_devices(counts: Mapping[str, Any]) -> None:

@@ -244,3 +244,5 @@ def _summary(study: Study) -> None:
             f"best trial {best.number}: {study.metric} {best.value:.2f} {study.unit} on "
             f"{best.facts['cases']} validation cases: {values}"
         )
+        if study.tie:
+            echo(f"warning: {study.tie}")

@@ -72,6 +72,17 @@ class Study:
         return min(done, key=lambda trial: (sign * (trial.value or 0), trial.number), default=None)
 
     @property
+    def tie(self) -> str:
+        """Which trials are as good as the best one, in words; empty: none is."""
+        best = self.best
+        same = [trial for trial in self.of("complete") if best is not None and trial.value == best.value]
+        if len(same) < 2:
+            return ""
+        if len(same) == len(self.of("complete")):
+            return f"all {len(same)} complete trials have the same {self.metric}: none is better than another"
+        return f"{len(same)} trials have this {self.metric}; the first of them is named"
+
+    @property
     def nodes(self) -> int:
         """Nodes of all trials, were nothing shared."""
         return sum(trial.facts.get("ran", 0) + trial.facts.get("reused", 0) for trial in self.trials)

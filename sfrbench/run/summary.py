@@ -11,6 +11,7 @@ from typing import Any
 
 from sfrbench.files.atomic import nearest
 from sfrbench.machine.speed import Target
+from sfrbench.plan.build import Plan
 from sfrbench.plan.reasons import earlier
 from sfrbench.plan.schedule import inputs_of, makespan, paths
 from sfrbench.run.experiment import Experiment
@@ -76,11 +77,27 @@ def summary(experiment: Experiment, on: str = "") -> dict[str, Any]:
         **whole(forecast, todo, sums),
         "free_bytes": free_bytes(experiment.machine.workspace),
         "by_stage": by_stage,
+        "precision": precisions(plan),
         "swaps": plan.swaps(),
         "excluded": [{"cell": entry.title, "reason": entry.reason} for entry in plan.excluded],
         "no_ops": plan.no_ops(),
         "earlier": earlier(experiment.store),
     }
+
+
+def precisions(plan: Plan) -> dict[str, list[str]]:
+    """What SAM, the segmenter and predictions compute in, where the plan has them: kind -> precisions."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in plan.cells:
+        for kind in ("foundation", "backbone", "protocol"):
+            asked = (
+                getattr(cell.components[kind].component, "precision", None)
+                if kind in cell.components
+                else None
+            )
+            if asked is not None:
+                found.setdefault(kind, {})[asked] = None
+    return {kind: list(asked) for kind, asked in found.items()}
 
 
 def sums_of(forecast: Forecast, todo: Iterable[Link]) -> dict[str, Sum]:

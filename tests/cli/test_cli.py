@@ -187,6 +187,11 @@ def test_predictions_return_to_the_raw_grid(folder: Path) -> None:
 def test_plan_as_json_has_the_promised_keys(folder: Path) -> None:
     counts = json.loads(here("plan", "small.yaml", "--profile", "smoke", "--json", cwd=folder).stdout)
     assert {"cells", "nodes", "naive_nodes", "reused", "to_run", "by_stage"} <= counts.keys()
+    assert counts["precision"] == {"foundation": ["fp32"], "backbone": ["fp32"]}
+    told = here(
+        "plan", "small.yaml", "--profile", "smoke", "--set", "backbone.precision=bf16", cwd=folder
+    ).stdout
+    assert "precision: SAM fp32, segmenter bf16" in told
 
 
 def test_interrupted_is_exit_130(folder: Path) -> None:

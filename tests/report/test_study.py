@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,16 @@ def test_a_study_without_a_complete_trial_says_so(tmp_path: Path) -> None:
 
 def test_the_best_of_a_distance_is_the_lowest() -> None:
     trials = [Trial(number, "complete", {}, value) for number, value in enumerate((3.0, 1.0, 1.0))]
-    best = Study("s", "hd95", False, "voxel", (0,), {}, "tpe", "none", trials).best
-    assert best is not None
-    assert best.number == 1
+    study = Study("s", "hd95", False, "voxel", (0,), {}, "tpe", "none", trials)
+    assert study.best is not None
+    assert study.best.number == 1
+    assert study.tie == "2 trials have this hd95; the first of them is named"
+    assert replace(study, trials=trials[:2]).tie == ""
+
+
+def test_a_search_without_a_winner_says_so(tmp_path: Path) -> None:
+    study = made_up(3)
+    same = [replace(trial, value=80.0) for trial in study.of("complete")]
+    tied = replace(study, trials=same)
+    assert tied.tie == f"all {len(same)} complete trials have the same dice: none is better than another"
+    assert f"All {len(same)} complete trials have the same dice" in report(tmp_path, tied)

@@ -66,6 +66,7 @@ def _table(info: ReportInfo, study: Study, name: str) -> Table:
         "No test case is seen. n: validation cases.",
         f"Sampler {study.sampler}, pruner {study.pruner}, Optuna {study.optuna}.",
         f"{running} more trials run or wait." if running else "",
+        f"{study.tie[0].upper()}{study.tie[1:]}." if study.tie else "",
     ]
     return Table(
         name,
