@@ -94,7 +94,7 @@ def run(
     """
     from sfrbench.cli import console
     from sfrbench.plan.reasons import changed_code, earlier
-    from sfrbench.report.build import write_report
+    from sfrbench.report.build import replaced_note, write_report
     from sfrbench.run.devices import slow_note
     from sfrbench.run.executors.choice import How, computes_here
     from sfrbench.run.experiment import execute
@@ -116,7 +116,7 @@ def run(
     print_warnings(experiment.plan.no_ops())
     print_warnings(changed_code(experiment.plan.nodes.values(), experiment.store))
     print_notes([note, *experiment.machine.remarks(experiment.plan)])
-    print_notes([slow_note(experiment)])
+    print_notes([slow_note(experiment), replaced_note(experiment)])
     print_notes(check_limits(experiment, max_hours, max_disk, at_once))
     signal.signal(signal.SIGTERM, interrupt)
     try:

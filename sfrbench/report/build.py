@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from sfrbench.errors import SfrbenchError, short_of, stopped
-from sfrbench.files.atomic import write_atomic
+from sfrbench.files.atomic import read_state, write_atomic
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.study import provenance_of
 from sfrbench.report.item import Context, ReportItem
@@ -34,6 +36,26 @@ def write_report(experiment: Experiment, out: Path, storage: str | None = None) 
     of studies, where it is not the workspace's."""
     frame = load_frame(experiment)
     return build_report(frame, info_of(experiment, read_study(experiment, storage)), out)[0]
+
+
+class _Asked(BaseModel):
+    """What a report that was written says of --set."""
+
+    set: list[str] = []
+
+
+def replaced_note(experiment: Experiment) -> str:
+    """What is lost where the report here is of other choices of --set; empty: nothing."""
+    page = experiment.report_folder / "index.html"
+    before = read_state(page.with_name("provenance.json"), _Asked)
+    now = list(experiment.plan.spec.overridden)
+    if before is None or before.set == now:
+        return ""
+    of = f"of --set {' --set '.join(before.set)}" if before.set else "of no --set"
+    return (
+        f"the report {page} is {of}; this run's takes its place, and 'sfrbench clean' then offers to remove "
+        "the results that only it stands on; give a --workspace of its own to keep both"
+    )
 
 
 def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]:

@@ -66,6 +66,7 @@ def test_the_second_run_does_nothing(finished: tuple[Path, str]) -> None:
 def test_a_change_says_why_it_runs(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     changed = here("run", "small.yaml", "--profile", "smoke", "--set", "ssl.w_pl=0.5", cwd=folder)
+    assert "index.html is of no --set; this run's takes its place" in changed.stdout
     assert "w_pl 1.0 → 0.5" in changed.stdout
     assert "nodes: 3 ran" in changed.stdout  # retrain, predict, evaluate of sfr_mt
 
