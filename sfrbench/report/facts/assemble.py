@@ -52,6 +52,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         protocol_fields=next(iter(protocols.values())),
         protocols=protocols if len(protocols) > 1 else {},
         axes=spec.told,
+        without={arm.name: arm.without for arm in spec.arms if arm.without},
         pseudo_arms=list({cell.arm: None for cell in plan.cells if roles.PSEUDO in cell.nodes}),
         missing=_missing(experiment),
         unscored=[*_online(experiment), *_unscored(pseudo)],

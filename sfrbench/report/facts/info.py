@@ -174,6 +174,7 @@ class ReportInfo:
     rounds: Sequence[Round] = ()  # of SFR+
     setups: Sequence[Setup] = ()
     features: Sequence[Features] = ()
+    without: Mapping[str, Sequence[str]] = field(default_factory=dict)  # arm -> axes without points of it
     excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
     failures: Sequence[Failure] = ()
     flags: Sequence[str] = ()
@@ -189,7 +190,7 @@ class ReportInfo:
     @property
     def grid(self) -> Grid:
         """Which lines there are, for ``results.lines``."""
-        cells = (self.missing, self.unscored, self.pseudo_arms, self.excluded)
+        cells = (self.missing, self.unscored, self.pseudo_arms, self.excluded, self.without)
         return Grid(self.arms, self.seeds, self.axes, *cells)
 
     def only(self, arms: Collection[str]) -> ReportInfo:
