@@ -26,8 +26,8 @@ class Grid:
 
     ``arms`` are (name, label) in the order of the specification, ``axes`` map a path to its values in order.
     ``missing`` are cells without a result, ``unscored`` those whose pseudo-labels cannot be scored;
-    ``pseudo_arms`` make pseudo-labels; ``excluded`` is left out on purpose. ``without`` maps an arm to the axes
-    that it has no point on.
+    ``pseudo_arms`` make pseudo-labels; ``excluded`` is left out on purpose. ``without`` maps an arm to the
+    axes that it has no point on.
     """
 
     arms: Sequence[tuple[str, str]]
