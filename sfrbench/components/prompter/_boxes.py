@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfrbench.components.base_prompts import Box, Mask, Voxel
+from sfrbench.components.base_prompts import Box, Voxel
 from sfrbench.maths import boxes
+
+if TYPE_CHECKING:
+    from sfrbench.components.base_prompts import Mask
 
 #: From the first and last voxel of a side and the number of voxels of the volume's to others in their place.
 Noise = Callable[[int, int, int], tuple[int, int]]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.components.base_prompts import Mask, Voxel
+from sfrbench.components.base_prompts import Voxel
 from sfrbench.maths.boxes import box_of
 from sfrbench.maths.distances import squared_distances
+
+if TYPE_CHECKING:
+    from sfrbench.components.base_prompts import Mask
 
 Spacing = tuple[float, float, float]
 

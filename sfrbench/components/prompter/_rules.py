@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfrbench.components.base_prompts import Click, Mask, Scene, Voxel
+from sfrbench.components.base_prompts import Click, Scene, Voxel
 from sfrbench.components.prompter._depths import Depths, Spacing, depths
 from sfrbench.components.prompter._names import ON_A_SLICE, Rule
+
+if TYPE_CHECKING:
+    from sfrbench.components.base_prompts import Mask
 
 
 @dataclass(frozen=True)

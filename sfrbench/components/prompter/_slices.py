@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfrbench.components.base_prompts import Box, Click, Mask
+from sfrbench.components.base_prompts import Box, Click
 from sfrbench.components.prompter._boxes import slice_box
+
+if TYPE_CHECKING:
+    from sfrbench.components.base_prompts import Mask
 
 
 def clicks(truth: Mask, slices: Sequence[int], rng: np.random.Generator) -> tuple[Click, ...]:

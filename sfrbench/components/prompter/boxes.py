@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from sfrbench.components.base_prompts import Box, Form, Mask, Prompter, Said, Scene
+from sfrbench.components.base_prompts import Box, Form, Prompter, Said, Scene
 
 if TYPE_CHECKING:
+    from sfrbench.components.base_prompts import Mask
     from sfrbench.components.prompter._boxes import Noise
 
 
