@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sfrbench.errors import InputError
-from sfrbench.maths.metric_names import METRICS
+from sfrbench.maths.metric_names import METRICS, flatters
 from sfrbench.maths.stats import Array, case_means, grand_mean
 from sfrbench.results.axes import axis_text, axis_texts, point_texts
 from sfrbench.results.dead import Dead, find
@@ -72,6 +72,14 @@ class Line:
     @cached_property
     def cases(self) -> tuple[str, ...]:
         return tuple(sorted(self.frame["case"].unique()))
+
+    @cached_property
+    def flattered(self) -> Mapping[str, pd.DataFrame]:
+        """By metric, the rows with empty predictions that make it look better than it is."""
+        own = self.frame[self.frame["empty_pred"].astype(bool) & ~self.frame["empty_gt"].astype(bool)]
+        flat = [flatters(*each) for each in zip(own["metric"], own["value"].astype(float), strict=True)]
+        found = own[np.array(flat, dtype=bool)].groupby("metric", sort=False, observed=True)
+        return {str(metric): rows for metric, rows in found}
 
     @cached_property
     def cells(self) -> Mapping[int, str]:

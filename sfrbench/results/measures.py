@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from sfrbench.maths.intervals import Bounds
-from sfrbench.maths.metric_names import LARGER, flatters
+from sfrbench.maths.metric_names import LARGER
 from sfrbench.results.lines import Line
 
 
@@ -19,17 +18,13 @@ def bounds_of(metric: str) -> Bounds:
 
 def flattered(line: Line, metric: str, cls: str | None = None) -> pd.DataFrame:
     """The line's rows with empty predictions that make a metric (of one class) look better than it is."""
-    own = line.frame[line.frame["metric"] == metric]
-    own = own[own["empty_pred"].astype(bool) & ~own["empty_gt"].astype(bool)]
-    flat = [flatters(metric, float(value)) for value in own["value"]]
-    own = own[np.array(flat, dtype=bool)]
+    own = line.flattered.get(metric, line.frame.iloc[:0])
     return own if cls is None else own[own["class"] == cls]
 
 
 def flattery(line: Line, metric: str, cls: str | None = None) -> str:
     """Why a line is never called best in a metric; empty where it may be."""
-    own = flattered(line, metric, cls)
-    if own.empty:
+    if metric not in line.flattered or (own := flattered(line, metric, cls)).empty:
         return ""
     left_out = bool(own["value"].isna().any())
     if len(own) == 1:
