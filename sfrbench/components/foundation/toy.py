@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from sfrbench.components.base import Foundation
+from sfrbench.components.base import COMPILE, Compile, Foundation
 
 if TYPE_CHECKING:
     from sfrbench.components.costs.parts import Sam
@@ -19,6 +20,7 @@ class SamToy(Foundation):
 
     version: ClassVar[int] = 2  # attention in pieces: other last digits
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
+    later_fields: ClassVar[Mapping[str, Any]] = {"compile": "none"}
 
     canvas: int = Field(64, ge=64, le=256, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
@@ -26,6 +28,7 @@ class SamToy(Foundation):
     checkpointing: bool = Field(
         False, description="blocks run twice and keep nothing between: less memory, the same numbers"
     )
+    compile: Compile = Field("none", description=COMPILE)
 
     def cost(self, classes: int) -> Sam | None:
         from dataclasses import replace
@@ -45,5 +48,6 @@ class SamToy(Foundation):
         from sfrbench.components.foundation._vit import ImageEncoder
 
         model = _build.toy(canvas=self.canvas, classes=classes, precision=self.precision)
-        cast(ImageEncoder, model.image_encoder).checkpointing = self.checkpointing
+        encoder = cast(ImageEncoder, model.image_encoder)
+        encoder.checkpointing, encoder.compiled = self.checkpointing, self.compile == "blocks"
         return model
