@@ -27,6 +27,7 @@ def doctor(data: Mapping[str, Path], as_json: bool) -> None:
     import json
     import shutil
 
+    from sfrbench.engine import compiling
     from sfrbench.files.roots import shipped
     from sfrbench.machine import accelerator
     from sfrbench.machine.needs import environment, git_state
@@ -41,6 +42,7 @@ def doctor(data: Mapping[str, Path], as_json: bool) -> None:
             "git": git,
             "accelerator": _told(answer),
             "numbers": None if checked is None else checked.model_dump(mode="json"),
+            "compile": compiling.lack(answer.device("auto")) is None,
             "free_bytes": free,
             "registry": str(registry),
             "config": str(config) if config.is_file() else None,
@@ -56,6 +58,8 @@ def doctor(data: Mapping[str, Path], as_json: bool) -> None:
     _print_torch(answer)
     if checked is not None:
         _print_numbers(checked)
+    lacking = compiling.lack(answer.device("auto"))
+    echo(f"compile   {'blocks' if lacking is None else f'none: {lacking.what}'}")
     echo(f"disk      {free / 1e9:.0f} GB free here")
     echo(f"registry  {registry}")
     echo(f"config    {config}{'' if config.is_file() else ' (none, which is fine)'}")

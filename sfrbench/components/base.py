@@ -16,7 +16,16 @@ from pydantic import Field, field_validator
 from sfrbench.components.base_data import Case, Dataset, Stitch
 from sfrbench.components.base_prompts import Form, Prompter
 from sfrbench.components.base_ssl import Ssl
-from sfrbench.components.core import KINDS, PRECISION, Component, Optim, Precision, Settings
+from sfrbench.components.core import (
+    COMPILE,
+    KINDS,
+    PRECISION,
+    Compile,
+    Component,
+    Optim,
+    Precision,
+    Settings,
+)
 from sfrbench.errors import NotReadyError
 
 if TYPE_CHECKING:
@@ -28,10 +37,12 @@ if TYPE_CHECKING:
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 __all__ = [
+    "COMPILE",
     "KINDS",
     "PRECISION",
     "Backbone",
     "Case",
+    "Compile",
     "Component",
     "Dataset",
     "Finetune",

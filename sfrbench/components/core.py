@@ -17,6 +17,12 @@ PACKAGE = __name__.partition(".")[0]
 #: that leaves in float32 is as in fp32.
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISION = "of forward and backward passes: float32, TF32 on a GPU that has it, or bf16 by autocast"
+#: What of a network ``torch.compile`` turns into code of its own.
+Compile = Literal["none", "blocks"]
+COMPILE = (
+    "'blocks': the transformer's blocks run through torch.compile, which takes a minute or more at the start "
+    "of each node: another key, for other last digits"
+)
 KINDS = (
     "dataset",
     "stitch",

@@ -70,7 +70,7 @@ def fine_tuning(foundation: Foundation, finetune: Finetune, classes: int, canvas
     side = foundation.canvas
 
     def adapted() -> SamSegmenter:
-        model = foundation.untrained(classes)
+        model = _traceless(foundation).untrained(classes)
         finetune.attach(model)
         return model.train()
 
@@ -102,6 +102,12 @@ def _peak(make: Callable[[], T], networks: Callable[[T], list[nn.Module]], steps
             live.hold(*network.parameters(), *network.buffers())
         steps(made)
     return int(live.peak)
+
+
+def _traceless(foundation: Foundation) -> Foundation:
+    """Without ``torch.compile``, which does not run on tensors that are shapes alone."""
+    plain = {"compile": "none"} if "compile" in type(foundation).model_fields else {}
+    return foundation.model_copy(update=plain)
 
 
 def _models(ssl: Ssl, backbone: Backbone, classes: int, patch: Size) -> Models:

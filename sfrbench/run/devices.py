@@ -6,12 +6,26 @@ from sfrbench.errors import Problem
 from sfrbench.files.units import duration
 from sfrbench.machine import accelerator
 from sfrbench.machine.refusal import UNTESTED, Wish, refusal
+from sfrbench.run.executors.precision import uncompiled
 from sfrbench.run.experiment import Experiment
 from sfrbench.run.summary import sums_of, total_of
 
 
 def foreseen(experiment: Experiment) -> tuple[list[Problem], list[str]]:
     """What a run on this machine would be refused for, and notes: by what torch said when it was asked."""
+    problems, notes = _accelerator(experiment)
+    return [*problems, *_compiler(experiment)], notes
+
+
+def _compiler(experiment: Experiment) -> list[Problem]:
+    """What compiled blocks lack; of a device that only torch could name, nothing is known yet."""
+    device, answer = experiment.machine.device, accelerator.kept()
+    if device == "auto" and answer is not None:
+        device = answer.device(device)
+    return [] if device == "auto" else uncompiled(experiment.plan.nodes.values(), device)
+
+
+def _accelerator(experiment: Experiment) -> tuple[list[Problem], list[str]]:
     wish = Wish(experiment.machine.device, experiment.needing())
     if not wish.insists:
         return [], []

@@ -23,7 +23,7 @@ from sfrbench.run.boards import board_of, shown
 from sfrbench.run.executors.choice import Chosen as Executor
 from sfrbench.run.executors.choice import How, choose, open_pool
 from sfrbench.run.executors.drive import drive
-from sfrbench.run.executors.precision import Settler
+from sfrbench.run.executors.precision import Settler, uncompiled
 from sfrbench.run.forecast import Forecast, target_of
 from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes
 from sfrbench.run.past import Past
@@ -223,6 +223,8 @@ def _ready(experiment: Experiment, how: How) -> Executor | None:
             missing += error.problems
     if not missing and chosen is not None and chosen.gpu:
         missing = Settler(chosen.gpu).refused(left.values())
+    if chosen is not None and chosen.executor in ("inline", "local"):
+        missing += uncompiled(left.values(), chosen.gpu or "cpu")
     if missing:
         raise NotReadyError.of(missing)
     return chosen

@@ -171,7 +171,8 @@ class Encoder3d(nn.Module):
         self.slice_embed = nn.Conv1d(width, width, SLICE_KERNEL, stride=SLICE_KERNEL, groups=width)
         self.depth_embed = nn.Parameter(torch.ones(side, width))
         blocks = [Block3d(block, ratio, shifted=index % 2 == 0) for index, block in enumerate(vit.blocks)]
-        self.blocks, self.checkpointing = nn.ModuleList(blocks), vit.checkpointing
+        self.blocks = nn.ModuleList(blocks)
+        self.checkpointing, self.compiled = vit.checkpointing, vit.compiled
         out = vit.neck[0].out_channels
         self.necks = nn.ModuleList(
             nn.Sequential(
@@ -187,7 +188,7 @@ class Encoder3d(nn.Module):
         x = self._embed(self.patch_embed.proj(slices))
         states = []
         for block in self.blocks:
-            x = run(block, x, again=self.checkpointing)
+            x = run(block, x, again=self.checkpointing, compiled=self.compiled)
             states.append(x.permute(3, 0, 1, 2)[None])
         ends = [-(-(level + 1) * len(states) // LEVELS) - 1 for level in range(LEVELS)]
         return torch.cat([neck(states[end]) for neck, end in zip(self.necks, ends, strict=True)])

@@ -92,7 +92,7 @@ class SamusEncoder(nn.Module):
     def __init__(self, vit: Any) -> None:
         super().__init__()
         patch, dim = vit.patch_embed.proj.kernel_size[0], vit.patch_embed.proj.out_channels
-        self.step, self.checkpointing = patch // 2, vit.checkpointing
+        self.step, self.checkpointing, self.compiled = patch // 2, vit.checkpointing, vit.compiled
         self.patch_embed, self.pos_embed, self.neck = vit.patch_embed, vit.pos_embed, vit.neck
         self.patch_embed.proj.stride = (self.step, self.step)
         self.blocks = nn.ModuleList(
@@ -112,10 +112,11 @@ class SamusEncoder(nn.Module):
         positions = self.post_pos_embed(self.pos_embed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         x = self.input_adapter(self.patch_embed(image)) + positions
         for block in self.blocks:
+            how = {"again": self.checkpointing, "compiled": self.compiled}
             if isinstance(block, GlobalBlock):
-                x, maps = run(block, x, maps, again=self.checkpointing)
+                x, maps = run(block, x, maps, **how)
             else:
-                x = run(block, x, again=self.checkpointing)
+                x = run(block, x, **how)
         embedding: Tensor = self.neck((x + SHARE * maps).permute(0, 3, 1, 2))
         return embedding
 

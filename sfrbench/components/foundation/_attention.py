@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfrbench.components._autocast import knows_autocast
-from sfrbench.components.foundation import _grid
+from sfrbench.components.foundation import _grid, _operators
 
 #: Entries of the attention map that are worked on at once.
 PIECE = 2**22
@@ -39,13 +39,21 @@ def attend(q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor, on_columns: Tensor)
     device = q.device.type
     with torch.autocast(device, enabled=False) if knows_autocast(device) else nullcontext():
         q, on_rows, on_columns = q * q.shape[-1] ** -0.5, on_rows.to(q.dtype), on_columns.to(q.dtype)
-        if q.is_cuda and _grid.suits(q, on_rows, on_columns) and _grid.holds(str(q.device), q.dtype):
-            return _grid.by_rows(q, k, v, on_rows, on_columns)
-        if q.is_cuda or _AS_ON_A_GPU.get():
+        traced = torch.compiler.is_compiling()
+        if q.is_cuda and _grid.suits(q, on_rows, on_columns) and rows_hold(str(q.device), q.dtype):
+            by_rows = _operators.by_rows if traced else _grid.by_rows
+            return by_rows(q, k, v, on_rows, on_columns)
+        if q.is_cuda or (not traced and _AS_ON_A_GPU.get()):
             return by_fused_kernel(*joined(q, k, on_rows, on_columns), v)
+        in_pieces: Any = _operators.in_pieces if traced else InPieces.apply
         if q.dtype.itemsize < 4:  # products are cheap, passes over the map are not
-            return cast(Tensor, InPieces.apply(*joined(q, k, on_rows, on_columns), v, None, None))  # type: ignore[no-untyped-call]
-        return cast(Tensor, InPieces.apply(q, k, v, on_rows, on_columns))  # type: ignore[no-untyped-call]
+            return cast(Tensor, in_pieces(*joined(q, k, on_rows, on_columns), v, None, None))
+        return cast(Tensor, in_pieces(q, k, v, on_rows, on_columns))
+
+
+def rows_hold(device: str, dtype: torch.dtype) -> bool:
+    """``_grid.holds``: for ``torch.compile`` a constant, found out while it traces."""
+    return _grid.holds(device, dtype)
 
 
 def joined(q: Tensor, k: Tensor, on_rows: Tensor, on_columns: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,30 +87,51 @@ class InPieces(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor | None, on_columns: Tensor | None
     ) -> Tensor:
-        mixed = torch.empty_like(v)
-        for n, t in pieces(q.shape[0], q.shape[1]):
-            torch.bmm(weights(q, k, on_rows, on_columns, n, t), v[n], out=mixed[n, t])
+        mixed = mixed_in_pieces(q, k, v, on_rows, on_columns)
         ctx.save_for_backward(q, k, v, on_rows, on_columns, mixed)
         return mixed
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        q, k, v, on_rows, on_columns, mixed = ctx.saved_tensors
-        grad = grads[0].contiguous()
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        biased = on_rows is not None
-        d_rows, d_columns = (torch.empty_like(part) if biased else None for part in (on_rows, on_columns))
-        for n, t in pieces(q.shape[0], q.shape[1]):
-            p, g = weights(q, k, on_rows, on_columns, n, t), grad[n, t]
-            dv[n].baddbmm_(p.transpose(1, 2), g)
-            ds = torch.bmm(g, v[n].transpose(1, 2))
-            ds.sub_((g * mixed[n, t]).sum(-1, keepdim=True)).mul_(p)
-            torch.bmm(ds, k[n], out=dq[n, t])
-            dk[n].baddbmm_(ds.transpose(1, 2), q[n, t])
-            if d_rows is not None and d_columns is not None:
-                at = ds.view(*ds.shape[:2], d_rows.shape[-1], d_columns.shape[-1])
-                d_rows[n, t], d_columns[n, t] = at.sum(-1), at.sum(-2)
-        return dq, dk, dv, d_rows, d_columns
+        kept: Any = ctx.saved_tensors
+        dq, dk, dv, *of_bias = grads_in_pieces(*kept, grad=grads[0].contiguous())
+        return dq, dk, dv, *(of_bias or (None, None))
+
+
+def mixed_in_pieces(
+    q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor | None, on_columns: Tensor | None
+) -> Tensor:
+    """What ``InPieces`` computes."""
+    mixed = torch.empty_like(v)
+    for n, t in pieces(q.shape[0], q.shape[1]):
+        torch.bmm(weights(q, k, on_rows, on_columns, n, t), v[n], out=mixed[n, t])
+    return mixed
+
+
+def grads_in_pieces(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    on_rows: Tensor | None,
+    on_columns: Tensor | None,
+    mixed: Tensor,
+    grad: Tensor,
+) -> list[Tensor]:
+    """The gradients of q, k, v, and of both parts of the bias where there is one; ``grad`` is contiguous."""
+    dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    of_bias = [torch.empty_like(part) for part in (on_rows, on_columns) if part is not None]
+    for n, t in pieces(q.shape[0], q.shape[1]):
+        p, g = weights(q, k, on_rows, on_columns, n, t), grad[n, t]
+        dv[n].baddbmm_(p.transpose(1, 2), g)
+        ds = torch.bmm(g, v[n].transpose(1, 2))
+        ds.sub_((g * mixed[n, t]).sum(-1, keepdim=True)).mul_(p)
+        torch.bmm(ds, k[n], out=dq[n, t])
+        dk[n].baddbmm_(ds.transpose(1, 2), q[n, t])
+        if of_bias:
+            d_rows, d_columns = of_bias
+            at = ds.view(*ds.shape[:2], d_rows.shape[-1], d_columns.shape[-1])
+            d_rows[n, t], d_columns[n, t] = at.sum(-1), at.sum(-2)
+    return [dq, dk, dv, *of_bias]
 
 
 def weights(

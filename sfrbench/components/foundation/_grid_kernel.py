@@ -15,6 +15,7 @@ float16: its interpreter has no products in bf16).
 # (Triton compiles the kernels, and takes no annotations but its own)
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,30 +35,41 @@ class ByRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor, on_columns: Tensor) -> Tensor:
         given = [part.contiguous() for part in (q, k, v, on_rows, on_columns)]
-        mixed = torch.empty_like(given[0])
-        log_sum = q.new_empty(q.shape[:2], dtype=torch.float32)
-        _forward[_tiles(q)](*given, mixed, log_sum, **_shape(given))
+        mixed, log_sum = mixed_by_rows(*given)
         ctx.save_for_backward(*given, mixed, log_sum)
         return mixed
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, ...]:
-        *given, mixed, log_sum = ctx.saved_tensors
-        grad = grads[0].contiguous()
-        inner = (grad.float() * mixed.float()).sum(-1)
-        found = tuple(torch.empty_like(part) for part in given)
-        dq, dk, dv, d_rows, d_columns = found
-        _backward_queries[_tiles(dq)](*given, grad, log_sum, inner, dq, d_rows, d_columns, **_shape(given))
-        by_row = (d_rows.shape[-1], len(dk))
-        _backward_keys[by_row](*given, grad, log_sum, inner, dk, dv, **_shape(given))
-        return found
+        return tuple(grads_by_rows(*ctx.saved_tensors, grads[0].contiguous()))
+
+
+def mixed_by_rows(*given: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``ByRows`` computes of contiguous tensors, and log2 of the sum of each row's exp2 (N, T)."""
+    q = given[0]
+    mixed = torch.empty_like(q)
+    log_sum = q.new_empty(q.shape[:2], dtype=torch.float32)
+    _forward[_tiles(q)](*given, mixed, log_sum, **_shape(given))
+    return mixed, log_sum
+
+
+def grads_by_rows(*kept: Tensor) -> list[Tensor]:
+    """The gradients of the five inputs, from these, both results and the gradient of the first."""
+    *given, mixed, log_sum, grad = kept
+    inner = (grad.float() * mixed.float()).sum(-1)
+    found = [torch.empty_like(part) for part in given]
+    dq, dk, dv, d_rows, d_columns = found
+    _backward_queries[_tiles(dq)](*given, grad, log_sum, inner, dq, d_rows, d_columns, **_shape(given))
+    by_row = (d_rows.shape[-1], len(dk))
+    _backward_keys[by_row](*given, grad, log_sum, inner, dk, dv, **_shape(given))
+    return found
 
 
 def _tiles(q: Tensor) -> tuple[int, int]:
     return q.shape[1] // QUERIES, len(q)
 
 
-def _shape(given: list[Tensor]) -> dict[str, Any]:
+def _shape(given: Sequence[Tensor]) -> dict[str, Any]:
     q, _, _, on_rows, on_columns = given
     wide = max(16, triton.next_power_of_2(q.shape[-1]))
     return {

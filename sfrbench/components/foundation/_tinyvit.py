@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfrbench.components.foundation._samlib import LayerNorm2d
+from sfrbench.components.foundation._vit import run
 
 
 class ConvBn(nn.Module):
@@ -169,16 +170,17 @@ class PatchEmbed(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks, then the merging into the next stage's width (none after the last)."""
+    """Blocks, ``compiled`` one by one or not, then the merging into the next width (none after the last)."""
 
-    def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
+    def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None, compiled: bool) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
+        self.compiled = compiled
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
-            x = block(x)
+            x = run(block, x, again=False, compiled=self.compiled)
         out: Tensor = x if self.downsample is None else self.downsample(x)
         return out
 
@@ -194,6 +196,8 @@ class TinyVit(nn.Module):
         windows: tuple[int, ...] = (7, 7, 14, 7),
         strides: tuple[int, ...] = (2, 2, 1),
         out: int = 256,
+        *,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.patch_embed = PatchEmbed(dims[0])
@@ -204,7 +208,8 @@ class TinyVit(nn.Module):
                 for _ in range(depths[index])
             ]
             last = index == len(dims) - 1
-            stages.append(Stage(blocks, None if last else Merging(dim, dims[index + 1], strides[index])))
+            merging = None if last else Merging(dim, dims[index + 1], strides[index])
+            stages.append(Stage(blocks, merging, compiled))
         self.layers = nn.ModuleList(stages)
         self.neck = nn.Sequential(
             nn.Conv2d(dims[-1], out, 1, bias=False),

@@ -10,6 +10,7 @@ the zeros which fill up the windows at the border are projected once, not by the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sfrbench.components._autocast import autocasts
-from sfrbench.components.foundation import _samlib
+from sfrbench.components.foundation import _compiled, _samlib
 from sfrbench.components.foundation._attention import attend
 
 
@@ -26,6 +27,7 @@ class ImageEncoder(nn.Module):
 
     ``whole`` are the indices of the blocks that attend globally; the others attend in windows of ``window``
     tokens. ``checkpointing``: blocks keep nothing for the backward pass but their input, and run twice.
+    ``compiled``: they run through ``torch.compile``.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class ImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         grid = canvas // patch
-        self.checkpointing = False
+        self.checkpointing = self.compiled = False
         self.patch_embed = _samlib.PatchEmbed((patch, patch), (patch, patch), in_chans=3, embed_dim=width)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, width))
         self.blocks = nn.ModuleList(
@@ -58,16 +60,18 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         tokens: Tensor = self.patch_embed(images) + self.pos_embed
         for block in self.blocks:
-            tokens = run(block, tokens, again=self.checkpointing)
+            tokens = run(block, tokens, again=self.checkpointing, compiled=self.compiled)
         embedding: Tensor = self.neck(tokens.permute(0, 3, 1, 2))
         return embedding
 
 
-def run(block: nn.Module, *tokens: Tensor, again: bool) -> Any:
-    """What ``block`` gives; with ``again`` it keeps nothing for a backward pass and is run anew for it."""
+def run(block: nn.Module, *tokens: Tensor, again: bool, compiled: bool = False) -> Any:
+    """What ``block`` gives, ``compiled`` or as it is; with ``again`` it keeps nothing for a backward pass and
+    is run anew for it."""
+    call = partial(_compiled.through, block) if compiled else block
     if again and torch.is_grad_enabled():
-        return checkpoint(block, *tokens, use_reentrant=False)
-    return block(*tokens)
+        return checkpoint(call, *tokens, use_reentrant=False)
+    return call(*tokens)
 
 
 class Block(nn.Module):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.base import PRECISION, Precision
+from sfrbench.components.base import COMPILE, PRECISION, Compile, Precision
 from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
@@ -23,9 +24,12 @@ class LiteMedSam(Sam):
     bowang-lab/MedSAM, branch LiteMedSAM.
     """
 
+    later_fields: ClassVar[Mapping[str, Any]] = {"compile": "none"}
+
     canvas: int = Field(256, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
     precision: Precision = Field("bf16", description=PRECISION)
+    compile: Compile = Field("none", description=COMPILE)
 
     @property
     def weights(self) -> str | None:
@@ -56,7 +60,7 @@ class LiteMedSam(Sam):
 
         parts = segmenter.prompt_and_decoder(classes=classes, canvas=self.canvas, stride=4)
         return segmenter.SamSegmenter(
-            TinyVit(),
+            TinyVit(compiled=self.compile == "blocks"),
             *parts,
             canvas=self.canvas,
             classes=classes,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
+from sfrbench.components.base import COMPILE, Compile
 from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
@@ -19,11 +21,13 @@ class SamVit(Sam):
 
     version: ClassVar[int] = 2  # attention in pieces: other last digits
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
+    later_fields: ClassVar[Mapping[str, Any]] = {"compile": "none"}
 
     size: Literal["b", "l", "h"] = Field("b", description="ViT-B, ViT-L or ViT-H")
     checkpointing: bool = Field(
         False, description="blocks run twice and keep nothing between: less memory, the same numbers"
     )
+    compile: Compile = Field("none", description=COMPILE)
 
     @property
     def weights(self) -> str | None:
@@ -48,5 +52,6 @@ class SamVit(Sam):
         from sfrbench.components.foundation._vit import ImageEncoder
 
         model = _build.vit(self.size, canvas=self.canvas, classes=classes, precision=self.precision)
-        cast(ImageEncoder, model.image_encoder).checkpointing = self.checkpointing
+        encoder = cast(ImageEncoder, model.image_encoder)
+        encoder.checkpointing, encoder.compiled = self.checkpointing, self.compile == "blocks"
         return model

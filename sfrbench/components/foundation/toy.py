@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
+from sfrbench.components.base import COMPILE, Compile
 from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class SamToy(Sam):
 
     version: ClassVar[int] = 2  # attention in pieces: other last digits
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
+    later_fields: ClassVar[Mapping[str, Any]] = {"compile": "none"}
 
     canvas: int = Field(64, ge=64, le=256, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
@@ -27,6 +29,7 @@ class SamToy(Sam):
     checkpointing: bool = Field(
         False, description="blocks run twice and keep nothing between: less memory, the same numbers"
     )
+    compile: Compile = Field("none", description=COMPILE)
 
     def cost(self, classes: int) -> parts.Sam | None:
         from dataclasses import replace
@@ -52,5 +55,6 @@ class SamToy(Sam):
         from sfrbench.components.foundation._vit import ImageEncoder
 
         model = _build.toy(canvas=self.canvas, classes=classes, precision=self.precision)
-        cast(ImageEncoder, model.image_encoder).checkpointing = self.checkpointing
+        encoder = cast(ImageEncoder, model.image_encoder)
+        encoder.checkpointing, encoder.compiled = self.checkpointing, self.compile == "blocks"
         return model

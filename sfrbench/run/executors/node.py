@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from sfrbench.components.base import Component, Stitch
 from sfrbench.engine.arithmetic import arithmetic
+from sfrbench.engine.compiling import compiled_code
 from sfrbench.engine.context import Progress, StageContext, Stopped, goes_on, no_progress, watch_nothing
 from sfrbench.errors import CheckpointError
 from sfrbench.machine.needs import Machine, environment, git_state
@@ -143,7 +144,11 @@ class Worker:
         started, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
         context = replace(context, components=settled.components)
         network = recipe_of(node.stage).needs.network
-        with arithmetic(tf32=settled.tf32) if network else nullcontext() as held:
+        parts = context.components.values() if network else ()
+        with (
+            compiled_code(parts, self.device),
+            arithmetic(tf32=settled.tf32) if network else nullcontext() as held,
+        ):
             try:
                 stage(context)
             except CheckpointError as error:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from sfrbench.components.base import Component, Finetune, Precision
+from sfrbench.engine.compiling import compiles, lack
 from sfrbench.errors import NotReadyError, Problem
 from sfrbench.machine import selfcheck
 from sfrbench.machine.card import Card, card_of, refusal
@@ -157,6 +158,14 @@ class Settler:
         self._warned.add(what)
         lines = "\n".join(f"  {line}" for line in _few(faults))
         log.warning("%s ('sfrbench doctor' says more)\n%s", what, lines)
+
+
+def uncompiled(nodes: Iterable[Node], device: str) -> list[Problem]:
+    """What a device lacks for compiled blocks, where one of these nodes runs such."""
+    networks = [node for node in nodes if recipe_of(node.stage).needs.network]
+    parts = [resolved.component for node in networks for resolved in node.components.values()]
+    problem = lack(device) if compiles(parts) else None
+    return [] if problem is None else [problem]
 
 
 def _few(faults: list[Fault]) -> list[str]:
