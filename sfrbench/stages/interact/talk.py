@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.components.base_prompts import Box, Mask, Prompter, Said, Scene
+from sfrbench.components.base_prompts import Box, Prompter, Said, Scene
 from sfrbench.components.foundation.prompted import PromptedVolume
 from sfrbench.engine.context import seed_for
-from sfrbench.maths.metrics import mask_dice
+from sfrbench.maths.metrics import Mask, mask_dice
 
 
 @dataclass(frozen=True)
