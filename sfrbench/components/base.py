@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sfrbench.components.base_data import Case, Dataset, Stitch
 from sfrbench.components.base_prompts import Form, Prompter
@@ -57,6 +57,8 @@ class Foundation(Component):
     semantic: ClassVar[bool] = True
     #: What it understands of what a user says; empty: it takes no prompts.
     takes: ClassVar[frozenset[Form]] = frozenset()
+    #: Whether its network has 3D convolutions, which some cards compute wrongly in bf16.
+    in_3d: ClassVar[bool] = False
     #: A voxel that two objects claim: that of the larger logit, or of the later class.
     overlap: ClassVar[Literal["larger", "later"]] = "larger"
 
@@ -284,7 +286,12 @@ class Protocol(Component):
     kind: ClassVar[str] = "protocol"
 
     predict_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint", "stride", "sam_stride", "precision"})
-    later_fields: ClassVar[Mapping[str, Any]] = {"precision": None}
+    later_fields: ClassVar[Mapping[str, Any]] = {
+        "precision": None,
+        "dice": "volume",
+        "dice_thresholds": [0.1, 0.3, 0.5, 0.7, 0.9],
+        "dice_slices": "labelled",
+    }
 
     checkpoint: Literal["last", "best_val"] = "last"
     stride: tuple[int, int, int] | None = Field(None, description="window stride; none: the dataset's")
@@ -304,3 +311,29 @@ class Protocol(Component):
     )
     asd: Literal["pred_to_gt", "gt_to_pred"] = Field("pred_to_gt", description="direction of ASD")
     nsd_tolerance: float = Field(1.0, gt=0, description="NSD tolerance, in the spacing unit")
+    dice: Literal["volume", "slice_mean"] = Field(
+        "volume",
+        description="'volume': of a class's voxels; 'slice_mean': a mean over slices and thresholds on the "
+        "logits of each object by itself, 1 where slice and object are empty (Medical SAM 2); for stage "
+        "'interact' alone, which keeps what it needs",
+    )
+    dice_thresholds: tuple[float, ...] = Field(
+        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, max_length=255, description="'slice_mean': on logits"
+    )
+    dice_slices: Literal["labelled", "first_quarter"] = Field(
+        "labelled",
+        description="'slice_mean': from the first to the last slice that holds any class, or a quarter of "
+        "these, from the first",
+    )
+
+    @field_validator("dice_thresholds")
+    @classmethod
+    def _ascend(cls, thresholds: tuple[float, ...]) -> tuple[float, ...]:
+        if list(thresholds) != sorted(set(thresholds)) or thresholds[0] < 0:
+            raise ValueError(f"they must ascend from 0 or more, got {list(thresholds)}")
+        return thresholds
+
+    @property
+    def logit_thresholds(self) -> tuple[float, ...] | None:
+        """The thresholds on logits that scoring asks for; none: label maps are enough."""
+        return self.dice_thresholds if self.dice == "slice_mean" else None

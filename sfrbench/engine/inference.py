@@ -17,6 +17,7 @@ from torch import nn
 
 from sfrbench.components.base import Backbone, Finetune, Foundation, Stitch
 from sfrbench.engine.at_once import AtOnce
+from sfrbench.engine.disk_arrays import Arrays
 from sfrbench.errors import InputError, NotReadyError
 from sfrbench.files.atomic import read_state, write_atomic
 from sfrbench.maths.windows import window_starts
@@ -205,7 +206,7 @@ def case_by_case(
 ) -> dict[str, float]:
     """Write what ``work(case)`` gives to ``out/<name>/<case>`` for every case; returns the seconds.
 
-    An array becomes an ``.npy`` file, a list of arrays a compressed ``.npz`` with the names 1, 2, ..., and a
+    An array becomes an ``.npy`` file, ``Arrays`` a compressed ``.npz`` with their names, and any other
     mapping a ``.json`` file. Finished cases lie in ``ctx.scratch``, so that a killed run goes on with the
     next one: a case counts as finished once the ledger names it, and its files are complete before that.
     """
@@ -220,7 +221,6 @@ def case_by_case(
             seconds[case] = round(time.perf_counter() - began, 3)
             write_atomic(ledger, json.dumps(seconds))
     for folder in sorted(path for path in ctx.scratch.iterdir() if path.is_dir()):
-        (ctx.out / folder.name).mkdir(parents=True, exist_ok=True)
         for name in (f"{case}{ending}" for case in cases for ending in _ENDINGS):
             if (folder / name).is_file():
                 _link(folder / name, ctx.out / folder.name / name)
@@ -228,27 +228,27 @@ def case_by_case(
     return {case: seconds[case] for case in cases}
 
 
-Kept = np.ndarray | list[np.ndarray] | dict[str, Any]
+Kept = np.ndarray | Arrays | dict[str, Any]
 _ENDINGS = (".npy", ".npz", ".json")
 
 
 def _save(folder: Path, case: str, values: Kept) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    ending = {np.ndarray: ".npy", list: ".npz", dict: ".json"}[type(values)]
+    ending = ".npy" if isinstance(values, np.ndarray) else ".npz" if isinstance(values, Arrays) else ".json"
     with (folder / f"{case}{ending}").open("wb") as stream:
-        if isinstance(values, dict):
-            stream.write(json.dumps(values).encode())
-        elif isinstance(values, list):
-            numbered = {str(number): one for number, one in enumerate(values, start=1)}
-            np.savez_compressed(stream, allow_pickle=False, **numbered)
-        else:
+        if isinstance(values, np.ndarray):
             np.save(stream, np.ascontiguousarray(values))
+        elif isinstance(values, Arrays):
+            np.savez_compressed(stream, allow_pickle=False, **values)
+        else:
+            stream.write(json.dumps(values).encode())
         stream.flush()
         os.fsync(stream.fileno())
 
 
 def _link(source: Path, target: Path) -> None:
     """A second name for a file; a copy where the file system knows no hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except OSError:

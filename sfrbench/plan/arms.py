@@ -11,7 +11,7 @@ from sfrbench.plan.graph import Configuration
 from sfrbench.plan.resolve import Resolved, Resolver
 from sfrbench.spec.model import Arm, Layer
 from sfrbench.stages.finder import recipes
-from sfrbench.stages.recipe import Pseudo, Score
+from sfrbench.stages.recipe import Chosen, Pseudo, Score
 from sfrbench.stages.retrain import recipe as retrain
 
 
@@ -87,16 +87,26 @@ class ArmResolver:
         components = cast("dict[str, Resolved]", found)
         if pseudo == "none" and "ssl" in components:
             components["ssl"] = self._without_pseudo(components["ssl"])
-        memo = ("conflicts", pseudo, *(resolved.digest for resolved in components.values()))
+        memo = ("conflicts", pseudo, score, *(resolved.digest for resolved in components.values()))
         dataset = cast(Dataset, components["dataset"].component)
         if memo not in self._memo:
-            self._memo[memo] = True
+            parts = {kind: resolved.component for kind, resolved in components.items()}
+            self._memo[memo] = self._sound(Chosen(parts, stages, pseudo, score, fingerprint=""))
             self.resolver.conflicts(components, self.where, pseudo)
             if score == "val" and dataset.val == 0:
                 self.resolver.add(
                     self.where, "score: val needs validation cases", "set dataset.val to 1 or more"
                 )
+        if not self._memo[memo]:
+            return None
         return Configuration(components, stages, pseudo, score, chosen_pseudo)
+
+    def _sound(self, chosen: Chosen) -> bool:
+        """Whether the stages work with these choices."""
+        faults = [fault for recipe in recipes().values() for fault in recipe.faults(chosen)]
+        for what, remedy in faults:
+            self.resolver.add(self.where, f"arm '{self.arm.name}': {what}", remedy)
+        return not faults
 
     def _without_pseudo(self, ssl: Resolved) -> Resolved:
         """The method with the fields of SFR at their defaults: they change nothing here."""

@@ -32,6 +32,7 @@ from sfrbench.maths.metric_names import METRICS
 from sfrbench.spec.model import SWITCHES, Arm, Param, Range, Search
 from sfrbench.spec.sections import Reader
 from sfrbench.stages.evaluate import recipe as evaluate
+from sfrbench.stages.interact import recipe as interact
 from sfrbench.stages.predict import recipe as predict
 from sfrbench.stages.retrain import recipe as retrain
 
@@ -139,12 +140,10 @@ def _arm_faults(form: _Section, arms: Sequence[Arm]) -> Iterator[_Fault]:
         else:
             yield (), "one arm is searched, and there are several", f"add 'arm: NAME'; {', '.join(names)}"
         return
-    if not {predict.STAGE, evaluate.STAGE} <= set(arm.stages):
-        yield (
-            ("arm",),
-            f"arm '{arm.name}' is not scored",
-            f"its stages need {predict.STAGE} and {evaluate.STAGE}",
-        )
+    results = {predict.STAGE, interact.STAGE}
+    if evaluate.STAGE not in arm.stages or not results & set(arm.stages):
+        remedy = f"its stages need {predict.STAGE} or {interact.STAGE}, and {evaluate.STAGE}"
+        yield ("arm",), f"arm '{arm.name}' is not scored", remedy
     if form.pruner != "none" and retrain.STAGE not in arm.stages:
         what = f"pruner {form.pruner}: arm '{arm.name}' has no stage {retrain.STAGE}, which alone validates"
         yield ("pruner",), what, "set pruner: none"

@@ -6,7 +6,7 @@ with its behaviour, ``run(ctx)``. ``finder`` finds them by their folders, so a n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -16,6 +16,7 @@ from sfrbench.stages.cost import Costed, Work
 from sfrbench.stages.settings import StageSettings
 
 Link = tuple[str, str]  # stage, key
+Fault = tuple[str, str]  # what is wrong, and how to mend it
 Pseudo = Literal["none", "offline", "online"]
 Score = Literal["test", "val"]
 #: The kinds that a fine-tuned SAM is made of.
@@ -89,6 +90,11 @@ def never(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
     return {}
 
 
+def sound(cell: Chosen) -> Iterable[Fault]:
+    """No faults: for a stage that works with all that components allow."""
+    return ()
+
+
 def always(inputs: Mapping[str, str]) -> bool:
     """Whether equal work is looked for, by default."""
     return True
@@ -109,6 +115,8 @@ class Recipe:
     round_inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: The stage's nodes in a cell, by role, from the choices and the nodes before it.
     joins: Callable[[Chosen, Mapping[str, Link]], Mapping[str, Asked]] = never
+    #: What is wrong with the choices of a cell that names stages, beyond what components say of one another.
+    faults: Callable[[Chosen], Iterable[Fault]] = sound
     #: The node that an item of a report asks for, from the cell and what it wants. Cells that lack its inputs
     #: or components go without.
     requested: Callable[..., Asked] | None = None

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sfrbench.components.base import Dataset, Prompter
+from sfrbench.components.base import Dataset
 from sfrbench.components.base_prompts import Said
 from sfrbench.engine.predictions import label_map
 from sfrbench.engine.volumes import EVALUATE, Volumes, split_of
 from sfrbench.plan.build import Cell
 from sfrbench.plan.graph import Link
 from sfrbench.report.facts.said import said_until
+from sfrbench.results.predicted import result_role, rounds_scored
 from sfrbench.results.subsets import UNLABELLED
 from sfrbench.run.experiment import Experiment
 from sfrbench.store.store import Artefact
@@ -54,8 +55,7 @@ def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase 
         volumes = opened[link]
         labels = volumes.labels([case], f"{EVALUATE}: picture")
         classes, after = len(volumes.classes), rounds_scored(cell)
-        role = "predict" if after is None else "interact"
-        predicted = None if subset == UNLABELLED else artefact_of(experiment, cell, role)
+        predicted = None if subset == UNLABELLED else artefact_of(experiment, cell, result_role(cell))
         pseudo = artefact_of(experiment, cell, "pseudolabel") if case in _unlabelled(cell, volumes) else None
         return MontageCase(
             image=lambda: volumes.image(case),
@@ -72,11 +72,6 @@ def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase 
 def _unlabelled(cell: Cell, volumes: Volumes) -> tuple[str, ...]:
     data = cast(Dataset, cell.components["dataset"].component)
     return split_of(data, volumes).unlabelled
-
-
-def rounds_scored(cell: Cell) -> int | None:
-    """The round of prompts that a cell's result is of; none: it is of a model that waits for nobody."""
-    return cast(Prompter, cell.components["prompter"].component).count if "interact" in cell.nodes else None
 
 
 def artefacts_of(experiment: Experiment) -> Callable[[str, str], Artefact | None]:

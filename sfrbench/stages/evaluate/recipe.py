@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, cast
 
 from sfrbench.components.base import Prompter, Protocol
 from sfrbench.stages import roles
 from sfrbench.stages.cost import ROW, Costed, Work, labelled_share
 from sfrbench.stages.interact import recipe as interact
-from sfrbench.stages.recipe import Asked, Chosen, Link, Recipe
+from sfrbench.stages.recipe import Asked, Chosen, Fault, Link, Recipe
 from sfrbench.stages.settings import StageSettings
 
 STAGE = "evaluate"
@@ -18,7 +18,7 @@ STAGE = "evaluate"
 class EvaluateSettings(StageSettings):
     """``slices``: volumes that are interpolated along z were once scored so, and are scored on their own
     slices now. ``after`` is the round of prompts that is scored; with ``best`` that round up to it which has
-    the highest Dice, case by case and class by class."""
+    the highest Dice of the volume, case by case and class by class."""
 
     later_fields: ClassVar[Mapping[str, Any]] = {"slices": None, "after": None, "best": False}
 
@@ -33,7 +33,8 @@ def asked(cell: Chosen, source: str) -> Asked:
     settings = EvaluateSettings(slices=slices)
     if source == interact.STAGE:
         prompter = cast(Prompter, cell.components["prompter"])
-        settings = EvaluateSettings(slices=slices, after=prompter.count, best=prompter.scored == "best")
+        best = prompter.scored == "best" and prompter.count > 1  # of one round there is no better one
+        settings = EvaluateSettings(slices=slices, after=prompter.count, best=best)
     inputs = {"prepare": "prepare", "prediction": source}
     return Asked(settings, inputs, keyed={"protocol": Protocol.predict_fields})
 
@@ -43,11 +44,24 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
     if STAGE not in cell.stages:
         return {}
     result = interact.STAGE if interact.STAGE in nodes else "predict"
+    if cell.protocol.logit_thresholds is not None:  # of which pseudo-labels keep nothing
+        return {role_of(result): asked(cell, result)}
     first = [role for role in (result, "pseudolabel") if role in nodes]
     rounds = [
         role for role, (stage, _) in nodes.items() if stage in ("select", "pseudolabel") and role != stage
     ]
     return {role_of(source): asked(cell, source) for source in (*first, *rounds)}
+
+
+def faults(cell: Chosen) -> Iterator[Fault]:
+    """A protocol that scores what the stages do not keep."""
+    if (
+        STAGE in cell.stages
+        and interact.STAGE not in cell.stages
+        and cell.protocol.logit_thresholds is not None
+    ):
+        what = f"protocol.dice {cell.protocol.dice} scores logits, which stage {interact.STAGE} alone keeps"
+        yield what, "give arms without prompts another protocol, or set protocol.dice to volume"
 
 
 def role_of(source: str) -> str:
@@ -79,6 +93,7 @@ RECIPE = Recipe(
     settings=EvaluateSettings,
     inputs={"prepare": ("prepare",), "prediction": ("predict", "pseudolabel", "select", "interact")},
     joins=joins,
+    faults=faults,
     cost=cost,
     named="by default",
     # scores of test cases take no time; pseudo-labels are of many cases, and of the same ones in every round

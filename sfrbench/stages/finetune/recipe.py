@@ -7,7 +7,6 @@ from typing import cast
 
 from sfrbench.components.base import Component, Finetune, Selector
 from sfrbench.stages.cost import ROW, Costed, Work
-from sfrbench.stages.interact import recipe as interact
 from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Pseudo, Recipe, whole
 from sfrbench.stages.settings import CropSettings, labelled
 
@@ -37,7 +36,7 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
 
 def kinds(stages: Collection[str], pseudo: Pseudo) -> tuple[str, ...]:
     """SAM is there for its pseudo-labels, or as the model that predicts; not where it is only prompted."""
-    alone = "retrain" not in stages and (STAGE in stages or interact.STAGE not in stages)
+    alone = "retrain" not in stages and (STAGE in stages or "interact" not in stages)
     return SAM if pseudo != "none" or alone else ()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from sfrbench.components.base import Foundation, Prompter
 from sfrbench.components.foundation.prompted import Shown
 from sfrbench.engine.context import StageContext
-from sfrbench.engine.inference import case_by_case, pretrained_path
+from sfrbench.engine.inference import Kept, case_by_case, pretrained_path
+from sfrbench.engine.predictions import label_map
 from sfrbench.engine.volumes import INTERACT, LabelView, Volumes
+from sfrbench.errors import DataError
 from sfrbench.stages.interact import talk
+from sfrbench.stages.interact.maps import Maps
 from sfrbench.stages.interact.recipe import InteractSettings
 
 PURPOSE = f"{INTERACT}: prompts"
@@ -29,11 +32,16 @@ def run(ctx: StageContext[InteractSettings]) -> None:
     artefact; components ``foundation`` and ``prompter``.
 
     Every foreground class of a case is an object that is prompted on its own. Writes for each case
-    ``rounds/<case>.npz``, the label map uint8 (X, Y, Z) after each round, under the round's number, and
-    ``said/<case>.json``, by class what was said in each round, the seconds that the model took for it and
-    the Dice (percent) after it. ``index.json`` has the cases, the seconds that each took and the number of
-    rounds; ``ledger.json`` the labels that were opened and the prompts that they gave. A killed run goes on
-    at the case where it stopped.
+
+    - ``rounds/<case>.npz``: the label map uint8 (X, Y, Z) after each round, under the round's number;
+    - ``said/<case>.json``: by class what was said in each round, the seconds that the model took for it, and
+      the Dice (percent) after it, which a user who goes by a prediction does not know;
+    - ``passed/<case>.npz``, where ``thresholds`` are asked for: see ``Maps``.
+
+    ``index.json`` has the cases, the seconds that each took, the number of rounds, and the mean seconds that
+    the model took for an object in each round; ``ledger.json`` the labels that were opened, in how many
+    rounds the user may have looked at them, and the number of prompts. A killed run goes on at the case where
+    it stopped.
     """
     volumes, prompter = Volumes(ctx.inputs["prepare"]), ctx.component("prompter", Prompter)
     foundation = ctx.component("foundation", Foundation)
@@ -42,45 +50,55 @@ def run(ctx: StageContext[InteractSettings]) -> None:
     labels = volumes.labels([] if prompter.from_guess else cases, PURPOSE)
     model = foundation.prompted(pretrained_path(foundation, ctx.weights)).to(ctx.device)
     scratch = ctx.scratch / "volume"
-    shutil.rmtree(scratch, ignore_errors=True)
 
-    def one(case: str) -> dict[str, Any]:
-        scratch.mkdir(parents=True)
-        info = volumes.case(case)
-        maps, said = talk.held(
-            model.open(Shown(volumes.image(case), info.range, info.spacing, scratch)),
-            prompter,
-            talk.Case(case, _known(ctx, labels, case), volumes.classes, info.spacing, ctx.seed),
-            extent=foundation.given_extent,
-            overlap=foundation.overlap,
-            scratch=scratch,
-        )
-        shutil.rmtree(scratch)
-        return {"rounds": maps, "said": said}
+    def one(case: str) -> dict[str, Kept]:
+        maps_folder, model_folder = _emptied(scratch / "maps"), _emptied(scratch / "model")
+        info, image = volumes.case(case), volumes.image(case)
+        known = _known(ctx, volumes, labels, case)
+        told_of = talk.Case(case, known, volumes.classes, info.spacing, ctx.seed)
+        thresholds = ctx.settings.thresholds or ()
+        maps = Maps(prompter.rounds, image.shape, foundation.overlap, maps_folder, thresholds)
+        volume = model.open(Shown(image, info.range, info.spacing, model_folder))
+        extent, scored = foundation.given_extent, not prompter.from_guess
+        said = talk.held(volume, prompter, told_of, maps, extent=extent, scored=scored)
+        return {"rounds": maps.rounds, "said": said, **({"passed": maps.passed} if thresholds else {})}
 
     seconds = case_by_case(ctx, cases, one)
-    index = {"cases": list(cases), "seconds_per_case": seconds, "rounds": prompter.rounds}
-    (ctx.out / "index.json").write_text(json.dumps(index), encoding="utf-8")
-    ledger = _ledger(ctx, list(cases), prompter)
-    (ctx.out / "ledger.json").write_text(json.dumps(ledger, indent=1), encoding="utf-8")
-
-
-def _known(ctx: StageContext[InteractSettings], labels: LabelView, case: str) -> NDArray[np.uint8]:
-    """The label map that the user goes by: the truth, or what the cell's segmenter predicts."""
-    if "guess" not in ctx.inputs:
-        return labels[case]
-    path = ctx.inputs["guess"].path(f"labels/{case}.npy")
-    known: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return known
-
-
-def _ledger(ctx: StageContext[InteractSettings], cases: list[str], prompter: Prompter) -> dict[str, Any]:
-    """The labels that were opened, how often the user looked at each, and the prompts of each case."""
+    shutil.rmtree(scratch, ignore_errors=True)  # what a case needs is there until it is saved
     said = {case: json.loads((ctx.out / "said" / f"{case}.json").read_text("utf-8")) for case in cases}
-    opened = [] if prompter.from_guess else sorted(cases)
-    return {
+    index = {
+        "cases": list(cases),
+        "seconds_per_case": seconds,
+        "rounds": prompter.rounds,
+        "seconds_per_round": talk.seconds_per_round(said.values(), prompter.rounds),
+    }
+    (ctx.out / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    opened = sorted(labels.ids)  # of a run that goes on, too: those that it opened before
+    ledger = {
         "labels_opened": opened,
         "purpose": PURPOSE,
         "looks": dict.fromkeys(opened, prompter.rounds),
         "prompts": {case: talk.prompts(told) for case, told in said.items()},
     }
+    (ctx.out / "ledger.json").write_text(json.dumps(ledger, indent=1), encoding="utf-8")
+
+
+def _emptied(folder: Path) -> Path:
+    """A folder without what a case before left in it, or a run that was killed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _known(
+    ctx: StageContext[InteractSettings], volumes: Volumes, labels: LabelView, case: str
+) -> NDArray[np.uint8]:
+    """The label map that the user goes by: the truth, or what the cell's segmenter predicts."""
+    if "guess" not in ctx.inputs:
+        return labels[case]
+    known = label_map(ctx.inputs["guess"], case, len(volumes.classes))
+    shape = volumes.case(case).shape
+    if known.shape != shape:
+        what = f"the prediction that the user goes by has shape {list(known.shape)}, the volume {list(shape)}"
+        raise DataError(what, where=f"case {case}")
+    return known

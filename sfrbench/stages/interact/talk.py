@@ -1,12 +1,12 @@
-"""One case: every object on its own, round after round, and the label map after each round."""
+"""One case: every object on its own, round after round."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from sfrbench.components.base_prompts import Box, Prompter, Said, Scene
 from sfrbench.components.foundation.prompted import PromptedVolume
 from sfrbench.engine.context import seed_for
+from sfrbench.errors import DataError
 from sfrbench.maths.metrics import Mask, mask_dice
+from sfrbench.stages.interact.maps import Maps
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Case:
     spacing: tuple[float, float, float]
     seed: int  # the cell's
 
-    @property
+    @cached_property
     def labelled(self) -> tuple[int, int]:
         """First and last slice that hold any object; all, where none does."""
         slices = np.flatnonzero(self.known.any(axis=(0, 1)))
@@ -64,76 +66,61 @@ def rounds(
         said.append(next_said)
         began = time.perf_counter()
         logits = subject.segment(tuple(said))
-        yield Round(next_said, logits, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        _check(logits, truth, f"case {case.name}, {case.classes[label]}, round {number}")
+        yield Round(next_said, logits, seconds)
         prediction = logits > 0
+
+
+def _check(logits: NDArray[np.float32], truth: Mask, where: str) -> None:
+    """Raises ``DataError`` where logits are none of this volume."""
+    shape, own = list(logits.shape), list(truth.shape)
+    if shape != own:
+        raise DataError(f"the model answers with logits of shape {shape}, the volume has {own}", where=where)
+    if np.isnan(logits).any():
+        raise DataError(
+            "the model answers with logits that are no numbers",
+            where=where,
+            hint="try foundation.precision: fp32, or look at the volume",
+        )
 
 
 def box_of(mask: Mask) -> Box:
     """The tight box around a mask that is not empty."""
-    (x, u), (y, v), (z, w) = (
-        (int(found[0]), int(found[-1]))
-        for found in (np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3))
-    )
+    hits = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    (x, u), (y, v), (z, w) = ((int(found[0]), int(found[-1])) for found in hits)
     return Box((x, y, z), (u, v, w))
 
 
-class Maps:
-    """The label map after each round, from the logits of one object after the other.
-
-    A voxel that two objects claim goes to the larger logit, or to the later class. After its last round an
-    object stays as it is.
-    """
-
-    def __init__(
-        self, count: int, shape: tuple[int, ...], overlap: Literal["larger", "later"], scratch: Path
-    ) -> None:
-        self.labels = [np.zeros(shape, np.uint8) for _ in range(count)]
-        self._best: NDArray[np.float32] | None = None
-        if overlap == "larger":  # rounds x volume in float32 may be more than there is memory for
-            self._best = np.lib.format.open_memmap(
-                scratch / "best.npy", mode="w+", dtype=np.float32, shape=(count, *shape)
-            )
-
-    def put(self, label: int, number: int, logits: NDArray[np.float32]) -> None:
-        """The object ``label`` after round ``number`` (from 1)."""
-        index = number - 1
-        wins = logits > 0
-        if self._best is not None:
-            wins &= logits > self._best[index]
-            np.copyto(self._best[index], logits, where=wins)
-        self.labels[index][wins] = label
-
-
 def held(
-    volume: PromptedVolume,
-    prompter: Prompter,
-    case: Case,
-    *,
-    extent: bool,
-    overlap: Literal["larger", "later"],
-    scratch: Path,
-) -> tuple[list[NDArray[np.uint8]], dict[str, Any]]:
-    """The whole talk: label maps uint8 (X, Y, Z) after each round, and by class what was said in each, the
-    seconds that the model took and the Dice of the object's own mask (before overlaps are settled)."""
-    maps = Maps(prompter.rounds, case.known.shape, overlap, scratch)
+    volume: PromptedVolume, prompter: Prompter, case: Case, maps: Maps, *, extent: bool, scored: bool
+) -> dict[str, Any]:
+    """The whole talk, into ``maps``. Returns by class what was said in each round, the seconds that the model
+    took and, where it is ``scored``, the Dice of the object's own mask (percent, before overlaps)."""
     told: dict[str, Any] = {}
     for label, name in enumerate(case.classes[1:], start=1):
         own: dict[str, list[Any]] = {"said": [], "seconds": [], "dice": []}
-        truth: Mask = case.known == label
         number, logits = 0, None
         for number, one in enumerate(rounds(volume, prompter, case, label, extent), start=1):
             logits = one.logits
             maps.put(label, number, logits)
             own["said"].append(one.said.told())
             own["seconds"].append(round(one.seconds, 4))
-            own["dice"].append(round(mask_dice(logits > 0, truth), 4))
-        for later in range(number + 1, prompter.rounds + 1):
-            if logits is not None:
-                maps.put(label, later, logits)
+            if scored:
+                own["dice"].append(round(mask_dice(logits > 0, case.known == label), 4))
+        if logits is not None:
+            maps.stay(label, number, logits)
         told[name] = own
-    return maps.labels, told
+    return told
 
 
-def prompts(told: dict[str, Any]) -> int:
+def prompts(told: Mapping[str, Any]) -> int:
     """How many prompts a talk took."""
     return sum(Said.of(said).count for one in told.values() for said in one["said"])
+
+
+def seconds_per_round(talks: Iterable[Mapping[str, Any]], count: int) -> list[float | None]:
+    """What the model took in each round, a mean over cases and objects; none for a round that nobody had."""
+    took = [one["seconds"] for told in talks for one in told.values()]
+    by_round = [[seconds[index] for seconds in took if index < len(seconds)] for index in range(count)]
+    return [round(sum(one) / len(one), 4) if one else None for one in by_round]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, cast
 
 from sfrbench.components.core import Precision
 from sfrbench.stages.cost import Costed, Work, whole_volumes
-from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Recipe, Score
+from sfrbench.stages.recipe import SAM, Asked, Chosen, Fault, Link, Needs, Recipe, Score
 from sfrbench.stages.settings import Size, SplitSettings, StageSettings, sam_stride
 
 STAGE = "predict"
@@ -75,6 +75,15 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
     return {STAGE: asked(cell)} if STAGE in cell.stages else {}
 
 
+def faults(cell: Chosen) -> Iterator[Fault]:
+    """Nothing that could predict."""
+    if STAGE in cell.stages and not {"retrain", "finetune"} & set(cell.stages):
+        yield (
+            f"no stage here trains a model that stage {STAGE} could use",
+            "add retrain or finetune to 'stages'",
+        )
+
+
 def cost(node: Costed) -> Work | None:
     """A label of one byte for each voxel."""
     told, data = cast(PredictSettings, node.settings), node.extent
@@ -94,6 +103,7 @@ RECIPE = Recipe(
     settings=PredictSettings,
     inputs={"prepare": ("prepare",), "model": ("retrain", "finetune")},
     joins=joins,
+    faults=faults,
     needs=Needs(accelerator=True, network=True, cores=4, memory="medium"),
     cost=cost,
     named="by default",
