@@ -73,6 +73,9 @@ class Foundation(Component):
         """Weight file as ``sfrbench weights`` knows it; None for models that bring their own numbers."""
         return None
 
+    def check_installed(self) -> None:
+        """Raises ``NotReadyError`` where a package of an extra is missing that it needs. Imports nothing."""
+
     def required(self, weights: Path | None) -> Path:
         """``weights``, or ``NotReadyError``: a pretrained model never starts from random numbers."""
         if weights is None:
