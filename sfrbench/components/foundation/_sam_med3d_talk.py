@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from sfrbench.components.base_prompts import Box, Click, Said, Voxel
 from sfrbench.components.foundation._sam_med3d_cube import OUTSIDE, Grid, Image, crop, normalised
 from sfrbench.components.foundation._sam_med3d_net import SamMed3dNet
-from sfrbench.components.foundation.prompted import Shown
+from sfrbench.components.foundation.prompted import Shown, understood
 
 if TYPE_CHECKING:
     from sfrbench.components.foundation.sam_med3d import SamMed3d
@@ -65,15 +65,16 @@ class Subject:
 
         A round without a click inside of the cube tells the model nothing, and leaves its answer as it was.
         """
+        understood(said[-1], self.model.card.takes)
         if self.begin is None and (first := [click for one in said for click in one.clicks]):
             self.begin = self.volume.grid.begin(Box(first[0].at, first[0].at), self.model.card.canvas)
         rounds = [self._inside(one.clicks) for one in said]
-        if rounds and rounds[-1]:
+        if rounds[-1]:
             self._ask(rounds[-1] if self.model.card.points == "newest" else list(chain(*rounds)))
         logits = self._answer()
-        if said and said[-1].span is not None:
-            first_slice, last = said[-1].span
-            logits[..., :first_slice] = logits[..., last + 1 :] = OUTSIDE
+        if said[-1].span is not None:
+            low, high = said[-1].span
+            logits[..., :low] = logits[..., high + 1 :] = OUTSIDE
         return logits
 
     def _inside(self, clicks: Sequence[Click]) -> list[tuple[Voxel, int]]:

@@ -27,6 +27,7 @@ class SamMed3d(Foundation):
     semantic: ClassVar[bool] = False
     takes: ClassVar[frozenset[Form]] = frozenset({"click"})
     overlap: ClassVar[Literal["larger", "later"]] = "later"
+    in_3d: ClassVar[bool] = True
 
     canvas: int = Field(128, ge=128, le=128, description="side of the cube, voxels")
     norm: Literal["zscore"] = Field("zscore", description="of the cube, by its voxels above 0")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
-from sfrbench.components.base import Component, Finetune, Precision
+from sfrbench.components.base import Component, Finetune, Foundation, Precision
 from sfrbench.errors import NotReadyError, Problem
 from sfrbench.machine import selfcheck
 from sfrbench.machine.card import Card, card_of, refusal
@@ -188,8 +188,12 @@ def _refusals(
     components: Mapping[str, Component],
     settings: StageSettings,
 ) -> list[Problem]:
-    tune = components.get("finetune")
-    in_3d = {"backbone": True, "foundation": isinstance(tune, Finetune) and tune.volumetric}
+    tune, foundation = components.get("finetune"), components.get("foundation")
+    volumetric = isinstance(tune, Finetune) and tune.volumetric
+    in_3d = {
+        "backbone": True,
+        "foundation": volumetric or (isinstance(foundation, Foundation) and foundation.in_3d),
+    }
     found = [
         refusal(card, precision, _field(kind, settings), in_3d=in_3d[kind])
         for kind, precision in asked.items()
