@@ -61,6 +61,8 @@ class Foundation(Component):
     in_3d: ClassVar[bool] = False
     #: A voxel that two objects claim: that of the larger logit, or of the later class.
     overlap: ClassVar[Literal["larger", "later"]] = "larger"
+    #: Whether its own network convolves in 3D, which some versions of cuDNN do wrongly in bf16.
+    in_3d: ClassVar[bool] = False
 
     canvas: int = Field(1024, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field(
