@@ -39,11 +39,13 @@ def weights_check(name: str | None) -> None:
     """Verify the weight files that are here (or file NAME) by size and hash."""
     from sfrbench.errors import SfrbenchError
     from sfrbench.places import weights
+    from sfrbench.places.weight_files import CATALOGUE
 
     bad = False
-    for each in [name] if name else list(weights.CATALOGUE):
+    for each in [name] if name else list(CATALOGUE):
         try:
-            echo(f"{each}: sound, {weights.check(each)}")
+            path = weights.check(each)
+            echo(f"{each}: {'no hash is known' if weights.is_in_folder(path) else 'sound'}, {path}")
         except SfrbenchError as error:
             bad = bad or name is not None
             echo(f"{each}: {error}")

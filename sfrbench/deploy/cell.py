@@ -20,6 +20,7 @@ from sfrbench.plan.build import Cell
 from sfrbench.plan.graph import Link, Node
 from sfrbench.run.executors.precision import Settled, Settler
 from sfrbench.run.experiment import Experiment
+from sfrbench.stages.interact import recipe as interact
 from sfrbench.stages.predict import recipe as predict
 from sfrbench.stages.predict.recipe import PredictSettings
 from sfrbench.store.store import Artefact
@@ -80,6 +81,11 @@ class Finished:
 
 def finished(experiment: Experiment, cell: Cell) -> Finished:
     """The cell, once it is known that its model is in the store. Raises ``InputError`` otherwise."""
+    if interact.STAGE in cell.nodes:
+        raise InputError(
+            f"{cell.title} segments by prompts, which somebody has to give it",
+            hint="name an arm that fine-tunes or re-trains: its model predicts by itself",
+        )
     link = cell.nodes.get(predict.STAGE)
     if link is None:
         raise InputError(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sfrbench.components.base import Dataset
     from sfrbench.store.store import Artefact
 
-#: The purposes for which labels of test cases may be opened; words may follow them ("evaluate test").
+#: The purposes for which labels of test cases may be opened; more may follow a colon ("evaluate: picture").
 #: ``INTERACT`` is the simulated user, who looks at the truth to place prompts.
 EVALUATE, INTERACT = "evaluate", "interact"
 OPENS_TEST = (EVALUATE, INTERACT)
@@ -96,7 +96,7 @@ class Volumes:
     def labels(self, ids: Iterable[str], purpose: str) -> LabelView:
         """A view of the labels of ``ids``.
 
-        Raises ``LeakError`` for test cases unless the purpose is (or starts with) one of ``OPENS_TEST``, and
+        Raises ``LeakError`` for test cases unless the purpose, up to a colon, is one of ``OPENS_TEST``, and
         ``DataError`` for a case of ``without_label``.
         """
         granted = list(ids)
@@ -105,7 +105,7 @@ class Volumes:
             if case in self.without_label:
                 what = f"this case has no label, and '{purpose}' asks for it"
                 raise DataError(what, where=f"case {case}", hint="ask for those of the other cases only")
-        if not purpose.startswith(OPENS_TEST):
+        if purpose.partition(":")[0] not in OPENS_TEST:
             held_out = set(self.test)
             leaked = [case for case in granted if case in held_out]
             if leaked:

@@ -42,7 +42,7 @@ class Way:
         return " ".join(f"--set {self.kind}.{name}={str(v).lower()}" for name, v in self.fields.items())
 
 
-#: For the stages that train, the cheapest first.
+#: For the stages that train or prompt, the cheapest first.
 WAYS = {
     "finetune": (
         Way("foundation", {"checkpointing": True}, _SAME),
@@ -54,6 +54,7 @@ WAYS = {
         Way("backbone", {"precision": "bf16"}, _OTHER),
         Way("ssl", {"batch_labeled": 1, "batch_unlabeled": 1}, _OTHER),
     ),
+    "interact": (Way("foundation", {"precision": "bf16"}, _OTHER),),
 }
 
 

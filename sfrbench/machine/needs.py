@@ -99,7 +99,7 @@ class Machine:
             problems.update(dict.fromkeys(self._lacks_data(resolved)))
         for cell in plan.cells:
             if "foundation" in cell.components:
-                problems.update(dict.fromkeys(_lacks_weights(cell.components["foundation"])))
+                problems.update(dict.fromkeys(_lacks_of_foundation(cell.components["foundation"])))
             if "stitch" in cell.components:
                 problems.update(dict.fromkeys(self._lacks_images(cell.components["stitch"])))
         return list(problems)
@@ -171,15 +171,19 @@ def _datasets(plan: Plan) -> list[Resolved]:
     )
 
 
-def _lacks_weights(resolved: Resolved) -> list[Problem]:
-    name = cast(Foundation, resolved.component).weights
-    if name is None:
-        return []
+def _lacks_of_foundation(resolved: Resolved) -> list[Problem]:
+    """A package of an extra, and the weight file."""
+    foundation, problems = cast(Foundation, resolved.component), list[Problem]()
     try:
-        weights.find(name)
+        foundation.check_installed()
     except NotReadyError as error:
-        return list(error.problems)
-    return []
+        problems += error.problems
+    if foundation.weights is not None:
+        try:
+            weights.find(foundation.weights)
+        except NotReadyError as error:
+            problems += error.problems
+    return problems
 
 
 def cores() -> int:

@@ -40,20 +40,33 @@ class Column(_Strict):
 
 
 class Setting(_Strict):
-    """Volumes with and without labels, per dataset where a table spans several; or clicks per volume."""
+    """Volumes with and without labels, per dataset where a table spans several; or how much was prompted."""
 
     annotations: Literal["moderate", "scarce"] | None = Field(None, description="where the table says so")
     labeled: int | dict[str, int] | None = None
     unlabeled: int | dict[str, int] | None = None
-    clicks: int | None = None
+    prompt: str = Field("", description="'click', where the table says that a model was prompted")
+    number: int | None = Field(None, description="of prompts, under the heading Number")
+    frequency: int | None = Field(None, description="of prompts, under the heading Frequency")
+
+    @property
+    def prompts(self) -> int | None:
+        """Number or frequency; none where nothing was prompted."""
+        return self.number if self.frequency is None else self.frequency
 
     @property
     def text(self) -> str:
-        """Such as ``16/64``, ``moderate`` or ``2 clicks``."""
-        if self.clicks is not None:
-            return f"{self.clicks} clicks"
+        """Such as ``16/64``, ``moderate``, ``click, number 2`` or ``click, frequency 2``."""
+        if self.prompt:
+            return f"{self.prompt}, {'number' if self.frequency is None else 'frequency'} {self.prompts}"
         parts = (self.labeled, self.unlabeled)
         return self.annotations or "/".join(str(part) for part in parts if part is not None)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Setting:
+        if [self.number, self.frequency].count(None) != (1 if self.prompt else 2):
+            raise ValueError("'prompt' has either a number or a frequency, and these need it")
+        return self
 
     def counts(self, dataset: str | None) -> set[int]:
         """Numbers of labelled volumes: on ``dataset``, or on every dataset if it is None."""

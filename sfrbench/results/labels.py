@@ -6,24 +6,26 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sfrbench.components.dataset.geometry import restore
+from sfrbench.engine.predictions import label_map
 from sfrbench.engine.volumes import Volumes
 from sfrbench.files.atomic import atomic_file
 from sfrbench.plan.graph import Link
+from sfrbench.results.predicted import result_role, rounds_scored
 from sfrbench.run.experiment import Experiment
 
 
 def write_labels(experiment: Experiment, out: Path) -> int:
     """Write ``<out>/<arm and axes>/seed<n>/<case>.nii.gz`` for every prediction in the store.
 
-    Label maps are uint8 on the grid of the case's raw file. Returns how many were written.
+    Label maps are uint8 on the grid of the case's raw file; of a prompted model those after the round that is
+    scored. Returns how many were written.
     """
     import nibabel
-    import numpy as np
 
     store, count = experiment.store, 0
     opened: dict[Link, Volumes] = {}
     for cell in experiment.plan.cells:
-        link = cell.nodes.get("predict")
+        link, after = cell.nodes.get(result_role(cell)), rounds_scored(cell)
         if link is None or not store.has(*link):
             continue
         source = cell.nodes["prepare"]
@@ -33,7 +35,7 @@ def write_labels(experiment: Experiment, out: Path) -> int:
         point = "".join(f",{path}={value}" for path, value in cell.axes.items())
         folder = out / _safe(cell.arm + point) / f"seed{cell.seed}"
         for case in prediction.read_json("index.json")["cases"]:
-            label = np.load(prediction.path(f"labels/{case}.npy"), allow_pickle=False)
+            label = label_map(prediction, case, len(opened[source].classes), after)
             array, affine = restore(label, opened[source].case(case))
             image = nibabel.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
             with atomic_file(folder / f"{_safe(case)}.nii.gz") as file:

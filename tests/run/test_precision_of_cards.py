@@ -15,6 +15,7 @@ from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Component
 from sfrbench.components.finetune.lora import Lora
 from sfrbench.components.finetune.sam3d_adapter import Sam3dAdapter
+from sfrbench.components.foundation.sam_med3d import SamMed3d
 from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
 from sfrbench.components.stitch.grid import GridStitch
@@ -139,6 +140,13 @@ REFUSED: dict[str, tuple[Settler, dict[str, Component], str]] = {
         sam("bf16", volumetric=True),
         "foundation.precision  cuDNN 9.8.0 computes 3D convolutions in bf16 wrongly, as 9.8 to 9.14 do; "
         "torch 2.9.1+cu130 goes around it, by kernels that are slow and take much memory\n"
+        "    set foundation.precision to tf32, or install cuDNN 9.15 or later "
+        "(package nvidia-cudnn-cu12, or -cu13)",
+    ),
+    "cuDNN, for a foundation that is 3D": (
+        on(card(cudnn=91002)),
+        {"foundation": SamMed3d(precision="bf16")},
+        "foundation.precision  cuDNN 9.10.2 computes 3D convolutions in bf16 wrongly, as 9.8 to 9.14 do\n"
         "    set foundation.precision to tf32, or install cuDNN 9.15 or later "
         "(package nvidia-cudnn-cu12, or -cu13)",
     ),

@@ -41,6 +41,7 @@ PromptEncoder: Any = _modeling.PromptEncoder
 Sam: Any = _modeling.Sam
 TwoWayTransformer: Any = _modeling.TwoWayTransformer
 LayerNorm2d: Any = sys.modules[f"{_PACKAGE}.modeling.common"].LayerNorm2d
+MLP: Any = sys.modules[f"{_PACKAGE}.modeling.mask_decoder"].MLP
 MLPBlock: Any = sys.modules[f"{_PACKAGE}.modeling.common"].MLPBlock
 PatchEmbed: Any = sys.modules[f"{_PACKAGE}.modeling.image_encoder"].PatchEmbed
 build_sam_vit_b: Any = _build_sam.build_sam_vit_b

@@ -83,7 +83,7 @@ class Canvas:
         return _bilinear(whole, self.size)[0, 0]
 
     def around(self, mask: Tensor) -> Frame | None:
-        """The box around a mask (rows, columns) on the canvas, wider by 3 pixels of 256 per side; none: empty.
+        """The box around a mask (rows, columns) on the canvas, wider by 3 pixels of 256 a side; none: empty.
 
         As in LiteMedSAM's code: a pixel of the canvas is within where more than half of it is, and the far
         corner may lie one pixel beyond the canvas.

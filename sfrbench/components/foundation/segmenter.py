@@ -184,8 +184,11 @@ def reset_head(decoder: nn.Module) -> None:
                 module.reset_parameters()
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.pth`` file, memory-mapped. Raises ``NotReadyError`` on an unreadable file."""
+def read_state(path: Path, inside: str = "") -> dict[str, Tensor]:
+    """The tensors of a ``.pth`` file, memory-mapped, or those that it holds under the name ``inside``.
+
+    Raises ``NotReadyError`` on an unreadable file.
+    """
     hint = "'sfrbench weights check' verifies the files"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -194,8 +197,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch raises pickle, zip and runtime errors of its own
         reason = str(error).splitlines()[0][:120]
         raise NotReadyError(f"is no PyTorch weight file: {reason}", where=str(path), hint=hint) from error
+    if inside:
+        state = state.get(inside) if isinstance(state, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise NotReadyError("holds no plain dictionary of tensors", where=str(path), hint=hint)
+        named = f" under '{inside}'" if inside else ""
+        raise NotReadyError(f"holds no plain dictionary of tensors{named}", where=str(path), hint=hint)
     return dict(state)
 
 
@@ -217,12 +223,22 @@ def load_pretrained(
     prefixes = tuple(f"mask_decoder.{name}." for name in but)
     given = {name: value for name, value in state.items() if not name.startswith(prefixes)}
     wanted = {name: value for name, value in model.state_dict().items() if not name.startswith(prefixes)}
-    faults = misfits(given, wanted)
-    if faults:
+    expect_fit(given, wanted, where)
+    model.load_state_dict(given, strict=False)  # only ``but`` is left out, as checked above
+
+
+def load_exactly(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Load everything, strictly. Raises ``NotReadyError`` naming every key at fault."""
+    expect_fit(state, model.state_dict(), where)
+    model.load_state_dict(state)
+
+
+def expect_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
+    """Raises ``NotReadyError`` where ``given`` tensors are not those that a model wants."""
+    if faults := misfits(given, wanted):
         shown = "; ".join(faults[:12]) + (f"; and {len(faults) - 12} more" if len(faults) > 12 else "")
         hint = "is it the right weight file for this card?"
         raise NotReadyError(f"does not fit this model: {shown}", where=where, hint=hint)
-    model.load_state_dict(given, strict=False)  # only ``but`` is left out, as checked above
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:

@@ -3,8 +3,8 @@
 A box around a whole object, as in LiteMedSAM's code: its middle slice gets the box, every other slice the
 box around the mask of the slice before, a little wider, or the first box where that is empty. A click, for
 which there is no published rule in 3D (ours): its slice is segmented with all its clicks and the logits that
-it had before, as segment-anything is used; slices beside it as in a box, until a mask is empty, or half way to
-the next slice that was prompted. A box on a slice says nothing of other slices.
+it had before, as segment-anything is used; slices beside it as in a box, until a mask is empty, or half way
+to the next slice that was prompted. A box on a slice says nothing of other slices.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from sfrbench.results.grid import Missing
 from sfrbench.run.experiment import Entry, Experiment
 from sfrbench.spec.model import Spec
 from sfrbench.stages import roles
+from sfrbench.stages.interact import recipe as interact
 from sfrbench.stages.retrain import recipe as retrain
 from sfrbench.store.store import Store
 
@@ -137,7 +138,8 @@ def _counted(experiment: Experiment, cell: Cell) -> Counted:
     tuned, last_model = artefact_of(experiment, cell, "finetune"), artefact_of(experiment, cell, last)
     counts = None if tuned is None else tuned.read_json("model.json")
     predicts = None if last_model is None else last_model.read_json("model.json")
-    predicted = artefact_of(experiment, cell, "predict")
+    role = interact.STAGE if interact.STAGE in cell.nodes else "predict"
+    predicted = artefact_of(experiment, cell, role)
     took = [] if predicted is None else list(predicted.read_json("index.json")["seconds_per_case"].values())
     return Counted(
         cell.arm,
@@ -151,7 +153,7 @@ def _counted(experiment: Experiment, cell: Cell) -> Counted:
         size=size_of(cell),
         nodes=[f"{part.stage}/{part.key}" for part in (tuned, last_model) if part is not None],
         seconds=sum(took) / len(took) if took else None,
-        why_seconds="" if took else _why_not(experiment, cell, "predict"),
+        why_seconds="" if took else _why_not(experiment, cell, role),
         device="" if predicted is None else str(predicted.record.get("device", "")),
     )
 
@@ -159,6 +161,8 @@ def _counted(experiment: Experiment, cell: Cell) -> Counted:
 def _why_not(experiment: Experiment, cell: Cell, role: str) -> str:
     """Why a stage of a cell has no result: itself, or one before it."""
     if role not in cell.nodes:
+        if interact.STAGE in cell.nodes:
+            return "a pretrained model that is prompted as it is"
         return "this arm does not predict" if role == "predict" else "this arm does not fine-tune"
     store, order = experiment.store, list(cell.nodes)
     for before in order[: order.index(role) + 1]:

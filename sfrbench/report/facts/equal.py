@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from sfrbench.plan.graph import Link
+from sfrbench.results.predicted import result_role
 from sfrbench.run.experiment import Experiment
 
 
@@ -13,10 +14,12 @@ def equal_predictions(experiment: Experiment) -> list[str]:
     store = experiment.store
     groups: dict[tuple[int, str], dict[Link, str]] = {}
     for cell in experiment.plan.cells:
-        link = cell.nodes.get("predict")
+        link = cell.nodes.get(result_role(cell))
         if link is not None and store.has(*link):
             files = store.get(*link).record["files"]
-            marks = sorted((name, entry["sha256"]) for name, entry in files.items() if name.endswith(".npy"))
+            marks = sorted(
+                (name, entry["sha256"]) for name, entry in files.items() if name.endswith((".npy", ".npz"))
+            )
             mark = hashlib.sha256(repr(marks).encode()).hexdigest()
             groups.setdefault((cell.seed, mark), {}).setdefault(link, cell.title)
     return [

@@ -123,15 +123,18 @@ class Setup:
 
     ``dataset`` is the name in the specification; ``grid`` says in what the volumes differ from those of that
     name, empty where in nothing. ``facts`` map what the paper tells of its protocol to a text of ours.
+    A model that is prompted sees no labelled volume: ``prompts`` is the number that tells its rows apart, the
+    spacing of the prompted slices where the user has one (``every``), else the prompts of an object.
     """
 
     arm: str
     axes: Mapping[str, Any]
     dataset: str
-    labeled: int
+    labeled: int | None
     unlabeled: int | None = None  # at most so many; none: all the rest
     grid: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
+    prompts: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 from sfrbench.components.base import Foundation, Prompter
-from sfrbench.components.base_prompts import Said
 from sfrbench.plan.build import Cell
 from sfrbench.report.facts.info import Prompted
+from sfrbench.report.facts.said import said_until, seconds_until
 from sfrbench.report.facts.volumes import artefact_of
 from sfrbench.run.experiment import Experiment
 from sfrbench.stages.interact import recipe as interact
 from sfrbench.store.store import Artefact
-
-#: By class, what was said in each round, the seconds that the model took and the Dice after it.
-Talk = Mapping[str, Mapping[str, list[Any]]]
-
-
-def talk_of(artefact: Artefact, case: str) -> Talk:
-    """The talk about one case."""
-    return cast(Talk, artefact.read_json(f"said/{case}.json"))
 
 
 def prompted_of(experiment: Experiment) -> list[Prompted]:
@@ -66,9 +57,5 @@ def _given(foundation: Foundation) -> str:
 
 def _used(artefact: Artefact, cases: list[str], count: int) -> tuple[int, float]:
     """Prompts of the first ``count`` rounds of all cases, and the seconds that the model took to answer."""
-    prompts, seconds = 0, 0.0
-    for case in cases:
-        for own in talk_of(artefact, case).values():
-            prompts += sum(Said.of(said).count for said in own["said"][:count])
-            seconds += sum(own["seconds"][:count])
-    return prompts, seconds
+    prompts = sum(said.count for case in cases for said in said_until(artefact, case, count))
+    return prompts, sum(seconds_until(artefact, case, count) for case in cases)

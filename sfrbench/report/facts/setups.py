@@ -6,12 +6,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from sfrbench.catalog.cards import Catalog
-from sfrbench.components.base import Dataset, Finetune, Foundation, Optim, Protocol, Selector, Ssl, Stitch
+from sfrbench.components.base import (
+    Dataset,
+    Finetune,
+    Foundation,
+    Optim,
+    Prompter,
+    Protocol,
+    Selector,
+    Ssl,
+    Stitch,
+)
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.reasons import flatten
 from sfrbench.plan.resolve import Resolved
 from sfrbench.report.facts.info import Setup
 from sfrbench.results.axes import axis_text
+from sfrbench.stages.interact import recipe as interact
 
 _EMPTY = {
     "paper_zero": "0 where the prediction is empty",
@@ -36,15 +47,30 @@ def _setup(cell: Cell, catalog: Catalog) -> Setup:
     own = cell.components["dataset"]
     dataset = cast(Dataset, own.component)
     grid = changed(own, catalog, dataset.late_fields)
+    alone = only_prompted(cell)
     return Setup(
         arm=cell.arm,
         axes=cell.axes,
         dataset=own.chosen or own.card.name,
-        labeled=dataset.labeled,
-        unlabeled=dataset.unlabeled,
+        labeled=None if alone else dataset.labeled,
+        unlabeled=None if alone else dataset.unlabeled,
         grid=_named(own, grid) if grid or own.swapped else "",
         facts=dict(_facts(cell, catalog, dataset)),
+        prompts=_prompts(cell),
     )
+
+
+def only_prompted(cell: Cell) -> bool:
+    """Whether its model segments by prompts and nothing in it is trained here."""
+    return interact.STAGE in cell.nodes and not {"finetune", "retrain"} & set(cell.nodes)
+
+
+def _prompts(cell: Cell) -> int | None:
+    if interact.STAGE not in cell.nodes:
+        return None
+    prompter = cast(Prompter, cell.components["prompter"].component)
+    every: int | None = getattr(prompter, "every", None)
+    return prompter.count if every is None else every
 
 
 def changed(own: Resolved, catalog: Catalog, leave: frozenset[str] = frozenset()) -> str:
@@ -68,7 +94,9 @@ def _named(own: Resolved, fields: str) -> str:
 def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str, str]]:
     own = cell.components
     protocol = cast(Protocol, own["protocol"].component)
-    yield "annotations", f"{dataset.labeled} labelled"
+    alone = only_prompted(cell)
+    if not alone:
+        yield "annotations", f"{dataset.labeled} labelled"
     if "foundation" in own and own["foundation"].swapped:
         yield "foundation", _named(own["foundation"], changed(own["foundation"], catalog))
     if "backbone" in own:
@@ -76,9 +104,12 @@ def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str
         yield "backbone", _named(own["backbone"], changed(own["backbone"], catalog, frozenset({"precision"})))
         stride = protocol.stride or dataset.stride
         yield "window", f"stride {', '.join(map(str, stride))}"
-    yield "patch", " × ".join(map(str, dataset.patch))
+    if "prompter" in own and interact.STAGE in cell.nodes:
+        yield "clicks", _told(cell, catalog)
     after = "largest component of each class" if protocol.largest_component else "without post-processing"
-    yield "checkpoint", f"{_CHECKPOINT[protocol.checkpoint]}, {after}"
+    if not alone:
+        yield "patch", " × ".join(map(str, dataset.patch))
+        yield "checkpoint", f"{_CHECKPOINT[protocol.checkpoint]}, {after}"
     unit = "" if protocol.spacing == "voxel" else f", in {protocol.spacing}"
     yield "distances", f"{_ASD[protocol.asd]}, {_EMPTY[protocol.empty]}{unit}"
     yield "average", "the plain mean over the organs"
@@ -89,9 +120,20 @@ def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str
         yield from _finetune_facts(cell, catalog, dataset)
     if "ssl" in own:
         yield from _retrain_facts(cell)
-    yield "augmentation of patches", _patches(cell, dataset)
+    if not alone:
+        yield "augmentation of patches", _patches(cell, dataset)
     if "selector" in own:
         yield "SFR+", _rounds(own["selector"])
+
+
+def _told(cell: Cell, catalog: Catalog) -> str:
+    """Who prompts, and which rounds are scored."""
+    own = cell.components["prompter"]
+    prompter = cast(Prompter, own.component)
+    said = _named(own, changed(own, catalog, frozenset({"count", "scored"})))
+    if prompter.rounds > 1:
+        said += f", scored after the {'best so far' if prompter.scored == 'best' else 'last'}"
+    return said
 
 
 #: Fields of a stitch that augment training canvases; they have a row of their own.

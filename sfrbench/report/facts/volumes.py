@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sfrbench.components.base import Dataset, Prompter
+from sfrbench.components.base import Dataset
+from sfrbench.components.base_prompts import Said
 from sfrbench.engine.predictions import label_map
 from sfrbench.engine.volumes import EVALUATE, Volumes, split_of
 from sfrbench.plan.build import Cell
 from sfrbench.plan.graph import Link
+from sfrbench.report.facts.said import said_until
+from sfrbench.results.predicted import result_role, rounds_scored
 from sfrbench.results.subsets import UNLABELLED
 from sfrbench.run.experiment import Experiment
 from sfrbench.store.store import Artefact
@@ -26,6 +29,7 @@ class MontageCase:
     """Arrays of one case under one cell, read when called: all (X, Y, Z), label maps integer.
 
     ``spacing`` is the voxel size along x, y, z; ``prediction`` and ``pseudo`` are none where there is none.
+    ``said`` is what the model was told until then, of all objects.
     """
 
     image: Getter
@@ -33,6 +37,7 @@ class MontageCase:
     prediction: Getter | None = None
     pseudo: Getter | None = None
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    said: Sequence[Said] = ()
 
 
 def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase | None]:
@@ -50,8 +55,7 @@ def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase 
         volumes = opened[link]
         labels = volumes.labels([case], f"{EVALUATE}: picture")
         classes, after = len(volumes.classes), rounds_scored(cell)
-        role = "predict" if after is None else "interact"
-        predicted = None if subset == UNLABELLED else artefact_of(experiment, cell, role)
+        predicted = None if subset == UNLABELLED else artefact_of(experiment, cell, result_role(cell))
         pseudo = artefact_of(experiment, cell, "pseudolabel") if case in _unlabelled(cell, volumes) else None
         return MontageCase(
             image=lambda: volumes.image(case),
@@ -59,6 +63,7 @@ def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase 
             prediction=None if predicted is None else lambda: label_map(predicted, case, classes, after),
             pseudo=None if pseudo is None else lambda: label_map(pseudo, case, classes),
             spacing=volumes.case(case).spacing,
+            said=() if predicted is None or after is None else said_until(predicted, case, after),
         )
 
     return case_of
@@ -67,11 +72,6 @@ def volumes_of(experiment: Experiment) -> Callable[[str, str, str], MontageCase 
 def _unlabelled(cell: Cell, volumes: Volumes) -> tuple[str, ...]:
     data = cast(Dataset, cell.components["dataset"].component)
     return split_of(data, volumes).unlabelled
-
-
-def rounds_scored(cell: Cell) -> int | None:
-    """The round of prompts that a cell's result is of; none: it is of a model that waits for nobody."""
-    return cast(Prompter, cell.components["prompter"].component).count if "interact" in cell.nodes else None
 
 
 def artefacts_of(experiment: Experiment) -> Callable[[str, str], Artefact | None]:

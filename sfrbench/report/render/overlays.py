@@ -55,8 +55,8 @@ def draw(axes: Axes, maps: Maps, aspect: float = 1.0, width: float = 1.7) -> Non
             style.outline(axes, labels == label, colour, dashes, width)
 
 
-def legend(figure: Any, shown: Sequence[Maps]) -> None:
-    """Below the figure: the kinds of contours and of errors that it has."""
+def legend(figure: Any, shown: Sequence[Maps], more: Sequence[Any] = ()) -> None:
+    """Below the figure: the kinds of contours and of errors that it has, and ``more`` entries."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -71,6 +71,7 @@ def legend(figure: Any, shown: Sequence[Maps]) -> None:
         for kind, (number, colour) in ERRORS.items()
         if number in found
     ]
+    handles += more
     if handles:
         across = max(1, int(figure.get_figwidth() / 1.4))
         figure.legend(

@@ -58,7 +58,7 @@ def notes(cells: set[str], info: ReportInfo) -> list[str]:
     said += [_counts(group, info) for group in _groups(told)]
     for text in dict.fromkeys(text for one in told for text in one.shows):
         whose = _labels([one for one in told if text in one.shows], info)
-        said.append(f"Told of the truth beyond the places of prompts ({whose}): {text.rstrip('.')}.")
+        said.append(f"Beyond the places of the prompts ({whose}): {text.rstrip('.')}.")
     return said
 
 
@@ -84,17 +84,14 @@ def _counts(group: Sequence[Prompted], info: ReportInfo) -> str:
     if all(one.from_guess for one in group):
         said += ", taken from the segmenter's own predictions: no label was looked at for them"
     else:
-        said += (
-            f", for which the labels of test cases were looked at {_count(looks, 'time')} ({_product(runs)})"
-        )
+        times = _count(looks, "time")
+        said += f", for which the labels of these cases were looked at {times} ({_product(runs)})"
     counts, rounds = sorted({one.count for one in group}), max(one.rounds for one in runs)
     if rounds > 1:
         said += f"; scored after {', '.join(map(str, counts))} of {rounds} rounds"
     if any(one.best for one in group):
         best = _labels([one for one in group if one.best], info)
-        said += (
-            f"; for {best} the best of the rounds so far is taken, case by case, as only the truth can tell"
-        )
+        said += f"; {best}: after the best of the rounds so far, case by case, as only the truth can tell"
     return f"{said}."
 
 
@@ -118,4 +115,5 @@ def _count(count: int, noun: str) -> str:
 
 def _labels(told: Iterable[Prompted], info: ReportInfo) -> str:
     labels = dict(info.arms)
-    return " and ".join(dict.fromkeys(labels.get(one.arm, one.arm) for one in told))
+    *first, last = dict.fromkeys(labels.get(one.arm, one.arm) for one in told)
+    return " and ".join([*([", ".join(first)] if first else []), last])

@@ -66,6 +66,38 @@
     return small;
   };
 
+  /* Clicks and boxes of a slice, white and dark so that they are seen on any grey: a plus on the object, a cross
+     beside it. */
+  const prompts = (brush, panel, z, size, unit) => {
+    const twice = (path, thick, inner, rim) => {
+      brush.lineCap = "butt";
+      brush.strokeStyle = rim;
+      brush.lineWidth = (thick + 2.4) * unit;
+      brush.stroke(path);
+      brush.strokeStyle = inner;
+      brush.lineWidth = thick * unit;
+      brush.stroke(path);
+    };
+    (panel.boxes || []).forEach(([left, top, right, bottom, first, last]) => {
+      if (z < first || z > last) return;
+      const path = new Path2D();
+      path.rect(left * size, top * size, (right - left + 1) * size, (bottom - top + 1) * size);
+      twice(path, 1.4, "#fff", "#111");
+    });
+    (panel.clicks || []).forEach(([column, row, at, inside]) => {
+      if (z !== at) return;
+      const [x, y, arm] = [(column + 0.5) * size, (row + 0.5) * size, (inside ? 6 : 4.4) * unit];
+      const path = new Path2D();
+      (inside ? [[1, 0], [0, 1]] : [[1, 1], [1, -1]]).forEach(([dx, dy]) => {
+        path.moveTo(x - dx * arm, y - dy * arm);
+        path.lineTo(x + dx * arm, y + dy * arm);
+      });
+      twice(path, 2.6, inside ? "#fff" : "#111", inside ? "#111" : "#fff");
+    });
+  };
+  const promptSlices = (panel) => [...(panel.clicks || []).map((click) => click[2]),
+    ...(panel.boxes || []).flatMap((given) => [given[4], given[5]])];
+
   const paint = (canvas, panel, sheets, z, on) => {
     const wanted = canvas.clientWidth * Math.min(devicePixelRatio || 1, 2);
     const size = Math.max(1, Math.round((wanted || 300) / panel.width));
@@ -99,13 +131,14 @@
       brush.strokeStyle = dashed(brush, colour, Math.round(dash * unit));
       brush.stroke(path);
     });
+    if (on.prompts) prompts(brush, panel, z, size, unit);
     canvas.dataset.slice = z;
   };
 
   const viewer = (box) => {
     const data = JSON.parse(box.querySelector("script").textContent);
     const sheets = {};
-    const on = { truth: true, prediction: true, pseudo: true, errors: false };
+    const on = { truth: true, prediction: true, pseudo: true, errors: false, prompts: true };
     const any = (kind) => data.cases.some((one) => one.panels.some((panel) => kind in panel));
     let [current, z, canvases] = [data.cases[0], 0, []];
 
@@ -143,6 +176,15 @@
       z = next;
       if (moved) draw();
       return moved;
+    };
+
+    /* The next slice with a prompt, in any panel; after the last the first. */
+    const toPrompt = () => {
+      const last = Math.max(1, current.slices - 1);
+      const places = current.panels.filter((panel) => "image" in panel).flatMap((panel) =>
+        promptSlices(panel).map((at) => Math.round((at / Math.max(1, panel.slices - 1)) * last)));
+      const sorted = [...new Set(places)].sort((one, other) => one - other);
+      if (sorted.length) go(sorted.find((at) => at > z) ?? sorted[0]);
     };
 
     const load = (number) => {
@@ -190,6 +232,8 @@
       if (event.target === stage && event.key in steps) {
         go(z + steps[event.key]);
         event.preventDefault();
+      } else if (event.target !== choice && prompted && event.key.toLowerCase() === "n") {
+        toPrompt();
       } else if (event.target !== choice && event.key.toLowerCase() in switches) {
         switches[event.key.toLowerCase()].click();
       }
@@ -202,6 +246,11 @@
 
     const ticks = Object.entries(KINDS).filter(([kind]) => any(kind))
       .map(([kind, [name, key]]) => toggle(kind, name, key, swatch(kind)));
+    const prompted = data.cases.some((one) => one.panels.some((panel) => panel.clicks || panel.boxes));
+    if (prompted) {
+      ticks.push(toggle("prompts", "Prompts:", "c"), make("span", { className: "means" }, swatch("positive"),
+        "on the object"), make("span", { className: "means" }, swatch("negative"), "beside it"));
+    }
     const wrong = Object.keys(ERRORS).map((kind) =>
       make("span", { className: "means" }, swatch(kind), kind === "wrong" ? "wrong class" : kind));
     box.append(
@@ -211,7 +260,8 @@
       make("div", { className: "controls" }, ...ticks, toggle("errors", "Errors:", "e"), ...wrong),
       stage,
       make("p", { className: "note" }, `${data.said} Click the pictures, then turn the wheel or use the arrow `
-        + "keys, Page Up and Down, Home, End; keys T, P, L and E switch what lies over them."));
+        + `keys, Page Up and Down, Home, End; keys T, P, L${prompted ? ", C" : ""} and E switch what lies over them`
+        + `${prompted ? "; N goes to the next slice with a prompt." : "."}`));
     show(0);
   };
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
-from sfrbench.components.base import Component, Finetune, Precision
+from sfrbench.components.base import Component, Finetune, Foundation, Precision
 from sfrbench.engine.compiling import compiles, lack
 from sfrbench.errors import NotReadyError, Problem
 from sfrbench.machine import selfcheck
@@ -77,7 +77,8 @@ class Settler:
             ran = self._on_device(asked, components, settings)
         if self.card is not None:
             noted["card"] = self.card.facts
-            if ran.get("foundation") == "bf16":
+            foundation = components.get("foundation")
+            if ran.get("foundation") == "bf16" and isinstance(foundation, Foundation) and foundation.semantic:
                 noted["attention"] = self.attention(self.device)
         if asked:
             noted["precision"] = ran
@@ -197,8 +198,10 @@ def _refusals(
     components: Mapping[str, Component],
     settings: StageSettings,
 ) -> list[Problem]:
-    tune = components.get("finetune")
-    in_3d = {"backbone": True, "foundation": isinstance(tune, Finetune) and tune.volumetric}
+    tune, foundation = components.get("finetune"), components.get("foundation")
+    volumetric = isinstance(tune, Finetune) and tune.volumetric
+    sam_in_3d = isinstance(foundation, Foundation) and foundation.in_3d
+    in_3d = {"backbone": True, "foundation": volumetric or sam_in_3d}
     found = [
         refusal(card, precision, _field(kind, settings), in_3d=in_3d[kind])
         for kind, precision in asked.items()

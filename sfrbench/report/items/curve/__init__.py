@@ -23,7 +23,8 @@ class Axes(Settings):
 
 
 class CurveItem(OfArms):
-    """One curve for each arm, and for each value of the other axes."""
+    """One curve for each arm, and for each value of the other axes; an arm that is ``without`` the axis is a
+    line across, and the notes say where the curves reach it."""
 
     kind: ClassVar[str] = "curve"
     heading: ClassVar[str] = "Curve"

@@ -12,6 +12,7 @@ import pandas as pd
 
 from sfrbench.maths.metric_names import METRICS
 from sfrbench.maths.stats import Interval, mean_interval
+from sfrbench.report.items.curve import levels
 from sfrbench.report.render import captions, style
 from sfrbench.report.render.parts import Figure
 from sfrbench.results import dead
@@ -32,29 +33,60 @@ class _Curve:
     points: list[Interval | None]
     texts: list[str]
     flattered: list[bool]  # by empty predictions that count as best or are left out
+    axes: Mapping[str, Any]  # but for that of the curve
+
+    @property
+    def known(self) -> list[tuple[str, float]]:
+        """(value, mean) of the points that can be compared."""
+        return [
+            (text, point.mean)
+            for text, point, flat in zip(self.texts, self.points, self.flattered, strict=True)
+            if point is not None and not flat
+        ]
 
 
 def curve_figure(frame: pd.DataFrame, info: ReportInfo, x: str, y: str, name: str, folder: Path) -> Figure:
-    """One curve for each arm (and each value of the other axes)."""
+    """One curve for each arm (and each value of the other axes); a line across for one without the axis."""
     subset = subset_of(frame)
     shown = lines(frame, info.grid, subset)
     values = list(info.axes.get(x, ()))
     where = _places(values)
-    curves, lost = _curves(shown, x, y, values, where, info)
+    across = [line for line in shown if _is_level(line, x, info)]
+    along = [line for line in shown if not _is_level(line, x, info)]
+    curves, lost = _curves(along, x, y, values, where, info)
+    found = {line.name: _point(line, y) for line in across}
+    level_of = [
+        levels.Level(line.name, line.axes, point, bool(flattery(line, y)))
+        for line in across
+        if (point := found[line.name][0]) is not None
+    ]
     with style.canvas(7.0, 4.2, captions.foot(info)) as figure:
         axes = figure.add_subplot()
         for index, curve in enumerate(curves):
             _draw(axes, curve, index)
+        for index, level in enumerate(level_of, start=len(curves)):
+            levels.draw(axes, level, index)
         _limits(axes, where)
         best = _best(axes, curves, METRICS[y].larger)
         _lost(axes, lost, dict(zip(map(axis_text, values), where, strict=True)))
         _dress(axes, values, where, x, header(frame[frame["subset"] == subset], y))
-        if len(curves) > 1:
+        if len(curves) + len(level_of) > 1:
             axes.legend(loc="best", fontsize=8.5)
         files = style.save(figure, folder, name)
     never = dead.sentence((line.name, line.dead) for line in shown)
-    title, notes = f"{METRICS[y].label} against {x}.", (*_notes(curves, lost, best), *never)
+    paths = [levels.Path(curve.label, curve.axes, curve.known) for curve in curves]
+    notes = (
+        *levels.reached(paths, level_of, x, METRICS[y].larger),
+        *_notes(curves, lost, best),
+        *(f"{name}: no line, {reason}." for name, (_, reason) in found.items() if reason),
+        *never,
+    )
+    title = f"{METRICS[y].label} against {x}."
     return Figure(name, title, _caption(curves, subset), tuple(files), tuple(shown), notes=notes)
+
+
+def _is_level(line: Line, x: str, info: ReportInfo) -> bool:
+    return x in info.without.get(line.arm, ())
 
 
 def _places(values: Sequence[Any]) -> list[float]:
@@ -81,7 +113,8 @@ def _curves(
     curves, lost = [], []
     for label, by_value in groups.items():
         points: list[Interval | None] = []
-        arm = next(iter(by_value.values())).arm
+        some = next(iter(by_value.values()))
+        arm, rest_axes = some.arm, {path: value for path, value in some.axes.items() if path != x}
         for value, text in zip(values, texts, strict=True):
             point, reason = _point(by_value.get(text), y)
             reason = reason or ("" if point else info.left_out(arm, {x: value}) or "left out")
@@ -93,7 +126,8 @@ def _curves(
         order = sorted(range(len(values)), key=lambda index: where[index])
         places = [where[index] for index in order]
         sorted_texts, sorted_flat = [texts[i] for i in order], [flat[i] for i in order]
-        curves.append(_Curve(label, places, [points[i] for i in order], sorted_texts, sorted_flat))
+        sorted_points = [points[i] for i in order]
+        curves.append(_Curve(label, places, sorted_points, sorted_texts, sorted_flat, rest_axes))
     return curves, lost
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sfrbench.maths.stats import class_means
 from sfrbench.report.items.montage import viewer
-from sfrbench.report.render import captions, overlays, style
+from sfrbench.report.render import captions, marks, overlays, style
 from sfrbench.report.render.parts import Figure
 from sfrbench.results.lines import Line, lines
 
@@ -35,6 +35,13 @@ class _Panel:
     maps: Mapping[str, NDArray[Any]] | None = None
     aspect: float = 1.0
     reason: str = ""
+    marks: marks.Marks = field(default_factory=marks.Marks)  # what the user said on this slice
+
+    def told(self, dice: float | None) -> str:
+        """What stands below it."""
+        said = 0 if self.volumes is None else sum(one.count for one in self.volumes.said)
+        prompts = f"\n{self.marks.count} of {said} prompt{'' if said == 1 else 's'} here" if said else ""
+        return f"{_score(dice)}{prompts}"
 
 
 def montage_figure(
@@ -51,9 +58,9 @@ def montage_figure(
     scores = [_dice(line) for line in columns]
     grid = [[_panel(info, line, case, subset) for line in columns] for _, case in rows]
     names = [wrap(line.short(shown), 20) for line in columns]
-    marks = [f"{rank}\n{wrap(case, 18)}" for rank, case in rows]
+    ranks = [f"{rank}\n{wrap(case, 18)}" for rank, case in rows]
     turned = len(columns) < len(rows)  # few lines: cases side by side, to fill the width
-    across, down = (marks, names) if turned else (names, marks)
+    across, down = (ranks, names) if turned else (names, ranks)
     windows = [_window(row) for row in grid]
     tall = [max(window.tall for window in windows)] if turned else [window.tall for window in windows]
     tall = tall * len(down) if turned else tall
@@ -67,11 +74,12 @@ def montage_figure(
                 frame_of.set_title(across[column], fontsize=9)
             if column == 0:
                 frame_of.set_ylabel(down[row], fontsize=8.5)
-        overlays.legend(figure, [panel.maps or {} for row in grid for panel in row])
+        signs = marks.handles([panel.marks for row in grid for panel in row])
+        overlays.legend(figure, [panel.maps or {} for row in grid for panel in row], signs)
         files = style.save(figure, folder, name)
     slices = viewer.slices(rows, _all_slices(grid, rows, columns, shown, scores))
     caption = f"Best, median and worst of the {captions.subset_text(subset)} by the Dice of {by.name}."
-    notes = _notes(by, shown, columns)
+    notes = (*_notes(by, shown, columns), *_of_prompts(grid, columns, info))
     return Figure(name, "Slices.", caption, tuple(files), tuple(columns), slices, notes)
 
 
@@ -145,7 +153,8 @@ def _panel(info: ReportInfo, line: Line, case: str, subset: str) -> _Panel:
     z = int(areas.argmax()) if areas.any() else truth.shape[2] // 2
     slices = {kind: np.asarray(volume[:, :, z]) for kind, volume in maps.items()}
     aspect = volumes.spacing[1] / volumes.spacing[0]
-    return _Panel(volumes, np.asarray(volumes.image()[:, :, z]), slices, aspect)
+    said = marks.on_slice(volumes.said, z)
+    return _Panel(volumes, np.asarray(volumes.image()[:, :, z]), slices, aspect, marks=said)
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,7 @@ class _Window:
 def _window(row: Sequence[_Panel]) -> _Window:
     """What the panels of one case show: all contours of all of them, with a margin."""
     masks = [mask != 0 for panel in row for mask in (panel.maps or {}).values()]
+    masks += [panel.marks.mask(panel.image.shape) for panel in row if panel.image is not None]
     aspect = next((panel.aspect for panel in row if panel.maps), 1.0)
     if not masks:
         return _Window()
@@ -194,7 +204,20 @@ def _draw(axes: Axes, panel: _Panel, window: _Window, dice: float | None) -> Non
     low, high = np.percentile(image, (1, 99))
     axes.imshow(image, cmap="gray", origin="lower", vmin=low, vmax=max(high, low + 1e-6), aspect=panel.aspect)
     overlays.draw(axes, {kind: labels[window.part].T for kind, labels in panel.maps.items()}, panel.aspect)
-    axes.set_xlabel(_score(dice), fontsize=8.5, labelpad=2)
+    marks.draw(axes, panel.marks, (window.part[0].start or 0, window.part[1].start or 0))
+    axes.set_xlabel(panel.told(dice), fontsize=8.5, labelpad=2)
+
+
+def _of_prompts(grid: Sequence[Sequence[_Panel]], columns: Sequence[Line], info: ReportInfo) -> list[str]:
+    """What the signs of prompts are, and which pictures are not those that were scored."""
+    said = []
+    if any(panel.volumes is not None and panel.volumes.said for row in grid for panel in row):
+        said.append("Prompts: those on the slice, of all rounds up to the one that is scored.")
+    best = {one.cell for one in info.prompted if one.best}
+    names = [line.name for line in columns if best & set(line.cells.values())]
+    if names:
+        said.append(f"{', '.join(names)}: shown after the last of its rounds, scored after the best.")
+    return said
 
 
 def _notes(by: Line, shown: Sequence[Line], columns: Sequence[Line]) -> tuple[str, ...]:

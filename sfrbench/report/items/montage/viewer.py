@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfrbench.components.base_prompts import Said
+
 if TYPE_CHECKING:
     from sfrbench.report.facts.volumes import MontageCase
 
@@ -43,6 +45,7 @@ class _Arrays:
     image: NDArray[Any]
     maps: Mapping[str, NDArray[Any]]
     spacing: tuple[float, float, float]
+    said: Sequence[Said] = ()
 
 
 def slices(cases: Sequence[tuple[str, str]], panels: Sequence[Sequence[Panel]]) -> dict[str, Any] | None:
@@ -88,7 +91,7 @@ def _said(kind: str, step: int) -> str:
 def _read(volumes: MontageCase) -> _Arrays:
     getters = {"truth": volumes.truth, "prediction": volumes.prediction, "pseudo": volumes.pseudo}
     maps = {kind: np.asarray(get()) for kind, get in getters.items() if get is not None}
-    return _Arrays(np.asarray(volumes.image()), maps, volumes.spacing)
+    return _Arrays(np.asarray(volumes.image()), maps, volumes.spacing, volumes.said)
 
 
 def _boxes(read: Sequence[_Arrays]) -> dict[tuple[int, ...], Box]:
@@ -116,12 +119,16 @@ def _case(
 
 
 def _box(group: Sequence[_Arrays]) -> Box:
-    """Around all that any map of any panel marks, with a margin; everything where nothing is marked."""
+    """Around all that any map of any panel marks, and all prompts, with a margin; everything where nothing
+    is marked."""
     shape = group[0].image.shape
     marked = np.zeros(shape, dtype=bool)
     for arrays in group:
         for labels in arrays.maps.values():
             marked |= labels != 0
+        for one in arrays.said:
+            for place in (*(c.at for c in one.clicks), *(at for b in one.boxes for at in (b.low, b.high))):
+                marked[place] = True
     if not marked.any():
         return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
     sides = []
@@ -148,7 +155,29 @@ def _panel(arrays: _Arrays, box: Box, sheets: _Sheets, step: int) -> dict[str, A
         "aspect": width * arrays.spacing[0] / (height * arrays.spacing[1]),
         "image": sheets.add(arrays.image, box, shown, grey=True),
         **{kind: sheets.add(labels, box, shown) for kind, labels in arrays.maps.items()},
+        **_prompts(arrays.said, box, len(shown), best % step, step),
     }
+
+
+def _prompts(said: Sequence[Said], box: Box, count: int, first: int, step: int) -> dict[str, Any]:
+    """Clicks as (column, row, slice, on the object) and boxes as (first column, first row, last column, last
+    row, first slice, last slice), in pixels and slices of the sheets; what lies on a slice that is left out
+    is on the nearest one."""
+    left, start = box[0].start, box[2].start
+    top = box[1].stop - 1
+
+    def slice_of(z: int) -> int:
+        return min(count - 1, max(0, round((z - start - first) / step)))
+
+    clicks = [
+        [click.at[0] - left, top - click.at[1], slice_of(click.at[2]), int(click.inside)]
+        for one in said
+        for click in one.clicks
+    ]
+    boxes = []
+    for (x, y, z), (u, v, w) in ((given.low, given.high) for one in said for given in one.boxes):
+        boxes.append([x - left, top - v, u - left, top - y, slice_of(z), slice_of(w)])
+    return {name: found for name, found in (("clicks", clicks), ("boxes", boxes)) if found}
 
 
 def _columns(count: int) -> int:

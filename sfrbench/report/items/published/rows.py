@@ -45,9 +45,9 @@ class Own:
 
 
 def setting_text(row: PaperRow, dataset: str | None) -> str:
-    """The setting with its counts on one dataset, such as ``16/64``, ``scarce, 1/79`` or ``2 clicks``."""
+    """The setting with its counts on one dataset, as ``16/64``, ``scarce, 1/79`` or ``click, number 2``."""
     setting = row.setting
-    if setting.clicks is not None:
+    if setting.prompt:
         return setting.text
     counts = "/".join(
         str(count)
@@ -63,8 +63,8 @@ def pairings_of(
     """The rows of the paper in its order, each with every line of ours that is that row, then our others.
 
     A line is a row by the arm's entry in ``rows`` of the item, or by its label. Of several rows of a method
-    it is that with its number of labelled volumes; where no row has that number, and both method and arm
-    stand there once, they are put together with a note.
+    it is that with its number of labelled volumes, or of prompts; where no row has that number, and both
+    method and arm stand there once, they are put together with a note.
     """
     named = own.rows
     setups = {(setup.arm, _point(setup, info)): setup for setup in info.setups}
@@ -106,13 +106,20 @@ def _rows(
     if setup is None:  # an arm that is left out: it stands, with its reason, wherever it would
         yield from ((row, "") for row in rows)
         return
-    exact = [row for row in rows if setup.labeled in row.setting.counts(dataset)]
+    exact = [row for row in rows if _fits(row, setup, dataset)]
     if exact:
         yield from ((row, "") for row in exact)
     elif len(rows) == 1 and alone:
         theirs = rows[0].setting.counts(dataset)
         note = f"ours with {setup.labeled} labelled volumes, the paper's with {min(theirs)}" if theirs else ""
         yield rows[0], note
+
+
+def _fits(row: PaperRow, setup: Setup, dataset: str) -> bool:
+    """Whether a row has our number of labelled volumes, or of prompts."""
+    if row.setting.prompt:
+        return row.setting.prompts == setup.prompts
+    return setup.labeled in row.setting.counts(dataset)
 
 
 def _why_none(row: PaperRow, dataset: str, arms: Sequence[Line], unbuilt: Mapping[str, str]) -> str:
@@ -122,5 +129,6 @@ def _why_none(row: PaperRow, dataset: str, arms: Sequence[Line], unbuilt: Mappin
     if arms:
         counts = row.setting.counts(dataset)
         wanted = f" with {min(counts)} labelled volumes" if counts else ""
+        wanted = f" with {row.setting.text}" if row.setting.prompt else wanted
         return f"arm {arms[0].arm} has no point on {dataset}{wanted}"
     return "no arm of this specification"

@@ -170,7 +170,8 @@ def _names(own: _Item, pairing: Pairing, dataset: str, marks: str) -> tuple[Entr
     if row is not None:
         setting = setting_text(row, dataset)
     else:
-        setting = f"{pairing.setup.labeled} labelled" if pairing.setup else DASH
+        labeled = pairing.setup.labeled if pairing.setup else None
+        setting = DASH if labeled is None else f"{labeled} labelled"
     method = row.method if row else line.name if line else DASH
     arm = [Entry(line.name if line else DASH)] if own.with_arms else []
     return (Entry(method, marks=marks), Entry(setting), *arm)
@@ -200,7 +201,8 @@ def _data(own: _Item, head: Head, pairing: Pairing, one: Compared, said: Sequenc
     row["verdict"] = verdict(one.difference, METRICS[head.column.metric].larger)
     row |= axis_texts(line.axes) if line else {}
     row["setting"] = setting_text(pairing.row, head.dataset) if pairing.row else ""
-    row["labeled"] = str(pairing.setup.labeled) if pairing.setup else ""
+    labeled = pairing.setup.labeled if pairing.setup else None
+    row["labeled"] = "" if labeled is None else str(labeled)
     row |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds))} if line else {"n": "", "seeds": ""}
     row |= {"subset": own.subset, "profile": own.info.profile, "protocol": own.info.protocol}
     reasons = (*said, one.reason, one.why, one.flattery, one.never, *one.told)

@@ -25,7 +25,9 @@ class TableItem(OfArms):
     metrics: list[MetricName] = Field(list(METRICS), min_length=1)
     gains: dict[str, str] = Field({}, description="arm: the arm that its gain is against, as {sfr_mt: mt}")
     std: Literal["seeds", "cases", "none"] = Field("seeds", description="what ± is over")
-    columns: list[Literal["params", "seconds"]] = Field([], description="further columns: the model's cost")
+    columns: list[Literal["params", "seconds", "prompts"]] = Field(
+        [], description="further columns: the model's cost, and what its user is asked for"
+    )
 
     @property
     def drawn_over(self) -> Collection[str]:

@@ -141,7 +141,7 @@ class Cost:
 
 
 def cost_columns(view: View, notes: Notes) -> tuple[list[Cost], str]:
-    """The columns ``params`` and ``seconds`` that the item asks for, and what the notes say of them."""
+    """The columns of costs that the item asks for, and what the notes say of them."""
     asked = view.how.columns
     cells = [_counted(view, line) for line in view.lines]
     made, said = [], []
@@ -162,7 +162,34 @@ def cost_columns(view: View, notes: Notes) -> tuple[list[Cost], str]:
             f"s per case: wall time of predicting one case{where}, mean over cases and seeds; what else the "
             "machine did then is in it."
         )
+        if view.info.prompted:
+            said.append("Of a prompted model it is that of all rounds of its run, with the simulated user.")
+    if "prompts" in asked:
+        made += _prompt_columns(view)
+        said.append(
+            "Prompts per case: those up to the scored round, over all objects. s per prompt: what the model "
+            "took to answer one; what it computes once for a case is in the first or, before it, in no one's."
+        )
     return made, " ".join(said)
+
+
+def _prompt_columns(view: View) -> list[Cost]:
+    """What the user of a prompted model is asked for, and how long the model takes to answer."""
+    per_case: list[str] = []
+    per_prompt: list[str] = []
+    for line in view.lines:
+        own = [one for one in view.info.prompted if one.cell in line.cells.values()]
+        cases, prompts = sum(one.cases for one in own), sum(one.prompts for one in own)
+        none = DASH if not line.seeds else "0"
+        per_case.append(number(prompts / cases) if cases else none)
+        per_prompt.append(f"{sum(one.seconds for one in own) / prompts:.3f}" if prompts else DASH)
+    return [
+        Cost(head, name, list(map(Entry, texts)), ["" if text == DASH else text for text in texts])
+        for head, name, texts in (
+            ("prompts per case", "prompts_per_case", per_case),
+            ("s per prompt", "seconds_per_prompt", per_prompt),
+        )
+    ]
 
 
 def _cost(
