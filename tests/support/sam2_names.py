@@ -1,4 +1,4 @@
-"""The names of the tensors in Meta's files of SAM 2's tiny size, as facebookresearch/sam2's classes have them."""
+"""Tensors of Meta's files of SAM 2 in its tiny size, by the names that facebookresearch/sam2's classes give."""
 
 from __future__ import annotations
 
