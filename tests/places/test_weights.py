@@ -160,7 +160,9 @@ def test_get_leaves_nothing_when_it_fails(
 
 
 def test_files_that_users_bring_are_not_fetched(tmp_path: Path) -> None:
-    with pytest.raises(NotReadyError, match=r"bring sam_vit_h_4b8939\.pth"):
+    with pytest.raises(
+        NotReadyError, match=r"bring sam_vit_h_4b8939\.pth.*2,565 MB, Apache-2\.0, sha256 a7bf3b02"
+    ):
         weights.get("sam_vit_h", tmp_path)
 
 

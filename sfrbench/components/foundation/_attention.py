@@ -93,8 +93,9 @@ class InPieces(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        kept: Any = ctx.saved_tensors
-        dq, dk, dv, *of_bias = grads_in_pieces(*kept, grad=grads[0].contiguous())
+        q, k, v, on_rows, on_columns, mixed = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        dq, dk, dv, *of_bias = grads_in_pieces(q, k, v, on_rows, on_columns, mixed, grad)
         return dq, dk, dv, *(of_bias or (None, None))
 
 
