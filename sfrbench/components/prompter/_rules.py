@@ -87,7 +87,7 @@ def _slice_of(mask: Mask, clicked: tuple[Voxel, ...]) -> int | None:
 
 def _any(view: View) -> Click:
     """Any voxel that is missed or wrong."""
-    at = view.drawn(view.missed | view.wrong)
+    at = view.drawn(view.truth != view.prediction)
     return Click(at, bool(view.truth[at]))
 
 
