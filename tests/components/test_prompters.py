@@ -197,6 +197,8 @@ def test_clicks_of_released_code_where_nothing_is_amiss() -> None:
     for rule in RULES:
         user = Clicks(rule=rule, perfect="released")
         assert {said(user, truth, truth, seed) for seed in range(500)} == wanted[rule]
+    all_clicked = [Said(clicks=(Click(at, True),)) for at in voxels(truth)]
+    assert said(Clicks(rule="ritm", perfect="released"), truth, truth, said=all_clicked) in wanted["ritm"]
     full = np.ones((2, 2, 1), bool)
     for rule in ("ritm", "center", "uniform"):  # there is no background
         assert said(Clicks(rule=rule, perfect="released"), full, full) is None
