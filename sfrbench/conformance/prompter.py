@@ -96,8 +96,8 @@ def only_announced_forms_are_said(subject: Subject) -> None:
 
 
 def prompts_are_true(subject: Subject) -> None:
-    """Clicks, boxes and slices lie in the volume; a click is of the class that it claims, a box that is not
-    jittered holds something of the object, and a slice that is said to lack the object lacks it."""
+    """Clicks, boxes and slices lie in the volume; a click is of the class that it claims, a box holds
+    something of the object, and a slice that is said to lack the object lacks it."""
     prompter = small(subject)
     for name, scene in _scenes():
         said, sides = prompter.say(scene), scene.truth.shape

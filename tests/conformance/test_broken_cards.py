@@ -17,13 +17,17 @@ from tests.support.places import ROOT
 CODE = '''
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from sfrbench.components.base import Protocol, Selector, Ssl
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.components.finetune.lora import Lora
+from sfrbench.components.base_prompts import Click, Said
 from sfrbench.components.foundation.toy import SamToy
+from sfrbench.components.prompter.boxes import SliceBoxes
+from sfrbench.components.prompter.clicks import Clicks
 from sfrbench.components.stitch.grid import GridStitch
 
 
@@ -126,6 +130,33 @@ class Beyond(Selector):
         return 1.5 * max(confidences)
 
 
+class Liar(Clicks):
+    def say(self, scene):
+        said = super().say(scene)
+        return Said(tuple(Click(one.at, not one.inside) for one in said.clicks))
+
+
+class Unseeded(Clicks):
+    def say(self, scene):
+        places = np.argwhere(scene.truth)
+        x, y, z = (int(at) for at in places[np.random.randint(len(places))])
+        return Said((Click((x, y, z), True),))
+
+
+class Ahead(Clicks):
+    """Its first click depends on how many there will be."""
+
+    def say(self, scene):
+        scene.rng.random(self.number)
+        return super().say(scene)
+
+
+class Unannounced(SliceBoxes):
+    @property
+    def forms(self):
+        return frozenset({"click"})
+
+
 class Misspelt(Protocol):
     predict_fields = frozenset({"checkpoint", "strides"})
 '''
@@ -144,6 +175,10 @@ BROKEN = {
     "Spoils": ("finetune", "frozen weights are the pretrained", "other numbers than before"),
     "SharedToy": ("foundation", "images are apart", "logits differ"),
     "Beyond": ("selector", "threshold is a confidence", "makes 1.4"),
+    "Liar": ("prompter", "prompts are true", "the click says otherwise"),
+    "Unseeded": ("prompter", "one seed says one thing", "draws from a global generator"),
+    "Ahead": ("prompter", "rounds go on from one another", "changes the first clicks"),
+    "Unannounced": ("prompter", "only announced forms are said", "slice_box, announced ['click']"),
     "Misspelt": ("protocol", "fields of predictions exist", "no field strides"),
 }
 

@@ -64,7 +64,8 @@ def next_click(scene: Scene, rule: Rule, in_mm: bool, stops: bool) -> Click | No
     choose = (CLICKS if found else PERFECT)[rule]
     if rule not in ON_A_SLICE:
         return choose(View(scene.truth, scene.prediction, spacing, False, scene.rng))
-    number = _slice_of(scene.truth if rule == "first_random" or not found else amiss, clicked)
+    shown = scene.truth if rule == "first_random" or not found else amiss
+    number = _slice_of(shown, clicked if found else ())
     if number is None:
         return None
     here = slice(number, number + 1)
@@ -87,7 +88,7 @@ def _slice_of(mask: Mask, clicked: tuple[Voxel, ...]) -> int | None:
 
 def _any(view: View) -> Click:
     """Any voxel that is missed or wrong."""
-    at = view.drawn(view.missed | view.wrong)
+    at = view.drawn(view.truth != view.prediction)
     return Click(at, bool(view.truth[at]))
 
 
