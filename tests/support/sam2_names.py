@@ -1,4 +1,4 @@
-"""Tensors of Meta's files of SAM 2, tiny, by the names that facebookresearch/sam2's classes give."""
+"""Tensors of Meta's files of SAM 2, tiny, by the names that facebookresearch/sam2's classes give them."""
 
 from __future__ import annotations
 
