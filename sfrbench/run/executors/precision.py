@@ -76,7 +76,8 @@ class Settler:
             ran = self._on_device(asked, components, settings)
         if self.card is not None:
             noted["card"] = self.card.facts
-            if ran.get("foundation") == "bf16":
+            foundation = components.get("foundation")
+            if ran.get("foundation") == "bf16" and isinstance(foundation, Foundation) and foundation.semantic:
                 noted["attention"] = self.attention(self.device)
         if asked:
             noted["precision"] = ran
@@ -190,10 +191,8 @@ def _refusals(
 ) -> list[Problem]:
     tune, foundation = components.get("finetune"), components.get("foundation")
     volumetric = isinstance(tune, Finetune) and tune.volumetric
-    in_3d = {
-        "backbone": True,
-        "foundation": volumetric or (isinstance(foundation, Foundation) and foundation.in_3d),
-    }
+    sam_in_3d = isinstance(foundation, Foundation) and foundation.in_3d
+    in_3d = {"backbone": True, "foundation": volumetric or sam_in_3d}
     found = [
         refusal(card, precision, _field(kind, settings), in_3d=in_3d[kind])
         for kind, precision in asked.items()
