@@ -22,8 +22,8 @@ def size(module: nn.Module) -> int:
 
 def test_the_released_network_by_its_numbers() -> None:
     """Counted on its checkpoint: parameters, tensors, and what goes from part to part."""
+    network = nets.vit_b().to("meta")
     with torch.device("meta"):
-        network = nets.vit_b()
         embedding = network.image_encoder(torch.empty(1, 1, 128, 128, 128))
         previous = network.nothing_said()
         points = network.prompt_encoder.points(torch.empty(3, 3), torch.empty(3, dtype=torch.long))

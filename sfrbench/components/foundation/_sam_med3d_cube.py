@@ -37,6 +37,8 @@ class Axis:
     @property
     def sources(self) -> Floats:
         """The place (new,) of each new voxel along the old axis, in old voxels."""
+        if self.size == 1:
+            return np.zeros(1)
         places = (np.arange(self.resampled, dtype=np.float64) + 0.5) * self.ratio - 0.5
         return places[::-1] if self.flipped else places
 
