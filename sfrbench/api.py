@@ -84,12 +84,12 @@ class Report:
     def make(self, item: Mapping[str, Any], frame: pd.DataFrame | None = None) -> Made:
         """What the report shows for an item; of ``frame`` where one is given, which holds a part of the rows
         of ``self.frame``, or more rows with the same columns. Raises ``InputError`` for an unknown item."""
-        from sfrbench.report.item import Context
+        from sfrbench.report.item import Context, made
         from sfrbench.report.items import item_of
 
         with tempfile.TemporaryDirectory() as folder:
             used = self.frame if frame is None else frame
-            part = item_of(item).make(Context(used, self.info, Path(folder)))
+            part = made(item_of(item), Context(used, self.info, Path(folder)))
             pictures = [
                 Picture(
                     each.name,

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from sfrbench.components.base import Foundation
 from sfrbench.components.foundation.segmenter import HEAD, SamSegmenter
+from sfrbench.conformance import _prompted
+from sfrbench.conformance._foundation import small, weights_of
 from sfrbench.conformance.checks import Broken, Check, Subject, expect
 from sfrbench.errors import InputError
-from sfrbench.places import weights
-
-CANVAS = 64
-
-
-def small(subject: Subject, **fields: object) -> Foundation:
-    """The card's foundation on a small canvas."""
-    return subject.scaled(Foundation, **{"canvas": CANVAS, "precision": "fp32", **fields})
 
 
 def ready(subject: Subject) -> None:
     """The weight file is here."""
-    _weights(subject)
-
-
-def _weights(subject: Subject) -> Path | None:
-    name = small(subject).weights
-    return None if name is None else weights.check(name)
+    weights_of(subject)
 
 
 def _built(subject: Subject, classes: int = 3, seed: int = 0, **fields: object) -> SamSegmenter:
     torch.manual_seed(seed)
-    return small(subject, **fields).build(classes, _weights(subject))
+    return small(subject, **fields).build(classes, weights_of(subject))
 
 
 def _images(count: int, side: int) -> torch.Tensor:
@@ -125,7 +112,7 @@ SEMANTIC: tuple[Check, ...] = (
     input_is_scaled,
 )
 #: Of a model that takes prompts.
-PROMPTED: tuple[Check, ...] = ()
+PROMPTED: tuple[Check, ...] = _prompted.CHECKS
 CHECKS: tuple[Check, ...] = (*SEMANTIC, *PROMPTED)
 
 

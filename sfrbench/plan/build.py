@@ -17,7 +17,7 @@ from sfrbench.plan.cells import CellMaker, wanted_of
 from sfrbench.plan.graph import Graph, Link, Node
 from sfrbench.plan.resolve import Resolved, Resolver, digest
 from sfrbench.plan.space import Space, check_space
-from sfrbench.spec.model import Layer, Spec, matches
+from sfrbench.spec.model import Axis, Layer, Spec, matches
 from sfrbench.spec.sections import leaves
 from sfrbench.stages.evaluate import recipe as evaluate
 
@@ -121,14 +121,15 @@ def build_plan(
     resolver = Resolver(spec, catalog)
     plan = Plan(spec)
     graph = Graph(plan.nodes, spec.profile.name, fingerprint)
-    choices = [_axis_layers(spec, axis_index) for axis_index in range(len(spec.axes))]
     told = spec.told
     for arm in spec.arms:
+        axes = spec.axes_of(arm)
+        choices = [_axis_layers(axis) for axis in axes]
         resolve, wanted = ArmResolver(resolver, arm, choices), wanted_of(spec.report, arm.name)
         for point in itertools.product(*(range(len(layers)) for layers in choices)):
             values = {
                 path: value
-                for axis, row in zip(spec.axes, point, strict=True)
+                for axis, row in zip(axes, point, strict=True)
                 for path, value in zip(axis.paths, axis.values[row], strict=True)
             }
             reason = _excluded(spec, arm.name, values)
@@ -163,22 +164,20 @@ def build_plan(
 
 def _check_size(spec: Spec) -> None:
     """Raises ``InputError`` where arms, axes and seeds make more cells than ``limits`` has."""
-    points = len(spec.arms) * math.prod(len(axis.values) for axis in spec.axes)
-    count, most = points * len(spec.seeds), limit("cells")
+    points = [math.prod(len(axis.values) for axis in spec.axes_of(arm)) for arm in spec.arms]
+    count, most = sum(points) * len(spec.seeds), limit("cells")
     if count > most:
         longest = max((len(axis.values), axis.where) for axis in spec.axes) if spec.axes else (0, "")
         seeds = spec.document.where("seeds")
         where = longest[1] if longest[0] > len(spec.seeds) else seeds
-        what = (
-            f"{len(spec.arms)} arms at {points // len(spec.arms)} points of the axes with {len(spec.seeds)} "
-        )
+        most_points = f"{'up to ' if min(points) < max(points) else ''}{max(points)}"
+        what = f"{len(spec.arms)} arms at {most_points} points of the axes with {len(spec.seeds)} "
         problem = Problem(where, f"{what}seeds are {count} cells", remedy("cells"))
         raise InputError.of([*spec.problems, problem])
 
 
-def _axis_layers(spec: Spec, index: int) -> list[Layer]:
+def _axis_layers(axis: Axis) -> list[Layer]:
     """One layer for each entry of an axis."""
-    axis = spec.axes[index]
     layers = []
     for row in axis.values:
         choices: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from sfrbench.errors import SfrbenchError, short_of, stopped
 from sfrbench.files.atomic import write_atomic
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.study import provenance_of
-from sfrbench.report.item import Context, ReportItem
+from sfrbench.report.item import Context, ReportItem, made
 from sfrbench.report.items import item_of
 from sfrbench.report.render import page, tables
 from sfrbench.report.render.parts import Part
@@ -43,7 +43,7 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
     alone. Raises ``InputError`` for an item of an unknown kind and for rows that contradict each other.
     """
     out.mkdir(parents=True, exist_ok=True)
-    made: list[Path] = []
+    files: list[Path] = []
     parts: list[tuple[str, Part]] = []
     facts: dict[str, list[dict[str, Any]]] = {}
     context = Context(frame, info, out / "figures")
@@ -51,20 +51,20 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
         part = _made(item, context)
         parts.append((item.over, part))
         for table in part.tables:
-            made += tables.write(table, out / "tables")
-        made += [path for figure in part.figures for path in figure.files]
+            files += tables.write(table, out / "tables")
+        files += [path for figure in part.figures for path in figure.files]
         facts |= {name: [row.behind() for row in rows] for name, rows in part.behind.items()}
     provenance = out / "provenance.json"
     write_atomic(provenance, _provenance(info, facts))
     index = out / "index.html"
     write_atomic(index, page.page(info, parts, facts, out))
-    return [index, *made, provenance]
+    return [index, *files, provenance]
 
 
 def _made(item: ReportItem, context: Context) -> Part:
     """What an item shows. Where its code fails, that is what stands in its place, and all others are made."""
     try:
-        return item.make(context)
+        return made(item, context)
     except (SfrbenchError, OSError, MemoryError):
         raise
     except Exception as error:

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from sfrbench.maths.metric_names import MetricName
 from sfrbench.report.render.parts import Part
+from sfrbench.report.render.prompts import with_prompts
 from sfrbench.report.render.style import safe_name
 from sfrbench.spec.model import Fault, Item, Known
 
@@ -74,6 +75,11 @@ class ReportItem(Item, ABC):
     @abstractmethod
     def make(self, context: Context) -> Part:
         """Makes the tables and figures, and saves the figures; or a remark that says why there are none."""
+
+
+def made(item: ReportItem, context: Context) -> Part:
+    """What an item shows, with what the prompted models in it were told."""
+    return with_prompts(item.make(context), context.info)
 
 
 class OfArms(ReportItem):

@@ -26,7 +26,8 @@ class Grid:
 
     ``arms`` are (name, label) in the order of the specification, ``axes`` map a path to its values in order.
     ``missing`` are cells without a result, ``unscored`` those whose pseudo-labels cannot be scored;
-    ``pseudo_arms`` make pseudo-labels; ``excluded`` is left out on purpose.
+    ``pseudo_arms`` make pseudo-labels; ``excluded`` is left out on purpose. ``without`` maps an arm to the
+    axes that it has no point on.
     """
 
     arms: Sequence[tuple[str, str]]
@@ -36,6 +37,11 @@ class Grid:
     unscored: Sequence[Missing] = ()
     pseudo_arms: Sequence[str] = ()
     excluded: Sequence[Excluded] = ()
+    without: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def paths(self, arm: str, among: Sequence[str]) -> list[str]:
+        """The axes of ``among`` that an arm has points on."""
+        return [path for path in among if path not in self.without.get(arm, ())]
 
     def left_out(self, arm: str, axes: Mapping[str, Any] | None = None) -> str:
         """Why an arm is left out on purpose, at points with these values of axes; empty where it is not."""

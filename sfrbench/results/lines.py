@@ -181,12 +181,13 @@ def lines(frame: pd.DataFrame, grid: Grid, subset: str) -> list[Line]:
     paths = [path for path in grid.axes if path in frame.columns]
     part = frame[frame["subset"] == subset]
     classes = tuple(str(name) for name in part["class"].unique())
-    rows = _by_point(part, paths)
+    rows = _by_point(part, paths, grid)
     values: dict[tuple[str, Point], Mapping[str, Any]] = {
-        key: {path: group[path].iloc[0] for path in paths} for key, group in rows.items()
+        (arm, point): {path: group[path].iloc[0] for path in grid.paths(arm, paths)}
+        for (arm, point), group in rows.items()
     }
     unscored = grid.unscored if subset == UNLABELLED else ()
-    lost = _missing([*unscored, *grid.missing], paths)  # what is missing has the last word
+    lost = _missing([*unscored, *grid.missing], paths, grid)  # what is missing has the last word
     for arm, point, axes in lost.points:
         values.setdefault((arm, point), axes)
     for arm, _ in grid.arms:
@@ -216,25 +217,27 @@ class _Missing:
     reasons: Mapping[tuple[str, Point, int], str]
 
 
-def _missing(entries: Sequence[Missing], paths: Sequence[str]) -> _Missing:
+def _missing(entries: Sequence[Missing], paths: Sequence[str], grid: Grid) -> _Missing:
     points: list[tuple[str, Point, Mapping[str, Any]]] = []
     reasons = {}
     for entry in entries:
-        point = tuple(axis_text(entry.axes.get(path)) for path in paths)
-        points.append((entry.arm, point, {path: entry.axes.get(path) for path in paths}))
+        axes = {path: entry.axes.get(path) for path in grid.paths(entry.arm, paths)}
+        point = tuple(map(axis_text, axes.values()))
+        points.append((entry.arm, point, axes))
         reasons[entry.arm, point, entry.seed] = entry.reason
     return _Missing(points, reasons)
 
 
-def _by_point(part: pd.DataFrame, paths: Sequence[str]) -> dict[tuple[str, Point], pd.DataFrame]:
+def _by_point(part: pd.DataFrame, paths: Sequence[str], grid: Grid) -> dict[tuple[str, Point], pd.DataFrame]:
     """The rows of each arm and point. Axes are written as texts once for each cell, not for each row."""
     cell = part.groupby(["arm", "cell"], sort=False).ngroup().to_numpy()
     numbers: dict[tuple[str, Point], int] = {}
     firsts = part.iloc[np.unique(cell, return_index=True)[1]]
-    texts = (
-        zip(*(firsts[path].map(axis_text) for path in paths), strict=True) if paths else [()] * len(firsts)
-    )
-    keys = zip(firsts["arm"].astype(str), texts, strict=True)
+    arms = firsts["arm"].astype(str)
+    columns = {path: firsts[path].map(axis_text).tolist() for path in paths}
+    keys = [
+        (arm, tuple(columns[path][row] for path in grid.paths(arm, paths))) for row, arm in enumerate(arms)
+    ]
     of_cell = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=int)
     number = of_cell[cell]
     _check_once(part, number)
@@ -254,7 +257,8 @@ def _order(line: Line, grid: Grid, paths: Sequence[str]) -> tuple[int, ...]:
     arms = [name for name, _ in grid.arms]
     first = arms.index(line.arm) if line.arm in arms else len(arms)
     rest = []
-    for path, text in zip(paths, line.point or [""] * len(paths), strict=True):
+    for path in paths:
+        text = axis_text(line.axes[path]) if path in line.axes else ""
         known = [axis_text(value) for value in grid.axes[path]]
         rest.append(known.index(text) if text in known else len(known))
     return (first, *rest)

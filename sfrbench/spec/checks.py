@@ -70,6 +70,19 @@ def _check_points(
             reader.fault((*here, *place), what, remedy)
 
 
+def check_without(reader: Reader, arms: Sequence[Arm], axes: Sequence[Axis]) -> None:
+    """What an arm is without is an axis."""
+    known, by_name = _known(reader, arms, axes), {arm.name: arm for arm in arms}
+    listed = reader.document.data.get("arms")
+    for index, entry in enumerate(listed if isinstance(listed, list) else []):
+        name = entry.get("name") if isinstance(entry, Mapping) else None
+        arm = by_name.pop(str(name), None)
+        for number, path in enumerate(arm.without if arm else ()):
+            at: Where = ("arms", index, "without", number)
+            for _, what, remedy in known.axis_faults(path, (), f"without: arm '{name}'"):
+                reader.fault(at, what, remedy)
+
+
 def check_swapped_axes(reader: Reader, axes: Sequence[Axis], profile: Profile) -> None:
     """An axis over values of a switch that the profile makes one of has the same point twice."""
     for axis in axes:

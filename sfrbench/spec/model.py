@@ -50,6 +50,7 @@ class Arm:
     label: str
     layer: Layer
     stages: tuple[str, ...]
+    without: tuple[str, ...] = ()  # axes that mean nothing to it
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ class Axis:
     paths: tuple[str, ...]
     values: tuple[tuple[Any, ...], ...]
     where: str
+
+    def without(self, paths: Collection[str]) -> Axis:
+        """The axis without some of its tied paths; entries that are then equal are one."""
+        kept = [index for index, path in enumerate(self.paths) if path not in paths]
+        rows = [tuple(row[index] for index in kept) for row in self.values]
+        once = {repr(row): row for row in rows}
+        return Axis(tuple(self.paths[index] for index in kept), tuple(once.values()), self.where)
 
 
 @dataclass(frozen=True)
@@ -242,6 +250,11 @@ class Spec:
             for index, path in enumerate(axis.paths)
         }
         return {path: row for path, row in found.items() if len(row) > 1 or path in drawn}
+
+    def axes_of(self, arm: Arm) -> tuple[Axis, ...]:
+        """The axes that an arm has a point on."""
+        own = (axis.without(arm.without) for axis in self.axes)
+        return tuple(axis for axis in own if axis.paths)
 
     def used(self, path: str, value: Any) -> Any:
         """The value of an axis as cells bear it: of a switch, what the profile puts in its place."""

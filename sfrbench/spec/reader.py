@@ -16,6 +16,7 @@ from sfrbench.files.roots import shipped
 from sfrbench.files.yamlio import Where, load
 from sfrbench.spec.checks import (
     check_swapped_axes,
+    check_without,
     read_exclusions,
     read_items,
     read_points,
@@ -103,6 +104,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = (), *, items: Item
     if file.stages is not None:
         stages = reader.stages(file.stages, ("stages",), "the specification") or stages
     arms = reader.scaled_arms(reader.arms(file.arms, stages), own_arms, (*at, "arms"))
+    check_without(reader, arms, axes)
     exclude = (
         *read_exclusions(reader, file.exclude, ("exclude",), arms, axes),
         *read_exclusions(reader, own_exclude, (*at, "exclude"), arms, axes),

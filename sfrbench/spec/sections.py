@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -105,12 +105,14 @@ class Reader:
             if name in found:
                 self.fault(at, f"arm '{name}' is given twice", "rename one of the two")
                 self.unread.add("arms")
-            rest = {key: value for key, value in given.items() if key not in ("name", "label", "stages")}
+            facts = ("name", "label", "stages", "without")
+            rest = {key: value for key, value in given.items() if key not in facts}
             own = stages
             if "stages" in given:
                 own = self.stages(given["stages"], (*at, "stages"), f"arm '{name}'") or stages
             label = self.label(given, name, at)
-            found[name] = Arm(name, label, self.layer(rest, at), own)
+            without = tuple(map(str, self.list_of(given.get("without", []), (*at, "without"))))
+            found[name] = Arm(name, label, self.layer(rest, at), own, without)
         return tuple(found.values()) or (Arm("base", "base", Layer({}), stages),)
 
     def stages(self, own: Any, at: Where, who: str) -> tuple[str, ...]:
@@ -148,7 +150,7 @@ class Reader:
                 given = {key: value for key, value in given.items() if key != "label"}
             own = self.layer(given, (*at, arm.name))
             both = Layer({**arm.layer.choices, **own.choices}, {**arm.layer.places, **own.places})
-            scaled.append(Arm(arm.name, label, both, arm.stages))
+            scaled.append(replace(arm, label=label, layer=both))
         return tuple(scaled)
 
     def axes(self, axes: Any, at: Where) -> tuple[Axis, ...]:

@@ -11,7 +11,7 @@ import pytest
 from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.conformance import card as every_card
 from sfrbench.conformance.checks import Check, title
-from sfrbench.conformance.suites import Examination, suite_of
+from sfrbench.conformance.suites import Examination, checks_of, suite_of
 
 #: ``SFRBENCH_TEST_REGISTRY=my_registry pytest tests/conformance`` takes in another folder's cards.
 EXTRA = [Path(name) for name in os.environ.get("SFRBENCH_TEST_REGISTRY", "").split(os.pathsep) if name]
@@ -25,7 +25,7 @@ def of_cards() -> Iterator[tuple[Check, Card]]:
 
 def of_components() -> Iterator[tuple[Check, Card]]:
     for card in Catalog.read(EXTRA).cards():
-        for check in (*suite_of(card.kind).FIRST, *suite_of(card.kind).CHECKS):
+        for check in (*suite_of(card.kind).FIRST, *checks_of(card)):
             yield check, card
 
 

@@ -279,6 +279,30 @@ def test_an_axis_of_groups(tmp_path: Path) -> None:
     assert optims == {0.1, 0.2, None, 1}
 
 
+def test_an_arm_stands_once_beside_an_axis_that_means_nothing_to_it(tmp_path: Path) -> None:
+    tied = '"dataset.organs, dataset.labeled": [[1, 1], [2, 1], [1, 2], [2, 2]], ssl.w_pl: [0.5, 1]'
+    axes = GOOD.replace("seeds: [0, 1]", f"axes: {{{tied}}}\nseeds: [0]")
+    both = "without: [dataset.labeled, ssl.w_pl]"
+    plan = plan_of(tmp_path, axes.replace("{name: sup, ", f"{{name: sup, {both}, "))
+    assert [cell.axes for cell in plan.cells if cell.arm == "sup"] == [
+        {"dataset.organs": 1}, {"dataset.organs": 2},
+    ]  # fmt: skip
+    other = [cell for cell in plan.cells if cell.arm == "sfr"]
+    assert len(other) == 8
+    assert {tuple(cell.axes) for cell in other} == {("dataset.organs", "dataset.labeled", "ssl.w_pl")}
+    assert not [line for line in plan.no_ops() if line.startswith("sup")]
+    plain = plan_of(tmp_path, axes)
+    assert [cell.id for cell in plain.cells if cell.arm == "sfr"] == [cell.id for cell in other]
+
+
+def test_an_arm_is_without_axes_only(tmp_path: Path) -> None:
+    axes = GOOD.replace("seeds: [0, 1]", "axes: {ssl.w_pl: [0.5, 1]}\nseeds: [0]")
+    said = faults(tmp_path, axes.replace("{name: mt, ", "{name: mt, without: [ssl.w_p, ssl.w_pl], "))
+    assert "spec.yaml:7:26  without: arm 'mt': no axis 'ssl.w_p'" in said
+    assert said.count("without") == 1
+    assert "a list is needed" in faults(tmp_path, axes.replace("{name: mt, ", "{name: mt, without: x, "))
+
+
 def test_yaml_traps_are_read_as_written(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, GOOD.replace("seeds:", "axes: {ssl.optim.lr: [1e-4, 1e-3]}\nseeds:"))
     assert sorted({cell.axes["ssl.optim.lr"] for cell in plan.cells}) == [1e-4, 1e-3]

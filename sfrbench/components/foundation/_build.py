@@ -11,12 +11,15 @@ from torch.nn import functional as F
 from sfrbench.components.core import Precision
 from sfrbench.components.foundation._vit import ImageEncoder
 from sfrbench.components.foundation.segmenter import (
+    HEAD,
     SamSegmenter,
     load_pretrained,
     prompt_and_decoder,
     reset_head,
 )
 
+#: Mask tokens of SAM's own head.
+OWN_TOKENS = 4
 #: width, depth, heads, blocks with global attention (segment-anything, build_sam.py)
 VIT = {
     "b": (768, 12, 12, (2, 5, 8, 11)),
@@ -50,6 +53,19 @@ def pretrained(build: Callable[[], SamSegmenter], state: Mapping[str, Tensor], w
     return model.eval()
 
 
+def whole(build: Callable[[int], SamSegmenter], state: Mapping[str, Tensor], where: str) -> SamSegmenter:
+    """A model with all of ``state``, SAM's own head too, frozen; draws nothing from the global RNG.
+
+    ``build`` takes the number of mask tokens.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = build(OWN_TOKENS)
+    load_pretrained(model, fit_positions(state, model), where, but=())
+    if model.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.requires_grad_(False).eval()
+
+
 def fit_positions(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Position tables stretched to the model's token grid, everything else as it is.
 
@@ -78,6 +94,15 @@ def toy(*, canvas: int, classes: int, precision: Precision) -> SamSegmenter:
         classes=classes, canvas=canvas, stride=8, dim=32, heads=4, mlp_dim=64
     )
     return SamSegmenter(encoder, prompt, decoder, canvas=canvas, classes=classes, precision=precision)
+
+
+def toy_whole_state(seed: int = 2026) -> dict[str, Tensor]:
+    """The toy's "pretrained" weights with a head of four mask tokens. Leaves the global RNG as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = toy(canvas=64, classes=OWN_TOKENS, precision="fp32").state_dict()
+    prefixes = tuple(f"mask_decoder.{name}." for name in HEAD)
+    return toy_state() | {name: value for name, value in head.items() if name.startswith(prefixes)}
 
 
 def toy_state(seed: int = 2025) -> dict[str, Tensor]:

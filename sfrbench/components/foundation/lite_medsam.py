@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from sfrbench.components.base import PRECISION, Foundation, Precision
+from sfrbench.components.base import PRECISION, Precision
+from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
-    from sfrbench.components.costs.parts import Sam
+    from sfrbench.components.costs import parts
+    from sfrbench.components.foundation._slices import Manner
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 
-class LiteMedSam(Foundation):
+class LiteMedSam(Sam):
     """TinyViT encoder and SAM's decoder; canvases of 256 pixels give 64 x 64 tokens.
 
     Trained on images scaled to [0, 1], so that is the default norm. Source: Ma et al. 2024 (MedSAM),
@@ -29,7 +31,14 @@ class LiteMedSam(Foundation):
     def weights(self) -> str | None:
         return "lite_medsam"
 
-    def cost(self, classes: int) -> Sam | None:
+    @property
+    def manner(self) -> Manner:
+        """As in LiteMedSAM's inference: [0, 1] by the slice's own range, boxes in whole pixels, one mask."""
+        from sfrbench.components.foundation._slices import LITE_MEDSAM
+
+        return LITE_MEDSAM
+
+    def cost(self, classes: int) -> parts.Sam | None:
         from sfrbench.components.costs.sam import tiny_sam
 
         return tiny_sam(self.canvas, classes)

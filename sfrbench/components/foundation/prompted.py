@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from sfrbench.components.base_prompts import Box, Said
+from sfrbench.components.base_prompts import Box, Form, Said
+from sfrbench.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,24 @@ class Shown:
     scratch: Path  # an empty folder for what does not fit into memory; it is gone after the case
 
 
+def forms_of(said: Said) -> frozenset[Form]:
+    """What was said; a box on one slice is a ``slice_box``, whatever it is around."""
+    boxes: set[Form] = {"slice_box" if box.low[2] == box.high[2] else "box" for box in said.boxes}
+    clicks: set[Form] = {"click"} if said.clicks else set()
+    return frozenset(boxes | clicks | ({"absent"} if said.absent else set()))
+
+
+def understood(said: Said, takes: frozenset[Form]) -> None:
+    """Raises ``InputError`` where a round has a prompt that a model does not take.
+
+    A box around an object of one slice is one on that slice, so a model that takes boxes takes that, too.
+    """
+    strange = forms_of(said) - takes - ({"slice_box"} if "box" in takes else set())
+    if strange:
+        told, known = (", ".join(sorted(forms)) for forms in (strange, takes))
+        raise InputError(f"prompts that this model does not understand: {told}; it takes {known}")
+
+
 class PromptedObject(Protocol):
     """One object of a volume. It remembers what it was told and what it answered."""
 
@@ -31,7 +50,7 @@ class PromptedObject(Protocol):
         """Logits (X, Y, Z) after all that was said, the newest round last; above 0 is the object.
 
         Called once for each round, with one round more each time. Voxels that the model does not look at hold
-        a negative number.
+        a negative number. Raises ``InputError`` where a form of prompt is not taken (``understood``).
         """
 
 

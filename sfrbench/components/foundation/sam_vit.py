@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from sfrbench.components.base import Foundation
+from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
-    from sfrbench.components.costs.parts import Sam
+    from sfrbench.components.costs import parts
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 
-class SamVit(Foundation):
+class SamVit(Sam):
     """SAM ViT-B, -L or -H. On canvases other than 1024 the position tables are interpolated."""
 
     version: ClassVar[int] = 2  # attention in pieces: other last digits
@@ -29,7 +29,7 @@ class SamVit(Foundation):
     def weights(self) -> str | None:
         return f"sam_vit_{self.size}"
 
-    def cost(self, classes: int) -> Sam | None:
+    def cost(self, classes: int) -> parts.Sam | None:
         from dataclasses import replace
 
         from sfrbench.components.costs.sam import VITS, vit_sam

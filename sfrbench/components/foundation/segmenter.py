@@ -6,7 +6,7 @@ K - 1, no prompts are given, and every mask token's map is one class's logits (t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from sfrbench.components.core import Precision
 from sfrbench.components.foundation import _samlib
 from sfrbench.errors import InputError, NotReadyError
 
+#: Column and row of a point, pixels of the canvas, and whether the object is there.
+Point = tuple[float, float, bool]
+#: Column and row of the first corner of a box, column and row of the last, pixels of the canvas.
+Frame = tuple[float, float, float, float]
 #: What depends on the number of classes; never taken from a checkpoint.
 HEAD = ("mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head")
 
@@ -89,6 +93,33 @@ class SamSegmenter(nn.Module):
             )
         result: Tensor = logits.float()
         return result
+
+    def ask(
+        self, embedding: Tensor, points: Sequence[Point], frame: Frame | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """One image embedding (1, C, h, w) and prompts to small logits (1, K, 4h, 4w) of all mask tokens, and
+        the IoU that the model expects of each, (1, K); both float32.
+
+        Points are (column, row, inside), ``frame`` a box (column, row, column, row), in pixels of the canvas;
+        ``mask`` are small logits (1, 1, 4h, 4w) of an earlier answer. SAM's own head has K = 4: the first
+        token is for prompts that leave no doubt, the others for a single click.
+        """
+        device, said = embedding.device, None
+        if points:
+            at = torch.tensor([[point[:2] for point in points]], dtype=torch.float32)
+            inside = torch.tensor([[int(point[2]) for point in points]], dtype=torch.int32)
+            said = at.to(device), inside.to(device)
+        box = None if frame is None else torch.tensor([frame], dtype=torch.float32).to(device)
+        # Places lose digits in bf16: prompts are encoded in float32.
+        sparse, dense = self.prompt_encoder(points=said, boxes=box, masks=mask)
+        with self._autocast(embedding):
+            logits, quality = self.mask_decoder.predict_masks(
+                image_embeddings=embedding,
+                image_pe=self._positions((embedding.shape[2], embedding.shape[3])),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+            )
+        return logits.float(), quality.float()
 
     def forward(self, canvases: Tensor) -> Tensor:
         """Canvases as ``encode`` takes them to low-resolution logits (B, K, h, w).
@@ -179,9 +210,11 @@ def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[s
     ]
 
 
-def load_pretrained(model: SamSegmenter, state: Mapping[str, Tensor], where: str) -> None:
-    """Load everything but the head, strictly. Raises ``NotReadyError`` naming every key at fault."""
-    prefixes = tuple(f"mask_decoder.{name}." for name in HEAD)
+def load_pretrained(
+    model: SamSegmenter, state: Mapping[str, Tensor], where: str, but: Sequence[str] = HEAD
+) -> None:
+    """Load everything ``but`` the head, strictly. Raises ``NotReadyError`` naming every key at fault."""
+    prefixes = tuple(f"mask_decoder.{name}." for name in but)
     given = {name: value for name, value in state.items() if not name.startswith(prefixes)}
     wanted = {name: value for name, value in model.state_dict().items() if not name.startswith(prefixes)}
     faults = misfits(given, wanted)
@@ -189,7 +222,7 @@ def load_pretrained(model: SamSegmenter, state: Mapping[str, Tensor], where: str
         shown = "; ".join(faults[:12]) + (f"; and {len(faults) - 12} more" if len(faults) > 12 else "")
         hint = "is it the right weight file for this card?"
         raise NotReadyError(f"does not fit this model: {shown}", where=where, hint=hint)
-    model.load_state_dict(given, strict=False)  # the head is all that is left out, as checked above
+    model.load_state_dict(given, strict=False)  # only ``but`` is left out, as checked above
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from sfrbench.components.base import Foundation
+from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
-    from sfrbench.components.costs.parts import Sam
+    from sfrbench.components.costs import parts
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 
-class SamToy(Foundation):
+class SamToy(Sam):
     """Segment-anything's classes at width 32 and depth 2, "pretrained" with numbers from a fixed seed."""
 
     version: ClassVar[int] = 2  # attention in pieces: other last digits
@@ -27,7 +28,7 @@ class SamToy(Foundation):
         False, description="blocks run twice and keep nothing between: less memory, the same numbers"
     )
 
-    def cost(self, classes: int) -> Sam | None:
+    def cost(self, classes: int) -> parts.Sam | None:
         from dataclasses import replace
 
         from sfrbench.components.costs.sam import TOY, vit_sam
@@ -39,6 +40,12 @@ class SamToy(Foundation):
         from sfrbench.components.foundation import _build
 
         return _build.pretrained(lambda: self.untrained(classes), _build.toy_state(), "sam_toy")
+
+    def own_state(self, weights: Path | None) -> tuple[Mapping[str, Any], str]:
+        """The toy's fixed numbers, head and all; ``weights`` is not used."""
+        from sfrbench.components.foundation import _build
+
+        return _build.toy_whole_state(), "sam_toy"
 
     def untrained(self, classes: int) -> SamSegmenter:
         from sfrbench.components.foundation import _build

@@ -15,6 +15,7 @@ from sfrbench.report.facts.canvases import canvases_of
 from sfrbench.report.facts.equal import equal_predictions
 from sfrbench.report.facts.features import features_of
 from sfrbench.report.facts.info import Counted, Failure, ReportInfo, Reuse
+from sfrbench.report.facts.prompts import prompted_of
 from sfrbench.report.facts.protocols import mixed, protocols_of
 from sfrbench.report.facts.rounds import ONLINE, rounds_of
 from sfrbench.report.facts.setups import setups_of
@@ -52,10 +53,12 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         protocol_fields=next(iter(protocols.values())),
         protocols=protocols if len(protocols) > 1 else {},
         axes=spec.told,
+        without={arm.name: arm.without for arm in spec.arms if arm.without},
         pseudo_arms=list({cell.arm: None for cell in plan.cells if roles.PSEUDO in cell.nodes}),
         missing=_missing(experiment),
         unscored=[*_online(experiment), *_unscored(pseudo)],
         rounds=rounds_of(experiment),
+        prompted=prompted_of(experiment),
         setups=setups_of(plan, experiment.catalog),
         features=features_of(experiment),
         counted=[_counted(experiment, cell) for cell in plan.cells],

@@ -58,6 +58,32 @@ class Counted:
 
 
 @dataclass(frozen=True)
+class Prompted:
+    """What a simulated user said to the model of one cell: ``prompts`` in the rounds up to the scored one,
+    over all cases and classes, and ``seconds`` that the model took to answer these.
+
+    Cells of one run (``key``) differ in the round that is scored; ``prompts_of_run`` and ``looks``, how often
+    the user looked at the label of a case, are of all its ``rounds``.
+    """
+
+    arm: str
+    axes: Mapping[str, Any]
+    seed: int
+    cell: str
+    key: str  # of the interact node
+    cases: int
+    count: int  # the round that is scored
+    rounds: int
+    best: bool  # the best of these rounds is scored, as only the truth can tell
+    prompts: int
+    prompts_of_run: int
+    looks: int
+    seconds: float
+    shows: Sequence[str] = ()  # what is told of the truth beyond the places of prompts
+    from_guess: bool = False  # the user knows the segmenter's prediction, and no label
+
+
+@dataclass(frozen=True)
 class Round:
     """One round of SFR+ in one cell: C of every unlabelled case, and the cases above the threshold."""
 
@@ -172,8 +198,10 @@ class ReportInfo:
     unscored: Sequence[Missing] = ()  # cells whose pseudo-labels cannot be scored, and why
     counted: Sequence[Counted] = ()
     rounds: Sequence[Round] = ()  # of SFR+
+    prompted: Sequence[Prompted] = ()
     setups: Sequence[Setup] = ()
     features: Sequence[Features] = ()
+    without: Mapping[str, Sequence[str]] = field(default_factory=dict)  # arm -> axes without points of it
     excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
     failures: Sequence[Failure] = ()
     flags: Sequence[str] = ()
@@ -189,12 +217,12 @@ class ReportInfo:
     @property
     def grid(self) -> Grid:
         """Which lines there are, for ``results.lines``."""
-        cells = (self.missing, self.unscored, self.pseudo_arms, self.excluded)
+        cells = (self.missing, self.unscored, self.pseudo_arms, self.excluded, self.without)
         return Grid(self.arms, self.seeds, self.axes, *cells)
 
     def only(self, arms: Collection[str]) -> ReportInfo:
         """The same for some arms."""
-        names = ("missing", "unscored", "counted", "rounds", "excluded", "setups")
+        names = ("missing", "unscored", "counted", "rounds", "prompted", "excluded", "setups")
         own: dict[str, Any] = {
             name: [entry for entry in getattr(self, name) if entry.arm in arms] for name in names
         }

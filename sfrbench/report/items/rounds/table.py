@@ -90,7 +90,7 @@ def rounds_table(frame: pd.DataFrame, info: ReportInfo, name: str) -> tuple[list
     quality, known, notes = quality_of(frame, rows), Lines(frame, info), Notes()
     entries, data = [], []
     for row in rows:
-        names = [row.label, *(axis_text(row.axes[path]) for path in paths)]
+        names = [row.label, *(axis_text(row.axes[path]) if path in row.axes else DASH for path in paths)]
         values = _values(row, quality)
         line = known.at(before_round(row.number), row.arm, row.axes)
         first = with_dead(Entry(names[0]), line.dead if line else (), notes)

@@ -1,0 +1,74 @@
+"""What a simulated user said in the cells of prompted models, and how often it looked at labels for that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from sfrbench.components.base import Foundation, Prompter
+from sfrbench.components.base_prompts import Said
+from sfrbench.plan.build import Cell
+from sfrbench.report.facts.info import Prompted
+from sfrbench.report.facts.volumes import artefact_of
+from sfrbench.run.experiment import Experiment
+from sfrbench.stages.interact import recipe as interact
+from sfrbench.store.store import Artefact
+
+#: By class, what was said in each round, the seconds that the model took and the Dice after it.
+Talk = Mapping[str, Mapping[str, list[Any]]]
+
+
+def talk_of(artefact: Artefact, case: str) -> Talk:
+    """The talk about one case."""
+    return cast(Talk, artefact.read_json(f"said/{case}.json"))
+
+
+def prompted_of(experiment: Experiment) -> list[Prompted]:
+    """The cells whose model was prompted, as far as they have run."""
+    known: dict[tuple[str, int], tuple[int, float]] = {}  # of a run and a count, each read once
+    found = []
+    for cell in experiment.plan.cells:
+        artefact = artefact_of(experiment, cell, interact.STAGE)
+        if artefact is not None:
+            found.append(_prompted(cell, artefact, known))
+    return found
+
+
+def _prompted(cell: Cell, artefact: Artefact, known: dict[tuple[str, int], tuple[int, float]]) -> Prompted:
+    prompter = cast(Prompter, cell.components["prompter"].component)
+    foundation = cast(Foundation, cell.components["foundation"].component)
+    ledger, cases = artefact.read_json("ledger.json"), artefact.read_json("index.json")["cases"]
+    if (artefact.key, prompter.count) not in known:
+        known[artefact.key, prompter.count] = _used(artefact, cases, prompter.count)
+    prompts, seconds = known[artefact.key, prompter.count]
+    return Prompted(
+        arm=cell.arm,
+        axes=cell.axes,
+        seed=cell.seed,
+        cell=cell.id,
+        key=artefact.key,
+        cases=len(cases),
+        count=prompter.count,
+        rounds=prompter.rounds,
+        best=prompter.scored == "best",
+        prompts=prompts,
+        prompts_of_run=sum(ledger["prompts"].values()),
+        looks=sum(ledger["looks"].values()),
+        seconds=seconds,
+        shows=tuple(text for text in (prompter.shows, _given(foundation)) if text),
+        from_guess=prompter.from_guess,
+    )
+
+
+def _given(foundation: Foundation) -> str:
+    return "the model is shown the box around the object's truth" if foundation.given_extent else ""
+
+
+def _used(artefact: Artefact, cases: list[str], count: int) -> tuple[int, float]:
+    """Prompts of the first ``count`` rounds of all cases, and the seconds that the model took to answer."""
+    prompts, seconds = 0, 0.0
+    for case in cases:
+        for own in talk_of(artefact, case).values():
+            prompts += sum(Said.of(said).count for said in own["said"][:count])
+            seconds += sum(own["seconds"][:count])
+    return prompts, seconds

@@ -1,0 +1,121 @@
+"""What stands under every table and figure that shows a prompted model: how much it was told of the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sfrbench.report.render.parts import Figure, Part, Traced
+
+if TYPE_CHECKING:
+    from sfrbench.report.facts.info import Prompted, ReportInfo
+    from sfrbench.report.render.tables import Table
+
+
+def with_prompts(part: Part, info: ReportInfo) -> Part:
+    """The part, each of its tables and figures with what the prompted models behind it were told."""
+    if not info.prompted:
+        return part
+    return replace(
+        part,
+        tables=[_table(table, part.behind.get(table.name, ()), info) for table in part.tables],
+        figures=[_figure(figure, part.behind.get(figure.name, ()), info) for figure in part.figures],
+    )
+
+
+def _table(table: Table, behind: Sequence[Traced], info: ReportInfo) -> Table:
+    return replace(table, rules=(*table.rules, *notes(cells_of(behind), info)))
+
+
+def _figure(figure: Figure, behind: Sequence[Traced], info: ReportInfo) -> Figure:
+    return replace(figure, notes=(*figure.notes, *notes(cells_of(behind), info)))
+
+
+def cells_of(behind: Iterable[Traced]) -> set[str]:
+    """The cells that rows or lines stand on."""
+    return {cell for one in behind for cell in _cells(one.behind())}
+
+
+def _cells(facts: Mapping[str, Any]) -> Iterator[str]:
+    cells = facts.get("cells", ())
+    yield from map(str, cells.values() if isinstance(cells, Mapping) else cells)
+    for side in facts.get("sides", ()):
+        yield from _cells(side)
+
+
+def notes(cells: set[str], info: ReportInfo) -> list[str]:
+    """What to print where these cells are shown; nothing, where none of them was prompted."""
+    told = [one for one in info.prompted if one.cell in cells]
+    by_truth = [one for one in told if not one.from_guess]
+    said = []
+    if by_truth:
+        rest = "; the other rows saw no label of them" if cells - {one.cell for one in by_truth} else ""
+        said.append(
+            f"Prompted: {_labels(by_truth, info)}. A simulated user places the prompts by the truth of the "
+            f"very cases that are scored{rest}."
+        )
+    said += [_counts(group, info) for group in _groups(told)]
+    for text in dict.fromkeys(text for one in told for text in one.shows):
+        whose = _labels([one for one in told if text in one.shows], info)
+        said.append(f"Told of the truth beyond the places of prompts ({whose}): {text.rstrip('.')}.")
+    return said
+
+
+def _groups(told: Sequence[Prompted]) -> list[list[Prompted]]:
+    """By arm; arms that share a run are one group."""
+    groups: list[list[Prompted]] = []
+    for arm in dict.fromkeys(one.arm for one in told):
+        own = [one for one in told if one.arm == arm]
+        keys = {one.key for one in own}
+        shared = next((group for group in groups if keys & {one.key for one in group}), None)
+        if shared is None:
+            groups.append(own)
+        else:
+            shared += own
+    return groups
+
+
+def _counts(group: Sequence[Prompted], info: ReportInfo) -> str:
+    """Prompts and looks of all runs of a group, each counted once."""
+    runs = list({one.key: one for one in group}.values())
+    prompts, looks = sum(one.prompts_of_run for one in runs), sum(one.looks for one in runs)
+    said = f"{_labels(group, info)}: {_count(prompts, 'prompt')} in {_runs(len(runs))}"
+    if all(one.from_guess for one in group):
+        said += ", taken from the segmenter's own predictions: no label was looked at for them"
+    else:
+        said += (
+            f", for which the labels of test cases were looked at {_count(looks, 'time')} ({_product(runs)})"
+        )
+    counts, rounds = sorted({one.count for one in group}), max(one.rounds for one in runs)
+    if rounds > 1:
+        said += f"; scored after {', '.join(map(str, counts))} of {rounds} rounds"
+    if any(one.best for one in group):
+        best = _labels([one for one in group if one.best], info)
+        said += (
+            f"; for {best} the best of the rounds so far is taken, case by case, as only the truth can tell"
+        )
+    return f"{said}."
+
+
+def _product(runs: Sequence[Prompted]) -> str:
+    """How the number of looks comes about."""
+    shapes = {(one.cases, one.rounds) for one in runs}
+    if len(shapes) > 1:
+        return "cases × rounds, over all runs"
+    ((cases, rounds),) = shapes
+    said = f"{_count(cases, 'case')} × {_count(rounds, 'round')}"
+    return said if len(runs) == 1 else f"{said} × {_runs(len(runs))}"
+
+
+def _runs(count: int) -> str:
+    return _count(count, "run")
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _labels(told: Iterable[Prompted], info: ReportInfo) -> str:
+    labels = dict(info.arms)
+    return " and ".join(dict.fromkeys(labels.get(one.arm, one.arm) for one in told))
