@@ -21,6 +21,7 @@ from sfrbench.components.foundation import _build
 from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.engine.arithmetic import arithmetic, in_tf32
+from sfrbench.engine.compiling import compiled_code
 from sfrbench.engine.context import StageContext
 from sfrbench.stages.finder import recipe_of
 from sfrbench.stages.prepare import run as prepare
@@ -152,7 +153,8 @@ class Bench:
             ahead=ahead,
         )
         network = components["foundation" if "foundation" in components else "backbone"]
-        with arithmetic(tf32=in_tf32(network, self.device)):
+        compiled = compiled_code(components.values(), self.device)
+        with compiled, arithmetic(tf32=in_tf32(network, self.device)):
             stage.run(context)
         return context
 

@@ -80,22 +80,26 @@ def tunings(bench: Bench) -> Iterator[Row]:
 
 
 def lora(bench: Bench) -> Iterator[Row]:
-    """A LoRA step in each precision, with each way of attention, and with blocks that run twice."""
+    """A LoRA step in each precision, with each way of attention, with blocks that run twice, and with blocks
+    that are compiled."""
     for precision in ("fp32", "tf32", "bf16"):
         both = precision == "bf16" and _grid.holds(bench.device, torch.bfloat16)
         for way in ("fused", "rows") if both else ("fused",):
-            for again in (False, True) if bench.can_run_twice else (False,):
+            ways: list[Row] = [{}, {"checkpointing": True}] if bench.can_run_twice else [{}]
+            # on a CPU one is enough: compilers take their time
+            ways += [{"compile": "blocks"}] if bench.on_card or precision == "fp32" else []
+            for fields in ways:
                 os.environ[_grid.VARIABLE] = way
                 _grid.holds.cache_clear()
-                twice = {"checkpointing": True} if again else {}
-                foundation = bench.foundation(precision=precision, **twice)
+                foundation = bench.foundation(precision=precision, **fields)
                 parts = {
                     "foundation": foundation,
                     "finetune": tuning(bench, "lora", bench.scale.steps),
                     "stitch": GridStitch(),
                 }
                 used = _grid.used(bench.device) if precision == "bf16" or not bench.on_card else way
-                row = {"precision": precision, "attention": used, "checkpointing": again}
+                row = {"precision": precision, "attention": used, "checkpointing": "checkpointing" in fields}
+                row["compiled"] = fields.get("compile", "none")
                 yield {**row, **measured(bench, finetune, parts)}
     os.environ.pop(_grid.VARIABLE, None)
     _grid.holds.cache_clear()

@@ -28,17 +28,19 @@ BACKEND = "inductor"
 def through(block: nn.Module, *tokens: Any) -> Any:
     """``block(*tokens)``, compiled. Raises ``NotReadyError`` where that fails."""
     import torch._dynamo
-    from torch._dynamo.exc import TorchDynamoException
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
     limits: Any = {"recompile_limit": FORMS, "accumulated_recompile_limit": 2 * FORMS}
     try:
         # hooks are how some adapters work: a block that has them is another one
         with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False, **limits):
             return _compiled(BACKEND)(block, *tokens)
-    except TorchDynamoException as error:
-        if "memory" in str(error):  # said by those who know what helps
+    except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+        if "out of memory" in str(error):  # others say what helps
             raise
-        why = f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
+        first, *rest = f"{type(error).__name__}: {error}".strip().splitlines()
+        told = [line.strip() for line in rest if "Explanation:" in line]
+        why = " ".join([first, *told])[:300]
         raise NotReadyError(
             f"the blocks cannot be compiled here: {why}",
             where="foundation.compile",
