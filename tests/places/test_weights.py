@@ -83,6 +83,20 @@ def test_first_folder_wins(tmp_path: Path, small: weights.WeightFile) -> None:
     assert weights.find("small", [tmp_path / "b", tmp_path / "a"]).parent.name == "b"
 
 
+def test_where_the_size_is_rounded_the_hash_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    rounded = weights.WeightFile("about", "about.pth", 1000, sha256, "Apache-2.0", "a test", exact=False)
+    monkeypatch.setattr(weights, "CATALOGUE", {"about": rounded})
+    path = tmp_path / "about.pth"
+    path.write_bytes(CONTENT + b"x")
+    with pytest.raises(NotReadyError, match="sha256 is"):
+        weights.check("about", [tmp_path])
+    path.write_bytes(CONTENT)
+    assert not weights.statuses([tmp_path])[0].problem
+    assert weights.check("about", [tmp_path]) == path
+    assert weights.statuses([tmp_path])[0].verified
+
+
 def test_check_hashes_once(
     tmp_path: Path, small: weights.WeightFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:

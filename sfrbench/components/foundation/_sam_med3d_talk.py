@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,20 +13,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfrbench.components.base_prompts import Box, Click, Said, Voxel
+from sfrbench.components.base_prompts import Box, Click, Form, Said, Voxel
 from sfrbench.components.foundation._sam_med3d_cube import OUTSIDE, Grid, Image, crop, normalised
 from sfrbench.components.foundation._sam_med3d_net import SamMed3dNet
 from sfrbench.components.foundation.prompted import Shown, understood
 
-if TYPE_CHECKING:
-    from sfrbench.components.foundation.sam_med3d import SamMed3d
+
+@dataclass(frozen=True)
+class Manner:
+    """What a card says of cubes and clicks; its fields have the same names, and the words."""
+
+    takes: frozenset[Form]
+    canvas: int
+    spacing: float
+    points: Literal["all", "newest"]
+    background: Literal["minimum", "zero"]
+    flip: tuple[bool, bool, bool]
 
 
 class Prompted:
-    """The network with what the card says of cubes and clicks."""
+    """The network with what the card says."""
 
-    def __init__(self, network: SamMed3dNet, card: SamMed3d) -> None:
-        self.network, self.card, self.device = network, card, "cpu"
+    def __init__(self, network: SamMed3dNet, manner: Manner) -> None:
+        self.network, self.manner, self.device = network, manner, "cpu"
 
     def to(self, device: str) -> Prompted:
         self.network, self.device = self.network.to(device), device
@@ -39,10 +49,10 @@ class Volume:
     """A volume on the grid that the model sees, once for all its objects."""
 
     def __init__(self, model: Prompted, shown: Shown) -> None:
-        self.model, card = model, model.card
-        self.grid = Grid.of(shown.image.shape, shown.spacing, card.spacing, card.flip)
+        self.model, manner = model, model.manner
+        self.grid = Grid.of(shown.image.shape, shown.spacing, manner.spacing, manner.flip)
         image = np.asarray(shown.image, np.float32)
-        self.image = self.grid.resample(image - image.min() if card.background == "minimum" else image)
+        self.image = self.grid.resample(image - image.min() if manner.background == "minimum" else image)
 
     def an_object(self, extent: Box | None) -> Subject:
         return Subject(self, extent)
@@ -57,7 +67,7 @@ class Subject:
         self.embedding: Tensor | None = None
         self.low: Tensor | None = None  # (1, 1, I/4, I/4, I/4)
         if extent is not None:
-            self.begin = volume.grid.begin(extent, self.model.card.canvas)
+            self.begin = volume.grid.begin(extent, self.model.manner.canvas)
 
     @torch.inference_mode()
     def segment(self, said: Sequence[Said]) -> NDArray[np.float32]:
@@ -65,12 +75,12 @@ class Subject:
 
         A round without a click inside of the cube tells the model nothing, and leaves its answer as it was.
         """
-        understood(said[-1], self.model.card.takes)
+        understood(said[-1], self.model.manner.takes)
         if self.begin is None and (first := [click for one in said for click in one.clicks]):
-            self.begin = self.volume.grid.begin(Box(first[0].at, first[0].at), self.model.card.canvas)
+            self.begin = self.volume.grid.begin(Box(first[0].at, first[0].at), self.model.manner.canvas)
         rounds = [self._inside(one.clicks) for one in said]
         if rounds[-1]:
-            self._ask(rounds[-1] if self.model.card.points == "newest" else list(chain(*rounds)))
+            self._ask(rounds[-1] if self.model.manner.points == "newest" else list(chain(*rounds)))
         logits = self._answer()
         if said[-1].span is not None:
             low, high = said[-1].span
@@ -79,7 +89,7 @@ class Subject:
 
     def _inside(self, clicks: Sequence[Click]) -> list[tuple[Voxel, int]]:
         """Clicks as voxels of the cube, those outside of it left out."""
-        begin, side = self.begin, self.model.card.canvas
+        begin, side = self.begin, self.model.manner.canvas
         if begin is None:
             return []
         found = []
@@ -94,7 +104,7 @@ class Subject:
         network, device = self.model.network, self.model.device
         if self.embedding is None or self.low is None:
             assert self.begin is not None
-            cube = normalised(crop(self.volume.image, self.begin, self.model.card.canvas))
+            cube = normalised(crop(self.volume.image, self.begin, self.model.manner.canvas))
             self.embedding = network.embed(torch.from_numpy(cube)[None, None].to(device))
             self.low = network.nothing_said()
         places = torch.tensor([place for place, _ in clicks], device=device)
@@ -105,6 +115,6 @@ class Subject:
         """The last logits on the volume's grid: trilinear to the cube, from there by nearest voxels."""
         if self.low is None or self.begin is None:
             return np.full([axis.size for axis in self.volume.grid.axes], OUTSIDE)
-        side = self.model.card.canvas
+        side = self.model.manner.canvas
         cube = F.interpolate(self.low, size=(side,) * 3, mode="trilinear", align_corners=False)
         return self.volume.grid.back(cube[0, 0].cpu().numpy(), self.begin)

@@ -11,6 +11,7 @@ from sfrbench.components.base import Foundation
 from sfrbench.components.base_prompts import Form
 
 if TYPE_CHECKING:
+    from sfrbench.components.foundation._sam_med3d_net import SamMed3dNet
     from sfrbench.components.foundation.prompted import PromptedModel
 
 
@@ -63,9 +64,14 @@ class SamMed3d(Foundation):
     def prompted(self, weights: Path | None) -> PromptedModel:
         """The released network. Raises ``NotReadyError`` without its weight file."""
         from sfrbench.components.foundation import _sam_med3d_net
-        from sfrbench.components.foundation._sam_med3d_talk import Prompted
 
-        return Prompted(_sam_med3d_net.pretrained(self.required(weights), self.precision), self)
+        return self._prompted(_sam_med3d_net.pretrained(self.required(weights), self.precision))
+
+    def _prompted(self, network: SamMed3dNet) -> PromptedModel:
+        from sfrbench.components.foundation._sam_med3d_talk import Manner, Prompted
+
+        fields = self.model_dump(include={"canvas", "spacing", "points", "background", "flip"})
+        return Prompted(network, Manner(takes=self.takes, **fields))
 
 
 class SamMed3dToy(SamMed3d):
@@ -80,6 +86,5 @@ class SamMed3dToy(SamMed3d):
     def prompted(self, weights: Path | None) -> PromptedModel:
         """The toy; ``weights`` is not used."""
         from sfrbench.components.foundation import _sam_med3d_net
-        from sfrbench.components.foundation._sam_med3d_talk import Prompted
 
-        return Prompted(_sam_med3d_net.pretrained_toy(self.precision), self)
+        return self._prompted(_sam_med3d_net.pretrained_toy(self.precision))
