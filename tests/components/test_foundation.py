@@ -227,6 +227,15 @@ def test_head_is_new_even_where_the_checkpoint_fits(checkpoint: Path) -> None:
     assert not torch.equal(model.mask_decoder.mask_tokens.weight, state["mask_decoder.mask_tokens.weight"])
 
 
+def test_prompts_take_the_head_of_the_checkpoint(checkpoint: Path) -> None:
+    model = SamVit(canvas=64).prompted(checkpoint).sam
+    state = read_state(checkpoint)
+    for name, value in model.mask_decoder.state_dict().items():
+        assert torch.equal(value, state[f"mask_decoder.{name}"]), name
+    for name, value in model.prompt_encoder.state_dict().items():
+        assert torch.equal(value, state[f"prompt_encoder.{name}"]), name
+
+
 def test_loading_is_strict(checkpoint: Path, tmp_path: Path) -> None:
     state = read_state(checkpoint)
     state["image_encoder.neck.9.weight"] = state.pop("image_encoder.neck.0.weight")
