@@ -14,8 +14,10 @@ import pytest
 import torch
 
 from sfrbench.catalog.cards import Card, Catalog
-from sfrbench.components.base import Selector, Ssl, Stitch
+from sfrbench.components.base import Foundation, Prompter, Selector, Ssl, Stitch
 from sfrbench.components.foundation.toy import SamToy
+from sfrbench.components.prompter.boxes import SliceBoxes, VolumeBox
+from sfrbench.components.prompter.clicks import Clicks
 from sfrbench.components.ssl.bcp import Bcp
 from sfrbench.components.ssl.ict import Ict
 from sfrbench.components.ssl.step import Step
@@ -25,6 +27,7 @@ from sfrbench.engine.training import History
 from sfrbench.stages.canvases import run as canvases
 from sfrbench.stages.features import run as features
 from sfrbench.stages.finetune import run as finetune
+from sfrbench.stages.interact import run as interact
 from sfrbench.stages.predict import run as predict
 from sfrbench.stages.pseudolabel import run as pseudolabel
 from sfrbench.stages.retrain import run as retrain
@@ -39,6 +42,13 @@ CARDS = {
     kind: [card for card in Catalog.read().cards() if card.kind == kind]
     for kind in ("ssl", "finetune", "stitch", "selector")
 }
+#: Of each family of foundations that take prompts the one that needs no weights.
+PROMPTED = [
+    card
+    for card in Catalog.read().cards("foundation")
+    if getattr(card.component_class, "takes", None) and "weights" not in card.needs
+]
+USERS = (Clicks(number=2), VolumeBox(), SliceBoxes())
 FLAT = {"stride": PATCH, "sam_stride": PATCH}
 #: Methods whose steps wait, where, and how often at the most: sizes depend on values (prototypes, errors by
 #: confident learning), and components are found on the host.
@@ -195,6 +205,23 @@ def test_a_segmenter_at_work(folder: Path, card: Seen) -> None:
     runs(select, parts, "confident", {"retrain": made}, **FLAT)
     runs(pseudolabel, parts, "by-segmenter", {"retrain": made}, **FLAT)
     runs(features, parts, "features", {"retrain": made}, checkpoint="last", cases=1, voxels=8, **FLAT)
+
+
+@pytest.mark.parametrize("user", USERS, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("foundation", PROMPTED, ids=named)
+def test_every_prompted_model(foundation: Card, user: Prompter, folder: Path, card: Seen) -> None:
+    """What it answers on the device is on the host afterwards, and is what the CPU answers."""
+    model = foundation.component({})
+    assert isinstance(model, Foundation)
+    if not user.forms <= model.takes:
+        pytest.skip(f"it takes {', '.join(sorted(model.takes))}")
+    name, kept = f"{foundation.name}-{type(user).__name__}", []
+    for device in ("cpu", "cuda"):
+        talk = Runs(folder, device, classes=2)(
+            interact, {"prompter": user, "foundation": model}, f"{name}-{device}", subset="test"
+        )
+        kept.append([data for file, data in content(talk).items() if file.startswith("rounds/")])
+    assert kept[0] == kept[1] != []
 
 
 @pytest.mark.parametrize("stage", ["retrain", "finetune"])

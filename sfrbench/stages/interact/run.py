@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,10 @@ def run(ctx: StageContext[InteractSettings]) -> None:
         told_of = talk.Case(case, known, volumes.classes, info.spacing, ctx.seed)
         thresholds = ctx.settings.thresholds or ()
         maps = Maps(prompter.rounds, image.shape, foundation.overlap, maps_folder, thresholds)
-        volume = model.open(Shown(image, info.range, info.spacing, model_folder))
+        shown = Shown(image, info.range, info.spacing, model_folder)
+        opened = cache(lambda: model.open(shown))
         extent, scored = foundation.given_extent, not prompter.from_guess
-        said = talk.held(volume, prompter, told_of, maps, extent=extent, scored=scored)
+        said = talk.held(opened, prompter, told_of, maps, extent=extent, scored=scored)
         return {"rounds": maps.rounds, "said": said, **({"passed": maps.passed} if thresholds else {})}
 
     seconds = case_by_case(ctx, cases, one)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,7 +42,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Round:
-    """What was said, what came of it, and how long the model took."""
+    """What was said, what came of it, and how long the model took; the first answer of a volume and of an
+    object with what has to be done before."""
 
     said: Said
     logits: NDArray[np.float32]
@@ -50,13 +51,13 @@ class Round:
 
 
 def rounds(
-    volume: PromptedVolume, prompter: Prompter, case: Case, label: int, extent: bool
+    opened: Callable[[], PromptedVolume], prompter: Prompter, case: Case, label: int, extent: bool
 ) -> Iterator[Round]:
     """The rounds of one object; they end early where the user has nothing more to say."""
     truth: Mask = case.known == label
     if not truth.any():
         return  # a user who has nothing to show does not begin
-    subject = volume.an_object(box_of(truth) if extent else None)
+    box, subject = box_of(truth) if extent else None, None
     prediction, said = np.zeros_like(truth), list[Said]()
     for number in range(1, prompter.rounds + 1):
         rng = case.rng(label, number)
@@ -65,6 +66,7 @@ def rounds(
             return
         said.append(next_said)
         began = time.perf_counter()
+        subject = opened().an_object(box) if subject is None else subject
         logits = subject.segment(tuple(said))
         seconds = time.perf_counter() - began
         _check(logits, truth, f"case {case.name}, {case.classes[label]}, round {number}")
@@ -93,15 +95,23 @@ def box_of(mask: Mask) -> Box:
 
 
 def held(
-    volume: PromptedVolume, prompter: Prompter, case: Case, maps: Maps, *, extent: bool, scored: bool
+    opened: Callable[[], PromptedVolume],
+    prompter: Prompter,
+    case: Case,
+    maps: Maps,
+    *,
+    extent: bool,
+    scored: bool,
 ) -> dict[str, Any]:
-    """The whole talk, into ``maps``. Returns by class what was said in each round, the seconds that the model
-    took and, where it is ``scored``, the Dice of the object's own mask (percent, before overlaps)."""
+    """The whole talk, into ``maps``; ``opened`` gives the volume, once something is said of it.
+
+    Returns by class what was said in each round, the seconds that the model took and, where it is ``scored``,
+    the Dice of the object's own mask (percent, before overlaps)."""
     told: dict[str, Any] = {}
     for label, name in enumerate(case.classes[1:], start=1):
         own: dict[str, list[Any]] = {"said": [], "seconds": [], "dice": []}
         number, logits = 0, None
-        for number, one in enumerate(rounds(volume, prompter, case, label, extent), start=1):
+        for number, one in enumerate(rounds(opened, prompter, case, label, extent), start=1):
             logits = one.logits
             maps.put(label, number, logits)
             own["said"].append(one.said.told())
