@@ -167,7 +167,7 @@ def _prompts(said: Sequence[Said], box: Box, count: int, first: int, step: int) 
     top = box[1].stop - 1
 
     def slice_of(z: int) -> int:
-        return min(count - 1, max(0, round((z - start - first) / step)))
+        return int(min(count - 1, max(0, round((z - start - first) / step))))
 
     clicks = [
         [click.at[0] - left, top - click.at[1], slice_of(click.at[2]), int(click.inside)]
