@@ -71,9 +71,9 @@ def test_every_table_of_the_paper_is_an_experiment() -> None:
 
 
 def check_table(table: Published, name: str, folder: Path) -> None:
-    """The methods that stand in the paper's table without clicks are our rows, in its order, with the
-    controls of SFR+; its metrics or organs are our columns; and all of its rows stand beside ours, those
-    that have none with a reason."""
+    """The methods that stand in the paper's table without prompts are our rows, in its order, with the
+    controls of SFR+; those with prompts are ours, too, each number of them; its metrics or organs are our
+    columns; and all of its rows stand beside ours, those that have none with a reason."""
     ours = read(folder / "results.csv")
     metrics = dict.fromkeys(column.metric for column in table.columns.values() if column.metric != "params")
     assert [name.removesuffix("_mean") for name in ours[0] if name.endswith("_mean")] == list(metrics)
@@ -81,10 +81,12 @@ def check_table(table: Published, name: str, folder: Path) -> None:
         theirs = [
             row.method
             for row in table.rows
-            if row.setting.clicks is None
+            if not row.setting.prompt
             and any(row.values[name] for name in table.columns if table.dataset_of(name) == dataset)
         ]
-        own = labels(ours, dataset)
+        own = labels(
+            [row for row in ours if not row.get("prompter.count") and not row.get("prompter.every")], dataset
+        )
         assert [label for label in own if not label.endswith(", trained on")] == theirs
         plus = [label.removesuffix("+") for label in own if label.endswith("+")]
         assert [label.removesuffix(", trained on") for label in own if ", trained on" in label] == plus
@@ -93,6 +95,8 @@ def check_table(table: Published, name: str, folder: Path) -> None:
             row.label for row in table.rows
         ]
         assert all(row["reason"] for row in beside if not row["arm"])
+        prompted = {row.label for row in table.rows if row.setting.prompt}
+        assert {row["row"] for row in beside if row["arm"] and row["row"] in prompted} == prompted
     if any(column.organ for column in table.columns.values()):
         first, *_ = (name for name in read(folder / "results_per_class.csv")[0] if name.endswith("_mean"))
         assert first == "AVG_mean"

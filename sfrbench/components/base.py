@@ -68,8 +68,6 @@ class Foundation(Component):
     semantic: ClassVar[bool] = True
     #: What it understands of what a user says; empty: it takes no prompts.
     takes: ClassVar[frozenset[Form]] = frozenset()
-    #: Whether its network has 3D convolutions, which some cards compute wrongly in bf16.
-    in_3d: ClassVar[bool] = False
     #: A voxel that two objects claim: that of the larger logit, or of the later class.
     overlap: ClassVar[Literal["larger", "later"]] = "larger"
 

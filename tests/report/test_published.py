@@ -70,7 +70,8 @@ def printed(text: str, number: int) -> Iterator[Printed]:
     for line in body:
         if number in (14, 15):
             ours = re.fullmatch(r"(SFR) - (scarce|moderate) annotations.*", plain(line[0]))
-            method, setting = ours.groups() if ours else (plain(line[0]) or method, f"{line[2]} clicks")
+            prompts = f"{line[1]}, {head[2].lower()} {line[2]}"
+            method, setting = ours.groups() if ours else (plain(line[0]) or method, prompts)
         elif number == 13:
             method, setting = plain(line[0]), "16"
         else:

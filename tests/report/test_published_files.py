@@ -12,8 +12,8 @@ from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Dataset
 from sfrbench.errors import InputError
 from sfrbench.files.roots import shipped
-from sfrbench.paper.tables import ROMAN, published, read_table
-from sfrbench.plan.build import build_plan
+from sfrbench.paper.tables import ROMAN, PaperRow, Published, published, read_table
+from sfrbench.plan.build import Cell, build_plan
 from sfrbench.report.items import kinds
 from sfrbench.report.items.published import PublishedItem
 from sfrbench.spec.reader import read_spec
@@ -73,6 +73,9 @@ def test_every_row_is_an_arm_of_the_experiment_or_said_not_to_be_built(number: i
     found = set()
     for cell in plan.cells:
         resolved = cell.components["dataset"]
+        if "interact" in cell.nodes:
+            found |= {(row.label, resolved.chosen) for row in prompted_rows(cell, table, item)}
+            continue
         labeled = cast(Dataset, resolved.component).labeled
         rows = [row for row in table.named(cell.label) if labeled in row.setting.counts(resolved.chosen)]
         if "selector" in cell.components and cell.components["selector"].card.name == "none":
@@ -82,6 +85,15 @@ def test_every_row_is_an_arm_of_the_experiment_or_said_not_to_be_built(number: i
         found.add((rows[0].label, resolved.chosen))
     assert found == wanted - unbuilt
     assert plan.spec.seeds == (0, 1, 2)
+
+
+def prompted_rows(cell: Cell, table: Published, item: PublishedItem) -> list[PaperRow]:
+    """The row of as many prompts, or of that spacing of the prompted slices."""
+    number = cell.axes.get("prompter.every", cell.axes.get("prompter.count"))
+    named = table.named(item.rows.get(cell.arm, cell.label))
+    rows = [row for row in named if row.setting.prompts == number]
+    assert len(rows) == 1, cell.title
+    return rows
 
 
 @pytest.mark.parametrize("number", NUMBERS)

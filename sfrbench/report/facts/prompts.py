@@ -52,7 +52,7 @@ def _prompted(cell: Cell, artefact: Artefact, known: dict[tuple[str, int], tuple
 
 
 def _given(foundation: Foundation) -> str:
-    return "the model is shown the box around the object's truth" if foundation.given_extent else ""
+    return "the model is shown where the box around the object's truth is" if foundation.given_extent else ""
 
 
 def _used(artefact: Artefact, cases: list[str], count: int) -> tuple[int, float]:

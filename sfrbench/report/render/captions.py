@@ -50,7 +50,9 @@ def protocol_text(info: ReportInfo) -> str:
 def _rules(fields: Mapping[str, Any], metrics: Collection[str]) -> str:
     said = []
     for name, value in fields.items():
-        if name in _RULES:
+        if name in ("dice", "dice_thresholds", "dice_slices"):
+            said += _dice(fields) if name == "dice" else []
+        elif name in _RULES:
             said.append(_RULES[name].get(value, f"{name} {axis_text(value)}"))
         elif name == "nsd_tolerance":
             if "nsd" in metrics:
@@ -58,6 +60,18 @@ def _rules(fields: Mapping[str, Any], metrics: Collection[str]) -> str:
         elif value is not None:
             said.append(f"{name} {axis_text(value)}")
     return f": {'; '.join(said)}" if said else ""
+
+
+def _dice(fields: Mapping[str, Any]) -> list[str]:
+    """What Dice is, where it is not that of a class's voxels in the whole volume."""
+    if fields["dice"] == "volume":
+        return []
+    where = {
+        "labelled": "from the first to the last that holds any class",
+        "first_quarter": "the first quarter from the first that holds any class",
+    }[fields["dice_slices"]]
+    thresholds = ", ".join(map(axis_text, fields["dice_thresholds"]))
+    return [f"Dice is the mean over slices ({where}) and logits above {thresholds}, 1 where both are empty"]
 
 
 def foot(info: ReportInfo) -> str:

@@ -25,11 +25,15 @@ def with_prompts(part: Part, info: ReportInfo) -> Part:
 
 
 def _table(table: Table, behind: Sequence[Traced], info: ReportInfo) -> Table:
-    return replace(table, rules=(*table.rules, *notes(cells_of(behind), info)))
+    """The counts stand under each table, even where a page says what several have in common only once."""
+    cells = cells_of(behind)
+    counts = [("", text) for text in counts_of(cells, info)]
+    return replace(table, notes=(*table.notes, *counts), rules=(*table.rules, *rules_of(cells, info)))
 
 
 def _figure(figure: Figure, behind: Sequence[Traced], info: ReportInfo) -> Figure:
-    return replace(figure, notes=(*figure.notes, *notes(cells_of(behind), info)))
+    cells = cells_of(behind)
+    return replace(figure, notes=(*figure.notes, *rules_of(cells, info), *counts_of(cells, info)))
 
 
 def cells_of(behind: Iterable[Traced]) -> set[str]:
@@ -44,8 +48,8 @@ def _cells(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from _cells(side)
 
 
-def notes(cells: set[str], info: ReportInfo) -> list[str]:
-    """What to print where these cells are shown; nothing, where none of them was prompted."""
+def rules_of(cells: set[str], info: ReportInfo) -> list[str]:
+    """Whose prompts are placed by the truth, and what else they tell of it; nothing for cells without any."""
     told = [one for one in info.prompted if one.cell in cells]
     by_truth = [one for one in told if not one.from_guess]
     said = []
@@ -55,11 +59,15 @@ def notes(cells: set[str], info: ReportInfo) -> list[str]:
             f"Prompted: {_labels(by_truth, info)}. A simulated user places the prompts by the truth of the "
             f"very cases that are scored{rest}."
         )
-    said += [_counts(group, info) for group in _groups(told)]
     for text in dict.fromkeys(text for one in told for text in one.shows):
         whose = _labels([one for one in told if text in one.shows], info)
         said.append(f"Beyond the places of the prompts ({whose}): {text.rstrip('.')}.")
     return said
+
+
+def counts_of(cells: set[str], info: ReportInfo) -> list[str]:
+    """How many prompts were given in these cells, and how often labels were looked at for them."""
+    return [_counts(group, info) for group in _groups([one for one in info.prompted if one.cell in cells])]
 
 
 def _groups(told: Sequence[Prompted]) -> list[list[Prompted]]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_DASHES: tuple[Any, ...] = ((0, (7, 2, 1.5, 2)), (0, (12, 3)), (0, (3, 1.5, 1, 1.5, 1, 1.5)), (0, (2, 2)))
+
+
 @dataclass(frozen=True)
 class Level:
     """The number of an arm that does not change along the axis."""
@@ -35,9 +38,9 @@ class Path:
 
 def draw(axes: Axes, level: Level, index: int) -> None:
     """A line across the whole axis with its interval, in the ``index``-th look of all curves and levels."""
-    colour = style.COLOURS[index % len(style.COLOURS)]
+    colour, dashes = style.COLOURS[index % len(style.COLOURS)], _DASHES[index % len(_DASHES)]
     label = f"{level.label}: {style.number(level.point.mean)}"
-    axes.axhline(level.point.mean, color=colour, linestyle=(0, (7, 2, 1.5, 2)), linewidth=1.8, label=label)
+    axes.axhline(level.point.mean, color=colour, linestyle=dashes, linewidth=1.8, label=label)
     if level.point.low is not None and level.point.high is not None:
         axes.axhspan(level.point.low, level.point.high, color=colour, alpha=0.1, linewidth=0)
 
