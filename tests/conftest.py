@@ -44,6 +44,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _no_waits_for_the_disk() -> Iterator[None]:
+    """What is written outlives a process that is killed; it need not outlive the power of the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which raises for the same handles
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _no_user_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A configuration file in the home folder of whoever runs the tests does not change them."""
     with pytest.MonkeyPatch.context() as patch:

@@ -192,6 +192,7 @@ def _become(arguments: list[str], cwd: str, env: dict[str, str], cores: list[int
     sys.path[:] = [cwd, *env.get("PYTHONPATH", "").split(os.pathsep), *sys.path[2:]]
     sys.argv[1:] = arguments
     tempfile.tempdir = None
+    os.fsync = os.fstat  # type: ignore[assignment]  # as in the process of the tests
     np.random.seed()
 
 
