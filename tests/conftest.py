@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,31 @@ for _name in ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_name] = _threads
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MPLBACKEND"] = "Agg"
+# The processes of the tests are many: what Python compiles for one serves all.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Files go to the processes in the order below, not by their numbers of tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several processes none is left alone with a long file in the end: files with slow tests come first,
+    then those with many tests."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        count = Counter(item.path for item in items)
+        items.sort(key=lambda item: (-slow[item.path], -count[item.path]))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waits_for_the_disk() -> Iterator[None]:
+    """What is written outlives a process that is killed; it need not outlive the power of the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which raises for the same handles
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from sfrbench.engine.compiling import lack
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
 
 
+@pytest.mark.slow
 def test_each_part_measures_what_it_says(tmp_path: Path) -> None:
     parts = "attention,networks,lora,windows,idle"
     subprocess.run(

@@ -47,6 +47,7 @@ def test_the_first_own_experiment(folder: Path) -> None:
     assert "sound, 9 cells" in sfrbench(folder, "validate", "mine.yaml", "--profile", "cpu")
 
 
+@pytest.mark.slow
 def test_the_first_own_component(folder: Path) -> None:
     shown = sfrbench(folder, "show", "stitch/reversed", "--registry", "my_registry")
     assert "Stitch (reversed)" in shown
@@ -75,6 +76,7 @@ def _own_data(root: Path, images: int, labels: int) -> Path:
     return write_manifest(root, manifest, {"file_ending": ".nii.gz"})
 
 
+@pytest.mark.slow
 def test_own_data_of_twenty_images_and_three_labels(folder: Path) -> None:
     """The README's commands, in profile smoke and with every item that looks at unlabelled cases."""
     _own_data(folder / "DIR", 20, 3)

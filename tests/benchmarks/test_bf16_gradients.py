@@ -17,6 +17,7 @@ SCRIPT = BENCHMARKS / "bf16_gradients.py"
 LIMIT = 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ["", "AVX2", "AVX512_CORE"])
 def test_every_backbone_at_its_smallest_patches(isa: str) -> None:
     """Every convolution in bf16, forward and backward, against float32, with NaN in freed memory."""

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from sfrbench.cli import main
 from sfrbench.store.store import Store
 from tests.support.leftovers import BYTES, journal, link, make, whole
+from tests.support.loaded import Process
 from tests.support.runs import QUIET, cli, environment
 from tests.support.stores import contents
 
@@ -263,6 +264,7 @@ def copy(ran: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
+@pytest.mark.slow
 def test_the_last_run_of_an_experiment_counts(copy: Path) -> None:
     assert cli("clean", cwd=copy).stdout == "everything here is needed\n"
     first = there(copy / "runs")
@@ -279,12 +281,10 @@ def test_the_last_run_of_an_experiment_counts(copy: Path) -> None:
     assert cli("clean", "--sizes", cwd=copy).stdout.count("small-smoke") == 1
 
 
-def begun_training(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+def begun_training(folder: Path, *options: str) -> Process:
     """A run of a longer training that has a checkpoint."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sfrbench", "run", *SMOKE, *options],
-        cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = Process("run", *SMOKE, *options, cwd=folder, env=environment(), **silent)
     deadline = time.monotonic() + 120
     while not list((folder / "runs" / "store" / "partial").glob("retrain-*/checkpoint.pt")):
         assert process.poll() is None
@@ -296,6 +296,7 @@ def begun_training(folder: Path, *options: str) -> subprocess.Popen[bytes]:
 LONG = ("--set=ssl.steps=40", "--set=ssl.checkpoint_every=2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_a_run_that_was_stopped_finds_its_work_again(copy: Path, number: signal.Signals) -> None:
     """Its specification is another than that of the last run that ended."""
@@ -313,10 +314,8 @@ def test_a_run_that_was_stopped_finds_its_work_again(copy: Path, number: signal.
 def test_beside_a_run_nothing_goes_that_it_wants(copy: Path) -> None:
     """Cleaned again and again from before it begins until it has ended; old results go meanwhile."""
     first = there(copy / "runs")
-    command = [sys.executable, "-m", "sfrbench", "run", *SMOKE, "--set", "ssl.optim.lr=0.02"]
-    process = subprocess.Popen(
-        command, cwd=copy, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    options = ("--set", "ssl.optim.lr=0.02")
+    process = Process("run", *SMOKE, *options, cwd=copy, env=environment(), stderr=subprocess.STDOUT)
     rounds = 0
     while process.poll() is None:
         sfrbench(copy / "runs", "--yes")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.runs import QUIET, cli
 
 SPEC = """\
@@ -23,6 +25,7 @@ class Mine(MeanTeacher):
 """
 
 
+@pytest.mark.slow
 def test_edited_code_is_told_until_its_version_rises(tmp_path: Path) -> None:
     card = tmp_path / "cards" / "ssl" / "mine.yaml"
     card.parent.mkdir(parents=True)

@@ -20,6 +20,7 @@ arms: [{name: sup}]
 """
 
 
+@pytest.mark.slow
 def test_a_workspace_survives_shortages_and_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill of a run, one while the database is made, few files, small files; then a run in peace: the
     files, the frame and MLflow are those of a run that nothing disturbed."""

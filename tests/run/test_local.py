@@ -20,6 +20,7 @@ from sfrbench.run.executors.choice import How, choose
 from sfrbench.run.executors.drive import ACCELERATED, HOST
 from sfrbench.run.executors.local import THREADS, places
 from sfrbench.run.executors.settings import LocalSettings, settings_of
+from tests.support.loaded import Process
 from tests.support.processes import children, wait_until_gone
 from tests.support.runs import QUIET, SPEC, cli, environment
 from tests.support.torches import CPU, H200, NEW, Torch, install
@@ -47,12 +48,11 @@ def alone(folder: Path) -> Path:
     return folder / "alone"
 
 
-def begun(folder: Path, workspace: str) -> subprocess.Popen[str]:
+def begun(folder: Path, workspace: str) -> Process:
     """A run by two workers of one thread, one of which has begun to train the segmenter."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sfrbench", "run", *RUN, *LONG, "--workspace", workspace, "--workers", "2"],
-        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=two_cores,
+    process = Process(
+        "run", *RUN, *LONG, "--workspace", workspace, "--workers", "2",
+        cwd=folder, env=environment(), stderr=subprocess.STDOUT, cores=two_cores(),
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while training(folder / workspace) is None:
@@ -62,11 +62,12 @@ def begun(folder: Path, workspace: str) -> subprocess.Popen[str]:
     return process
 
 
-def two_cores() -> None:
+def two_cores() -> tuple[int, ...]:
     """Workers take their share of the cores, which differ between machines: a run of two is given two."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    return tuple(sorted(os.sched_getaffinity(0))[:2])
 
 
+@pytest.mark.slow
 def test_two_workers_make_what_one_process_makes(folder: Path, alone: Path) -> None:
     """And a worker that is killed in the middle of a training is replaced."""
     process = begun(folder, "killed")
@@ -82,6 +83,7 @@ def test_two_workers_make_what_one_process_makes(folder: Path, alone: Path) -> N
     assert list((folder / "killed" / "running").glob("*.json")) == []
 
 
+@pytest.mark.slow
 def test_interrupted_workers_leave_their_step(folder: Path, alone: Path) -> None:
     process = begun(folder, "stopped")
     workers = children(process.pid)
@@ -96,6 +98,7 @@ def test_interrupted_workers_leave_their_step(folder: Path, alone: Path) -> None
     assert any(record["notes"]["resumed_at"] > 0 for record in records)
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_driver_that_is_killed(folder: Path) -> None:
     process = begun(folder, "orphans")
     workers = children(process.pid)

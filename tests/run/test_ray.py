@@ -8,7 +8,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from sfrbench.errors import InputError
 from sfrbench.run.executors.local import THREADS
 from sfrbench.run.executors.ray.settings import Size, have_room, named_cluster, size_of
 from sfrbench.run.signs import Sign, working
+from tests.support.loaded import Process
 from tests.support.processes import wait_until_gone
 from tests.support.ray_cluster import Cluster
 from tests.support.runs import DIVERGES, QUIET, SPEC, cli, environment
@@ -113,17 +113,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             cluster.stop()
 
 
-def begin(folder: Path, workspace: str, *more: str) -> subprocess.Popen[str]:
+def begin(folder: Path, workspace: str, *more: str) -> Process:
     """A run of two trainings."""
     (folder / "two.yaml").write_text(TWO)
     command = ("run", "two.yaml", "--profile", "smoke", *QUIET, *LONG, "--workspace", workspace, *more)
-    return subprocess.Popen(
-        [sys.executable, "-m", "sfrbench", *command],
-        cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    return Process(*command, cwd=folder, env=environment(), stderr=subprocess.STDOUT)
 
 
-def training(process: subprocess.Popen[str], workspace: Path, count: int) -> list[Sign]:
+def training(process: Process, workspace: Path, count: int) -> list[Sign]:
     """The signs of a run in which so many trainings have begun and one has left a checkpoint."""
     deadline = time.monotonic() + 120
     while True:
@@ -135,6 +132,7 @@ def training(process: subprocess.Popen[str], workspace: Path, count: int) -> lis
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @needs_ray
 def test_two_machines_make_what_one_process_makes_whatever_dies(cluster: Cluster, tmp_path: Path) -> None:
     """A run is interrupted, its driver killed, then one of its workers, and a machine as a whole."""
@@ -179,6 +177,7 @@ def test_two_machines_make_what_one_process_makes_whatever_dies(cluster: Cluster
     assert made(runs) == made(tmp_path / "alone")
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_node_that_fails_blocks_its_own_only(cluster: Cluster, tmp_path: Path) -> None:
     """A component of the user's own reaches the workers."""

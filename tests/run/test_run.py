@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from sfrbench.compare.trace import described, find, open_report
 from sfrbench.files.atomic import sha256_of
 from sfrbench.store.store import Store
 from tests.support.data_writers import write_decathlon
+from tests.support.loaded import Process
 from tests.support.runs import DIVERGES, QUIET, SPEC, cli, environment, here
 
 
@@ -168,16 +168,13 @@ def test_a_damaged_input_fails_its_cells_only(tmp_path: Path) -> None:
     assert len(list((store / "damaged").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_the_work_and_say_so(tmp_path: Path) -> None:
     """What the other makes is passed over, and waited for at the end; it is no interrupted run."""
     text = SPEC.split("arms:")[0] + "arms: [{name: mt}, {name: sup, ssl: supervised}]\n"
     (tmp_path / "small.yaml").write_text(text)
     options = ("small.yaml", "--profile", "smoke", "--set", "ssl.steps=60", *QUIET)
-    command = [sys.executable, "-m", "sfrbench", "run", *options]
-    begun = [
-        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment())
-        for _ in range(2)
-    ]
+    begun = [Process("run", *options, cwd=tmp_path, env=environment()) for _ in range(2)]
     said = [process.communicate(timeout=200)[0] for process in begun]
     assert [process.returncode for process in begun] == [0, 0]
     assert not any("interrupted" in text for text in said)
@@ -203,10 +200,8 @@ def test_dry_run_runs_nothing(tmp_path: Path) -> None:
 
 def _kill_during(folder: Path, stage: str, profile: list[str]) -> None:
     """Start a run and kill -9 it once ``stage`` has written a checkpoint."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sfrbench", "run", "small.yaml", *profile],
-        cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = Process("run", "small.yaml", *profile, cwd=folder, env=environment(), **silent)
     partial = folder / "runs" / "store" / "partial"
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
@@ -218,6 +213,7 @@ def _kill_during(folder: Path, stage: str, profile: list[str]) -> None:
     process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["finetune", "retrain"])
 def test_kill_and_resume_gives_the_same_bits(tmp_path: Path, stage: str) -> None:
     text = SPEC.replace("  - {name: mt}\n", "").replace("  - {pairs: [[sfr_mt, mt]]}\n", "")
@@ -228,7 +224,7 @@ def test_kill_and_resume_gives_the_same_bits(tmp_path: Path, stage: str) -> None
     for folder in (whole, killed):
         folder.mkdir()
         (folder / "small.yaml").write_text(text)
-    cli("run", "small.yaml", *options, cwd=whole)
+    here("run", "small.yaml", *options, cwd=whole)  # whose hashes have another seed than those of ``cli``
     _kill_during(killed, stage, options)
     done = cli("run", "small.yaml", *options, cwd=killed)
     assert "resumes: it was interrupted before" in done.stdout

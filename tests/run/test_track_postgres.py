@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from sfrbench.run.experiment import open_experiment
 from sfrbench.run.tracking.mlflow_log import Tracker
 from sfrbench.search.storage import open_storage
 from sfrbench.store.store import Store
+from tests.support.loaded import Process
 from tests.support.postgres import Server
 from tests.support.runs import QUIET, SPEC, cli, environment
 
@@ -65,19 +65,15 @@ def arms_of(server: Server, url: str) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.slow
 def test_tables_are_made_once_by_several_at_a_time(finished: Path, tmp_path: Path, postgres: Server) -> None:
     """Three workspaces, as of three machines, log the same experiment to a new database at once."""
     url = postgres.database()
     processes = []
     for name in "xyz":
         shutil.copytree(finished, tmp_path / name)
-        command = [sys.executable, "-m", "sfrbench", "track", *SMOKE]
-        processes.append(
-            subprocess.Popen(
-                command, cwd=tmp_path / name, env={**environment(), "SFRBENCH_TRACKING_URI": url},
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            )
-        )  # fmt: skip
+        env = {**environment(), "SFRBENCH_TRACKING_URI": url}
+        processes.append(Process("track", *SMOKE, cwd=tmp_path / name, env=env, stderr=subprocess.STDOUT))
     for process in processes:
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
@@ -85,16 +81,15 @@ def test_tables_are_made_once_by_several_at_a_time(finished: Path, tmp_path: Pat
     assert arms_of(postgres, url) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_does_not_end_a_run(tmp_path: Path, postgres: Server) -> None:
     """It stops once the first of two cells is logged; what is missing is logged when it is there again."""
     url = postgres.database()
     name = url.rpartition("/")[2]
     arms = "arms: [{name: a}, {name: b, ssl: mean_teacher, ssl.steps: 4}]\n"
     (tmp_path / "small.yaml").write_text(TEXT + arms)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sfrbench", "run", *SMOKE], cwd=tmp_path, text=True,
-        env={**environment(), "SFRBENCH_TRACKING_URI": url}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    env = {**environment(), "SFRBENCH_TRACKING_URI": url}
+    process = Process("run", *SMOKE, cwd=tmp_path, env=env, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 240
     query = "SELECT 1 FROM tags t JOIN runs r ON r.run_uuid = t.run_uuid WHERE t.key = 'sfrbench.cell'"
     while True:

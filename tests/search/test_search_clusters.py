@@ -7,7 +7,6 @@ import importlib.util
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from sfrbench.plan.study import Study
 from sfrbench.run.executors.local import THREADS
 from sfrbench.run.executors.slurm import ask, notes
 from sfrbench.search.studies import read_study
+from tests.support.loaded import Process
 from tests.support.postgres import Server
 from tests.support.runs import QUIET, cli, environment
 from tests.support.searches import SMOKE, opened
@@ -47,12 +47,9 @@ def site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ask.cancel(live(folder / "runs"))
 
 
-def started(site: Path, *options: str) -> subprocess.Popen[str]:
+def started(site: Path, *options: str) -> Process:
     """A search, once one of its workers is in the middle of a training."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sfrbench", "search", *ALL, *options],
-        cwd=site, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    process = Process("search", *ALL, *options, cwd=site, env=environment(), stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 120
     while begun(site / "runs") is None:
         assert process.poll() is None, process.communicate()[0]
@@ -147,6 +144,7 @@ def test_ctrl_c_ends_the_jobs(site: Path) -> None:
     assert live(site / "runs") == []
 
 
+@pytest.mark.slow
 @needs_ray
 def test_tasks_of_ray_survive_one_that_is_killed(site: Path) -> None:
     survives_a_kill(site, "ray")

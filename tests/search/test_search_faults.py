@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from sfrbench.files.urls import STORAGE, sqlite_url
 from sfrbench.search import ending
 from sfrbench.search.options import Options
 from sfrbench.search.storage import open_storage
+from tests.support.loaded import Process
 from tests.support.processes import children as children_of
 from tests.support.processes import wait_until_gone
 from tests.support.runs import QUIET, environment
@@ -27,11 +27,11 @@ REMOVED = "the database of studies was removed"
 LONG = ("--set=ssl.steps=60", "--set=ssl.val_every=10", "--set=ssl.checkpoint_every=5")
 
 
-def two_workers(folder: Path, *options: str) -> subprocess.Popen[str]:
+def two_workers(folder: Path, *options: str) -> Process:
     """A search by two workers, both of which have begun a training."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sfrbench", "search", *SMOKE, *QUIET, "--workers", "2", *options],
-        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    process = Process(
+        "search", *SMOKE, *QUIET, "--workers", "2", *options,
+        cwd=folder, env=environment(), stderr=subprocess.STDOUT,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while len(list((folder / "runs" / "store" / "partial").glob("retrain-*/checkpoint.pt"))) < 2:
@@ -60,6 +60,7 @@ def test_studies_that_are_removed_are_one_message(folder: Path, monkeypatch: pyt
     assert "1 complete, 0 pruned, 0 failed" in search("--trials", "1")
 
 
+@pytest.mark.slow
 def test_studies_that_two_workers_lose_are_one_message(folder: Path) -> None:
     process = two_workers(folder, *LONG, "--heartbeat", "1")
     (folder / "runs" / "studies.db").unlink()
@@ -84,6 +85,7 @@ def test_a_heartbeat_without_a_database_is_left_to_the_trial(tmp_path: Path) -> 
         trial.report(1.0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
 def test_workers_end_with_their_starter(folder: Path) -> None:
     """And another search does what they left."""

@@ -23,6 +23,7 @@ from sfrbench.search import trials
 from sfrbench.search.storage import open_storage
 from sfrbench.search.studies import read_study
 from sfrbench.store.store import Store
+from tests.support.loaded import Process
 from tests.support.postgres import Server, program
 from tests.support.runs import QUIET, cli, environment
 from tests.support.searches import SMOKE, opened, search
@@ -37,13 +38,10 @@ def study_of(url: str, sets: tuple[str, ...] = ()) -> Study:
     return found
 
 
-def started(folder: Path, url: str, *options: str) -> subprocess.Popen[str]:
+def started(folder: Path, url: str, *options: str) -> Process:
     """A search in a process of its own, once its first training has a checkpoint."""
-    command = [sys.executable, "-m", "sfrbench", "search", *SMOKE, *QUIET, *options]
-    process = subprocess.Popen(
-        command, cwd=folder, env={**environment(), "SFRBENCH_STORAGE": url},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    stored = {**environment(), "SFRBENCH_STORAGE": url}
+    process = Process("search", *SMOKE, *QUIET, *options, cwd=folder, env=stored, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 120
     while not list((folder / "runs" / "store" / "partial").glob("retrain-*/checkpoint.pt")):
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
@@ -52,7 +50,7 @@ def started(folder: Path, url: str, *options: str) -> subprocess.Popen[str]:
     return process
 
 
-def ended(process: subprocess.Popen[str], status: int = 0) -> str:
+def ended(process: Process, status: int = 0) -> str:
     output, _ = process.communicate(timeout=200)
     assert process.returncode == status, output
     assert "Traceback" not in output
@@ -81,6 +79,7 @@ def cut(postgres: Server, url: str, connection: sqlalchemy.Connection) -> None:
     connection.exec_driver_sql("SELECT 1")
 
 
+@pytest.mark.slow
 def test_workers_share_a_study(folder: Path, postgres: Server) -> None:
     """Two that make the tables at once, and one more on another workspace, such as another machine's."""
     url = postgres.database()
@@ -100,6 +99,7 @@ def texts_below(folder: Path) -> list[str]:
     return [path.read_bytes().decode("latin-1") for path in folder.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(folder: Path, postgres: Server) -> None:
     """kill -9 in the middle of a training; the server ends its turn and its connections, another goes on."""
     url = postgres.database()
@@ -117,6 +117,7 @@ def test_a_killed_worker_is_replaced(folder: Path, postgres: Server) -> None:
     assert len(list(Store(folder / "runs" / "store").records("retrain"))) == 2
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_back_is_waited_for(folder: Path, postgres: Server) -> None:
     """After a crash, and longer than a trial may be silent: nobody takes another one for dead."""
     url = postgres.database()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from sfrbench.files.atomic import sha256_of
 from sfrbench.search.storage import default_storage, open_storage
 from sfrbench.search.studies import study_name
 from sfrbench.store.store import Store
+from tests.support.loaded import Process
 from tests.support.runs import QUIET, cli, environment
 from tests.support.searches import SMOKE, SPEC, opened, search, sfrbench, study_of
 
@@ -89,6 +89,7 @@ def test_an_interrupted_trial_is_put_in_line_again(folder: Path, monkeypatch: py
     assert study_of().trials[1].values == first.values
 
 
+@pytest.mark.slow
 def test_two_workers_keep_the_budget(folder: Path) -> None:
     done = cli("search", *SMOKE, *QUIET, "--workers", "2", "--trials", "4", cwd=folder)
     assert "4 complete, 0 pruned, 0 failed, 0 run again" in done.stdout
@@ -100,13 +101,12 @@ def test_two_workers_keep_the_budget(folder: Path) -> None:
     assert len(list(store.records("prepare"))) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(folder: Path) -> None:
     """kill -9 in the middle of a trial; another worker goes on from its checkpoint."""
     options = ["--heartbeat", "1", "--trials", "2", "--set=ssl.steps=25", "--set=ssl.checkpoint_every=5"]
-    command = [sys.executable, "-m", "sfrbench", "search", *SMOKE, *QUIET, *options]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = Process("search", *SMOKE, *QUIET, *options, cwd=folder, env=environment(), **silent)
     partial = folder / "runs" / "store" / "partial"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
