@@ -70,6 +70,8 @@ class Foundation(Component):
     takes: ClassVar[frozenset[Form]] = frozenset()
     #: A voxel that two objects claim: that of the larger logit, or of the later class.
     overlap: ClassVar[Literal["larger", "later"]] = "larger"
+    #: Whether its network has 3D convolutions, which some versions of cuDNN compute wrongly in bf16.
+    in_3d: ClassVar[bool] = False
 
     canvas: int = Field(1024, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field(
