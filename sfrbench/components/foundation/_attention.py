@@ -93,8 +93,8 @@ class InPieces(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        kept: Any = ctx.saved_tensors
-        dq, dk, dv, *of_bias = grads_in_pieces(*kept, grad=grads[0].contiguous())
+        kept: list[Any] = [*ctx.saved_tensors, grads[0].contiguous()]
+        dq, dk, dv, *of_bias = grads_in_pieces(*kept)
         return dq, dk, dv, *(of_bias or (None, None))
 
 
