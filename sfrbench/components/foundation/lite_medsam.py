@@ -31,8 +31,8 @@ class LiteMedSam(Sam):
     precision: Precision = Field("bf16", description=PRECISION)
     enlarge: Literal["bilinear", "area"] = Field(
         "bilinear",
-        description="slices smaller than the canvas, with prompts: 'bilinear' (ours; better by some 5 points of "
-        "Dice on LA), or 'area', as its code does, which leaves blocks",
+        description="slices smaller than the canvas, with prompts: 'bilinear' (ours; better on LA by some 5 "
+        "points of Dice), or 'area', as its code does, which leaves blocks",
     )
 
     @property
