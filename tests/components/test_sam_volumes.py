@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfrbench.components.base_prompts import Box, Said
+from sfrbench.components.foundation._slices import LITE_MEDSAM
 from sfrbench.components.foundation.slices import UNSEEN, SliceModel
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import InputError
