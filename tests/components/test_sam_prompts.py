@@ -118,7 +118,7 @@ def test_lite_medsam_with_a_box_is_segment_anythings_prompt_encoder_and_decoder(
     except NotReadyError as error:
         pytest.skip(f"no LiteMedSAM weights: {error}")
     image = noise(19, 45, 1)
-    model = LiteMedSam(precision="fp32").prompted(path)
+    model = LiteMedSam(precision="fp32", enlarge="area").prompted(path)
     logits = (
         model.open(shown(image, tmp_path))
         .an_object(None)
@@ -188,6 +188,18 @@ def test_a_slice_is_shown_in_grey_levels_of_its_volume() -> None:
     assert torch.isfinite(Canvas(8, (2, 4), LITE_MEDSAM).picture(torch.full((2, 4), 7.0))).all()
 
 
+def test_lite_medsam_enlarges_smoothly_and_shrinks_by_area() -> None:
+    ramp, half = torch.arange(16.0).repeat(16, 1), torch.arange(4.0).repeat(4, 1)
+    for enlarge, row in (
+        ("bilinear", [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]),
+        ("area", [0, 0, 1, 1, 2, 2, 3, 3]),
+    ):
+        manner = LiteMedSam(enlarge=enlarge).manner
+        assert (Canvas(8, (4, 4), manner).picture(half)[0, 0] * 3).tolist() == pytest.approx(row, abs=1e-6)
+        shrunk = Canvas(8, (16, 16), manner).picture(ramp)[0, 0]
+        assert shrunk.tolist() == pytest.approx([i / 7 for i in range(8)], abs=1e-6)
+
+
 def test_sams_own_head_is_loaded_strictly(tmp_path: Path) -> None:
     state = _build.toy_whole_state()
     build = SamToy().untrained
@@ -208,7 +220,7 @@ def test_sams_own_head_is_loaded_strictly(tmp_path: Path) -> None:
 
 def test_the_fields_of_prompts_leave_old_keys_as_they_are() -> None:
     for cls in (SamToy, LiteMedSam):
-        assert not {"ends", "propagate"} & set(cls().key_settings())
+        assert not {"ends", "propagate", "enlarge"} & set(cls().key_settings())
         assert cls(ends="all").key_settings()["ends"] == "all"
 
 

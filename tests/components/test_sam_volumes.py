@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfrbench.components.base_prompts import Box, Said
-from sfrbench.components.foundation._slices import Manner
+from sfrbench.components.foundation._slices import LITE_MEDSAM
 from sfrbench.components.foundation.slices import UNSEEN, SliceModel
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import InputError
@@ -53,7 +53,7 @@ def bright(image: NDArray[np.float32], folder: Path, **fields: Any) -> tuple[Any
     """A volume of 256 x 256 before it: the canvas is the slice."""
     sam = Bright()
     given = {"ends": "released", "propagate": "boxes"} | fields
-    model = SliceModel(sam, Manner("slice", "area", True, False), TAKES, **given)  # type: ignore[arg-type]
+    model = SliceModel(sam, LITE_MEDSAM, TAKES, **given)  # type: ignore[arg-type]
     return model.open(shown(image, folder)), sam
 
 
