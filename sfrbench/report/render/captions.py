@@ -55,9 +55,21 @@ def _rules(fields: Mapping[str, Any], metrics: Collection[str]) -> str:
         elif name == "nsd_tolerance":
             if "nsd" in metrics:
                 said.append(f"NSD tolerance {axis_text(value)}")
-        elif value is not None:
+        elif name == "dice":
+            said += [_slice_mean(fields)] if value == "slice_mean" else []
+        elif value is not None and not name.startswith("dice_"):
             said.append(f"{name} {axis_text(value)}")
     return f": {'; '.join(said)}" if said else ""
+
+
+def _slice_mean(fields: Mapping[str, Any]) -> str:
+    """The Dice that is none of a volume."""
+    where = {"labelled": "all labelled slices", "first_quarter": "the first quarter of the labelled slices"}
+    return (
+        "Dice is no Dice of a volume but a mean over slices, 1 where a slice lacks the object in prediction "
+        f"and truth, and over thresholds {', '.join(map(axis_text, fields['dice_thresholds']))} on logits, on "
+        f"{where[fields['dice_slices']]}; other metrics are of the whole volume"
+    )
 
 
 def foot(info: ReportInfo) -> str:
