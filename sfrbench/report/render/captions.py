@@ -50,26 +50,28 @@ def protocol_text(info: ReportInfo) -> str:
 def _rules(fields: Mapping[str, Any], metrics: Collection[str]) -> str:
     said = []
     for name, value in fields.items():
-        if name in _RULES:
+        if name in ("dice", "dice_thresholds", "dice_slices"):
+            said += _dice(fields) if name == "dice" else []
+        elif name in _RULES:
             said.append(_RULES[name].get(value, f"{name} {axis_text(value)}"))
         elif name == "nsd_tolerance":
             if "nsd" in metrics:
                 said.append(f"NSD tolerance {axis_text(value)}")
-        elif name == "dice":
-            said += [_slice_mean(fields)] if value == "slice_mean" else []
-        elif value is not None and not name.startswith("dice_"):
+        elif value is not None:
             said.append(f"{name} {axis_text(value)}")
     return f": {'; '.join(said)}" if said else ""
 
 
-def _slice_mean(fields: Mapping[str, Any]) -> str:
-    """The Dice that is none of a volume."""
-    where = {"labelled": "all labelled slices", "first_quarter": "the first quarter of the labelled slices"}
-    return (
-        "Dice is no Dice of a volume but a mean over slices, 1 where a slice lacks the object in prediction "
-        f"and truth, and over thresholds {', '.join(map(axis_text, fields['dice_thresholds']))} on logits, on "
-        f"{where[fields['dice_slices']]}; other metrics are of the whole volume"
-    )
+def _dice(fields: Mapping[str, Any]) -> list[str]:
+    """What Dice is, where it is not that of a class's voxels in the whole volume."""
+    if fields["dice"] == "volume":
+        return []
+    where = {
+        "labelled": "from the first to the last that holds any class",
+        "first_quarter": "the first quarter from the first that holds any class",
+    }[fields["dice_slices"]]
+    thresholds = ", ".join(map(axis_text, fields["dice_thresholds"]))
+    return [f"Dice is the mean over slices ({where}) and logits above {thresholds}, 1 where both are empty"]
 
 
 def foot(info: ReportInfo) -> str:
