@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from sfrbench.components.base_prompts import Box, Said
 from sfrbench.components.foundation import _build, _samlib
+from sfrbench.components.foundation._slice_model import UNSEEN
 from sfrbench.components.foundation._slices import LITE_MEDSAM, Canvas, by_area, grey_levels
 from sfrbench.components.foundation.lite_medsam import LiteMedSam
-from sfrbench.components.foundation.slices import UNSEEN
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import NotReadyError
 from sfrbench.places import weights
