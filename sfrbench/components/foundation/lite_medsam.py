@@ -41,8 +41,7 @@ class LiteMedSam(Sam):
 
     @property
     def manner(self) -> Manner:
-        """As in LiteMedSAM's inference but for ``enlarge``: [0, 1] by the slice's own range, boxes in whole
-        pixels, one mask. Its own data are larger than the canvas."""
+        """As in LiteMedSAM's inference: [0, 1] by the slice's own range, boxes in whole pixels, one mask."""
         from dataclasses import replace
 
         from sfrbench.components.foundation._slices import LITE_MEDSAM
