@@ -118,7 +118,7 @@ def test_lite_medsam_with_a_box_is_segment_anythings_prompt_encoder_and_decoder(
     except NotReadyError as error:
         pytest.skip(f"no LiteMedSAM weights: {error}")
     image = noise(19, 45, 1)
-    model = LiteMedSam(precision="fp32", enlarge="area").prompted(path)
+    model = LiteMedSam(precision="fp32").prompted(path)
     logits = (
         model.open(shown(image, tmp_path))
         .an_object(None)
@@ -188,7 +188,7 @@ def test_a_slice_is_shown_in_grey_levels_of_its_volume() -> None:
     assert torch.isfinite(Canvas(8, (2, 4), LITE_MEDSAM).picture(torch.full((2, 4), 7.0))).all()
 
 
-def test_lite_medsam_enlarges_smoothly_and_shrinks_by_area() -> None:
+def test_lite_medsam_shrinks_by_area_and_enlarges_either_way() -> None:
     ramp, half = torch.arange(16.0).repeat(16, 1), torch.arange(4.0).repeat(4, 1)
     for enlarge, row in (
         ("bilinear", [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]),
