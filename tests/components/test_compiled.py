@@ -7,6 +7,7 @@ compiled stays for the tests that follow.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,6 +185,27 @@ def test_attention_as_machine_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         check(found, results(plain, tokens), 1e-5)
         _compiled.forget()
         assert all(map(torch.equal, found, results(Through(), tokens))), "the same bits again"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the compiler is a script for sh")
+def test_a_compiler_that_fails_is_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch._inductor import config
+
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(_compiled, "BACKEND", "inductor")
+    with (
+        config.patch({"compile_threads": 1, "cpp.vec_isa_ok": True, "cpp.cxx": (None, str(broken))}),
+        pytest.raises(NotReadyError) as caught,
+        torch.no_grad(),
+    ):
+        _compiled.through(_Attend(), torch.randn(2, 16, 8))
+    (problem,) = caught.value.problems
+    assert problem.where == "foundation.compile"
+    assert str(broken) in problem.what
+    assert "set foundation.compile: none" in problem.hint
 
 
 def test_operators_have_the_numbers_of_their_kernels() -> None:
