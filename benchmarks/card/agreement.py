@@ -8,7 +8,7 @@ import torch
 
 from card.material import Bench, Row, fault
 from sfrbench.components.backbone.vnet import VNet
-from sfrbench.components.foundation import _attention, _grid
+from sfrbench.components.foundation import _attention, _grid, _pieces
 from sfrbench.engine.arithmetic import arithmetic
 from sfrbench.engine.inference import backbone_forward, slide
 
@@ -23,7 +23,7 @@ def attention(bench: Bench) -> Iterator[Row]:
     given = [part.to(bench.device, dtype).requires_grad_() for part in plain]
     ways = {
         "fused": lambda q, k, v, a, b: _attention.by_fused_kernel(*_attention.joined(q, k, a, b), v),
-        "rows": _grid.by_rows if bench.on_card else _attention.InPieces.apply,
+        "rows": _grid.by_rows if bench.on_card else _pieces.InPieces.apply,
     }
     exact = [part.detach()[:1].double().cpu() for part in given]
     wanted = _attention.attend(exact[0] / width**-0.5, *exact[1:])

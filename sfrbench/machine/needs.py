@@ -99,7 +99,9 @@ class Machine:
             problems.update(dict.fromkeys(self._lacks_data(resolved)))
         for cell in plan.cells:
             if "foundation" in cell.components:
-                problems.update(dict.fromkeys(_lacks_of_foundation(cell.components["foundation"])))
+                problems.update(
+                    dict.fromkeys(lacks_of(cast(Foundation, cell.components["foundation"].component)))
+                )
             if "stitch" in cell.components:
                 problems.update(dict.fromkeys(self._lacks_images(cell.components["stitch"])))
         return list(problems)
@@ -171,9 +173,9 @@ def _datasets(plan: Plan) -> list[Resolved]:
     )
 
 
-def _lacks_of_foundation(resolved: Resolved) -> list[Problem]:
-    """A package of an extra, and the weight file."""
-    foundation, problems = cast(Foundation, resolved.component), list[Problem]()
+def lacks_of(foundation: Foundation) -> list[Problem]:
+    """The package of an extra that a foundation needs and the weight file, where they are not here."""
+    problems: list[Problem] = []
     try:
         foundation.check_installed()
     except NotReadyError as error:

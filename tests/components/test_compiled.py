@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sfrbench.catalog.cards import Catalog
 from sfrbench.components.finetune.lora import Lora
-from sfrbench.components.foundation import _attention, _build, _compiled, _grid, _operators
+from sfrbench.components.foundation import _attention, _build, _compiled, _grid, _operators, _pieces
 from sfrbench.components.foundation._tinyvit import TinyVit
 from sfrbench.components.foundation.lite_medsam import LiteMedSam
 from sfrbench.components.foundation.sam_vit import SamVit
@@ -212,7 +212,7 @@ def test_operators_have_the_numbers_of_their_kernels() -> None:
     q, k, v, a, b = (torch.randn(2, 16, side, requires_grad=True) for side in (8, 8, 8, 4, 4))
     for given in ((q, k, v, a, b), (q, k, v, None, None)):
         leaves = [part for part in given if part is not None]
-        ours, theirs = _operators.in_pieces(*given), _attention.InPieces.apply(*given)
+        ours, theirs = _operators.in_pieces(*given), _pieces.InPieces.apply(*given)
         assert torch.equal(ours, theirs)
         grads = [torch.autograd.grad(out.square().sum(), leaves) for out in (ours, theirs)]
         assert all(map(torch.equal, *grads))

@@ -20,6 +20,7 @@ from sfrbench.components.foundation._sam2_session import NOWHERE, Sam2Model
 from sfrbench.components.foundation._sam2_tracker import Tracker
 from sfrbench.components.foundation.prompted import Shown
 from sfrbench.components.foundation.sam2 import Sam2Toy
+from tests.support.pretend import pretended
 
 SHAPE = (37, 29, 6)  # sides that are no multiple of anything
 CANVAS = 64
@@ -311,3 +312,12 @@ def test_what_was_said_by_slices() -> None:
     assert _sam2_said.by_slice([Said(boxes=(Box((0, 0, 10), (1, 1, 21)),))]).keys() == {15}
     assert _sam2_said.span_of([Said(span=(1, 4)), Said()], 10) == (1, 4)
     assert _sam2_said.span_of([Said()], 10) == (0, 9)
+
+
+def test_on_a_card(tmp_path: Path, toy: Sam2Model) -> None:
+    """No tensor is left behind, in all forms of prompts; numbers are those of the processor."""
+    said = Said(clicks=(Click((15, 12, 3), True),), boxes=(Box((10, 8, 4), (24, 19, 4)),), absent=(1,))
+    here = segmented(toy, shown(tmp_path / "a"), said)
+    with pretended():
+        model = made().to("cuda")
+        assert np.array_equal(segmented(model, shown(tmp_path / "b"), said), here)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sfrbench.components.foundation import _attention, _samlib, _vit
-from sfrbench.components.foundation._attention import InPieces, attend, by_fused_kernel, joined
+from sfrbench.components.foundation import _pieces, _samlib, _vit
+from sfrbench.components.foundation._attention import attend, by_fused_kernel, joined
+from sfrbench.components.foundation._pieces import InPieces
 from sfrbench.components.foundation._vit import ImageEncoder
 
 SIZES: dict[str, Any] = {
@@ -72,7 +73,7 @@ def test_output_and_every_gradient_equal_segment_anything(
         return attend
 
     if way in ("pieces", "rows"):
-        monkeypatch.setattr(_attention, "PIECE", {"pieces": 5000, "rows": 999}[way])
+        monkeypatch.setattr(_pieces, "PIECE", {"pieces": 5000, "rows": 999}[way])
     if way == "joined":
         monkeypatch.setattr(_vit, "attend", by(lambda q, k, v: InPieces.apply(q, k, v, None, None)))
     if way == "fused":
@@ -95,9 +96,9 @@ def test_bf16_stays_near(images: Tensor) -> None:
 
 def test_pieces_cover_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for piece in (1, 7, 64, 10_000):
-        monkeypatch.setattr(_attention, "PIECE", piece)
+        monkeypatch.setattr(_pieces, "PIECE", piece)
         seen = torch.zeros(5, 8)
-        for n, t in _attention.pieces(5, 8):
+        for n, t in _pieces.pieces(5, 8):
             assert seen[n, t].numel() <= max(piece // 8, 8)
             seen[n, t] += 1
         assert (seen == 1).all()

@@ -41,7 +41,7 @@ seeds: [0, 1]
 report:
   - {table: results, columns: [seconds, prompts]}
   - {table: trained, arms: [sfr]}
-  - {published: table14, rows: {best: SAM-Med3D}, metrics: [dice]}
+  - {published: table14, rows: {best: SAM-Med3D}, metrics: [dice], notes: {best: as its script of 2024}}
   - {curve: {x: prompter.count, y: dice}}
   - {pairs: [[med, sfr], [med, best]]}
   - {ranks: dice}
@@ -162,6 +162,13 @@ def test_rows_of_the_paper_have_ours_with_as_many_prompts(report: Path) -> None:
         ("", "box", ""),
         ("", "sfr", ""),
     ]
+
+
+def test_a_footnote_stands_at_the_rows_of_its_arm(report: Path) -> None:
+    rows = read(report / "tables" / "table14_dice.csv")
+    assert {row["arm"] for row in rows if "as its script of 2024" in row["reason"]} == {"best"}
+    text = (report / "tables" / "table14_dice.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"^\S+ as its script of 2024", text, re.MULTILINE)) == 1
 
 
 def test_the_best_so_far_is_never_below_the_last(report: Path) -> None:

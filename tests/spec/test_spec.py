@@ -123,6 +123,7 @@ BROKEN = [
     ("published: no such metric", ("seeds:", "report: [{published: table07, rows: {mt: MT}, metrics: [nsd]}]\nseeds:"), ["spec.yaml:9:", "Table VII prints no nsd"]),
     ("published: rows are no axis", ("seeds:", "report: [{published: table07, rows: arm}]\nseeds:"), ["map arms to rows of the paper"]),
     ("rows of what is not published", ("seeds:", "report: [{table: x, rows: {mt: MT}}]\nseeds:"), ["goes with 'published'"]),
+    ("published: a footnote of no arm", ("seeds:", "report: [{published: table07, rows: {mt: MT}, notes: {mtt: x}}]\nseeds:"), ["notes: no arm 'mtt'", "'mt'"]),
     ("unbuilt and not published", ("seeds:", "report: [{table: x, unbuilt: {MT: no}}]\nseeds:"), ["unbuilt goes with 'published'"]),
     ("features of no arm", ("seeds:", "report: [{features: {arms: [mtt]}}]\nseeds:"), ["spec.yaml:9:", "no arm 'mtt'", "'mt'"]),
     ("features without a segmenter", ("pseudo: offline}", "stages: [finetune, predict]}\nreport: [{features: {arms: [sfr]}}]"), ["'sfr' re-trains no segmenter"]),

@@ -18,6 +18,7 @@ from sfrbench.components.protocol.standard import StandardProtocol
 from sfrbench.errors import DataError
 from sfrbench.maths.metrics import METRICS, score_case
 from sfrbench.maths.slice_dice import scored_slices, slice_mean
+from sfrbench.report.render import captions
 from tests.support import prompted
 from tests.support.prompted import Corrector
 from tests.support.talks import Talks, labels_of, maps_of, said_of
@@ -168,6 +169,16 @@ def test_predictions_without_logits_are_no_prediction_of_this_protocol(talks: Ta
 
     with pytest.raises(DataError, match=r"case t0 .*keeps no logits"):
         talks.scores(artefact_of("predict", talks.folder / "labels"), None, protocol=medsam2())
+
+
+def test_a_report_says_what_kind_of_dice_it_is() -> None:
+    """And nothing of it where it is that of a volume."""
+    said = captions._rules(medsam2().model_dump(mode="json"), ["dice"])
+    assert "mean over slices (the first quarter from the first" in said
+    assert "logits above 0.1, 0.3, 0.5, 0.7, 0.9, 1 where both are empty" in said
+    paper = captions._rules(StandardProtocol().model_dump(mode="json"), ["dice"])
+    assert "slices" not in paper
+    assert "dice" not in paper.lower()
 
 
 def test_thresholds_ascend() -> None:

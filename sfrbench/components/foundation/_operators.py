@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfrbench.components.foundation._pieces import grads_in_pieces, mixed_in_pieces
+
 _FIVE = "Tensor q, Tensor k, Tensor v"
 
 
@@ -19,9 +21,7 @@ _FIVE = "Tensor q, Tensor k, Tensor v"
     "sfrbench::in_pieces", mutates_args=(), schema=f"({_FIVE}, Tensor? on_rows, Tensor? on_columns) -> Tensor"
 )
 def in_pieces(q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor | None, on_columns: Tensor | None) -> Tensor:
-    """``_attention.InPieces``."""
-    from sfrbench.components.foundation._attention import mixed_in_pieces
-
+    """``_pieces.InPieces``."""
     return mixed_in_pieces(*_contiguous(q, k, v, on_rows, on_columns))
 
 
@@ -31,8 +31,6 @@ def in_pieces(q: Tensor, k: Tensor, v: Tensor, on_rows: Tensor | None, on_column
     schema=f"({_FIVE}, Tensor? on_rows, Tensor? on_columns, Tensor mixed, Tensor grad) -> Tensor[]",
 )
 def _in_pieces_back(*kept: Any) -> list[Tensor]:
-    from sfrbench.components.foundation._attention import grads_in_pieces
-
     return grads_in_pieces(*_contiguous(*kept))
 
 

@@ -25,13 +25,14 @@ class Manner:
     """How the published code of a model shows it a slice, and asks it."""
 
     scale: Literal["pixels", "slice"]  # Meta's mean and deviation; or the slice's own range to [0, 1]
-    resize: Literal["bilinear", "area"]
+    shrink: Literal["bilinear", "area"]
+    enlarge: Literal["bilinear", "area"]  # by area: blocks
     whole_pixels: bool  # corners of boxes are cut to whole pixels of the canvas
     three: bool  # a first click has three masks, and that with the best predicted IoU is taken
 
 
-SEGMENT_ANYTHING = Manner("pixels", "bilinear", whole_pixels=False, three=True)
-LITE_MEDSAM = Manner("slice", "area", whole_pixels=True, three=False)
+SEGMENT_ANYTHING = Manner("pixels", "bilinear", "bilinear", whole_pixels=False, three=True)
+LITE_MEDSAM = Manner("slice", "area", "area", whole_pixels=True, three=False)
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class Canvas:
         return self.scaled[0] / self.size[0], self.scaled[1] / self.size[1]
 
     def _resized(self, grey: Tensor) -> Tensor:
-        if self.manner.resize == "area":
+        way = self.manner.shrink if self.side < max(self.size) else self.manner.enlarge
+        if way == "area":
             return by_area(grey, self.scaled)
         return F.interpolate(
             grey[None, None], self.scaled, mode="bilinear", align_corners=False, antialias=True

@@ -53,7 +53,7 @@ class Sam(Foundation):
     def prompted(self, weights: Path | None) -> PromptedModel:
         """The pretrained model with SAM's own head. Raises ``NotReadyError`` without its weight file."""
         from sfrbench.components.foundation import _build
-        from sfrbench.components.foundation.slices import SliceModel
+        from sfrbench.components.foundation._slice_model import SliceModel
 
         sam = _build.whole(self.untrained, *self.own_state(weights))
         return SliceModel(sam, self.manner, self.takes, ends=self.ends, propagate=self.propagate)

@@ -21,7 +21,7 @@ class SamVit(Sam):
 
     version: ClassVar[int] = 2  # attention in pieces: other last digits
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
-    later_fields: ClassVar[Mapping[str, Any]] = {"compile": "none"}
+    later_fields: ClassVar[Mapping[str, Any]] = {**Sam.later_fields, "compile": "none"}
 
     size: Literal["b", "l", "h"] = Field("b", description="ViT-B, ViT-L or ViT-H")
     checkpointing: bool = Field(

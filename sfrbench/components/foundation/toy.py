@@ -21,7 +21,7 @@ class SamToy(Sam):
 
     version: ClassVar[int] = 2  # attention in pieces: other last digits
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
-    later_fields: ClassVar[Mapping[str, Any]] = {"compile": "none"}
+    later_fields: ClassVar[Mapping[str, Any]] = {**Sam.later_fields, "compile": "none"}
 
     canvas: int = Field(64, ge=64, le=256, multiple_of=16, description="side of the square input, pixels")
     norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")

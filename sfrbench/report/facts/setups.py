@@ -130,7 +130,8 @@ def _told(cell: Cell, catalog: Catalog) -> str:
     """Who prompts, and which rounds are scored."""
     own = cell.components["prompter"]
     prompter = cast(Prompter, own.component)
-    said = _named(own, changed(own, catalog, frozenset({"count", "scored"})))
+    on_axes = {path.removeprefix("prompter.") for path in cell.axes}  # the row's name has them
+    said = _named(own, changed(own, catalog, frozenset({"count", "scored", *on_axes})))
     if prompter.rounds > 1:
         said += f", scored after the {'best so far' if prompter.scored == 'best' else 'last'}"
     return said

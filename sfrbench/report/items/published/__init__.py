@@ -34,6 +34,7 @@ class PublishedItem(OfArms):
         {}, description="arm -> its row in the paper; else the row that is called as the arm's label"
     )
     unbuilt: dict[str, str] = Field({}, description="row of the paper -> why no arm has it")
+    notes: dict[str, str] = Field({}, description="arm -> a footnote at its rows")
     metrics: list[MetricName] = Field([], description="none: all that the table prints")
 
     def faults(self, known: Known, before: Sequence[Item]) -> Iterator[Fault]:
@@ -45,6 +46,8 @@ class PublishedItem(OfArms):
             yield ("published",), f"published: {error.problems[0].what}", error.problems[0].hint
         else:
             yield from self._faults(table, known)
+        for arm in self.notes:
+            yield from known.arm_faults([arm], ("notes", arm), "notes: ")
         yield from super().faults(known, before)
 
     def _faults(self, table: Published, known: Known) -> Iterator[Fault]:
@@ -79,7 +82,7 @@ class PublishedItem(OfArms):
         from sfrbench.report.items.published.rows import Own
         from sfrbench.report.items.published.tables import published_part
 
-        name, own = context.names.new(self.published), Own(self.rows, self.unbuilt)
+        name, own = context.names.new(self.published), Own(self.rows, self.unbuilt, self.notes)
         tables, behind = published_part(context.frame, context.info, self.published, own, self.metrics, name)
         return Part(tables, behind=behind)
 

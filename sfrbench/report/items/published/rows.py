@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sfrbench.paper.tables import PaperRow, Published
@@ -38,10 +38,12 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Own:
-    """What an item says: arm -> its row of the paper, and row of the paper -> why no arm has it."""
+    """What an item says: arm -> its row of the paper, row of the paper -> why no arm has it, and arm -> a
+    footnote."""
 
     rows: Mapping[str, str]
     unbuilt: Mapping[str, str]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def setting_text(row: PaperRow, dataset: str | None) -> str:
@@ -78,9 +80,10 @@ def pairings_of(
         alone = sum(other.arm == line.arm and _on(setups, other, dataset) for other in lines) == 1
         those = list(_rows(rows, setup, dataset, alone))
         for row, note in those:
-            by_row.setdefault(id(row), []).append(Pairing(row, line, setup, note=note))
+            said = "; ".join(text for text in (own.notes.get(line.arm, ""), note) if text)
+            by_row.setdefault(id(row), []).append(Pairing(row, line, setup, note=said))
         if not those:
-            others.append(Pairing(None, line, setup))
+            others.append(Pairing(None, line, setup, note=own.notes.get(line.arm, "")))
     pairings = []
     for row in table.rows:
         arms = [line for line in lines if row.named(named.get(line.arm, line.label))]

@@ -1,0 +1,28 @@
+"""What a foundation needs and this machine has not: found before anything runs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+from sfrbench.components.foundation.sam2 import Sam2, Sam2Toy
+from sfrbench.components.foundation.toy import SamToy
+from sfrbench.machine.needs import lacks_of
+
+
+def test_a_package_and_a_weight_file_are_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFRBENCH_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (missing,) = lacks_of(Sam2(release="sam2", size="small"))
+    assert "sam2_hiera_small.pt" in str(missing)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "5.2.0")
+    old, file = lacks_of(Sam2(release="sam2", size="small"))
+    assert "SAM 2 needs transformers 5.24 or later; here: 5.2.0" in str(old)
+    assert "pip install 'sfrbench[sam2]'" in str(old)
+    assert file == missing
+    assert len(lacks_of(Sam2Toy())) == 1
+    assert lacks_of(SamToy()) == []
