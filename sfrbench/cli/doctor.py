@@ -60,6 +60,8 @@ def doctor(data: Mapping[str, Path], as_json: bool) -> None:
         _print_numbers(checked)
     lacking = compiling.lack(answer.device("auto"))
     echo(f"compile   {'blocks' if lacking is None else f'none: {lacking.what}'}")
+    if lacking is not None:
+        echo(f"          {lacking.hint}")
     echo(f"disk      {free / 1e9:.0f} GB free here")
     echo(f"registry  {registry}")
     echo(f"config    {config}{'' if config.is_file() else ' (none, which is fine)'}")

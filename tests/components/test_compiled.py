@@ -1,11 +1,16 @@
 """Blocks through ``torch.compile``: the numbers, names and adapters of a model that is not compiled.
 
-What is traced runs as it is here, which needs no compiler; one block goes all the way to machine code.
+What is traced runs as it is here, which needs no compiler; attention goes all the way to machine code (and
+whole blocks in ``test_gpu_benchmark``). Tracing is what takes the time: networks have one block, and what is
+compiled stays for the tests that follow.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +19,8 @@ from torch import Tensor, nn
 
 from sfrbench.catalog.cards import Catalog
 from sfrbench.components.finetune.lora import Lora
-from sfrbench.components.foundation import _attention, _compiled, _grid, _operators, _pieces
+from sfrbench.components.foundation import _attention, _build, _compiled, _grid, _operators, _pieces
 from sfrbench.components.foundation._tinyvit import TinyVit
-from sfrbench.components.foundation._vit import Block
 from sfrbench.components.foundation.lite_medsam import LiteMedSam
 from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.foundation.toy import SamToy
@@ -26,17 +30,24 @@ from sfrbench.stages.finetune import run as finetune
 from tests.support.tiny import Killed, Runs, content, sam
 
 
-@pytest.fixture(autouse=True)
-def _traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(_compiled, "BACKEND", "eager")
-    yield
+@pytest.fixture(autouse=True, scope="module")
+def _traced() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_compiled, "BACKEND", "eager")
+        yield
     _compiled.forget()
 
 
-def adapted(name: str, **fields: Any) -> Any:
-    """The toy with the adapters of a card, the same numbers each time, none of them zero."""
+def one_block(model: Any, index: int) -> Any:
+    model.image_encoder.blocks = model.image_encoder.blocks[index : index + 1]
+    return model
+
+
+def adapted(name: str, index: int = 0, **fields: Any) -> Any:
+    """One block of the toy (0 attends in windows, 1 to all) with the adapters of a card: the same numbers
+    each time, none of them zero."""
     torch.manual_seed(0)
-    model = SamToy.model_validate(fields).build(3, None)
+    model = one_block(SamToy.model_validate(fields).build(3, None), index)
     Catalog.read().card("finetune", name).component({}).attach(model)
     for part in model.parameters():
         if part.requires_grad and not part.any():
@@ -59,53 +70,61 @@ def check(found: list[Tensor], wanted: list[Tensor], near: float) -> None:
         assert (mine - plain).abs().max() <= near * largest
 
 
+@contextmanager
+def traces(graphs: int) -> Iterator[None]:
+    """Within it so many graphs are traced."""
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    yield
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
 IMAGES = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", ["lora", "samus", "sam3d_adapter"])
-def test_adapted_blocks_are_what_is_compiled(name: str) -> None:
+@pytest.mark.parametrize(("name", "index"), [("lora", 0), ("samus", 1), ("sam3d_adapter", 0)])
+def test_adapted_blocks_are_what_is_compiled(name: str, index: int) -> None:
     again = {"checkpointing": name == "lora"}
-    plain, model = adapted(name), adapted(name, compile="blocks", **again)
+    plain, model = adapted(name, index), adapted(name, index, compile="blocks", **again)
     before = set(model.state_dict())
-    check(results(model, IMAGES), results(plain, IMAGES), 1e-5)
+    with traces(1):
+        check(results(model, IMAGES), results(plain, IMAGES), 1e-5)
     assert set(model.state_dict()) == before == set(plain.state_dict())
 
 
 def test_compiled_in_bf16() -> None:
     plain, model = adapted("lora", precision="bf16"), adapted("lora", precision="bf16", compile="blocks")
-    with torch.no_grad():
+    with torch.no_grad(), traces(1):
         check([model(IMAGES)], [plain(IMAGES)], 0.05)
 
 
 def test_adapters_that_come_or_go_later_are_seen() -> None:
-    model, finetune = adapted("lora", compile="blocks"), Lora()
+    model, finetune = adapted("lora", 1, compile="blocks"), Lora()
     with torch.no_grad():
         first = model(IMAGES)
         finetune.merge(model)
         check([model(IMAGES)], [first], 1e-5)
-        again = SamToy(compile="blocks").build(3, None)
+        again = one_block(SamToy(compile="blocks").build(3, None), 1)
         assert list(model.state_dict()) == list(again.state_dict())
-        plain, hooked = adapted("msa"), adapted("msa", compile="blocks")
-        again.image_encoder(IMAGES.expand(-1, 3, -1, -1))  # of the same classes, without hooks
+        plain, hooked = adapted("msa", 1), adapted("msa", 1, compile="blocks")
+        again.requires_grad_(False)(IMAGES)  # the same but for the hooks
         check([hooked(IMAGES)], [plain(IMAGES)], 1e-5)
 
 
-def test_a_few_batch_sizes_are_compiled_once_each() -> None:
-    from torch._dynamo.utils import counters
-
-    model, plain = adapted("lora", compile="blocks").eval(), adapted("lora").eval()
-    counters.clear()
-    for count in (1, 2, 1):
-        images = IMAGES[:1].expand(count, -1, -1, -1)
-        with torch.no_grad():
-            check([model(images)], [plain(images)], 1e-5)
-    assert counters["stats"]["unique_graphs"] == 4, "two kinds of blocks, two sizes"
-
-
-def test_beyond_the_limit_nothing_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compiled, "FORMS", 1)
-    with pytest.raises(NotReadyError, match=r"foundation\.compile.*none"), torch.no_grad():
-        adapted("lora", compile="blocks")(IMAGES)
+def test_a_few_batch_sizes_are_compiled_once_each_and_none_beyond_runs_uncompiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _compiled.forget()
+    model, plain = adapted("lora", compile="blocks"), adapted("lora")
+    with torch.no_grad():
+        with traces(2):
+            for count in (1, 2, 1):
+                images = IMAGES[:count]
+                check([model(images)], [plain(images)], 1e-5)
+        monkeypatch.setattr(_compiled, "FORMS", 2)
+        with pytest.raises(NotReadyError, match=r"foundation\.compile.*none"):
+            model(IMAGES.repeat(2, 1, 1, 1))
 
 
 def test_tiny_vit() -> None:
@@ -115,10 +134,15 @@ def test_tiny_vit() -> None:
         return TinyVit(**sizes, out=8, compiled=compiled).eval()
 
     images = IMAGES.expand(-1, 3, -1, -1)[..., :32, :32]
-    check(results(make(True), images), results(make(False), images), 1e-5)
+    with traces(2):
+        check(results(make(True), images), results(make(False), images), 1e-5)
 
 
-def test_a_killed_training_has_the_bits_of_one_that_runs_through(tmp_path: Any) -> None:
+def test_a_killed_training_has_the_bits_of_one_that_runs_through(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole_toy = _build.toy
+    monkeypatch.setattr(_build, "toy", lambda **fields: one_block(whole_toy(**fields), 1))
     runs, parts = Runs(tmp_path), sam(foundation=SamToy(canvas=96, compile="blocks"))
     whole = content(runs(finetune, parts, "whole"))
     with pytest.raises(Killed):
@@ -128,28 +152,60 @@ def test_a_killed_training_has_the_bits_of_one_that_runs_through(tmp_path: Any) 
     assert killed["adapter.safetensors"] == whole["adapter.safetensors"]
 
 
+class _Attend(nn.Module):
+    """Attention to all of 4 x 4 tokens, with tables of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.columns = nn.Parameter(torch.randn(4, 8)), nn.Parameter(torch.randn(4, 8))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return _attention.attend(tokens, tokens, tokens, tokens @ self.rows.T, tokens @ self.columns.T)
+
+
 @pytest.mark.skipif(lack("cpu") is not None, reason="no C++ compiler, which torch.compile needs on a CPU")
-def test_a_block_as_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_as_machine_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing of earlier runs
     monkeypatch.setattr(_compiled, "BACKEND", "inductor")
     torch.manual_seed(0)
-    block = Block(16, 2, 0, 4)
-    for name, value in block.named_parameters():
-        if "rel_pos" in name:
-            nn.init.normal_(value, std=0.2)
-    tokens = torch.randn(2, 4, 4, 16)
+    plain, tokens = _Attend(), torch.randn(2, 16, 8)
 
     class Through(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.block = block
+            self.attend = plain
 
         def forward(self, tokens: Tensor) -> Any:
-            return _compiled.through(self.block, tokens)
+            return _compiled.through(self.attend, tokens)
 
-    found = results(Through(), tokens)
-    check(found, results(block, tokens), 1e-5)
-    _compiled.forget()
-    assert all(map(torch.equal, found, results(Through(), tokens))), "the same bits again"
+    with config.patch({"compile_threads": 1, "cpp.vec_isa_ok": True}):  # no programs that try the compiler
+        found = results(Through(), tokens)
+        check(found, results(plain, tokens), 1e-5)
+        _compiled.forget()
+        assert all(map(torch.equal, found, results(Through(), tokens))), "the same bits again"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the compiler is a script for sh")
+def test_a_compiler_that_fails_is_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch._inductor import config
+
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(_compiled, "BACKEND", "inductor")
+    with (
+        config.patch({"compile_threads": 1, "cpp.vec_isa_ok": True, "cpp.cxx": (None, str(broken))}),
+        pytest.raises(NotReadyError) as caught,
+        torch.no_grad(),
+    ):
+        _compiled.through(_Attend(), torch.randn(2, 16, 8))
+    (problem,) = caught.value.problems
+    assert problem.where == "foundation.compile"
+    assert str(broken) in problem.what
+    assert "set foundation.compile: none" in problem.hint
 
 
 def test_operators_have_the_numbers_of_their_kernels() -> None:
@@ -163,7 +219,7 @@ def test_operators_have_the_numbers_of_their_kernels() -> None:
     torch.library.opcheck(_operators.in_pieces, (q, k, v, a, b))
 
 
-class _Attend(nn.Module):
+class _Attention(nn.Module):
     def forward(self, *given: Any) -> Tensor:
         return _attention.attend(*given)
 
@@ -182,7 +238,7 @@ def test_on_a_card_the_kernel_is_one_operator_of_the_graph(monkeypatch: pytest.M
     with FakeTensorMode(), torch.no_grad():
         like: Any = {"device": "cuda", "dtype": torch.bfloat16}
         given = [torch.empty(2, 256, side, **like) for side in (32, 32, 32, 16, 16)]
-        _compiled.through(_Attend(), *given)
+        _compiled.through(_Attention(), *given)
     assert any("by_rows" in name for name in seen)
 
 
