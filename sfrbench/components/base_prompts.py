@@ -104,7 +104,9 @@ class Prompter(Component):
     #: Fields that only ``evaluate`` reads.
     evaluate_fields: ClassVar[frozenset[str]] = frozenset({"count", "scored"})
 
-    count: int = Field(1, ge=1, le=1000, description="rounds after which the map is scored")
+    count: int | None = Field(
+        None, ge=1, le=1000, description="rounds after which the map is scored; none: after all of them"
+    )
     scored: Literal["last", "best"] = Field(
         "last",
         description="'last': the map after 'count' rounds; 'best': of these rounds the one of the highest "
@@ -115,6 +117,11 @@ class Prompter(Component):
     def rounds(self) -> int:
         """How many rounds are simulated."""
         return 1
+
+    @property
+    def after(self) -> int:
+        """The round whose map is scored."""
+        return self.rounds if self.count is None else self.count
 
     @property
     def forms(self) -> frozenset[Form]:
@@ -141,6 +148,9 @@ class Prompter(Component):
         raise NotImplementedError
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
-        if self.count > self.rounds:
-            return [f"count {self.count} is scored, and it has {self.rounds} rounds"]
-        return []
+        if self.after <= self.rounds:
+            return []
+        what = f"the map after round {self.count} is to be scored (count), and it has {self.rounds}"
+        number = " (its number of clicks)" if "number" in type(self).model_fields else ""
+        arm = "; an arm that an axis prompter.count does not concern has without: [prompter.count]"
+        return [f"{what}{number}{arm}"]

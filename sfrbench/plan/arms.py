@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from sfrbench.plan.graph import Configuration
 from sfrbench.plan.resolve import Resolved, Resolver
 from sfrbench.spec.model import Arm, Layer
 from sfrbench.stages.finder import recipes
+from sfrbench.stages.interact import recipe as interact
 from sfrbench.stages.recipe import Chosen, Pseudo, Score
 from sfrbench.stages.retrain import recipe as retrain
 
@@ -82,6 +83,7 @@ class ArmResolver:
         found = {kind: self.kind(kind, point) for kind in kinds}
         for kind in chosen - found.keys():
             self.kind(kind, point)  # not needed here, and yet a wrong name or field is a mistake
+        self._prompter_is_used(stages)
         if None in found.values():
             return None
         components = cast("dict[str, Resolved]", found)
@@ -100,6 +102,15 @@ class ArmResolver:
         if not self._memo[memo]:
             return None
         return Configuration(components, stages, pseudo, score, chosen_pseudo)
+
+    def _prompter_is_used(self, stages: Collection[str]) -> None:
+        """An arm that chooses a prompter, and lets it say nothing, is not what it is called."""
+        layer = self.arm.layer
+        if "prompter" in layer.choices and interact.STAGE not in stages:
+            what = (
+                f"arm '{self.arm.name}' has a prompter, and no stage {interact.STAGE}: nobody would be asked"
+            )
+            self.resolver.add(layer.where("prompter"), what, "add stages: [interact, evaluate] to the arm")
 
     def _sound(self, chosen: Chosen) -> bool:
         """Whether the stages work with these choices."""

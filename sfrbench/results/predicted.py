@@ -15,7 +15,7 @@ def rounds_scored(cell: Cell) -> int | None:
     scored); none: it is of a model that waits for nobody."""
     if interact.STAGE not in cell.nodes:
         return None
-    return cast(Prompter, cell.components["prompter"].component).count
+    return cast(Prompter, cell.components["prompter"].component).after
 
 
 def result_role(cell: Cell) -> str:

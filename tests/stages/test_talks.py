@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sfrbench.components.base_prompts import Box, Prompter, Said
+from sfrbench.components.base_prompts import Box, Click, Prompter, Said
 from sfrbench.components.prompter._names import Rule
 from sfrbench.components.prompter.boxes import SliceBoxes, VolumeBox
 from sfrbench.components.prompter.clicks import Clicks
 from sfrbench.components.prompter.every import EverySlices
 from sfrbench.components.prompter.none import Silent
+from sfrbench.errors import InputError
 from sfrbench.stages.interact import talk
 
 CLASSES = ("background", *(f"organ {number}" for number in range(1, 14)))
@@ -55,7 +56,7 @@ def talks(user: Prompter, seed: int = 0, name: str = "case") -> dict[int, list[t
     known = organs()
     case = talk.Case(name, known, CLASSES, (1.0, 1.0, 2.0), seed)
     volume = Painter(known.shape)
-    return {label: list(talk.rounds(volume, user, case, label, False)) for label in range(1, 14)}
+    return {label: list(talk.rounds(lambda: volume, user, case, label, False)) for label in range(1, 14)}
 
 
 def told(user: Prompter, seed: int = 0, name: str = "case") -> dict[int, list[Said]]:
@@ -86,7 +87,9 @@ def test_seed_case_and_object_each_draw_anew() -> None:
     known = np.zeros((9, 9, 9), np.uint8)
     known[2:7, 2:7, 2:4], known[2:7, 2:7, 5:7] = 1, 2  # two objects alike
     case = talk.Case("case", known, CLASSES[:3], (1.0, 1.0, 1.0), 0)
-    one, two = (next(talk.rounds(Painter(known.shape), user, case, label, False)).said for label in (1, 2))
+    one, two = (
+        next(talk.rounds(lambda: Painter(known.shape), user, case, label, False)).said for label in (1, 2)
+    )
     (a,), (b,) = one.clicks, two.clicks
     assert (a.at[0], a.at[1], a.at[2] + 3) != b.at
 
@@ -95,10 +98,10 @@ def test_a_talk_ends_when_all_is_found() -> None:
     known = np.zeros((9, 9, 9), np.uint8)
     known[3:6, 3:6, 3:6] = 1
     case = talk.Case("case", known, CLASSES[:2], (1.0, 1.0, 1.0), 0)
-    rounds = list(talk.rounds(Painter(known.shape), Clicks(rule="ritm3d"), case, 1, False))
+    rounds = list(talk.rounds(lambda: Painter(known.shape), Clicks(rule="ritm3d"), case, 1, False))
     assert [one.said.told() for one in rounds] == [{"clicks": [[4, 4, 4, 1]]}]
     goes_on = list(
-        talk.rounds(Painter(known.shape), Clicks(rule="random", perfect="released"), case, 1, False)
+        talk.rounds(lambda: Painter(known.shape), Clicks(rule="random", perfect="released"), case, 1, False)
     )
     assert len(goes_on) == 10
 
@@ -119,3 +122,26 @@ def test_who_speaks_once_does() -> None:
 
 def test_nobody_asks_a_model_for_a_silent_user() -> None:
     assert told(Silent()) == {label: [] for label in range(1, 14)}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (Said(clicks=(Click((20, 0, 0), True),)), r"\[20, 0, 0\], outside a volume of \[20, 12, 14\]"),
+        (Said(clicks=(Click((0, -1, 0), True),)), "outside a volume"),
+        (Said(boxes=(Box((0, 0, 0), (3, 12, 3)),)), "outside a volume"),
+        (Said(absent=(3,)), "absent, which it does not announce"),
+        (Said(clicks=(Click((1.5, 0, 0), True),)), "no prompt"),  # type: ignore[arg-type]
+        ("here", "'here'"),
+    ],
+)
+def test_what_a_users_class_says_is_looked_at(given: Said, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        talk.as_said(given, frozenset({"click", "box"}), (20, 12, 14), "Mine at case a, liver, round 1")
+
+
+def test_voxels_of_numpy_are_numbers() -> None:
+    x, y, z = np.argwhere(organs() == 1)[0]
+    said = talk.as_said(Said(clicks=(Click((x, y, z), True),)), frozenset({"click"}), (20, 12, 14), "here")
+    assert said == Said(clicks=(Click((0, 2, 1), True),))
+    assert type(said.clicks[0].at[0]) is int

@@ -29,9 +29,9 @@ def _prompted(cell: Cell, artefact: Artefact, known: dict[tuple[str, int], tuple
     prompter = cast(Prompter, cell.components["prompter"].component)
     foundation = cast(Foundation, cell.components["foundation"].component)
     ledger, cases = artefact.read_json("ledger.json"), artefact.read_json("index.json")["cases"]
-    if (artefact.key, prompter.count) not in known:
-        known[artefact.key, prompter.count] = _used(artefact, cases, prompter.count)
-    prompts, seconds = known[artefact.key, prompter.count]
+    if (artefact.key, prompter.after) not in known:
+        known[artefact.key, prompter.after] = _used(artefact, cases, prompter.after)
+    prompts, seconds = known[artefact.key, prompter.after]
     return Prompted(
         arm=cell.arm,
         axes=cell.axes,
@@ -39,7 +39,7 @@ def _prompted(cell: Cell, artefact: Artefact, known: dict[tuple[str, int], tuple
         cell=cell.id,
         key=artefact.key,
         cases=len(cases),
-        count=prompter.count,
+        count=prompter.after,
         rounds=prompter.rounds,
         best=prompter.scored == "best",
         prompts=prompts,

@@ -70,7 +70,7 @@ def _prompts(cell: Cell) -> int | None:
         return None
     prompter = cast(Prompter, cell.components["prompter"].component)
     every: int | None = getattr(prompter, "every", None)
-    return prompter.count if every is None else every
+    return prompter.after if every is None else every
 
 
 def changed(own: Resolved, catalog: Catalog, leave: frozenset[str] = frozenset()) -> str:

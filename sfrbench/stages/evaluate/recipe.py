@@ -33,8 +33,8 @@ def asked(cell: Chosen, source: str) -> Asked:
     settings = EvaluateSettings(slices=slices)
     if source == interact.STAGE:
         prompter = cast(Prompter, cell.components["prompter"])
-        best = prompter.scored == "best" and prompter.count > 1  # of one round there is no better one
-        settings = EvaluateSettings(slices=slices, after=prompter.count, best=best)
+        best = prompter.scored == "best" and prompter.after > 1  # of one round there is no better one
+        settings = EvaluateSettings(slices=slices, after=prompter.after, best=best)
     inputs = {"prepare": "prepare", "prediction": source}
     return Asked(settings, inputs, keyed={"protocol": Protocol.predict_fields})
 

@@ -55,8 +55,17 @@ def faults(cell: Chosen) -> Iterator[Fault]:
     """A prediction that is asked for and not made, or made and not asked for."""
     if STAGE not in cell.stages:
         return
+    if "evaluate" not in cell.stages:
+        yield (
+            f"stage {STAGE} is named without evaluate, so that nothing would be scored",
+            "add evaluate to 'stages'",
+        )
+    prompter = cast(Prompter, cell.components["prompter"])
+    if prompter.scored == "best" and cell.protocol.logit_thresholds is not None:
+        what = f"prompter.scored best goes by the Dice of volumes, and protocol.dice is {cell.protocol.dice}"
+        yield what, "set prompter.scored to last, or protocol.dice to volume"
     made = [stage for stage in _BEFORE if stage in cell.stages]
-    if cast(Prompter, cell.components["prompter"]).from_guess:
+    if prompter.from_guess:
         if predict.STAGE not in made:
             what = "the prompter goes by what the cell's own segmenter predicts, and no stage here predicts"
             yield what, f"add {predict.STAGE}, and {retrain.STAGE} or {finetune.STAGE} before it, to 'stages'"

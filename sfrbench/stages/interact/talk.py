@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.components.base_prompts import Box, Prompter, Said, Scene
-from sfrbench.components.foundation.prompted import PromptedVolume
+from sfrbench.components.base_prompts import Box, Form, Prompter, Said, Scene
+from sfrbench.components.foundation.prompted import PromptedVolume, forms_of
 from sfrbench.engine.context import seed_for
-from sfrbench.errors import DataError
+from sfrbench.errors import DataError, InputError, shown
 from sfrbench.maths.metrics import Mask, mask_dice
 from sfrbench.stages.interact.maps import Maps
 
@@ -62,6 +63,8 @@ def rounds(
     for number in range(1, prompter.rounds + 1):
         rng = case.rng(label, number)
         next_said = prompter.say(Scene(truth, prediction, case.labelled, rng, tuple(said), case.spacing))
+        where = f"case {case.name}, {case.classes[label]}, round {number}"
+        next_said = as_said(next_said, prompter.forms, truth.shape, f"{type(prompter).__name__} at {where}")
         if next_said == Said():
             return
         said.append(next_said)
@@ -69,9 +72,39 @@ def rounds(
         subject = opened().an_object(box) if subject is None else subject
         logits = subject.segment(tuple(said))
         seconds = time.perf_counter() - began
-        _check(logits, truth, f"case {case.name}, {case.classes[label]}, round {number}")
+        _check(logits, truth, where)
         yield Round(next_said, logits, seconds)
         prediction = logits > 0
+
+
+def as_said(given: Any, forms: frozenset[Form], shape: tuple[int, ...], where: str) -> Said:
+    """What a prompter said, in plain numbers. Raises ``InputError`` where it is nothing that can be said of a
+    volume of this shape, or nothing that was announced."""
+
+    def fault(what: str, hint: str) -> InputError:
+        return InputError(f"the prompter says {what}", where=where, hint=f"{hint}; try 'sfrbench conform'")
+
+    if not isinstance(given, Said):
+        raise fault(shown(given), "'say' returns a Said")
+    try:
+        said = Said.of({name: _whole(places) for name, places in given.told().items()})
+    except (TypeError, ValueError) as error:
+        raise fault(f"what is no prompt ({error})", "places are whole numbers") from error
+    strange = forms_of(said) - forms - ({"slice_box"} if "box" in forms else set())
+    if strange:
+        told = ", ".join(sorted(strange))
+        raise fault(f"{told}, which it does not announce", "name it in 'forms'")
+    places = [click.at for click in said.clicks] + [at for box in said.boxes for at in (box.low, box.high)]
+    places += [(0, 0, z) for z in (*said.absent, *(said.span or ()))]
+    for at in places:
+        if not all(0 <= value < side for value, side in zip(at, shape, strict=True)):
+            raise fault(f"{list(at)}, outside a volume of {list(shape)} voxels", "voxels are counted from 0")
+    return said
+
+
+def _whole(places: Any) -> Any:
+    """Whole numbers of any kind, and lists of them, as those of Python. Raises ``TypeError`` for others."""
+    return [_whole(one) for one in places] if isinstance(places, (list, tuple)) else operator.index(places)
 
 
 def _check(logits: NDArray[np.float32], truth: Mask, where: str) -> None:
