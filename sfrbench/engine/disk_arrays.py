@@ -27,8 +27,12 @@ def disk_array(path: Path, shape: Sequence[int], dtype: DTypeLike) -> NDArray[An
     where a disk fills up later. Raises ``OSError`` where there is no room.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    with path.open("wb") as stream:
-        _reserve(stream, size)
+    try:
+        with path.open("wb") as stream:
+            _reserve(stream, size)
+    except OSError:
+        path.unlink(missing_ok=True)  # what was reserved so far would keep the disk full
+        raise
     return np.memmap(path, dtype, "r+", shape=tuple(shape))
 
 

@@ -13,6 +13,9 @@ from sfrbench.engine.volumes import harden
 from sfrbench.errors import DataError
 from sfrbench.store.store import Artefact
 
+#: What reading an array file that is damaged, or was made by somebody else, may end in.
+UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError)
+
 
 def label_map(artefact: Artefact, case: str, classes: int, after: int | None = None) -> NDArray[Any]:
     """The label map of one case, integer (X, Y, Z), of any artefact; ``after`` is the round of prompts.
@@ -52,11 +55,14 @@ def _named(
     try:
         with np.load(artefact.path(file), allow_pickle=False) as kept:
             return {name: kept[name] for name in [name for name in names if name in kept.files][:most]}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{file} cannot be read: {error}", hint=_again(artefact)) from error
 
 
 def _checked(labels: NDArray[Any], classes: int) -> NDArray[Any]:
+    if labels.dtype.kind not in "iu" or labels.ndim != 3:
+        form = f"{labels.dtype} of {labels.ndim} axes"
+        raise DataError(f"the prediction is no label map but {form}, not whole numbers (X, Y, Z)")
     low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
     if low < 0 or high >= classes:
         raise DataError(f"the prediction holds values from {low} to {high}, not 0..{classes - 1}")
@@ -66,7 +72,7 @@ def _checked(labels: NDArray[Any], classes: int) -> NDArray[Any]:
 def _opened(artefact: Artefact, file: str) -> NDArray[Any]:
     try:
         return cast("NDArray[Any]", np.load(artefact.path(file), mmap_mode="r", allow_pickle=False))
-    except (ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{file} cannot be read: {error}", hint=_again(artefact)) from error
 
 

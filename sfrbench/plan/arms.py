@@ -108,7 +108,7 @@ class ArmResolver:
         layer = self.arm.layer
         if "prompter" in layer.choices and interact.STAGE not in stages:
             what = (
-                f"arm '{self.arm.name}' has a prompter, and no stage {interact.STAGE}: nobody would be asked"
+                f"arm '{self.arm.name}' has a prompter and no stage {interact.STAGE}: nobody would be asked"
             )
             self.resolver.add(layer.where("prompter"), what, "add stages: [interact, evaluate] to the arm")
 

@@ -64,7 +64,11 @@ def test_what_is_wrong_is_said_all_at_once(tmp_path: Path) -> None:
         "spec.yaml:7:18  foundation ball_clicks: it takes click; not understood: box",
         "arm 'arm2': the prompter goes by what the cell's own segmenter predicts, and no stage here "
         "predicts\n    add predict, and retrain or finetune before it, to 'stages'",
-        "prompter clicks: count 7 is scored, and it has 3 rounds",
+        "prompter clicks: the map after round 7 is to be scored (count), and it has 3 (its number of "
+        "clicks); "
+        "an arm that an axis prompter.count does not concern has without: [prompter.count]",
+        "spec.yaml:10:18  arm 'arm4' has a prompter and no stage interact: nobody would be asked\n"
+        "    add stages: [interact, evaluate] to the arm",
         "foundation ball: it segments from prompts only and cannot be fine-tuned here",
         "arm 'arm5': the result is that of stage interact, which does not read what retrain, "
         "predict would make",
@@ -90,6 +94,24 @@ def test_a_model_without_prompts_is_refused(tmp_path: Path) -> None:
     )
     said = faults(tmp_path, "foundation: deaf, prompter: corrector, stages: [interact, evaluate]")
     assert "foundation deaf: it takes no prompts" in said
+
+
+def test_a_talk_that_nothing_can_be_made_of_is_refused(tmp_path: Path) -> None:
+    said = faults(
+        tmp_path,
+        "prompter: corrector, stages: [interact]",
+        "protocol: medsam2, prompter: {name: clicks, scored: best}, stages: [interact, evaluate]",
+    )
+    assert "arm 'arm0': stage interact is named without evaluate: nothing would be scored" in said
+    assert "arm 'arm1': prompter.scored best goes by the Dice of volumes, and protocol.dice is slice" in said
+
+
+def test_without_a_count_the_last_round_is_scored(tmp_path: Path) -> None:
+    plan = planned(tmp_path, HEAD + CLICKS.replace(", count: 5", ""))
+    whole = planned(tmp_path, HEAD + CLICKS)
+    (node,) = {cell.nodes["evaluate"] for cell in plan.cells}
+    assert plan.nodes[node].settings.told()["after"] == 5
+    assert {cell.nodes["evaluate"] for cell in whole.cells} == {node}
 
 
 CLICKS = "  - {name: clicks, prompter: {name: clicks, number: 5, count: 5}, stages: [interact, evaluate]}\n"

@@ -235,6 +235,7 @@ def test_a_limit_of_file_sizes_is_an_error_and_no_signal(tmp_path: Path) -> None
     process.start()
     process.join(60)
     assert process.exitcode == 1
+    assert not (tmp_path / "large").exists(), "what was reserved would keep a full disk full"
 
 
 def test_a_file_system_that_reserves_nothing_is_written_to(

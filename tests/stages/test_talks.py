@@ -130,8 +130,9 @@ def test_nobody_asks_a_model_for_a_silent_user() -> None:
         (Said(clicks=(Click((20, 0, 0), True),)), r"\[20, 0, 0\], outside a volume of \[20, 12, 14\]"),
         (Said(clicks=(Click((0, -1, 0), True),)), "outside a volume"),
         (Said(boxes=(Box((0, 0, 0), (3, 12, 3)),)), "outside a volume"),
+        (Said(boxes=(Box((5, 0, 0), (3, 2, 3)),)), "first voxel comes first"),
         (Said(absent=(3,)), "absent, which it does not announce"),
-        (Said(clicks=(Click((1.5, 0, 0), True),)), "no prompt"),  # type: ignore[arg-type]
+        (Said(clicks=(Click((1.5, 0, 0), True),)), "no prompt"),
         ("here", "'here'"),
     ],
 )

@@ -199,7 +199,10 @@ def read_state(path: Path, inside: str = "") -> dict[str, Tensor]:
         raise NotReadyError(f"is no PyTorch weight file: {reason}", where=str(path), hint=hint) from error
     if inside:
         state = state.get(inside) if isinstance(state, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    plain = isinstance(state, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    )
+    if not plain:
         named = f" under '{inside}'" if inside else ""
         raise NotReadyError(f"holds no plain dictionary of tensors{named}", where=str(path), hint=hint)
     return dict(state)

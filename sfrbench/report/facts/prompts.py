@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from typing import cast
+import logging
+from typing import TypeVar, cast
+
+from pydantic import BaseModel
 
 from sfrbench.components.base import Foundation, Prompter
+from sfrbench.errors import DataError
+from sfrbench.files.atomic import read_state
 from sfrbench.plan.build import Cell
 from sfrbench.report.facts.info import Prompted
-from sfrbench.report.facts.said import said_until, seconds_until
+from sfrbench.report.facts.said import Whole, said_until, seconds_until
 from sfrbench.report.facts.volumes import artefact_of
 from sfrbench.run.experiment import Experiment
 from sfrbench.stages.interact import recipe as interact
 from sfrbench.store.store import Artefact
+
+Shape = TypeVar("Shape", bound=BaseModel)
+log = logging.getLogger(__name__)
+
+
+class _Ledger(BaseModel):
+    prompts: dict[str, Whole]
+    looks: dict[str, Whole]
+
+
+class _Index(BaseModel):
+    cases: list[str]
 
 
 def prompted_of(experiment: Experiment) -> list[Prompted]:
@@ -20,15 +37,20 @@ def prompted_of(experiment: Experiment) -> list[Prompted]:
     found = []
     for cell in experiment.plan.cells:
         artefact = artefact_of(experiment, cell, interact.STAGE)
-        if artefact is not None:
+        if artefact is None:
+            continue
+        try:
             found.append(_prompted(cell, artefact, known))
+        except DataError as error:
+            log.warning("cell %s: what its prompts were is not told: %s", cell.title, error)
     return found
 
 
 def _prompted(cell: Cell, artefact: Artefact, known: dict[tuple[str, int], tuple[int, float]]) -> Prompted:
     prompter = cast(Prompter, cell.components["prompter"].component)
     foundation = cast(Foundation, cell.components["foundation"].component)
-    ledger, cases = artefact.read_json("ledger.json"), artefact.read_json("index.json")["cases"]
+    ledger = _read(artefact, "ledger.json", _Ledger)
+    cases = _read(artefact, "index.json", _Index).cases
     if (artefact.key, prompter.after) not in known:
         known[artefact.key, prompter.after] = _used(artefact, cases, prompter.after)
     prompts, seconds = known[artefact.key, prompter.after]
@@ -43,12 +65,20 @@ def _prompted(cell: Cell, artefact: Artefact, known: dict[tuple[str, int], tuple
         rounds=prompter.rounds,
         best=prompter.scored == "best",
         prompts=prompts,
-        prompts_of_run=sum(ledger["prompts"].values()),
-        looks=sum(ledger["looks"].values()),
+        prompts_of_run=sum(ledger.prompts.values()),
+        looks=sum(ledger.looks.values()),
         seconds=seconds,
         shows=tuple(text for text in (prompter.shows, _given(foundation)) if text),
         from_guess=prompter.from_guess,
     )
+
+
+def _read(artefact: Artefact, file: str, shape: type[Shape]) -> Shape:
+    """A small file of the artefact. Raises ``DataError`` where it holds something else."""
+    found = read_state(artefact.path(file), shape)
+    if found is None:
+        raise DataError(f"{file} of {artefact.stage} {artefact.key[:12]} does not hold what it should")
+    return found
 
 
 def _given(foundation: Foundation) -> str:

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import Annotated
+
+from pydantic import BaseModel, Field
 
 from sfrbench.components.base_prompts import Said
+from sfrbench.errors import DataError
+from sfrbench.files.atomic import read_state
 from sfrbench.store.store import Artefact
 
-#: By class, what was said in each round, the seconds that the model took and the Dice after it.
-Talk = Mapping[str, Mapping[str, list[Any]]]
+Whole = Annotated[int, Field(ge=0, lt=2**31)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def talk_of(artefact: Artefact, case: str) -> Talk:
-    """The talk about one case."""
-    return cast(Talk, artefact.read_json(f"said/{case}.json"))
+class _Said(BaseModel):
+    """``Said.told``, as it may come from anybody."""
+
+    clicks: list[tuple[Whole, Whole, Whole, Whole]] = []
+    boxes: list[tuple[Whole, Whole, Whole, Whole, Whole, Whole]] = []
+    absent: list[Whole] = []
+    span: tuple[Whole, Whole] | None = None
+
+
+class _Object(BaseModel):
+    said: list[_Said]
+    seconds: list[Seconds]
+
+
+def talk_of(artefact: Artefact, case: str) -> dict[str, _Object]:
+    """The talk about one case, by class. Raises ``DataError`` where the file holds none."""
+    file = f"said/{case}.json"
+    found = read_state(artefact.path(file), dict[str, _Object])
+    if found is None:
+        what = f"{file} of {artefact.stage} {artefact.key[:12]} does not hold what was said of the case"
+        raise DataError(what, hint=f"delete the folder {artefact.folder} and run again")
+    return found
 
 
 def said_until(artefact: Artefact, case: str, rounds: int) -> list[Said]:
     """What was said of all objects of a case in the first ``rounds`` rounds."""
-    return [Said.of(said) for own in talk_of(artefact, case).values() for said in own["said"][:rounds]]
+    talk = talk_of(artefact, case).values()
+    return [Said.of(said.model_dump()) for own in talk for said in own.said[:rounds]]
 
 
 def seconds_until(artefact: Artefact, case: str, rounds: int) -> float:
     """How long the model took for its answers in the first ``rounds`` rounds."""
-    return float(sum(sum(own["seconds"][:rounds]) for own in talk_of(artefact, case).values()))
+    return float(sum(sum(own.seconds[:rounds]) for own in talk_of(artefact, case).values()))

@@ -56,10 +56,7 @@ def faults(cell: Chosen) -> Iterator[Fault]:
     if STAGE not in cell.stages:
         return
     if "evaluate" not in cell.stages:
-        yield (
-            f"stage {STAGE} is named without evaluate, so that nothing would be scored",
-            "add evaluate to 'stages'",
-        )
+        yield f"stage {STAGE} is named without evaluate: nothing would be scored", "add it to 'stages'"
     prompter = cast(Prompter, cell.components["prompter"])
     if prompter.scored == "best" and cell.protocol.logit_thresholds is not None:
         what = f"prompter.scored best goes by the Dice of volumes, and protocol.dice is {cell.protocol.dice}"

@@ -62,9 +62,14 @@ def rounds(
     prediction, said = np.zeros_like(truth), list[Said]()
     for number in range(1, prompter.rounds + 1):
         rng = case.rng(label, number)
-        next_said = prompter.say(Scene(truth, prediction, case.labelled, rng, tuple(said), case.spacing))
         where = f"case {case.name}, {case.classes[label]}, round {number}"
-        next_said = as_said(next_said, prompter.forms, truth.shape, f"{type(prompter).__name__} at {where}")
+        scene = Scene(truth, prediction, case.labelled, rng, tuple(said), case.spacing)
+        who = f"{type(prompter).__name__} at {where}"
+        try:
+            given = prompter.say(scene)
+        except SystemExit as error:  # it would end the run without a word
+            raise InputError("the prompter ends the process", where=who, hint="raise an error") from error
+        next_said = as_said(given, prompter.forms, truth.shape, who)
         if next_said == Said():
             return
         said.append(next_said)
@@ -94,6 +99,9 @@ def as_said(given: Any, forms: frozenset[Form], shape: tuple[int, ...], where: s
     if strange:
         told = ", ".join(sorted(strange))
         raise fault(f"{told}, which it does not announce", "name it in 'forms'")
+    for box in said.boxes:
+        if not all(low <= high for low, high in zip(box.low, box.high, strict=True)):
+            raise fault(f"a box from {list(box.low)} to {list(box.high)}", "the first voxel comes first")
     places = [click.at for click in said.clicks] + [at for box in said.boxes for at in (box.low, box.high)]
     places += [(0, 0, z) for z in (*said.absent, *(said.span or ()))]
     for at in places:
