@@ -21,6 +21,7 @@ from sfrbench.files.atomic import sha256_of
 from sfrbench.machine.datacheck import by_class, check, check_lists, summary
 from sfrbench.report.render.contact import _tile
 from sfrbench.stages.evaluate import run as evaluate
+from sfrbench.stages.evaluate.recipe import EvaluateSettings
 from sfrbench.stages.prepare import run as prepare
 from sfrbench.store.store import Artefact
 from tests.support.data_writers import volume, write_decathlon, write_manifest, write_nifti, write_nnunet
@@ -244,7 +245,7 @@ def test_scores_leave_them_out_and_say_so(tmp_path: Path) -> None:
     (tmp_path / "scores").mkdir()
     ctx = StageContext(
         {"protocol": StandardProtocol()},
-        {},
+        EvaluateSettings(),
         {"prepare": artefact, "prediction": _artefact("pseudolabel", made)},
         None,
         tmp_path / "scores",
