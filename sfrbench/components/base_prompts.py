@@ -40,6 +40,22 @@ class Box:
     low: Voxel
     high: Voxel
 
+    @classmethod
+    def around(cls, mask: Mask) -> Box:
+        """The tight box around a mask (X, Y, Z). Raises ``ValueError`` where it is empty."""
+        from sfrbench.maths.boxes import box_of
+
+        found = box_of(mask)
+        if found is None:
+            raise ValueError("there is no voxel to put a box around")
+        x, y, z = found
+        return cls((x.start, y.start, z.start), (x.stop - 1, y.stop - 1, z.stop - 1))
+
+    @property
+    def middle(self) -> int:
+        """The slice in its middle, the lower one of two."""
+        return (self.low[2] + self.high[2]) // 2
+
 
 @dataclass(frozen=True)
 class Said:

@@ -16,9 +16,9 @@ from transformers import Sam2VideoInferenceSession
 from sfrbench.components.base_prompts import Box, Click, Said
 from sfrbench.components.foundation import _sam2_said
 from sfrbench.components.foundation._sam2_features import frame
-from sfrbench.components.foundation._sam2_session import NOWHERE, Sam2Model
+from sfrbench.components.foundation._sam2_session import Sam2Model
 from sfrbench.components.foundation._sam2_tracker import Tracker
-from sfrbench.components.foundation.prompted import Shown
+from sfrbench.components.foundation.prompted import UNSEEN, Shown, span_of
 from sfrbench.components.foundation.sam2 import Sam2Toy
 from tests.support.pretend import pretended
 
@@ -65,7 +65,7 @@ class Theirs:
         self.network = model.network
         self.shape = seen.image.shape[:2]
         slices = seen.image.shape[2]
-        video = torch.cat([frame(seen.image[:, :, at], seen.range, CANVAS) for at in range(slices)])
+        video = torch.cat([frame(seen.grey(at), CANVAS) for at in range(slices)])
         self.session = Sam2VideoInferenceSession(video=video, dtype=torch.float32)
 
     def click(self, frame: int, points: Points, run: bool = True) -> None:
@@ -138,7 +138,7 @@ def test_a_box_of_the_whole_object_stands_on_its_middle_slice(tmp_path: Path, to
     whole = segmented(toy, seen, Said(boxes=(Box((10, 8, 1), (24, 19, 6)),)))
     middle = segmented(toy, seen, Said(boxes=(Box((10, 8, 3), (24, 19, 3)),)))
     assert np.array_equal(whole, middle)
-    assert (whole[:, :, 0] != NOWHERE).any()  # beyond the box, too
+    assert (whole[:, :, 0] != UNSEEN).any()  # beyond the box, too
 
 
 def test_what_is_dropped_is_not_read(tmp_path: Path, toy: Sam2Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,18 +238,18 @@ def test_a_span_is_all_that_is_looked_at(tmp_path: Path, toy: Sam2Model) -> None
     """As if the volume ended there."""
     within = Said(clicks=(Click((15, 12, 3), True),), absent=(0,), span=(2, 4))
     found = segmented(toy, shown(tmp_path / "a"), within)
-    assert (found[:, :, [0, 1, 5]] == NOWHERE).all()
+    assert (found[:, :, [0, 1, 5]] == UNSEEN).all()
     seen = shown(tmp_path / "b")
     cut = Shown(seen.image[:, :, 2:5], seen.range, seen.spacing, seen.scratch)
     alone = segmented(toy, cut, Said(clicks=(Click((15, 12, 1), True),)))
     assert np.array_equal(found[:, :, 2:5], alone)
-    assert (segmented(toy, seen, Said(absent=(0,), span=(2, 4))) == NOWHERE).all()
+    assert (segmented(toy, seen, Said(absent=(0,), span=(2, 4))) == UNSEEN).all()
 
 
 def test_forward_leaves_what_lies_before(tmp_path: Path, toy: Sam2Model) -> None:
     both = segmented(toy, shown(tmp_path / "a"), *SAID)
     forward = segmented(made(direction="forward"), shown(tmp_path / "b"), *SAID)
-    assert (forward[:, :, :3] == NOWHERE).all()
+    assert (forward[:, :, :3] == UNSEEN).all()
     assert np.array_equal(forward[:, :, 3:], both[:, :, 3:])
 
 
@@ -274,21 +274,25 @@ def test_bf16_is_near_and_repeats(tmp_path: Path, toy: Sam2Model) -> None:
     found, again = (volume.an_object(None).segment(SAID) for _ in range(2))
     assert np.array_equal(found, again)
     assert not np.array_equal(found, exact)
-    judged = (exact != NOWHERE) & (found != NOWHERE)  # near its threshold a score may fall to either side
+    judged = (exact != UNSEEN) & (found != UNSEEN)  # near its threshold a score may fall to either side
     assert judged.mean() > 0.5
     assert np.abs(found - exact)[judged].mean() < 0.1
 
 
+def grey_of(image: NDArray[np.float32], value_range: tuple[float, float]) -> NDArray[np.float32]:
+    return Shown(image[:, :, None], value_range, (1.0, 1.0, 1.0), Path()).grey(0)
+
+
 def test_a_frame_is_a_picture_of_8_bits() -> None:
     image = np.linspace(-3, 5, 64 * 64, dtype=np.float32).reshape(64, 64)
-    found = frame(image, (-2.0, 4.0), 64)
+    found = frame(grey_of(image, (-2.0, 4.0)), 64)
     grey = np.round(np.clip((image.astype(np.float64) + 2) / 6, 0, 1) * 255) / 255
     for channel, (mean, std) in enumerate(zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)):
         assert np.abs(found[0, channel].numpy() - (grey - mean) / std).max() < 0.02  # a step is 1/255
         assert np.abs(found[0, channel].numpy() - (grey - mean) / std).mean() < 1e-5
     row = np.zeros((20, 40), np.float32)
     row[:5] = 1  # rows are the first axis
-    sized = frame(row, (0.0, 1.0), 64)[0, 0]
+    sized = frame(grey_of(row, (0.0, 1.0)), 64)[0, 0]
     assert (sized[:12] > 0).all()
     assert (sized[24:] < 0).all()
 
@@ -310,8 +314,8 @@ def test_what_was_said_by_slices() -> None:
     taken_back = _sam2_said.by_slice([Said(absent=(5,)), Said(clicks=(first,)), Said(absent=(5,))])
     assert taken_back[5].labels == [1]
     assert _sam2_said.by_slice([Said(boxes=(Box((0, 0, 10), (1, 1, 21)),))]).keys() == {15}
-    assert _sam2_said.span_of([Said(span=(1, 4)), Said()], 10) == (1, 4)
-    assert _sam2_said.span_of([Said()], 10) == (0, 9)
+    assert span_of([Said(span=(1, 4)), Said()], 10) == (1, 4)
+    assert span_of([Said()], 10) == (0, 9)
 
 
 def test_on_a_card(tmp_path: Path, toy: Sam2Model) -> None:

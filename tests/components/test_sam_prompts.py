@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from sfrbench.components.base_prompts import Box, Said
 from sfrbench.components.foundation import _build, _samlib
-from sfrbench.components.foundation._slice_model import UNSEEN
-from sfrbench.components.foundation._slices import LITE_MEDSAM, Canvas, by_area, grey_levels
+from sfrbench.components.foundation._slices import LITE_MEDSAM, Canvas, by_area
 from sfrbench.components.foundation.lite_medsam import LiteMedSam
+from sfrbench.components.foundation.prompted import UNSEEN, Shown
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import NotReadyError
 from sfrbench.places import weights
@@ -178,8 +178,9 @@ def test_a_picture_is_resized_by_area(size: tuple[int, int]) -> None:
 
 
 def test_a_slice_is_shown_in_grey_levels_of_its_volume() -> None:
-    values = torch.tensor([-9.0, -2.0, 0.0, 2.0, 9.0])
-    assert grey_levels(values, -2.0, 2.0).tolist() == [0, 0, 128, 255, 255]
+    values = np.array([-9.0, -2.0, 0.0, 2.0, 9.0], np.float32)
+    grey = Shown(values[:, None, None], (-2.0, 2.0), (1.0, 1.0, 1.0), Path()).grey(0)
+    assert grey[:, 0].tolist() == [0, 0, 128, 255, 255]
     picture = Canvas(8, (2, 4), LITE_MEDSAM).picture(torch.tensor([[10.0, 20, 20, 20], [20, 20, 20, 60]]))
     assert picture.shape == (3, 8, 8)
     assert float(picture[:, :4].min()) == 0

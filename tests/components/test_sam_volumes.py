@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfrbench.components.base_prompts import Box, Said
-from sfrbench.components.foundation._slice_model import UNSEEN, SliceModel
+from sfrbench.components.foundation._slice_model import SliceModel
 from sfrbench.components.foundation._slices import LITE_MEDSAM
+from sfrbench.components.foundation.prompted import UNSEEN
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import InputError
 from tests.support.shown import on, shown

@@ -16,15 +16,14 @@ from sfrbench.components.foundation.prompted import Shown
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
-def frame(image: NDArray[np.float32], value_range: tuple[float, float], canvas: int) -> Tensor:
-    """A slice (X, Y) as the model wants it, float32 (1, 3, canvas, canvas).
+def frame(grey: NDArray[np.float32], canvas: int) -> Tensor:
+    """A slice (X, Y) in grey levels, 0 to 255, as the model wants it, float32 (1, 3, canvas, canvas).
 
-    ``value_range`` becomes 0 to 255, rounded as in a picture of 8 bits; axis 0 of the slice becomes rows. The
-    slice is stretched, whatever its sides, by pillow's bicubic filter (its default, as in Meta's loader).
+    Axis 0 of the slice becomes rows. It is stretched, whatever its sides, by pillow's bicubic filter (its
+    default, as in Meta's loader).
     """
-    low, high = value_range
-    grey = np.rint(np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
-    sized = Image.fromarray(grey).resize((canvas, canvas), Image.Resampling.BICUBIC)
+    picture = Image.fromarray(grey.astype(np.uint8))
+    sized = picture.resize((canvas, canvas), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.asarray(sized, dtype=np.float32) / 255)
     mean, std = (torch.tensor(three).reshape(3, 1, 1) for three in (MEAN, STD))
     return ((pixels - mean) / std)[None]
@@ -61,7 +60,7 @@ class Features:
         return {"vision_feats": maps, "vision_pos_embeds": [self._positions]}
 
     def _encoded(self, index: int) -> list[Path]:
-        pixels = frame(self.shown.image[:, :, index], self.shown.range, self.canvas)
+        pixels = frame(self.shown.grey(index), self.canvas)
         files = []
         for level, maps in enumerate(self._encode(pixels.to(self._positions.device))):
             path = self.shown.scratch / f"slice{index}-{level}.npy"

@@ -41,17 +41,10 @@ def by_slice(said: Sequence[Said]) -> Mapping[int, OnSlice]:
     found: dict[int, OnSlice] = {}
     for one in said:
         for box in one.boxes:
-            middle = (box.low[2] + box.high[2]) // 2
-            found[middle] = OnSlice(box, found.get(middle, OnSlice()).clicks)
+            found[box.middle] = OnSlice(box, found.get(box.middle, OnSlice()).clicks)
         for click in one.clicks:
             held = found.get(click.at[2], OnSlice())
             found[click.at[2]] = OnSlice(held.box, (*held.clicks, click))
         for index in one.absent:
             found.setdefault(index, OnSlice())
     return dict(sorted(found.items()))
-
-
-def span_of(said: Sequence[Said], slices: int) -> tuple[int, int]:
-    """First and last slice that are to be segmented, by the newest word on it; all, where there is none."""
-    told = next((one.span for one in reversed(said) if one.span is not None), (0, slices - 1))
-    return max(told[0], 0), min(told[1], slices - 1)

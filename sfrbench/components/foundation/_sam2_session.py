@@ -21,12 +21,9 @@ from sfrbench.components._autocast import guard
 from sfrbench.components.base_prompts import Box, Said
 from sfrbench.components.core import Precision
 from sfrbench.components.foundation._sam2_features import Features, Frames
-from sfrbench.components.foundation._sam2_said import OnSlice, by_slice, span_of
+from sfrbench.components.foundation._sam2_said import OnSlice, by_slice
 from sfrbench.components.foundation._sam2_tracker import Denials, Tracker
-from sfrbench.components.foundation.prompted import Shown
-
-#: Logits where no object is: of a slice that is judged to lack it, and of slices that were not looked at.
-NOWHERE = -1024.0
+from sfrbench.components.foundation.prompted import UNSEEN, Shown, span_of
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ class Sam2Object:
         """
         shape = self.volume.features.shown.image.shape
         first, last = span_of(said, shape[2])
-        logits = np.full(shape, NOWHERE, np.float32)
+        logits = np.full(shape, UNSEEN, np.float32)
         prompts = {index - first: on for index, on in by_slice(said).items() if first <= index <= last}
         if not prompts:
             return logits

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from sfrbench.components.base_prompts import Box, Click, Form, Said, Voxel
 from sfrbench.components.foundation._sam_med3d_cube import OUTSIDE, Grid, Image, crop, normalised
 from sfrbench.components.foundation._sam_med3d_net import SamMed3dNet
-from sfrbench.components.foundation.prompted import Shown, understood
+from sfrbench.components.foundation.prompted import Shown, span_of, understood
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,8 @@ class Subject:
         if rounds[-1]:
             self._ask(rounds[-1] if self.model.manner.points == "newest" else list(chain(*rounds)))
         logits = self._answer()
-        if said[-1].span is not None:
-            low, high = said[-1].span
-            logits[..., :low] = logits[..., high + 1 :] = OUTSIDE
+        low, high = span_of(said, logits.shape[2])
+        logits[..., :low] = logits[..., high + 1 :] = OUTSIDE
         return logits
 
     def _inside(self, clicks: Sequence[Click]) -> list[tuple[Voxel, int]]:

@@ -19,12 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfrbench.components.base_prompts import Box, Form, Said
-from sfrbench.components.foundation._slices import Canvas, Manner, grey_levels
-from sfrbench.components.foundation.prompted import Shown, understood
+from sfrbench.components.foundation._slices import Canvas, Manner
+from sfrbench.components.foundation.prompted import UNSEEN, Shown, span_of, understood
 from sfrbench.components.foundation.segmenter import Frame, Point, SamSegmenter
-
-#: The logit of a voxel that the model did not look at.
-UNSEEN = -1024.0
 
 
 class SliceModel:
@@ -68,8 +65,7 @@ class SliceVolume:
         """The embedding (1, C, h, w) of a slice."""
         path = self.shown.scratch / f"slice{z}.npy"
         if not path.is_file():
-            grey = grey_levels(torch.from_numpy(np.array(self.shown.image[..., z])), *self.shown.range)
-            picture = self.canvas.picture(grey)[None].to(self.model.device)
+            picture = self.canvas.picture(torch.from_numpy(self.shown.grey(z)))[None].to(self.model.device)
             np.save(path, self.model.sam.encode(picture).float().cpu().numpy())
         return torch.from_numpy(np.load(path)).to(self.model.device)
 
@@ -84,11 +80,6 @@ class SliceVolume:
         alone = len(points) == 1 and frame is None and mask is None
         token = 1 + int(quality[0, 1:].argmax()) if alone and self.model.manner.three else 0
         return logits[:, token : token + 1]
-
-
-def middle(box: Box) -> int:
-    """The slice that a box around a whole object is drawn on."""
-    return int((box.high[2] - box.low[2]) / 2 + box.low[2])
 
 
 @dataclass
@@ -114,6 +105,7 @@ class SliceObject:
         self.heard = 0
 
     def segment(self, said: Sequence[Said]) -> NDArray[np.float32]:
+        self.span = span_of(said, self.volume.depth)
         for one in said[self.heard :]:
             understood(one, self.volume.model.takes)
             for z in sorted(self._told(one)):
@@ -133,13 +125,12 @@ class SliceObject:
             if high > low:
                 self.whole = box
                 self.chains.clear()
-            self.frames[middle(box)] = canvas.frame((x, y), (u, v))
-            touched.add(middle(box))
+            self.frames[box.middle] = canvas.frame((x, y), (u, v))
+            touched.add(box.middle)
         for click in said.clicks:
             x, y, z = click.at
             self.points.setdefault(z, []).append(canvas.point(x, y, click.inside))
             touched.add(z)
-        self.span = said.span or self.span
         return touched
 
     def _ask(self, z: int) -> None:
@@ -176,7 +167,7 @@ class SliceObject:
 
     def _spreads(self, z: int) -> bool:
         """Whether slices beside ``z`` follow from it."""
-        if self.whole is not None and z == middle(self.whole):
+        if self.whole is not None and z == self.whole.middle:
             return True
         return self.volume.model.propagate == "boxes" and z in self.points and self.own[z] is not None
 
@@ -199,4 +190,4 @@ class SliceObject:
         """The box that the mask of a slice gives the next one."""
         canvas = self.volume.canvas
         frame = None if small is None else canvas.around(canvas.logits(small).cpu() > 0)
-        return frame if frame or self.whole is None else self.frames[middle(self.whole)]
+        return frame if frame or self.whole is None else self.frames[self.whole.middle]

@@ -137,8 +137,3 @@ def shares(old: int, new: int) -> Tensor:
     upper = torch.minimum(edges[1:, None], pixel + 1)
     lower = torch.maximum(edges[:-1, None], pixel)
     return (upper - lower).clamp(min=0) * (new / old)
-
-
-def grey_levels(values: Tensor, low: float, high: float) -> Tensor:
-    """Intensities between two percentiles of the volume as whole grey levels from 0 to 255."""
-    return ((values - low) / max(high - low, 1e-6)).clamp(0, 1).mul(255).round()

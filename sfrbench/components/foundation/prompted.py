@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+#: The logit of a voxel that a slice model did not look at, or where it judges that there is no object.
+UNSEEN = -1024.0
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -24,6 +27,14 @@ class Shown:
     spacing: tuple[float, float, float]  # mm along x, y, z
     scratch: Path  # an empty folder for what does not fit into memory; it is gone after the case
 
+    def grey(self, z: int) -> NDArray[np.float32]:
+        """A slice (X, Y) as a picture of 8 bits: whole grey levels from 0 to 255 over ``range``."""
+        import numpy as np
+
+        low, high = self.range
+        levels: NDArray[np.float32] = np.clip((self.image[:, :, z] - low) / max(high - low, 1e-6), 0, 1) * 255
+        return np.rint(levels)
+
 
 def forms_of(said: Said) -> frozenset[Form]:
     """What was said; a box on one slice is a ``slice_box``, whatever it is around."""
@@ -32,12 +43,21 @@ def forms_of(said: Said) -> frozenset[Form]:
     return frozenset(boxes | clicks | ({"absent"} if said.absent else set()))
 
 
-def understood(said: Said, takes: frozenset[Form]) -> None:
-    """Raises ``InputError`` where a round has a prompt that a model does not take.
+def beyond(said: Said, forms: frozenset[Form]) -> list[Form]:
+    """What was said and is none of ``forms``. A box around an object of one slice is one on that slice, so
+    that one may be said, too, where a box may."""
+    return sorted(forms_of(said) - forms - ({"slice_box"} if "box" in forms else set()))
 
-    A box around an object of one slice is one on that slice, so a model that takes boxes takes that, too.
-    """
-    strange = forms_of(said) - takes - ({"slice_box"} if "box" in takes else set())
+
+def span_of(said: Sequence[Said], slices: int) -> tuple[int, int]:
+    """First and last slice that are to be segmented, by the newest word on it; all, where there is none."""
+    told = next((one.span for one in reversed(said) if one.span is not None), (0, slices - 1))
+    return max(told[0], 0), min(told[1], slices - 1)
+
+
+def understood(said: Said, takes: frozenset[Form]) -> None:
+    """Raises ``InputError`` where a round has a prompt that a model does not take."""
+    strange = beyond(said, takes)
     if strange:
         told, known = (", ".join(sorted(forms)) for forms in (strange, takes))
         raise InputError(f"prompts that this model does not understand: {told}; it takes {known}")

@@ -68,7 +68,17 @@ class Sam2Like(Foundation):
 
     def network(self, weights: Path | None) -> nn.Module:
         """The network with its weights. Raises ``NotReadyError`` without them."""
-        raise NotImplementedError
+        from sfrbench.components.foundation import _sam2_nets, _sam2_weights
+
+        path = self.required(weights)
+        return _sam2_weights.load(
+            _sam2_nets.skeleton(_sam2_nets.SIZES[self.encoder], self.release, self.canvas), path
+        )
+
+    @property
+    def encoder(self) -> str:
+        """The size of the image encoder."""
+        return "tiny"
 
     def prompted(self, weights: Path | None) -> PromptedModel:
         self.check_installed()
@@ -86,12 +96,9 @@ class Sam2(Sam2Like):
     def weights(self) -> str | None:
         return f"{self.release.replace('.', '_')}_{self.size}"
 
-    def network(self, weights: Path | None) -> nn.Module:
-        from sfrbench.components.foundation import _sam2_nets, _sam2_weights
-
-        path = self.required(weights)
-        network = _sam2_nets.skeleton(_sam2_nets.SIZES[self.size], self.release, self.canvas)
-        return _sam2_weights.load(network, path)
+    @property
+    def encoder(self) -> str:
+        return self.size
 
 
 class MedicalSam2(Sam2Like):
@@ -109,13 +116,6 @@ class MedicalSam2(Sam2Like):
     @property
     def weights(self) -> str | None:
         return "medical_sam2"
-
-    def network(self, weights: Path | None) -> nn.Module:
-        from sfrbench.components.foundation import _sam2_nets, _sam2_weights
-
-        path = self.required(weights)
-        network = _sam2_nets.skeleton(_sam2_nets.SIZES["tiny"], self.release, self.canvas)
-        return _sam2_weights.load(network, path)
 
 
 class Sam2Toy(Sam2Like):

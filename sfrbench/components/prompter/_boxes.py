@@ -8,22 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sfrbench.components.base_prompts import Box, Voxel
-from sfrbench.maths import boxes
 
 if TYPE_CHECKING:
     from sfrbench.components.base_prompts import Mask
 
 #: From the first and last voxel of a side and the number of voxels of the volume's to others in their place.
 Noise = Callable[[int, int, int], tuple[int, int]]
-
-
-def box_of(mask: Mask) -> Box:
-    """The tight box around a mask (X, Y, Z) that is not empty."""
-    found = boxes.box_of(mask)
-    if found is None:
-        raise ValueError("there is no voxel to put a box around")
-    x, y, z = found
-    return Box((x.start, y.start, z.start), (x.stop - 1, y.stop - 1, z.stop - 1))
 
 
 def slice_boxes(mask: Mask) -> list[Box]:
@@ -33,7 +23,7 @@ def slice_boxes(mask: Mask) -> list[Box]:
 
 def slice_box(mask: Mask, z: int) -> Box:
     """The tight box of one slice, which has a voxel of the mask."""
-    box = box_of(mask[:, :, z : z + 1])
+    box = Box.around(mask[:, :, z : z + 1])
     return Box((*box.low[:2], z), (*box.high[:2], z))
 
 

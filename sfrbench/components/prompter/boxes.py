@@ -84,9 +84,7 @@ class VolumeBox(Boxes):
         return 0, 1, 2
 
     def around(self, mask: Mask) -> list[Box]:
-        from sfrbench.components.prompter._boxes import box_of
-
-        return [box_of(mask)]
+        return [Box.around(mask)]
 
 
 class SliceBoxes(Boxes):

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import TypeVar, cast
+from typing import cast
 
 from pydantic import BaseModel
 
 from sfrbench.components.base import Foundation, Prompter
 from sfrbench.errors import DataError
-from sfrbench.files.atomic import read_state
 from sfrbench.plan.build import Cell
 from sfrbench.report.facts.info import Prompted
-from sfrbench.report.facts.said import Whole, said_until, seconds_until
+from sfrbench.report.facts.said import Whole, file_of, said_until, seconds_until
 from sfrbench.report.facts.volumes import artefact_of
 from sfrbench.run.experiment import Experiment
 from sfrbench.stages.interact import recipe as interact
 from sfrbench.store.store import Artefact
 
-Shape = TypeVar("Shape", bound=BaseModel)
 log = logging.getLogger(__name__)
 
 
@@ -49,8 +47,8 @@ def prompted_of(experiment: Experiment) -> list[Prompted]:
 def _prompted(cell: Cell, artefact: Artefact, known: dict[tuple[str, int], tuple[int, float]]) -> Prompted:
     prompter = cast(Prompter, cell.components["prompter"].component)
     foundation = cast(Foundation, cell.components["foundation"].component)
-    ledger = _read(artefact, "ledger.json", _Ledger)
-    cases = _read(artefact, "index.json", _Index).cases
+    ledger = file_of(artefact, "ledger.json", _Ledger)
+    cases = file_of(artefact, "index.json", _Index).cases
     if (artefact.key, prompter.after) not in known:
         known[artefact.key, prompter.after] = _used(artefact, cases, prompter.after)
     prompts, seconds = known[artefact.key, prompter.after]
@@ -71,14 +69,6 @@ def _prompted(cell: Cell, artefact: Artefact, known: dict[tuple[str, int], tuple
         shows=tuple(text for text in (prompter.shows, _given(foundation)) if text),
         from_guess=prompter.from_guess,
     )
-
-
-def _read(artefact: Artefact, file: str, shape: type[Shape]) -> Shape:
-    """A small file of the artefact. Raises ``DataError`` where it holds something else."""
-    found = read_state(artefact.path(file), shape)
-    if found is None:
-        raise DataError(f"{file} of {artefact.stage} {artefact.key[:12]} does not hold what it should")
-    return found
 
 
 def _given(foundation: Foundation) -> str:

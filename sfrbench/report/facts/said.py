@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -11,6 +11,7 @@ from sfrbench.errors import DataError
 from sfrbench.files.atomic import read_state
 from sfrbench.store.store import Artefact
 
+Shape = TypeVar("Shape")
 Whole = Annotated[int, Field(ge=0, lt=2**31)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -29,14 +30,18 @@ class _Object(BaseModel):
     seconds: list[Seconds]
 
 
-def talk_of(artefact: Artefact, case: str) -> dict[str, _Object]:
-    """The talk about one case, by class. Raises ``DataError`` where the file holds none."""
-    file = f"said/{case}.json"
-    found = read_state(artefact.path(file), dict[str, _Object])
+def file_of(artefact: Artefact, file: str, shape: type[Shape]) -> Shape:
+    """A small file of an artefact. Raises ``DataError`` where it holds something else."""
+    found = read_state(artefact.path(file), shape)
     if found is None:
-        what = f"{file} of {artefact.stage} {artefact.key[:12]} does not hold what was said of the case"
+        what = f"{file} of {artefact.stage} {artefact.key[:12]} does not hold what it should"
         raise DataError(what, hint=f"delete the folder {artefact.folder} and run again")
     return found
+
+
+def talk_of(artefact: Artefact, case: str) -> dict[str, _Object]:
+    """The talk about one case, by class. Raises ``DataError`` where the file holds none."""
+    return file_of(artefact, f"said/{case}.json", dict[str, _Object])
 
 
 def said_until(artefact: Artefact, case: str, rounds: int) -> list[Said]:

@@ -29,12 +29,11 @@ class EvaluateSettings(StageSettings):
 
 def asked(cell: Chosen, source: str) -> Asked:
     """Scores of the node in the role ``source``."""
-    slices: Literal["own"] | None = None if cell.dataset.min_depth is None else "own"
-    settings = EvaluateSettings(slices=slices)
+    settings = EvaluateSettings(slices=None if cell.dataset.min_depth is None else "own")
     if source == interact.STAGE:
         prompter = cast(Prompter, cell.components["prompter"])
         best = prompter.scored == "best" and prompter.after > 1  # of one round there is no better one
-        settings = EvaluateSettings(slices=slices, after=prompter.after, best=best)
+        settings = settings.model_copy(update={"after": prompter.after, "best": best})
     inputs = {"prepare": "prepare", "prediction": source}
     return Asked(settings, inputs, keyed={"protocol": Protocol.predict_fields})
 

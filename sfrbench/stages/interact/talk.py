@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfrbench.components.base_prompts import Box, Form, Prompter, Said, Scene
-from sfrbench.components.foundation.prompted import PromptedVolume, forms_of
+from sfrbench.components.foundation.prompted import PromptedVolume, beyond
 from sfrbench.engine.context import seed_for
 from sfrbench.errors import DataError, InputError, shown
 from sfrbench.maths.metrics import Mask, mask_dice
@@ -58,7 +58,7 @@ def rounds(
     truth: Mask = case.known == label
     if not truth.any():
         return  # a user who has nothing to show does not begin
-    box, subject = box_of(truth) if extent else None, None
+    box, subject = Box.around(truth) if extent else None, None
     prediction, said = np.zeros_like(truth), list[Said]()
     for number in range(1, prompter.rounds + 1):
         rng = case.rng(label, number)
@@ -95,10 +95,9 @@ def as_said(given: Any, forms: frozenset[Form], shape: tuple[int, ...], where: s
         said = Said.of({name: _whole(places) for name, places in given.told().items()})
     except (TypeError, ValueError) as error:
         raise fault(f"what is no prompt ({error})", "places are whole numbers") from error
-    strange = forms_of(said) - forms - ({"slice_box"} if "box" in forms else set())
+    strange = beyond(said, forms)
     if strange:
-        told = ", ".join(sorted(strange))
-        raise fault(f"{told}, which it does not announce", "name it in 'forms'")
+        raise fault(f"{', '.join(strange)}, which it does not announce", "name it in 'forms'")
     for box in said.boxes:
         if not all(low <= high for low, high in zip(box.low, box.high, strict=True)):
             raise fault(f"a box from {list(box.low)} to {list(box.high)}", "the first voxel comes first")
@@ -126,13 +125,6 @@ def _check(logits: NDArray[np.float32], truth: Mask, where: str) -> None:
             where=where,
             hint="try foundation.precision: fp32, or look at the volume",
         )
-
-
-def box_of(mask: Mask) -> Box:
-    """The tight box around a mask that is not empty."""
-    hits = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    (x, u), (y, v), (z, w) = ((int(found[0]), int(found[-1])) for found in hits)
-    return Box((x, y, z), (u, v, w))
 
 
 def held(
