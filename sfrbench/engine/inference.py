@@ -209,6 +209,7 @@ def case_by_case(
     An array becomes an ``.npy`` file, ``Arrays`` a compressed ``.npz`` with their names, and any other
     mapping a ``.json`` file. Finished cases lie in ``ctx.scratch``, so that a killed run goes on with the
     next one: a case counts as finished once the ledger names it, and its files are complete before that.
+    Folders there whose names begin with a dot are the caller's own.
     """
     ledger = ctx.scratch / "finished.json"
     seconds = read_state(ledger, dict[str, float]) or {}
@@ -220,10 +221,11 @@ def case_by_case(
                 _save(ctx.scratch / name, case, values)
             seconds[case] = round(time.perf_counter() - began, 3)
             write_atomic(ledger, json.dumps(seconds))
-    for folder in sorted(path for path in ctx.scratch.iterdir() if path.is_dir()):
-        for name in (f"{case}{ending}" for case in cases for ending in _ENDINGS):
-            if (folder / name).is_file():
-                _link(folder / name, ctx.out / folder.name / name)
+    for folder in sorted(path for path in ctx.scratch.iterdir() if path.is_dir() and path.name[0] != "."):
+        for case in cases:
+            files = [folder / f"{case}{ending}" for ending in _ENDINGS]
+            kept = next((file for file in files if file.is_file()), files[0])  # none is a fault
+            _link(kept, ctx.out / folder.name / kept.name)
     ctx.progress(len(cases), len(cases))
     return {case: seconds[case] for case in cases}
 

@@ -192,8 +192,8 @@ def test_kill_9_loses_a_case_and_no_bit(tmp_path: Path, after: int) -> None:
     assert process.exitcode == -signal.SIGKILL
     again = talks("again", **asked)
     assert content(again) == content(whole)
-    assert not (tmp_path / "again" / "scratch" / "volume").exists()
-    assert not (tmp_path / "again" / "out" / "volume").exists()
+    assert not (tmp_path / "again" / "scratch" / ".volume").exists()
+    assert not (tmp_path / "again" / "out" / ".volume").exists()
 
 
 def test_a_finished_case_is_not_asked_again(talks: Talks) -> None:

@@ -22,6 +22,7 @@ from sfrbench.report.facts.setups import setups_of
 from sfrbench.report.facts.sizes import size_of
 from sfrbench.report.facts.volumes import artefact_of, artefacts_of, volumes_of
 from sfrbench.results.grid import Missing
+from sfrbench.results.predicted import result_role
 from sfrbench.run.experiment import Entry, Experiment
 from sfrbench.spec.model import Spec
 from sfrbench.stages import roles
@@ -138,7 +139,7 @@ def _counted(experiment: Experiment, cell: Cell) -> Counted:
     tuned, last_model = artefact_of(experiment, cell, "finetune"), artefact_of(experiment, cell, last)
     counts = None if tuned is None else tuned.read_json("model.json")
     predicts = None if last_model is None else last_model.read_json("model.json")
-    role = interact.STAGE if interact.STAGE in cell.nodes else "predict"
+    role = result_role(cell)
     predicted = artefact_of(experiment, cell, role)
     took = [] if predicted is None else list(predicted.read_json("index.json")["seconds_per_case"].values())
     return Counted(

@@ -50,7 +50,7 @@ def run(ctx: StageContext[InteractSettings]) -> None:
     cases = {"test": split.test, "val": split.val}[ctx.settings.subset]
     labels = volumes.labels([] if prompter.from_guess else cases, PURPOSE)
     model = foundation.prompted(pretrained_path(foundation, ctx.weights)).to(ctx.device)
-    scratch = ctx.scratch / "volume"
+    scratch = ctx.scratch / ".volume"
 
     def one(case: str) -> dict[str, Kept]:
         maps_folder, model_folder = _emptied(scratch / "maps"), _emptied(scratch / "model")

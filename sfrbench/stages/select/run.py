@@ -41,6 +41,8 @@ def run(ctx: StageContext[SelectSettings]) -> None:
         kept = {"certainty": certainty} if ctx.settings.keep == "certainty" else {}
         return {"labels": labels, **kept, "confidence": _confidence(certainty, labels)}
 
+    if not (ctx.scratch / "confidence").is_dir():  # a run of an older version, which kept C elsewhere: anew
+        (ctx.scratch / "finished.json").unlink(missing_ok=True)
     case_by_case(ctx, cases, look)
     with (ctx.out / "confidence.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
