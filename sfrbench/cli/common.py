@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -97,9 +100,28 @@ def machine_of(options: dict[str, Any]) -> Machine:
     return Machine(options["workspace"], options["data"], options.get("device", "auto"))
 
 
-def interrupt(*_: object) -> NoReturn:
-    """A handler of SIGTERM."""
+def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def hear_signals() -> None:
+    """Have SIGTERM end the command as Ctrl-C does, and neither of them lost.
+
+    Python drops what is raised inside a callback of its garbage collector, or where an object is deleted, and
+    goes on; torch has such a callback. What was dropped there is sent once more.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    others = sys.unraisablehook
+
+    def once_more(dropped: sys.UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            others(dropped)
+            return
+        later = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+        later.daemon = True
+        later.start()
+
+    sys.unraisablehook = once_more
 
 
 def print_notes(lines: Iterable[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from sfrbench.cli.common import (
     FAILED,
     INTERRUPTED,
     common,
-    interrupt,
+    hear_signals,
     open_spec,
     print_missing,
     print_notes,
@@ -118,7 +117,7 @@ def run(
     print_notes([note, *experiment.machine.remarks(experiment.plan)])
     print_notes([slow_note(experiment), replaced_note(experiment)])
     print_notes(check_limits(experiment, max_hours, max_disk, at_once))
-    signal.signal(signal.SIGTERM, interrupt)
+    hear_signals()
     try:
         with console.listener(experiment.plan) as listener:
             outcomes = execute(experiment, listener, tracking_uri, how)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from sfrbench.cli.common import (
     FAILED,
     INTERRUPTED,
     common,
-    interrupt,
+    hear_signals,
     open_spec,
     print_notes,
     storage_option,
@@ -118,7 +117,7 @@ def search(
     search_of(experiment)
     if not worker:
         print_notes([earlier(experiment.store)])
-    signal.signal(signal.SIGTERM, interrupt)
+    hear_signals()
     try:
         here = ready(experiment, where.how)
         experiment = here.experiment
