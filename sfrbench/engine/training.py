@@ -89,7 +89,7 @@ def train(
     seed: int,
     batches: Callable[[int], Made],
     step_fn: Callable[[int, Made], StepResult],
-    after_step: Callable[[int], None] | None = None,
+    after_step: Callable[[int], Mapping[str, float]] | None = None,
 ) -> None:
     """Run ``step_fn(t, batches(t))`` for t in [0, steps), one optimiser step after each; then write
     ``history.csv``.
@@ -98,7 +98,8 @@ def train(
     random numbers it takes none of torch's global generator.
     ``states``: all that changes beside the optimiser, by name (modules, EMA teacher, best weights).
     ``seed`` seeds torch's global generator anew at each step (dropout). ``after_step(t)`` runs before a
-    checkpoint is written and must change nothing outside ``states``. Goes on from the checkpoint in
+    checkpoint is written and must change nothing outside ``states``; it gives what else the history should
+    say of the step. Goes on from the checkpoint in
     ``ctx.scratch`` where there is one; it stays there for the caller's store to remove. Puts
     ``seconds_per_step`` and ``resumed_at`` into ``ctx.notes``. Raises ``TrainingError`` where the loss is
     no longer finite, ``CheckpointError`` where the checkpoint cannot be read; a ``Pruned`` of ``after_step``,
@@ -123,7 +124,7 @@ def train(
             done = step + 1
             try:
                 if after_step is not None:
-                    after_step(step)
+                    history.extend(after_step(step))
                 if ctx.stopping() and done < steps:
                     raise Stopped
             except (Pruned, Stopped):  # another run of this node goes on from here
@@ -169,6 +170,10 @@ class History:
         values = {"loss": result.loss, **result.values}
         detached = {k: v.detach() if isinstance(v, torch.Tensor) else v for k, v in values.items()}
         self._pending.append((step, lr, detached))
+
+    def extend(self, values: Mapping[str, float]) -> None:
+        """More of the step that was added last."""
+        self._pending[-1][2].update(values)
 
     def flush(self) -> dict[str, float]:
         """Fetch what is pending; returns the last loss. Raises ``TrainingError`` where one is not finite."""

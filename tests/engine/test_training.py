@@ -24,6 +24,7 @@ from sfrbench.engine.training import History, StepResult, TrainingError
 from sfrbench.errors import CheckpointError, DataError, InputError
 from sfrbench.stages.finetune import run as finetune
 from sfrbench.stages.retrain import run as retrain
+from sfrbench.stages.retrain.recipe import VALIDATION
 from sfrbench.store.store import Artefact
 from tests.support.prepared import FAST, PATCH, files, make_prepared, net, sam
 from tests.support.stages import settings_of
@@ -204,7 +205,11 @@ def test_loss_falls_and_dice_rises(run: Run, method: type[Supervised | MeanTeach
     ctx = run(retrain, components, split={"labeled": 1, "val": 1}, stride=[8, 8, 8])
     losses = [float(row["supervised"]) for row in history(ctx)]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
-    assert json.loads((ctx.out / "best.json").read_text())["dice"] > 0.7
+    best = json.loads((ctx.out / "best.json").read_text())
+    assert best["dice"] > 0.7
+    curve = {int(row["step"]) + 1: float(row[VALIDATION]) for row in history(ctx) if row[VALIDATION]}
+    assert list(curve) == [10, 20, 30, 40, 50, 60]
+    assert max(curve.values()) == curve[best["step"]] == best["dice"]
 
 
 def test_finetune_loss_falls(run: Run) -> None:

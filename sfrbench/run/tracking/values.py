@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfrbench.plan.build import Cell
 from sfrbench.stages import roles
+from sfrbench.stages.retrain.recipe import VALIDATION
 from sfrbench.store.store import Store
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def parameters(cell: Cell) -> Iterator[tuple[str, Any]]:
 
 
 def metrics(store: Store, cell: Cell) -> Iterator[Metric]:
-    """Training curves (thinned) and the mean of every score."""
+    """Training curves (thinned, but for validations) and the mean of every score."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -44,7 +45,8 @@ def metrics(store: Store, cell: Cell) -> Iterator[Metric]:
         if "history.csv" in artefact.record["files"]:
             with artefact.path("history.csv").open(encoding="utf-8", newline="") as stream:
                 rows = list(csv.DictReader(stream))
-            for row in rows[:: max(1, len(rows) // _CURVE_POINTS)]:
+            every = max(1, len(rows) // _CURVE_POINTS)
+            for row in (row for at, row in enumerate(rows) if at % every == 0 or row.get(VALIDATION)):
                 for name, value in row.items():
                     if name != "step" and value not in ("", "nan", None):
                         yield Metric(f"{role}/{name}", float(value), now, int(row["step"]))

@@ -13,6 +13,8 @@ from sfrbench.stages.recipe import SAM, Asked, Chosen, Link, Needs, Pseudo, Reci
 from sfrbench.stages.settings import CropSettings, Size, labelled, with_unlabelled
 
 STAGE = "retrain"
+#: Mean Dice, 0 to 1, of a validation, in the history at the step that it came after.
+VALIDATION = "validation_dice"
 
 
 class RetrainSettings(CropSettings):

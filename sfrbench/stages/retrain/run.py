@@ -22,7 +22,7 @@ from sfrbench.maths.losses import ema_alpha
 from sfrbench.maths.sampling import mix
 from sfrbench.stages.retrain.data import Batch, Data, labeller
 from sfrbench.stages.retrain.models import Models, build_models, update_teacher
-from sfrbench.stages.retrain.recipe import RetrainSettings
+from sfrbench.stages.retrain.recipe import VALIDATION, RetrainSettings
 from sfrbench.stages.retrain.validation import Best, validator
 from sfrbench.stages.select.selection import Selection
 
@@ -31,7 +31,8 @@ def run(ctx: StageContext[RetrainSettings]) -> None:
     """Input ``prepare``, and ``pseudolabel`` or ``finetune`` where ``pseudo`` is offline or online.
 
     Writes ``model.safetensors`` (the student after the last step), ``model.json`` and ``history.csv``, and
-    with validation cases ``best.safetensors`` and ``best.json``. ``networks.safetensors`` holds the method's
+    with validation cases ``best.safetensors`` and ``best.json``; the history then has ``validation_dice`` at
+    the steps that ended with a validation. ``networks.safetensors`` holds the method's
     own networks, where it has any, for a round of SFR+ that goes on from here. Such a round has the inputs
     ``before`` (the retrain artefact) and ``select``. Opens labels of labelled cases, and those of validation
     cases for validation only. Raises ``Pruned`` where ``ctx.watch`` says so after a validation.
@@ -47,7 +48,7 @@ def run(ctx: StageContext[RetrainSettings]) -> None:
     best = Best()
     validate = validator(ctx, volumes, split, models.student) if split.val else None
 
-    def after_step(step: int) -> None:
+    def after_step(step: int) -> dict[str, float]:
         if models.teacher is not None:
             update_teacher(models.teacher, models.student, ema_alpha(first + step, ssl.ema))
         done = step + 1
@@ -56,6 +57,8 @@ def run(ctx: StageContext[RetrainSettings]) -> None:
             best.offer(done, dice, models.student)
             if ctx.watch(first + done, dice):
                 raise Pruned(f"validation Dice {dice:.4f} at step {done}")
+            return {VALIDATION: dice}
+        return {}
 
     train(
         ctx,

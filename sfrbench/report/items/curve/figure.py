@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from sfrbench.report.facts.info import ReportInfo
 
+#: Entries of a legend that find room between the curves; more stand below them.
+WITHIN = 4
+
 
 @dataclass(frozen=True)
 class _Curve:
@@ -60,22 +63,27 @@ def curve_figure(frame: pd.DataFrame, info: ReportInfo, x: str, y: str, name: st
         for line in across
         if (point := found[line.name][0]) is not None
     ]
-    with style.canvas(7.0, 4.2, captions.foot(info)) as figure:
+    entries = len(curves) + len(level_of)
+    below = math.ceil(entries / 2) if entries > WITHIN else 0  # rows of the legend
+    with style.canvas(7.0, 4.2 + 0.21 * below, captions.foot(info)) as figure:
         axes = figure.add_subplot()
         for index, curve in enumerate(curves):
             _draw(axes, curve, index)
         for index, level in enumerate(level_of, start=len(curves)):
-            levels.draw(axes, level, index)
+            levels.draw(axes, level, index, band=len(level_of) <= levels.BANDS)
         _limits(axes, where)
         best = _best(axes, curves, METRICS[y].larger)
         _lost(axes, lost, dict(zip(map(axis_text, values), where, strict=True)))
         _dress(axes, values, where, x, header(frame[frame["subset"] == subset], y))
-        if len(curves) + len(level_of) > 1:
+        if below:
+            figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, handlelength=3.4)
+        elif entries > 1:
             axes.legend(loc="best", fontsize=8.5)
         files = style.save(figure, folder, name)
     never = dead.sentence((line.name, line.dead) for line in shown)
     paths = [levels.Path(curve.label, curve.axes, curve.known) for curve in curves]
     notes = (
+        *levels.bare(level_of),
         *levels.reached(paths, level_of, x, METRICS[y].larger),
         *_notes(curves, lost, best),
         *(f"{name}: no line, {reason}." for name, (_, reason) in found.items() if reason),

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _DASHES: tuple[Any, ...] = ((0, (7, 2, 1.5, 2)), (0, (12, 3)), (0, (3, 1.5, 1, 1.5, 1, 1.5)), (0, (2, 2)))
 
+#: Levels that have a band; those of more would hide each other and the curves.
+BANDS = 3
+
 
 @dataclass(frozen=True)
 class Level:
@@ -36,13 +39,19 @@ class Path:
     points: Sequence[tuple[str, float]]
 
 
-def draw(axes: Axes, level: Level, index: int) -> None:
-    """A line across the whole axis with its interval, in the ``index``-th look of all curves and levels."""
+def draw(axes: Axes, level: Level, index: int, *, band: bool) -> None:
+    """A line across the whole axis, with ``band`` its interval, in the ``index``-th look of all curves and
+    levels."""
     colour, dashes = style.COLOURS[index % len(style.COLOURS)], _DASHES[index % len(_DASHES)]
     label = f"{level.label}: {style.number(level.point.mean)}"
     axes.axhline(level.point.mean, color=colour, linestyle=dashes, linewidth=1.8, label=label)
-    if level.point.low is not None and level.point.high is not None:
+    if band and level.point.low is not None and level.point.high is not None:
         axes.axhspan(level.point.low, level.point.high, color=colour, alpha=0.1, linewidth=0)
+
+
+def bare(levels: Sequence[Level]) -> list[str]:
+    """A sentence that says that levels have no band, where they have none."""
+    return ["Lines across without their intervals, which would hide each other."] * (len(levels) > BANDS)
 
 
 def reached(paths: Sequence[Path], levels: Sequence[Level], x: str, larger: bool) -> list[str]:
