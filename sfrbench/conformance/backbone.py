@@ -10,6 +10,7 @@ from torch import nn
 
 from sfrbench.components.backbone.interface import ALONE, SCALES, SegmentationNetwork, in_parts, lacking
 from sfrbench.components.base import Backbone
+from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.conformance.checks import Broken, Check, Subject, expect
 from sfrbench.engine.training import save_weights
 from sfrbench.errors import InputError
@@ -22,21 +23,31 @@ def small(subject: Subject, precision: str | None = None) -> Backbone:
 
 
 def ready(subject: Subject) -> None:
-    """Nothing is needed."""
+    """Raises ``NotReadyError`` where a package of an extra is missing that the backbone needs."""
+    subject.component(Backbone).check_installed()
 
 
 def _precisions(subject: Subject) -> tuple[str | None, ...]:
     return ("fp32", "bf16") if subject.has("precision") else (None,)
 
 
-def _built(subject: Subject, classes: int = 3, seed: int = 0, precision: str | None = None) -> nn.Module:
+def _built(
+    subject: Subject,
+    classes: int = 3,
+    seed: int = 0,
+    precision: str | None = None,
+    sides: tuple[int, int, int] | None = None,
+) -> nn.Module:
+    """The network for patches of ``sides``."""
+    backbone = small(subject, precision).settled({"dataset": Phantom(patch=sides or _sides(subject))})
+    assert isinstance(backbone, Backbone)
     torch.manual_seed(seed)
-    return small(subject, precision).build(classes)
+    return backbone.build(classes)
 
 
-def _sides(subject: Subject) -> tuple[int, int, int]:
-    by = type(small(subject)).divisor
-    return (2 * by, by, by)
+def _sides(subject: Subject, times: int = 1) -> tuple[int, int, int]:
+    x, y, z = small(subject).multiples
+    return (2 * times * x, times * y, times * z)
 
 
 def _images(subject: Subject, seed: int = 0) -> torch.Tensor:
@@ -62,9 +73,9 @@ def logits_have_the_shape(subject: Subject) -> None:
 def images_are_apart(subject: Subject) -> None:
     """In evaluation mode the logits of an image do not depend on what else is in the batch."""
     # at least 16 voxels at the bottleneck: an instance norm of two that are nearly equal shows rounding alone
-    sides = [2 * side for side in _sides(subject)]
+    sides = _sides(subject, 2)
     images = torch.randn(2, 1, *sides, generator=torch.Generator().manual_seed(0))
-    network = _built(subject).eval()
+    network = _built(subject, sides=sides).eval()
     with torch.no_grad():
         together = network(images)
         for index in range(len(images)):
@@ -75,7 +86,7 @@ def images_are_apart(subject: Subject) -> None:
 
 def sides_that_do_not_fit_are_refused(subject: Subject) -> None:
     """Sides that are no multiple of the divisor raise an error that names them and the nearest that fits."""
-    by = type(small(subject)).divisor
+    by = max(small(subject).multiples)
     network = _built(subject)
     calls: list[Callable[[torch.Tensor], object]] = [network]
     if not lacking(network):
