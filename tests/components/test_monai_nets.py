@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sfrbench.catalog.cards import Catalog
 from sfrbench.components.backbone.monai_nets import UNETR, DynUNet, MedNeXt, Monai, SegResNet, SwinUNETR
@@ -18,6 +19,7 @@ from sfrbench.components.ssl.causal import Causal
 from sfrbench.components.ssl.magicnet import MagicNet
 from sfrbench.errors import InputError, NotReadyError
 from sfrbench.machine.needs import lacks_package
+from tests.support.flops import flops, size
 from tests.support.specs import GOOD, faults, plan_of
 from tests.support.ssl_steps import gradients, models_of, step_of
 
@@ -129,6 +131,37 @@ def test_logits_are_those_of_monai(backbone: Backbone) -> None:
         assert torch.equal(ours(images(backbone)), other(images(backbone)))
         assert ours.scale_channels[0] == ours.feature_channels
     assert sum(map(torch.numel, ours.parameters())) == sum(map(torch.numel, other.parameters()))
+
+
+@needs_monai
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        SEG,
+        DYN,
+        DynUNet(filters=4, res_block=True, deep_supervision=True),
+        MED,
+        MedNeXt(filters=2, size="L", kernel_size=5, deep_supervision=True),
+    ],
+    ids=str,
+)
+def test_costs_are_what_torch_counts(backbone: Any) -> None:
+    """By shapes alone. Torch counts the gradients of depthwise weights as if they were full."""
+    cost = backbone.cost((64, 32, 48), 3)
+    assert cost is not None
+    with FakeTensorMode():
+        network, pictures = backbone.build(3).train(), torch.randn(1, 1, 64, 32, 48)
+        assert cost.whole.forward == flops(lambda: network(pictures))
+        assert cost.encode.forward == flops(lambda: network.encode(pictures))
+        if not isinstance(backbone, MedNeXt):
+            assert cost.whole.trained == flops(lambda: network(pictures).sum().backward())
+        assert cost.parameters == size(network)
+        network.strip_encoder()
+        assert cost.decoder_parameters == size(network)
+    assert (cost.filters, cost.bottleneck) == (network.feature_channels, network.bottleneck_channels)
+    assert cost.multiples == backbone.multiples == network.multiples
+    again = backbone.model_copy(update={"checkpointing": True}).cost((64, 32, 48), 3)
+    assert again.whole.trained > cost.whole.trained
 
 
 @needs_monai

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from monai.networks import nets
@@ -67,8 +68,8 @@ class MonaiModule(Parts):
     ``InputError`` where a side is no multiple of the divisor.
     """
 
-    encoder: nn.ModuleDict
-    decoder: nn.ModuleList
+    encoder: Any  # an ``nn.ModuleDict`` of MONAI's modules, whose parts have no types
+    decoder: Any  # an ``nn.ModuleList``
 
     def __init__(self, told: Told) -> None:
         super().__init__()
@@ -132,14 +133,14 @@ class SegResNetModule(MonaiModule):
         self.settle("group")
 
     def encoded(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        finest, *coarser = self.encoder["levels"]  # type: ignore[misc]
+        finest, *coarser = self.encoder["levels"]
         maps = [self.run(in_turn, [self.encoder["first"], finest], images)]
         for level in coarser:
             maps.append(self.run(in_turn, [level], maps[-1]))
         return tuple(maps)
 
     def level(self, index: int, coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        return self.run(_added, list(self.decoder[index]), coarser, skip)  # type: ignore[arg-type]
+        return self.run(_added, list(self.decoder[index]), coarser, skip)
 
     def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         """What ``encode`` gives to the maps of the decoder levels, finest first."""
@@ -189,27 +190,26 @@ class DynUNetModule(_Supervised):
 
     def encoded(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         maps = [images]
-        for level in self.encoder["levels"]:  # type: ignore[union-attr]
+        for level in self.encoder["levels"]:
             maps.append(self.run(in_turn, [level], maps[-1]))
         return tuple(maps[1:])
 
 
-#: Of each size: blocks of every stage, first to last, and how much wider a block is inside.
-_MEDNEXT = {
-    "S": ((2, 2, 2, 2, 2, 2, 2, 2, 2), (2, 2, 2, 2, 2, 2, 2, 2, 2)),
-    "B": ((2, 2, 2, 2, 2, 2, 2, 2, 2), (2, 3, 4, 4, 4, 4, 4, 3, 2)),
-    "M": ((3, 4, 4, 4, 4, 4, 4, 4, 3), (2, 3, 4, 4, 4, 4, 4, 3, 2)),
-    "L": ((3, 4, 8, 8, 8, 8, 8, 4, 3), (3, 4, 8, 8, 8, 8, 8, 4, 3)),
-}
-
-
 class MedNeXtModule(_Supervised):
     """MONAI's MedNeXt; heads at all coarser levels, the bottleneck among them, where ``deep_supervision``
-    asks for them."""
+    asks for them. ``blocks`` and ``ratios``, how much wider a block is inside, have an entry for each of nine
+    stages, first to last."""
 
-    def __init__(self, told: Told, size: str, kernel_size: int, filters: int, deep_supervision: bool) -> None:
+    def __init__(
+        self,
+        told: Told,
+        blocks: Sequence[int],
+        ratios: Sequence[int],
+        kernel_size: int,
+        filters: int,
+        deep_supervision: bool,
+    ) -> None:
         super().__init__(told)
-        blocks, ratios = _MEDNEXT[size]
         net = nets.MedNeXt(
             init_filters=filters,
             in_channels=told.inputs,
@@ -240,9 +240,9 @@ class MedNeXtModule(_Supervised):
 
     def encoded(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         maps = [images]
-        for level in self.encoder["levels"]:  # type: ignore[union-attr]
+        for level in self.encoder["levels"]:
             maps.append(self.run(in_turn, list(level), maps[-1]))
         return tuple(maps[1:])
 
     def level(self, index: int, coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        return self.run(_added, list(self.decoder[index]), coarser, skip)  # type: ignore[arg-type]
+        return self.run(_added, list(self.decoder[index]), coarser, skip)

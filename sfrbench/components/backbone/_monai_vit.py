@@ -31,7 +31,7 @@ class SwinUnetrModule(MonaiModule):
         self.settle("instance")
 
     def encoded(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        first, *others, last = self.encoder["blocks"]  # type: ignore[misc]
+        first, *others, last = self.encoder["blocks"]
         *finer, below, bottom = self.transformed(images)
         maps = [self.run(in_turn, [first], images)]
         maps += [self.run(in_turn, [block], part) for block, part in zip(others, finer, strict=True)]
@@ -40,11 +40,11 @@ class SwinUnetrModule(MonaiModule):
     def transformed(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The transformer's five maps, normed, of half the image's sides down to a 32nd."""
         swin = self.encoder["swin"]
-        maps: list[torch.Tensor] = [swin.patch_embed(images)]  # type: ignore[operator]
+        maps: list[torch.Tensor] = [swin.patch_embed(images)]
         for stage in ("layers1", "layers2", "layers3", "layers4"):
             convs = list(getattr(swin, f"{stage}c", ()))  # of version 2
             maps.append(self.run(in_turn, [*convs, *getattr(swin, stage)], maps[-1].contiguous()))
-        return [swin.proj_out(part, True) for part in maps]  # type: ignore[operator]
+        return [swin.proj_out(part, True) for part in maps]
 
 
 class UnetrModule(MonaiModule):
@@ -82,16 +82,16 @@ class UnetrModule(MonaiModule):
 
     def encoded(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         vit = self.encoder["vit"]
-        tokens = vit.patch_embedding(images)  # type: ignore[operator]
+        tokens = vit.patch_embedding(images)
         states = []
-        for block in vit.blocks:  # type: ignore[union-attr]
+        for block in vit.blocks:
             tokens = self.run(in_turn, [block], tokens)
             states.append(tokens)
         maps = [self.run(in_turn, [self.encoder["first"]], images)]
         kept = [self.unfolded(states[index]) for index in (3, 6, 9)]
-        blocks = zip(self.encoder["enlarging"], kept, strict=True)  # type: ignore[call-overload]
+        blocks = zip(self.encoder["enlarging"], kept, strict=True)
         maps += [self.run(in_turn, [block], part) for block, part in blocks]
-        return (*maps, self.unfolded(vit.norm(tokens)))  # type: ignore[operator]
+        return (*maps, self.unfolded(vit.norm(tokens)))
 
     def unfolded(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, tokens, hidden_size) to (B, hidden_size, X/16, Y/16, Z/16)."""

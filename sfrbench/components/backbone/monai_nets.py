@@ -17,9 +17,18 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sfrbench.components.backbone._monai import Told
+    from sfrbench.components.costs.parts import Segmenter, Size
 
 #: Oldest versions of what the extra brings.
 _NEEDED = {"monai": (1, 6), "einops": (0, 8)}
+
+#: Of each size: blocks of every stage, first to last, and how much wider a block is inside.
+_MEDNEXT = {
+    "S": ((2, 2, 2, 2, 2, 2, 2, 2, 2), (2, 2, 2, 2, 2, 2, 2, 2, 2)),
+    "B": ((2, 2, 2, 2, 2, 2, 2, 2, 2), (2, 3, 4, 4, 4, 4, 4, 3, 2)),
+    "M": ((3, 4, 4, 4, 4, 4, 4, 4, 3), (2, 3, 4, 4, 4, 4, 4, 3, 2)),
+    "L": ((3, 4, 8, 8, 8, 8, 8, 4, 3), (3, 4, 8, 8, 8, 8, 8, 4, 3)),
+}
 
 
 class Monai(Backbone):
@@ -54,6 +63,12 @@ class Monai(Backbone):
         from sfrbench.components.backbone._monai import Told
 
         return Told(self.title, self.divisor, classes, inputs, self.precision == "bf16", self.checkpointing)
+
+    def again(self, cost: Segmenter) -> Segmenter:
+        """``cost`` where levels run twice."""
+        from sfrbench.components.costs.nets import twice
+
+        return twice(cost) if self.checkpointing else cost
 
     def deployed(self) -> Backbone:
         """Without the heads at the coarser levels, where it has any."""
@@ -94,6 +109,11 @@ class SegResNet(Monai):
 
         return SegResNetModule(told, self.init_filters)
 
+    def cost(self, patch: Size, classes: int) -> Segmenter | None:
+        from sfrbench.components.costs.monai import segresnet
+
+        return self.again(segresnet(patch, classes, self.init_filters))
+
 
 class DynUNet(_Normed):
     """DynUNet, MONAI's U-Net after nnU-Net's: 16,543,650 parameters, K = 2.
@@ -115,8 +135,18 @@ class DynUNet(_Normed):
         told = self.told(classes, inputs)
         from sfrbench.components.backbone._monai import DynUNetModule
 
-        widths = [min(self.filters * 2**stage, self.max_filters) for stage in range(5)]
-        return DynUNetModule(told, widths, self.res_block, self.deep_supervision)
+        return DynUNetModule(told, self.widths, self.res_block, self.deep_supervision)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each stage, finest first."""
+        return [min(self.filters * 2**stage, self.max_filters) for stage in range(5)]
+
+    def cost(self, patch: Size, classes: int) -> Segmenter | None:
+        from sfrbench.components.costs.monai import dynunet
+
+        residual, deep = self.res_block, self.deep_supervision
+        return self.again(dynunet(patch, classes, self.widths, residual=residual, deep=deep))
 
 
 class MedNeXt(_Normed):
@@ -142,7 +172,14 @@ class MedNeXt(_Normed):
         told = self.told(classes, inputs)
         from sfrbench.components.backbone._monai import MedNeXtModule
 
-        return MedNeXtModule(told, self.size, self.kernel_size, self.filters, self.deep_supervision)
+        stages = _MEDNEXT[self.size]
+        return MedNeXtModule(told, *stages, self.kernel_size, self.filters, self.deep_supervision)
+
+    def cost(self, patch: Size, classes: int) -> Segmenter | None:
+        from sfrbench.components.costs.monai import mednext
+
+        taps, deep = self.kernel_size**3, self.deep_supervision
+        return self.again(mednext(patch, classes, self.filters, *_MEDNEXT[self.size], taps, deep))
 
 
 class SwinUNETR(_Normed):
