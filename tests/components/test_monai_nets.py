@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sfrbench.catalog.cards import Catalog
 from sfrbench.components.backbone.monai_nets import UNETR, DynUNet, MedNeXt, Monai, SegResNet, SwinUNETR
@@ -90,9 +89,6 @@ def parameters(backbone: Backbone, classes: int = 2) -> int:
 )
 def test_parameters_that_are_known(backbone: Backbone, classes: int, count: int) -> None:
     assert parameters(backbone, classes) == count
-    own = [card for card in CARDS if card.component({}) == backbone.model_copy(update={"patch": None})]
-    if own and classes == 2:
-        assert count in own[0].figures.values()
 
 
 @needs_monai
@@ -146,21 +142,19 @@ def test_logits_are_those_of_monai(backbone: Backbone) -> None:
     ids=str,
 )
 def test_costs_are_what_torch_counts(backbone: Any) -> None:
-    """By shapes alone. Torch counts the gradients of depthwise weights as if they were full."""
-    cost = backbone.cost((64, 32, 48), 3)
-    assert cost is not None
-    with FakeTensorMode():
-        network, pictures = backbone.build(3).train(), torch.randn(1, 1, 64, 32, 48)
-        assert cost.whole.forward == flops(lambda: network(pictures))
-        assert cost.encode.forward == flops(lambda: network.encode(pictures))
-        if not isinstance(backbone, MedNeXt):
-            assert cost.whole.trained == flops(lambda: network(pictures).sum().backward())
-        assert cost.parameters == size(network)
-        network.strip_encoder()
-        assert cost.decoder_parameters == size(network)
+    """Torch counts the gradients of depthwise weights as if they were full."""
+    cost, pictures = backbone.cost((32, 48, 32), 3), torch.randn(1, 1, 32, 48, 32)
+    network = built(backbone).train()
+    assert cost.whole.forward == flops(lambda: network(pictures))
+    assert cost.encode.forward == flops(lambda: network.encode(pictures))
+    if not isinstance(backbone, MedNeXt):
+        assert cost.whole.trained == flops(lambda: network(pictures).sum().backward())
+    assert cost.parameters == size(network)
+    network.strip_encoder()
+    assert cost.decoder_parameters == size(network)
     assert (cost.filters, cost.bottleneck) == (network.feature_channels, network.bottleneck_channels)
     assert cost.multiples == backbone.multiples == network.multiples
-    again = backbone.model_copy(update={"checkpointing": True}).cost((64, 32, 48), 3)
+    again = backbone.model_copy(update={"checkpointing": True}).cost((32, 48, 32), 3)
     assert again.whole.trained > cost.whole.trained
 
 
