@@ -16,9 +16,12 @@ from sfrbench.components.base import Backbone
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.components.ssl.causal import Causal
 from sfrbench.components.ssl.magicnet import MagicNet
+from sfrbench.deploy.export import PACKAGES
+from sfrbench.deploy.load import load_model
 from sfrbench.errors import InputError, NotReadyError
 from sfrbench.machine.needs import lacks_package
 from tests.support.flops import flops, size
+from tests.support.runs import QUIET, here
 from tests.support.specs import GOOD, faults, plan_of
 from tests.support.ssl_steps import gradients, models_of, step_of
 
@@ -288,3 +291,30 @@ def test_without_the_extra_it_says_what_to_install(
         assert "pip install 'sfrbench[monai]'" in str(caught.value)
         (problem,) = lacks_package(backbone)  # what validate, plan and run say before anything runs
         assert problem.what == wanted
+
+
+SPEC = """\
+title: Networks
+dataset: {name: phantom, labeled: 2, train_cases: 3, test_cases: 1, shape: [32, 32, 16]}
+protocol: strict
+base: {backbone: segresnet, ssl: supervised}
+arms:
+  - {name: seg}
+  - {name: med, backbone: mednext_s, ssl: cct}
+  - {name: vit, backbone: unetr, ssl: mean_teacher}
+seeds: [0]
+"""
+
+
+@needs_monai
+def test_they_train_predict_and_are_exported(tmp_path: Path) -> None:
+    """Through the plan; UNETR by windows of the patch that it was built for, and back from its export."""
+    for package in PACKAGES:
+        pytest.importorskip(package, reason="the extra 'export' is not installed")
+    (tmp_path / "nets.yaml").write_text(SPEC, encoding="utf-8")
+    said = here("run", "nets.yaml", "--profile", "smoke", "--device", "cpu", *QUIET, cwd=tmp_path)
+    assert "3 cells" in said.stdout
+    here("export", "nets.yaml", "vit", "out", "--profile", "smoke", cwd=tmp_path)
+    network = load_model(tmp_path / "out")
+    with torch.no_grad():
+        assert network(torch.zeros(1, 1, *SIDES)).shape == (1, 2, *SIDES)
