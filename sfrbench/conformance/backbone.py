@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from safetensors.torch import load_file
@@ -15,11 +16,15 @@ from sfrbench.conformance.checks import Broken, Check, Subject, expect
 from sfrbench.engine.training import save_weights
 from sfrbench.errors import InputError
 
+#: What a backbone is settled for that takes its topology from the dataset.
+PATCH = (32, 32, 32)
+
 
 def small(subject: Subject, precision: str | None = None) -> Backbone:
     """The card's backbone with as few filters as profile smoke gives it, and the norm of its own."""
     norm = getattr(subject.component(Backbone), "norm", None)
-    return subject.scaled(Backbone, norm=norm, **({} if precision is None else {"precision": precision}))
+    scaled = subject.scaled(Backbone, norm=norm, **({} if precision is None else {"precision": precision}))
+    return cast(Backbone, scaled.settled({"dataset": Phantom(patch=PATCH)}))
 
 
 def ready(subject: Subject) -> None:
@@ -38,9 +43,10 @@ def _built(
     precision: str | None = None,
     sides: tuple[int, int, int] | None = None,
 ) -> nn.Module:
-    """The network for patches of ``sides``."""
-    backbone = small(subject, precision).settled({"dataset": Phantom(patch=sides or _sides(subject))})
-    assert isinstance(backbone, Backbone)
+    """The network, of ``sides`` where it is built for patches of one size."""
+    backbone = small(subject, precision)
+    if subject.has("patch"):
+        backbone = backbone.model_copy(update={"patch": sides or _sides(subject)})
     torch.manual_seed(seed)
     return backbone.build(classes)
 
