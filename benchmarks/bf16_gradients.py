@@ -26,8 +26,11 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sfrbench.catalog.cards import Catalog
-from sfrbench.components.base import Backbone
+from sfrbench.catalog.cards import Card, Catalog
+from sfrbench.catalog.fields import field_exists
+from sfrbench.components.base import Backbone, Component
+from sfrbench.components.dataset.phantom import Phantom
+from sfrbench.machine.needs import lacks_package
 from sfrbench.machine.selfcheck_ops import leave_nan
 from sfrbench.maths.losses import segmentation_loss
 
@@ -69,6 +72,14 @@ def listed(found: Any) -> list[Any]:
     return [found] if isinstance(found, torch.Tensor) else list(found)
 
 
+def narrow(card: Card) -> Component:
+    """A backbone of few channels."""
+    wanted = {"filters": 4, "init_filters": 8, "feature_size": 12, "hidden_size": 64}
+    return card.component(
+        {name: value for name, value in wanted.items() if field_exists(card.component_class, name)}
+    )
+
+
 def phantom(patch: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """Two patches (2, 1, X, Y, Z) of a ball in a ball, brighter inwards, and labels (2, X, Y, Z)."""
     axes = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in patch), indexing="ij")
@@ -102,13 +113,18 @@ def shares(backbone: Backbone, patch: tuple[int, ...], seed: int, networks: bool
     return {"kernel": watched.worst, "network": share(got, rounded), "fp32": share(got, right)}
 
 
-def measure(draws: int, patches: list[tuple[int, ...]], networks: bool = True) -> dict[str, dict[str, float]]:
-    """``card XxYxZ`` to the largest shares by name."""
+def measure(
+    draws: int, patches: list[tuple[int, int, int]], networks: bool = True
+) -> dict[str, dict[str, float]]:
+    """``card XxYxZ`` to the largest shares by name, for patches that the backbone takes."""
     found = {}
     for card in Catalog.read().cards("backbone"):
-        backbone = card.component({"filters": 4})
-        assert isinstance(backbone, Backbone)
         for patch in patches:
+            data = {"dataset": Phantom(patch=patch)}
+            backbone = narrow(card).settled(data)
+            assert isinstance(backbone, Backbone)
+            if backbone.conflicts(data) or lacks_package(backbone):
+                continue
             drawn = [shares(backbone, patch, seed, networks) for seed in range(draws)]
             worst = {name: max(each[name] for each in drawn) for name in drawn[0]}
             found[f"{card.name} {'x'.join(map(str, patch))}"] = worst

@@ -19,10 +19,12 @@ from sfrbench.components.base_ssl import Ssl
 from sfrbench.components.core import (
     COMPILE,
     KINDS,
+    LACKING,
     PRECISION,
     Compile,
     Component,
     Optim,
+    Part,
     Precision,
     Settings,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "Finetune",
     "Foundation",
     "Optim",
+    "Part",
     "Precision",
     "Prompter",
     "Protocol",
@@ -199,14 +202,32 @@ class Backbone(Component):
 
     kind: ClassVar[str] = "backbone"
 
+    #: What its network has for methods that ask for more than logits; none: that shows when it runs.
+    parts: ClassVar[frozenset[Part] | None] = None
     #: Every side of the input must be a multiple of this.
     divisor: ClassVar[int] = 16
 
+    @property
+    def multiples(self) -> tuple[int, int, int]:
+        """The same along x, y and z, for a network that does not shrink all axes alike."""
+        return self.divisor, self.divisor, self.divisor
+
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
-        dataset = cell.get("dataset")
-        if isinstance(dataset, Dataset) and any(side % self.divisor for side in dataset.patch):
-            return [f"patch {list(dataset.patch)} has a side that is no multiple of {self.divisor}"]
-        return []
+        """Refuses a patch that the network cannot halve as often as it does, and a method that needs what
+        it does not have."""
+        from sfrbench.components.backbone._sizes import nearest, no_multiple
+
+        dataset, ssl, faults = cell.get("dataset"), cell.get("ssl"), []
+        if isinstance(dataset, Dataset) and (fault := no_multiple(dataset.patch, self.multiples)):
+            fitting = nearest(dataset.patch, self.multiples)
+            faults.append(f"patch {list(dataset.patch)} has {fault}; nearest that fits: {fitting}")
+        if isinstance(ssl, Ssl) and self.parts is not None:
+            missing = sorted(ssl.asks() - self.parts)
+            faults += [f"{type(ssl).__name__} cannot use it: {LACKING[part]}" for part in missing]
+        return faults
+
+    def check_installed(self) -> None:
+        """Raises ``NotReadyError`` where a package of an extra is missing that it needs. Imports nothing."""
 
     def build(self, classes: int, inputs: int = 1) -> nn.Module:
         """A network from (B, inputs, X, Y, Z) to logits (B, K, X, Y, Z), drawn from torch's global RNG."""

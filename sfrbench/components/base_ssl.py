@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.core import Component, Optim
+from sfrbench.components.core import Component, Optim, Part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,6 +90,10 @@ class Ssl(Component):
         None of them is part of the model that is deployed.
         """
         return {}
+
+    def asks(self) -> frozenset[Part]:
+        """What it needs of the backbone's network beside logits."""
+        return frozenset()
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
         """Logits of the plain patches that L_sup and L_pl are taken on, each like ``step.logits``."""

@@ -23,6 +23,16 @@ COMPILE = (
     "'blocks': the transformer's blocks run through torch.compile, which takes a minute or more at the start "
     "of each node: another key, for other last digits"
 )
+#: What a method may ask of a backbone's network beside logits (see ``backbone/interface.py``).
+Part = Literal["parts", "scales", "decoder", "upsampling", "sizes"]
+#: What is said of a network that lacks it.
+LACKING: Mapping[Part, str] = {
+    "parts": "it cannot be taken apart into encoder, decoder and head",
+    "scales": "it does not give the maps of its coarser decoder levels",
+    "decoder": "its decoder does not stand alone",
+    "upsampling": "its upsampling is more than a transposed convolution that another layer can stand for",
+    "sizes": "it takes patches of the training's size alone",
+}
 KINDS = (
     "dataset",
     "stitch",
@@ -122,6 +132,12 @@ class Component(Settings):
         cls = type(self)
         fields = self.without_later(self.model_dump(mode="json", exclude=set(cls.unkeyed_fields)))
         return {"class": cls.identity(), "version": cls.version, **fields}
+
+    def settled(self, cell: Mapping[str, Component]) -> Component:
+        """The same with what it takes from the others of a cell (kind -> component) written into its fields:
+        what runs, and what stands in keys, is the result. Fields that cannot be filled stay as they are, and
+        ``conflicts`` says why."""
+        return self
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Why this component cannot work with the others of a cell (kind -> component); empty: it can."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from safetensors.torch import load_file
@@ -10,33 +11,49 @@ from torch import nn
 
 from sfrbench.components.backbone.interface import ALONE, SCALES, SegmentationNetwork, in_parts, lacking
 from sfrbench.components.base import Backbone
+from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.conformance.checks import Broken, Check, Subject, expect
 from sfrbench.engine.training import save_weights
 from sfrbench.errors import InputError
+
+#: What a backbone is settled for that takes its topology from the dataset.
+PATCH = (32, 32, 32)
 
 
 def small(subject: Subject, precision: str | None = None) -> Backbone:
     """The card's backbone with as few filters as profile smoke gives it, and the norm of its own."""
     norm = getattr(subject.component(Backbone), "norm", None)
-    return subject.scaled(Backbone, norm=norm, **({} if precision is None else {"precision": precision}))
+    scaled = subject.scaled(Backbone, norm=norm, **({} if precision is None else {"precision": precision}))
+    return cast(Backbone, scaled.settled({"dataset": Phantom(patch=PATCH)}))
 
 
 def ready(subject: Subject) -> None:
-    """Nothing is needed."""
+    """Raises ``NotReadyError`` where a package of an extra is missing that the backbone needs."""
+    subject.component(Backbone).check_installed()
 
 
 def _precisions(subject: Subject) -> tuple[str | None, ...]:
     return ("fp32", "bf16") if subject.has("precision") else (None,)
 
 
-def _built(subject: Subject, classes: int = 3, seed: int = 0, precision: str | None = None) -> nn.Module:
+def _built(
+    subject: Subject,
+    classes: int = 3,
+    seed: int = 0,
+    precision: str | None = None,
+    sides: tuple[int, int, int] | None = None,
+) -> nn.Module:
+    """The network, of ``sides`` where it is built for patches of one size."""
+    backbone = small(subject, precision)
+    if subject.has("patch"):
+        backbone = backbone.model_copy(update={"patch": sides or _sides(subject)})
     torch.manual_seed(seed)
-    return small(subject, precision).build(classes)
+    return backbone.build(classes)
 
 
-def _sides(subject: Subject) -> tuple[int, int, int]:
-    by = type(small(subject)).divisor
-    return (2 * by, by, by)
+def _sides(subject: Subject, times: int = 1) -> tuple[int, int, int]:
+    x, y, z = small(subject).multiples
+    return (2 * times * x, times * y, times * z)
 
 
 def _images(subject: Subject, seed: int = 0) -> torch.Tensor:
@@ -62,9 +79,9 @@ def logits_have_the_shape(subject: Subject) -> None:
 def images_are_apart(subject: Subject) -> None:
     """In evaluation mode the logits of an image do not depend on what else is in the batch."""
     # at least 16 voxels at the bottleneck: an instance norm of two that are nearly equal shows rounding alone
-    sides = [2 * side for side in _sides(subject)]
+    sides = _sides(subject, 2)
     images = torch.randn(2, 1, *sides, generator=torch.Generator().manual_seed(0))
-    network = _built(subject).eval()
+    network = _built(subject, sides=sides).eval()
     with torch.no_grad():
         together = network(images)
         for index in range(len(images)):
@@ -75,7 +92,7 @@ def images_are_apart(subject: Subject) -> None:
 
 def sides_that_do_not_fit_are_refused(subject: Subject) -> None:
     """Sides that are no multiple of the divisor raise an error that names them and the nearest that fits."""
-    by = type(small(subject)).divisor
+    by = max(small(subject).multiples)
     network = _built(subject)
     calls: list[Callable[[torch.Tensor], object]] = [network]
     if not lacking(network):

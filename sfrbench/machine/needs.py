@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from sfrbench.components.base import Dataset, Foundation, Stitch
+from sfrbench.components.base import Backbone, Component, Dataset, Foundation, Stitch
 from sfrbench.errors import (
     InputError,
     NotReadyError,
@@ -102,6 +102,8 @@ class Machine:
                 problems.update(
                     dict.fromkeys(lacks_of(cast(Foundation, cell.components["foundation"].component)))
                 )
+            if "backbone" in cell.components:
+                problems.update(dict.fromkeys(lacks_package(cell.components["backbone"].component)))
             if "stitch" in cell.components:
                 problems.update(dict.fromkeys(self._lacks_images(cell.components["stitch"])))
         return list(problems)
@@ -175,17 +177,23 @@ def _datasets(plan: Plan) -> list[Resolved]:
 
 def lacks_of(foundation: Foundation) -> list[Problem]:
     """The package of an extra that a foundation needs and the weight file, where they are not here."""
-    problems: list[Problem] = []
-    try:
-        foundation.check_installed()
-    except NotReadyError as error:
-        problems += error.problems
+    problems = lacks_package(foundation)
     if foundation.weights is not None:
         try:
             weights.find(foundation.weights)
         except NotReadyError as error:
             problems += error.problems
     return problems
+
+
+def lacks_package(component: Component) -> list[Problem]:
+    """The package of an extra that a foundation or a backbone needs, where it is not here."""
+    if isinstance(component, Foundation | Backbone):
+        try:
+            component.check_installed()
+        except NotReadyError as error:
+            return list(error.problems)
+    return []
 
 
 def cores() -> int:
@@ -207,6 +215,8 @@ def environment() -> dict[str, Any]:
         "optuna",
         "nibabel",
         "pandas",
+        "monai",
+        "transformers",
     )
     versions = {}
     for name in packages:

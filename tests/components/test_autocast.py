@@ -13,13 +13,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components._autocast import Conv3d, ConvTranspose2d, guard, is_small
+from sfrbench.components.backbone.monai_nets import UNETR
 from sfrbench.components.base import Backbone
+from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.components.finetune.sam3d_adapter import Sam3dAdapter
 from sfrbench.components.finetune.samus import Samus
 from sfrbench.components.foundation._tinyvit import TinyVit
 from sfrbench.components.foundation._vit import ImageEncoder
 from sfrbench.components.foundation.segmenter import SamSegmenter, prompt_and_decoder
 from sfrbench.components.foundation.toy import SamToy
+from sfrbench.machine.needs import lacks_package
+from tests.support.narrow import narrow
 
 CARDS = Catalog.read().cards("backbone")
 PATCHES = [(32, 16, 16), (16, 32, 16), (16, 16, 32), (32, 32, 16), (32, 32, 32), (48, 48, 32), (64, 64, 64)]
@@ -41,13 +45,16 @@ class Seen(TorchDispatchMode):
         return call(*args, **(kwargs or {}))
 
 
-def check(run: Callable[[], Tensor], large: torch.dtype = torch.bfloat16) -> Seen:
-    """Forward and backward: a map with a side of 2 or less is float32, one of 6 and more ``large``."""
+def check(
+    run: Callable[[], Tensor], large: torch.dtype = torch.bfloat16, shrunk: tuple[int, ...] = ()
+) -> Seen:
+    """Forward and backward: a map with a side of 2 or less is float32, one of 6 and more ``large``, but for
+    those of sides ``shrunk``, of which some become small ones at once."""
     with Seen() as seen:
         run().square().mean().backward()
     assert {way for _, _, way in seen.calls} == {False, True}
     assert {dtype for sides, dtype, _ in seen.calls if min(sides) <= 2} == {torch.float32}
-    assert {dtype for sides, dtype, _ in seen.calls if min(sides) >= 6} == {large}
+    assert {dtype for sides, dtype, _ in seen.calls if min(sides) >= 6 and sides != shrunk} == {large}
     return seen
 
 
@@ -70,11 +77,14 @@ def test_what_is_small(sides: tuple[int, ...], stride: tuple[int, ...], small: b
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 @pytest.mark.parametrize("patch", PATCHES[:5], ids=str)
-def test_backbones(card: Card, patch: tuple[int, ...]) -> None:
-    backbone = card.component({"filters": 2, "precision": "bf16"})
+def test_backbones(card: Card, patch: tuple[int, int, int]) -> None:
+    data = {"dataset": Phantom(patch=patch)}
+    backbone = narrow(card, 2).settled(data)
     assert isinstance(backbone, Backbone)
+    if faults := backbone.conflicts(data) or lacks_package(backbone):
+        pytest.skip(str(faults[0]))
     torch.manual_seed(0)
-    network = backbone.build(3)
+    network = backbone.model_copy(update={"precision": "bf16"}).build(3)
     scales = getattr(network, "scales", network) if getattr(network, "auxiliary", None) else network
     images = torch.randn(2, 1, *patch)
 
@@ -82,7 +92,7 @@ def test_backbones(card: Card, patch: tuple[int, ...]) -> None:
         found = scales(images)
         return sum(found) if isinstance(found, list) else found  # type: ignore[return-value]
 
-    check(run)
+    check(run, shrunk=patch if isinstance(backbone, UNETR) else ())
 
 
 @pytest.mark.parametrize("patch", PATCHES[5:], ids=str)

@@ -10,6 +10,7 @@ from torch import nn
 
 from sfrbench.components._autocast import Conv3d
 from sfrbench.components.backbone._again import Block, again
+from sfrbench.components.backbone._sizes import MULTIPLES
 
 
 class Dropout(nn.Module):
@@ -76,6 +77,7 @@ class Parts(nn.Module):
     drop: nn.Module
     head: nn.Module
     layout: torch.memory_format
+    multiples: tuple[int, int, int] = MULTIPLES
     checkpointing: bool  # levels keep nothing for the backward pass, and run twice
 
     def run(self, block: Block, parts: Sequence[nn.Module], *maps: torch.Tensor) -> torch.Tensor:

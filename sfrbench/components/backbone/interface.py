@@ -19,9 +19,12 @@ class SegmentationNetwork(Protocol):
     Every shipped backbone's network is one. ``images`` are (B, 1, X, Y, Z) float32 with sides that the
     backbone's divisor divides. Maps may be bfloat16 where the backbone's precision is; logits are float32.
     No part changes its input in place, so that one encoding can be decoded several times. The parts in
-    ``SCALES`` and ``ALONE`` are for some methods only; a user's own network may do without.
+    ``SCALES``, ``ALONE`` and ``PLACES`` are for some methods only; a user's own network may do without.
+    What a backbone's network has of them stands in ``Backbone.parts``, what a method needs in ``Ssl.asks``.
     """
 
+    #: Voxels of the image along x, y and z that make one voxel of the bottleneck.
+    multiples: tuple[int, int, int]
     feature_channels: int
     bottleneck_channels: int
     scale_channels: tuple[int, ...]
@@ -38,7 +41,7 @@ class SegmentationNetwork(Protocol):
         """(B, feature_channels, X, Y, Z) in front of the output convolution, ``drop`` not yet applied."""
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The skips, finest first, and last the bottleneck (B, bottleneck_channels, X/16, Y/16, Z/16).
+        """The skips, finest first, and last the bottleneck, whose sides are the image's over ``multiples``.
 
         Dropout at the bottleneck, where there is any, is applied.
         """
@@ -60,6 +63,7 @@ class SegmentationNetwork(Protocol):
 PARTS = ("feature_channels", "bottleneck_channels", "head", "drop", "features", "encode", "decode")
 SCALES = ("scale_channels", "decode_scales")
 ALONE = ("strip_encoder",)
+PLACES = ("multiples",)
 
 
 def lacking(network: nn.Module, parts: tuple[str, ...] = PARTS) -> list[str]:

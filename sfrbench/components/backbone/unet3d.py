@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from sfrbench.components.backbone._sizes import single_voxel
-from sfrbench.components.base import PRECISION, Backbone, Component, Precision
+from sfrbench.components.backbone._sizes import ALL, single_voxel
+from sfrbench.components.base import PRECISION, Backbone, Component, Part, Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class UNet3d(Backbone):
     """3D U-Net with instance norm (no affine) and concatenated skips: 5,884,050 parameters, K = 2."""
 
+    parts: ClassVar[frozenset[Part]] = ALL
     version: ClassVar[int] = 2  # small maps are convolved in float32
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.backbone._sizes import single_voxel
-from sfrbench.components.base import PRECISION, Backbone, Component, Precision
+from sfrbench.components.backbone._sizes import ALL, single_voxel
+from sfrbench.components.base import PRECISION, Backbone, Component, Part, Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class VNet(Backbone):
     """V-Net with additive skips, as UA-MT, DTC and SFR use it: 9,448,866 parameters, K = 2."""
 
+    parts: ClassVar[frozenset[Part]] = ALL
     version: ClassVar[int] = 3  # small maps are convolved in float32
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
 

@@ -85,6 +85,7 @@ class Segmenter:
     parameters: int
     decoder_parameters: int  # what is left without the encoder, head included
     up_parameters: int = 0  # weights of ``up``
+    multiples: Size = (16, 16, 16)  # voxels along x, y, z that make one of the bottleneck
 
     @property
     def whole(self) -> Layers:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.core import Part
     from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
@@ -48,6 +49,9 @@ class Acmt(NoisyConsistency):
     )
     passes: int = Field(8, ge=2, multiple_of=2, description="passes: 8 for mu, 10 for p_err")
     certain: float = Field(0.1, ge=0, description="p_err: largest deviation of a probability that counts")
+
+    def asks(self) -> frozenset[Part]:
+        return frozenset({"parts"} if self.selector == "p_err" else ())
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
         from sfrbench.components.backbone.interface import in_parts

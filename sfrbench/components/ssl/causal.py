@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.core import Part
     from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
@@ -77,6 +78,9 @@ class Causal(Independent):
     version: ClassVar[int] = 3  # small maps are convolved in float32 before upsampling too
 
     temperature: float = Field(0.5, gt=0, le=10, description="T of the sharpened targets")
+
+    def asks(self) -> frozenset[Part]:
+        return frozenset({"parts", "decoder", "upsampling"})
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
         from sfrbench.components.ssl._independence import Independence, shared_kernels, upsampling_decoder

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.core import Part
     from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
@@ -33,6 +34,9 @@ class Cct(Consistency):
     dropout: float = Field(0.3, ge=0, lt=1, description="share of feature values dropped")
     drop_from: float = Field(0.7, ge=0, le=1, description="least share of the maximum that is removed")
     drop_to: float = Field(0.9, ge=0, le=1, description="largest share of the maximum that is removed")
+
+    def asks(self) -> frozenset[Part]:
+        return frozenset({"parts", "decoder"})
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
         from sfrbench.components.backbone.interface import ALONE, in_parts

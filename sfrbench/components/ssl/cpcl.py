@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.core import Part
     from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
@@ -48,6 +49,9 @@ class Cpcl(NoisyConsistency):
     softmax_twice: bool = Field(
         True, description="q stands for logits in the cross-entropy, as in the released code"
     )
+
+    def asks(self) -> frozenset[Part]:
+        return frozenset({"parts"})
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
         from sfrbench.components.backbone.interface import in_parts

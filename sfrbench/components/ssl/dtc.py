@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from sfrbench.components.core import Part
     from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
@@ -52,6 +53,9 @@ class Dtc(Consistency):
         le=1,
         description="distance where a patch lacks the class: 0 in the source, 1 is far outside",
     )
+
+    def asks(self) -> frozenset[Part]:
+        return frozenset({"parts"})
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
         from torch import nn

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from sfrbench.components.base import Backbone, Component, Dataset
+from sfrbench.components.base import Backbone, Component, Dataset, Part
 from sfrbench.components.ssl.consistency import NoisyConsistency
 from sfrbench.maths.labels import highest
 
@@ -79,28 +79,34 @@ class MagicNet(NoisyConsistency):
         dataset, backbone = cell.get("dataset"), cell.get("backbone")
         if not (isinstance(dataset, Dataset) and isinstance(backbone, Backbone)):
             return []
+        if backbone.parts is not None and "sizes" not in backbone.parts:
+            return []  # the backbone says why
         patch, grid = dataset.patch, self.cubes_per_side
         options = [
-            [n for n in range(1, side // backbone.divisor + 1) if side % (n * backbone.divisor) == 0]
-            for side in patch
+            [n for n in range(1, side // by + 1) if side % (n * by) == 0]
+            for side, by in zip(patch, backbone.multiples, strict=True)
         ]
         advice = f"ssl.cubes_per_side can have {', '.join(map(str, options))} along x, y, z"
         if any(side % count for side, count in zip(patch, grid, strict=True)):
             return [f"a patch of {list(patch)} voxels does not divide into {list(grid)} cubes: {advice}"]
         cube = self.cube(patch)
         smaller = dataset.model_copy(update={"patch": cube})
-        faults = backbone.conflicts({**cell, "dataset": smaller})
+        faults = backbone.conflicts({"dataset": smaller})
         return [
             f"cubes of {list(cube)} voxels do not fit the backbone ({fault}): {advice}" for fault in faults
         ]
 
+    def asks(self) -> frozenset[Part]:
+        return frozenset({"parts", "sizes"})
+
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
         from sfrbench.components.backbone._vnet_magic import LocationHead
-        from sfrbench.components.backbone.interface import in_parts
+        from sfrbench.components.backbone.interface import PLACES, in_parts
         from sfrbench.components.ssl._cubes import ClassCounts
 
-        channels, grid = in_parts(make.student).bottleneck_channels, self.cubes_per_side
-        location = LocationHead(channels, self.cube(make.patch), prod(grid))
+        student, grid = in_parts(make.student, PLACES), self.cubes_per_side
+        cube = self.cube(make.patch)
+        location = LocationHead(student.bottleneck_channels, cube, prod(grid), student.multiples)
         return {"location": location, **({"counts": ClassCounts(make.classes)} if self.blend else {})}
 
     def has_local(self, step: Step) -> bool:
@@ -116,7 +122,8 @@ class MagicNet(NoisyConsistency):
 
         seen, cubes = labelled + unlabelled, prod(self.cubes_per_side)
         full = min(self.ramp_length * self.ramp_unit / self.steps, 1.0)
-        inside = network.bottleneck * prod(-(-side // 16) for side in self.cube(network.patch))
+        cube = zip(self.cube(network.patch), network.multiples, strict=True)
+        inside = network.bottleneck * prod(-(-side // by) for side, by in cube)
         local = 1.0 if self.local_from == "start" else 1.0 - full
         blended = max(1 - self.blend_after / self.steps, 0.0) if self.blend else 0.0
         return Passes(

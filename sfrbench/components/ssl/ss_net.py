@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.core import Part
     from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
@@ -52,6 +53,9 @@ class SsNet(Consistency):
     width: int = Field(32, ge=1, description="channels of projected features")
     memory: int = Field(32, ge=2, description="prototypes per class")
     keeps: Literal["lowest", "highest"] = Field("lowest", description="scores that enter the memory")
+
+    def asks(self) -> frozenset[Part]:
+        return frozenset({"parts"})
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
         from sfrbench.components.backbone.interface import in_parts

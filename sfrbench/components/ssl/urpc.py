@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.core import Part
     from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
@@ -28,6 +29,9 @@ class Urpc(Consistency):
     """
 
     combine: ClassVar[Literal["sum", "mean"]] = "mean"
+
+    def asks(self) -> frozenset[Part]:
+        return frozenset({"parts", "scales"})
 
     def networks(self, make: NetworkMaker) -> dict[str, nn.Module]:
         from sfrbench.components.backbone.interface import SCALES, in_parts
