@@ -87,12 +87,15 @@ class Foundation(Component):
     def check_installed(self) -> None:
         """Raises ``NotReadyError`` where a package of an extra is missing that it needs. Imports nothing."""
 
+    def check_weights(self) -> None:
+        """Raises ``NotReadyError`` where its weight file is known to be of another network. Reads no
+        weights."""
+
     def required(self, weights: Path | None) -> Path:
         """``weights``, or ``NotReadyError``: a pretrained model never starts from random numbers."""
         if weights is None:
-            raise NotReadyError(
-                f"'{self.weights}' has no weight file here", hint=f"sfrbench weights get {self.weights}"
-            )
+            name = str(self.weights).partition("@")[0]
+            raise NotReadyError(f"'{name}' has no weight file here", hint=f"sfrbench weights get {name}")
         return weights
 
     def build(self, classes: int, weights: Path | None) -> SamSegmenter:

@@ -95,6 +95,8 @@ class Component(Settings):
     version: ClassVar[int] = 1
     #: Components that a profile may replace by one stand-in, which runs their own code; "": of none.
     family: ClassVar[str] = ""
+    #: Fields that belong to the component that is chosen, such as weights of its own; a stand-in has none.
+    own_fields: ClassVar[frozenset[str]] = frozenset()
     #: Fields that cannot change a result, such as the time between checkpoints; never part of a key.
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -37,10 +36,6 @@ class LiteMedSam(Sam):
     )
 
     @property
-    def weights(self) -> str | None:
-        return "lite_medsam"
-
-    @property
     def manner(self) -> Manner:
         """As in LiteMedSAM's inference: [0, 1] by the slice's own range, boxes in whole pixels, one mask."""
         from dataclasses import replace
@@ -49,17 +44,14 @@ class LiteMedSam(Sam):
 
         return replace(LITE_MEDSAM, enlarge=self.enlarge)
 
+    @property
+    def layout(self) -> str:
+        return "lite_medsam"
+
     def cost(self, classes: int) -> parts.Sam | None:
         from sfrbench.components.costs.sam import tiny_sam
 
         return tiny_sam(self.canvas, classes)
-
-    def build(self, classes: int, weights: Path | None) -> SamSegmenter:
-        """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""
-        from sfrbench.components.foundation import _build, segmenter
-
-        path = self.required(weights)
-        return _build.pretrained(lambda: self.untrained(classes), segmenter.read_state(path), str(path))
 
     def untrained(self, classes: int) -> SamSegmenter:
         from sfrbench.components.foundation import segmenter

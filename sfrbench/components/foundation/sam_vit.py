@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
@@ -30,7 +29,7 @@ class SamVit(Sam):
     compile: Compile = Field("none", description=COMPILE)
 
     @property
-    def weights(self) -> str | None:
+    def layout(self) -> str:
         return f"sam_vit_{self.size}"
 
     def cost(self, classes: int) -> parts.Sam | None:
@@ -39,13 +38,6 @@ class SamVit(Sam):
         from sfrbench.components.costs.sam import VITS, vit_sam
 
         return vit_sam(replace(VITS[self.size], again=self.checkpointing), self.canvas, classes)
-
-    def build(self, classes: int, weights: Path | None) -> SamSegmenter:
-        """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""
-        from sfrbench.components.foundation import _build, segmenter
-
-        path = self.required(weights)
-        return _build.pretrained(lambda: self.untrained(classes), segmenter.read_state(path), str(path))
 
     def untrained(self, classes: int) -> SamSegmenter:
         from sfrbench.components.foundation import _build

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from sfrbench.components._autocast import guard
 from sfrbench.components.core import Precision
 from sfrbench.components.foundation import _samlib
+from sfrbench.components.foundation._likeness import looks_like, misfits, told
 from sfrbench.errors import InputError, NotReadyError
 
 #: Column and row of a point, pixels of the canvas, and whether the object is there.
@@ -208,17 +209,6 @@ def read_state(path: Path, inside: str = "") -> dict[str, Tensor]:
     return dict(state)
 
 
-def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Every name that is missing, unexpected or of another shape, in words."""
-    faults = [f"missing {name}" for name in wanted if name not in given]
-    faults += [f"unexpected {name}" for name in given if name not in wanted]
-    return faults + [
-        f"{name} is {tuple(given[name].shape)}, not {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in given and given[name].shape != value.shape
-    ]
-
-
 def load_pretrained(
     model: SamSegmenter, state: Mapping[str, Tensor], where: str, but: Sequence[str] = HEAD
 ) -> None:
@@ -239,9 +229,9 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], where: str) -> N
 def expect_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
     """Raises ``NotReadyError`` where ``given`` tensors are not those that a model wants."""
     if faults := misfits(given, wanted):
-        shown = "; ".join(faults[:12]) + (f"; and {len(faults) - 12} more" if len(faults) > 12 else "")
-        hint = "is it the right weight file for this card?"
-        raise NotReadyError(f"does not fit this model: {shown}", where=where, hint=hint)
+        like = looks_like(given)
+        what = f"does not fit this model: {told(faults)}{f'; it looks like {like}' if like else ''}"
+        raise NotReadyError(what, where=where, hint="is it the right weight file for this card?")
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -256,7 +246,7 @@ def load_trained(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     wanted = {name: value for name, value in model.named_parameters() if value.requires_grad}
     faults = misfits(state, wanted)
     if faults:
-        raise InputError(f"trained parameters do not fit the model: {'; '.join(faults[:12])}")
+        raise InputError(f"trained parameters do not fit the model: {told(faults)}")
     with torch.no_grad():
         for name, value in wanted.items():
             value.copy_(state[name])

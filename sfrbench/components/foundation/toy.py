@@ -31,6 +31,14 @@ class SamToy(Sam):
     )
     compile: Compile = Field("none", description=COMPILE)
 
+    @property
+    def layout(self) -> str:
+        return "sam_toy"
+
+    @property
+    def released(self) -> str | None:
+        return None
+
     def cost(self, classes: int) -> parts.Sam | None:
         from dataclasses import replace
 
@@ -38,16 +46,12 @@ class SamToy(Sam):
 
         return vit_sam(replace(TOY, again=self.checkpointing), self.canvas, classes)
 
-    def build(self, classes: int, weights: Path | None) -> SamSegmenter:
-        """The toy with a fresh head; ``weights`` is not used."""
-        from sfrbench.components.foundation import _build
-
-        return _build.pretrained(lambda: self.untrained(classes), _build.toy_state(), "sam_toy")
-
     def own_state(self, weights: Path | None) -> tuple[Mapping[str, Any], str]:
-        """The toy's fixed numbers, head and all; ``weights`` is not used."""
+        """The toy's fixed numbers, head and all, or those of its checkpoint."""
         from sfrbench.components.foundation import _build
 
+        if self.checkpoint is not None:
+            return super().own_state(weights)
         return _build.toy_whole_state(), "sam_toy"
 
     def untrained(self, classes: int) -> SamSegmenter:
