@@ -65,17 +65,17 @@ def weights_remove(name: str) -> None:
 def weights_check(name: str | None) -> None:
     """Verify the weight files that are here (or file NAME) by size and hash."""
     from sfrbench.errors import SfrbenchError
+    from sfrbench.machine import own_weights
     from sfrbench.places import weights
 
     bad = False
     for each in [name] if name else list(weights.known()):
         try:
+            if not weights.entry(each).sha256:
+                echo(f"{each}: {own_weights.unpublished(each)}")
+                continue
             path = weights.check(each)
-            published = weights.entry(each).sha256
-            known = "no hash is known" if weights.is_in_folder(path) else "sound"
-            if not published:
-                known = f"no hash is published; sha256 {weights.hash_of(each)}"
-            echo(f"{each}: {known}, {path}")
+            echo(f"{each}: {'no hash is known' if weights.is_in_folder(path) else 'sound'}, {path}")
         except SfrbenchError as error:
             bad = bad or name is not None
             echo(f"{each}: {error}")

@@ -49,6 +49,21 @@ def told(name: str, entry: added.Entry) -> list[str]:
     return [*said, f"  foundation: {{name: {card}, checkpoint: {name}}}"]
 
 
+def unpublished(name: str) -> str:
+    """What is known of a file here whose publisher tells no hash. Raises ``NotReadyError`` where it is not
+    here, is no weight file, or holds other tensors than the published one."""
+    from sfrbench.components.foundation import _fit
+
+    weight, path = weights.entry(name), weights.check(name)
+    facts = _fit.look(path)
+    if (facts.tensors, facts.values) != weight.holds or facts.fits != weight.fits:
+        tensors, values = weight.holds
+        what = f"holds {facts.tensors} tensors with {facts.values:,} values, not {tensors} with {values:,}"
+        raise NotReadyError(what, where=str(path), hint=weights.remedy(weight))
+    said = f"{facts.tensors} tensors of {LAYOUTS[facts.fits]}, {facts.values:,} values"
+    return f"{said}; no hash is published, sha256 {weights.hash_of(name)}, {path}"
+
+
 def _again(name: str, source: Path, place: Path, entry: added.Entry) -> list[str]:
     found = sha256_of(source)
     if found != entry.sha256:

@@ -28,6 +28,8 @@ from sfrbench.places.weight_files import LAYOUTS, WeightFile
 FOLDER, ENTRY = "added", "entry.json"
 #: What a name may be: it is that of a folder, and stands in specifications.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+#: What the weights of such a file were trained on.
+UNKNOWN = "data that are not known here"
 #: What a copy that was killed leaves behind is deleted after so many seconds.
 _STALE = 86_400
 
@@ -64,6 +66,7 @@ class Entry(BaseModel):
             fits=facts.fits,
             holds=(facts.tensors, facts.values),
             added=True,
+            trained_on=UNKNOWN,
         )
 
 

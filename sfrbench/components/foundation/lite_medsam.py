@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.base import COMPILE, PRECISION, Compile, Precision
+from sfrbench.components.base import COMPILE, NORM, PRECISION, Compile, Norm, Precision
 from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class LiteMedSam(Sam):
     later_fields: ClassVar[Mapping[str, Any]] = {**Sam.later_fields, "compile": "none", "enlarge": "area"}
 
     canvas: int = Field(256, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
-    norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
+    norm: Norm = Field("unit", description=NORM)
     precision: Precision = Field("bf16", description=PRECISION)
     compile: Compile = Field("none", description=COMPILE)
     enlarge: Literal["area", "bilinear"] = Field(

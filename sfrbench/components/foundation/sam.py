@@ -114,7 +114,9 @@ class Sam(Foundation):
         from sfrbench.components.foundation import _build, _likeness
 
         state, where = self.own_state(weights)
-        return _build.pretrained(lambda: self.untrained(classes), _likeness.without_hq(state), where)
+        model = _build.pretrained(lambda: self.untrained(classes), _likeness.without_hq(state), where)
+        model.per_canvas = self.norm == "minmax"
+        return model
 
     def prompted(self, weights: Path | None) -> PromptedModel:
         """The pretrained model with SAM's own head. Raises ``NotReadyError`` without its weight file."""

@@ -12,6 +12,7 @@ from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
     from sfrbench.components.costs import parts
+    from sfrbench.components.foundation._slices import Manner
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 
@@ -20,17 +21,28 @@ class SamVit(Sam):
 
     version: ClassVar[int] = 2  # attention in pieces: other last digits
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
-    later_fields: ClassVar[Mapping[str, Any]] = {**Sam.later_fields, "compile": "none"}
+    later_fields: ClassVar[Mapping[str, Any]] = {**Sam.later_fields, "compile": "none", "slices": "sam"}
 
     size: Literal["b", "l", "h"] = Field("b", description="ViT-B, ViT-L or ViT-H")
     checkpointing: bool = Field(
         False, description="blocks run twice and keep nothing between: less memory, the same numbers"
     )
     compile: Compile = Field("none", description=COMPILE)
+    slices: Literal["sam", "medsam"] = Field(
+        "sam",
+        description="how slices are shown with prompts: as segment-anything's code does, or MedSAM's, which "
+        "stretches them to the square and scales each to [0, 1]",
+    )
 
     @property
     def layout(self) -> str:
         return f"sam_vit_{self.size}"
+
+    @property
+    def manner(self) -> Manner:
+        from sfrbench.components.foundation._slices import MEDSAM, SEGMENT_ANYTHING
+
+        return MEDSAM if self.slices == "medsam" else SEGMENT_ANYTHING
 
     def cost(self, classes: int) -> parts.Sam | None:
         from dataclasses import replace

@@ -60,6 +60,8 @@ class SamSegmenter(nn.Module):
         self.channels_last = channels_last
         #: The checkpoint's position tables, where this canvas needed others; for a method with other tokens.
         self.pretrained_positions: dict[str, Tensor] = {}
+        #: Whether each canvas is brought to [0, 1] by its own extremes, see ``spread``.
+        self.per_canvas = False
         #: Whether the canvases of a forward are the slices of one volume, as encoder and decoder then expect.
         self.volumetric = False
         guard(self)
@@ -71,7 +73,7 @@ class SamSegmenter(nn.Module):
         """
         if canvases.ndim != 4 or canvases.shape[1] not in (1, 3) or canvases.shape[2] != canvases.shape[3]:
             raise InputError(f"canvases must be (B, 1, I, I) or (B, 3, I, I), got {tuple(canvases.shape)}")
-        image = canvases.expand(-1, 3, -1, -1)
+        image = self._scaled(canvases).expand(-1, 3, -1, -1)
         if self.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         with self._autocast(canvases):
@@ -131,12 +133,15 @@ class SamSegmenter(nn.Module):
         if not self.volumetric:
             return self.decode(features)
         with self._autocast(canvases):
-            logits: Tensor = self.mask_decoder(features, canvases)
+            logits: Tensor = self.mask_decoder(features, self._scaled(canvases))
         return logits.float()
 
     def segment(self, canvases: Tensor) -> Tensor:
         """Canvases (B, 1 or 3, I, I) to logits (B, K, I, I), bilinearly upsampled; softmax over K follows."""
         return enlarge(self(canvases), canvases.shape[-1])
+
+    def _scaled(self, canvases: Tensor) -> Tensor:
+        return spread(canvases) if self.per_canvas else canvases
 
     def _positions(self, size: tuple[int, int]) -> Tensor:
         """Position encoding (1, C, h, w) of a token grid; random Fourier features, kept in float32."""
@@ -147,6 +152,19 @@ class SamSegmenter(nn.Module):
 
     def _autocast(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def spread(canvases: Tensor) -> Tensor:
+    """Each canvas of (B, C, I, I) to [0, 1] by its darkest and its brightest pixel; 0 and less is padding,
+    which does not count and becomes 0.
+
+    As MedSAM scales each image that it is given (bowang-lab/MedSAM, ``MedSAM_Inference.py``); of padding its
+    code knows nothing.
+    """
+    inside, axes = canvases > 0, (1, 2, 3)
+    low = canvases.masked_fill(~inside, torch.inf).amin(axes, keepdim=True)
+    high = canvases.amax(axes, keepdim=True)
+    return torch.where(inside, ((canvases - low) / (high - low).clamp(min=1e-8)).clamp(0, 1), 0)
 
 
 def enlarge(logits: Tensor, side: int) -> Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
-from sfrbench.components.base import COMPILE, Compile
+from sfrbench.components.base import COMPILE, NORM, Compile, Norm
 from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class SamToy(Sam):
     later_fields: ClassVar[Mapping[str, Any]] = {**Sam.later_fields, "compile": "none"}
 
     canvas: int = Field(64, ge=64, le=256, multiple_of=16, description="side of the square input, pixels")
-    norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
+    norm: Norm = Field("unit", description=NORM)
 
     checkpointing: bool = Field(
         False, description="blocks run twice and keep nothing between: less memory, the same numbers"
