@@ -6,6 +6,7 @@ Facts on the published models: their own code, built and compared by names and s
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -25,14 +26,10 @@ def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[s
     """Every tensor that is missing, unexpected, of another shape or kind, or not finite, in words; those
     whose names differ in a number alone are one line."""
     both = [(name, given[name], value) for name, value in wanted.items() if name in given]
-    there = {_part(name) for name in given}
-    absent = [part for part in dict.fromkeys(map(_part, wanted)) if part not in there]
-    faults = [("missing ", f"all of {part}", "") for part in absent if there]
-    faults += [
-        ("missing ", name, "")
-        for name in wanted
-        if name not in given and not (there and _part(name) in absent)
-    ]
+    there, sizes = {_part(name) for name in given}, Counter(map(_part, wanted))
+    absent = [part for part, size in sizes.items() if size > 1 and part not in there]
+    faults = [("missing ", f"all of {part}", "") for part in absent]
+    faults += [("missing ", name, "") for name in wanted if name not in given and _part(name) not in absent]
     faults += [("unexpected ", name, "") for name in given if name not in wanted]
     faults += [
         ("", name, f" is {tuple(have.shape)}, not {tuple(want.shape)}")

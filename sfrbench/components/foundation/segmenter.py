@@ -234,7 +234,7 @@ def load_pretrained(
     prefixes = tuple(f"mask_decoder.{name}." for name in but)
     given = {name: value for name, value in state.items() if not name.startswith(prefixes)}
     wanted = {name: value for name, value in model.state_dict().items() if not name.startswith(prefixes)}
-    expect_fit(given, wanted, where)
+    expect_fit(given, wanted, where, looks_like(state))
     model.load_state_dict(given, strict=False)  # only ``but`` is left out, as checked above
 
 
@@ -244,10 +244,10 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], where: str) -> N
     model.load_state_dict(state)
 
 
-def expect_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
-    """Raises ``NotReadyError`` where ``given`` tensors are not those that a model wants."""
+def expect_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str, like: str = "") -> None:
+    """Raises ``NotReadyError`` where ``given`` tensors are not those that a model wants; ``like``: what they
+    look like."""
     if faults := misfits(given, wanted):
-        like = looks_like(given)
         what = f"does not fit this model: {told(faults)}{f'; it looks like {like}' if like else ''}"
         raise NotReadyError(what, where=where, hint="is it the right weight file for this card?")
 
