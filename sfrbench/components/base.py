@@ -18,11 +18,14 @@ from sfrbench.components.base_prompts import Form, Prompter
 from sfrbench.components.base_ssl import Ssl
 from sfrbench.components.core import (
     COMPILE,
+    FLOOR,
     KINDS,
     LACKING,
+    NORM,
     PRECISION,
     Compile,
     Component,
+    Norm,
     Optim,
     Part,
     Precision,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COMPILE",
     "KINDS",
+    "NORM",
     "PRECISION",
     "Backbone",
     "Case",
@@ -49,6 +53,7 @@ __all__ = [
     "Dataset",
     "Finetune",
     "Foundation",
+    "Norm",
     "Optim",
     "Part",
     "Precision",
@@ -77,9 +82,7 @@ class Foundation(Component):
     in_3d: ClassVar[bool] = False
 
     canvas: int = Field(1024, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
-    norm: Literal["zscore", "unit"] = Field(
-        "zscore", description="input scale: 'zscore' per volume (the authors' recipe), 'unit' for [0, 1]"
-    )
+    norm: Norm = Field("zscore", description=NORM)
     precision: Precision = Field("fp32", description=PRECISION)
 
     @property
@@ -90,12 +93,15 @@ class Foundation(Component):
     def check_installed(self) -> None:
         """Raises ``NotReadyError`` where a package of an extra is missing that it needs. Imports nothing."""
 
+    def check_weights(self) -> None:
+        """Raises ``NotReadyError`` where its weight file is known to be of another network. Reads no
+        weights."""
+
     def required(self, weights: Path | None) -> Path:
         """``weights``, or ``NotReadyError``: a pretrained model never starts from random numbers."""
         if weights is None:
-            raise NotReadyError(
-                f"'{self.weights}' has no weight file here", hint=f"sfrbench weights get {self.weights}"
-            )
+            name = str(self.weights).partition("@")[0]
+            raise NotReadyError(f"'{name}' has no weight file here", hint=f"sfrbench weights get {name}")
         return weights
 
     def build(self, classes: int, weights: Path | None) -> SamSegmenter:
@@ -135,11 +141,16 @@ class Foundation(Component):
         return None
 
     def normalise(self, image: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:
-        """Scale a z-scored image; ``value_range`` holds its 0.5 and 99.5 percentiles over the volume."""
+        """Scale a z-scored image; ``value_range`` holds its 0.5 and 99.5 percentiles over the volume.
+
+        With 'minmax' to [``FLOOR``, 1]: the model itself brings each canvas to [0, 1], see
+        ``SamSegmenter.per_canvas``.
+        """
         if self.norm == "zscore":
             return image
         low, high = value_range
-        return ((image - low) / max(high - low, 1e-6)).clamp(0, 1)
+        unit = ((image - low) / max(high - low, 1e-6)).clamp(0, 1)
+        return FLOOR + (1 - FLOOR) * unit if self.norm == "minmax" else unit
 
 
 class Finetune(Component):

@@ -17,6 +17,14 @@ PACKAGE = __name__.partition(".")[0]
 #: that leaves in float32 is as in fp32.
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISION = "of forward and backward passes: float32, TF32 on a GPU that has it, or bf16 by autocast"
+#: How images are brought onto a foundation's input scale.
+Norm = Literal["zscore", "unit", "minmax"]
+NORM = (
+    "input scale: 'zscore' per volume (the authors' recipe), 'unit' for [0, 1] by the volume's percentiles, "
+    "'minmax' for [0, 1] by these and then by each canvas's own darkest and brightest pixel (MedSAM's)"
+)
+#: What 'minmax' makes of the darkest voxel before a canvas is stitched: padding alone is 0 there.
+FLOOR = 1e-3
 #: What of a network ``torch.compile`` turns into code of its own.
 Compile = Literal["none", "blocks"]
 COMPILE = (
@@ -105,6 +113,8 @@ class Component(Settings):
     version: ClassVar[int] = 1
     #: Components that a profile may replace by one stand-in, which runs their own code; "": of none.
     family: ClassVar[str] = ""
+    #: Fields that belong to the component that is chosen, such as weights of its own; a stand-in has none.
+    own_fields: ClassVar[frozenset[str]] = frozenset()
     #: Fields that cannot change a result, such as the time between checkpoints; never part of a key.
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset()
 

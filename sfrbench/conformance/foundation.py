@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sfrbench.components.base import Foundation
+from sfrbench.components.core import FLOOR
 from sfrbench.components.foundation.segmenter import HEAD, SamSegmenter
 from sfrbench.conformance import _prompted
 from sfrbench.conformance._foundation import small, weights_of
@@ -93,11 +94,25 @@ def other_forms_are_refused(subject: Subject) -> None:
 
 
 def input_is_scaled(subject: Subject) -> None:
-    """'zscore' leaves an image as it is, 'unit' brings it from the range to [0, 1]."""
+    """'zscore' leaves an image as it is, 'unit' brings it from the range to [0, 1]; 'minmax', too, and leaves
+    0 to the padding."""
     image = torch.tensor([-3.0, -1.0, 0.0, 1.0, 9.0])
-    for norm, wanted in (("zscore", image), ("unit", torch.tensor([0.0, 0.0, 0.25, 0.5, 1.0]))):
+    unit = torch.tensor([0.0, 0.0, 0.25, 0.5, 1.0])
+    for norm, wanted in (("zscore", image), ("unit", unit), ("minmax", FLOOR + (1 - FLOOR) * unit)):
         scaled = small(subject, norm=norm).normalise(image, (-1.0, 3.0))
         expect(torch.allclose(scaled, wanted, atol=1e-5), f"{norm}: {scaled.tolist()} of {image.tolist()}")
+
+
+def brightness_does_not_matter(subject: Subject) -> None:
+    """With 'minmax' a canvas that is darker and flatter, padding aside, has the same logits."""
+    model = _built(subject, norm="minmax")
+    image = _images(1, model.canvas) * (1 - FLOOR) + FLOOR
+    image[..., : model.canvas // 4] = 0
+    other = torch.where(image > 0, 0.25 + image / 2, 0)
+    with torch.no_grad():
+        one, two = model(image), model(other)
+    far = (one - two).abs().max()
+    expect(bool(far <= 1e-3 * (1 + one.abs().max())), f"logits differ by up to {far:.3g}")
 
 
 OF_CARDS: tuple[Check, ...] = (weights_are_announced,)
@@ -110,6 +125,7 @@ SEMANTIC: tuple[Check, ...] = (
     only_the_head_is_drawn,
     other_forms_are_refused,
     input_is_scaled,
+    brightness_does_not_matter,
 )
 #: Of a model that takes prompts.
 PROMPTED: tuple[Check, ...] = _prompted.CHECKS

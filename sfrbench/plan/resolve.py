@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -103,22 +103,26 @@ class Resolver:
             )
             return None
         try:
-            family = self.catalog.card(kind, name).component_class.family
+            picked = self.catalog.card(kind, name)
+            family = picked.component_class.family
             card = self.catalog.card(kind, self.spec.profile.instead(kind, name, family))
             cls = card.component_class
+            left = frozenset() if card is picked else picked.component_class.own_fields
         except InputError as error:
             for problem in error.problems:
                 self.add(problem.where or place, f"{kind}: {problem.what}", problem.hint)
             return None
-        fields, origin, sound = self._fields(kind, cls, layers)
+        fields, origin, sound = self._fields(kind, cls, layers, left)
         if not sound:
             return None
         found = self._validate(card, kind, fields, origin, place)
         return None if found is None else replace(found, chosen=picks[-1][0])
 
     def _fields(
-        self, kind: str, cls: type[Component], layers: Sequence[Layer]
+        self, kind: str, cls: type[Component], layers: Sequence[Layer], left: Collection[str]
     ) -> tuple[Flat, dict[str, str], bool]:
+        """The fields that the layers give, where each is from, and whether all are sound; those that are
+        ``left`` are of the component that the profile replaces."""
         fields: Flat = {}
         origin: dict[str, str] = {}
         sound = True
@@ -128,7 +132,9 @@ class Resolver:
                 if not path.startswith(f"{kind}."):
                     continue
                 name = path.removeprefix(f"{kind}.")
-                if name not in known and field_exists(cls, name):  # a group of fields
+                if name in left:
+                    self._used_soft.add(path)
+                elif name not in known and field_exists(cls, name):  # a group of fields
                     self._used_soft.add(path)
                     if value != {}:
                         what = f"{path}: a group of fields is needed, got {shown(value)}"

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from sfrbench.maths.metric_names import MetricName
 from sfrbench.report.render.parts import Part
+from sfrbench.report.render.pretraining import with_pretraining
 from sfrbench.report.render.prompts import with_prompts
 from sfrbench.report.render.style import safe_name
 from sfrbench.spec.model import Fault, Item, Known
@@ -79,7 +80,8 @@ class ReportItem(Item, ABC):
 
 def made(item: ReportItem, context: Context) -> Part:
     """What an item shows, with what the prompted models in it were told."""
-    return with_prompts(item.make(context), context.info)
+    part = with_prompts(item.make(context), context.info)
+    return with_pretraining(part, context.info)
 
 
 class OfArms(ReportItem):

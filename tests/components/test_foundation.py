@@ -20,6 +20,7 @@ from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.foundation.segmenter import SamSegmenter, prompt_and_decoder, read_state
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import InputError, NotReadyError
+from sfrbench.machine import own_weights
 from sfrbench.places import weights
 from tests.support.places import ROOT
 
@@ -361,3 +362,21 @@ def box_dice(model: SamSegmenter, picture: Tensor, truth: Tensor) -> float:
         logits, _ = model.mask_decoder(embedding, positions, sparse, dense, multimask_output=False)
     found = logits[0, 0] > 0
     return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+
+
+def test_a_file_of_full_size_is_known_by_its_network(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MedSAM's is such a file: SAM's own names and shapes, and no hash that is published."""
+    monkeypatch.setenv("SFRBENCH_WEIGHTS", str(tmp_path))
+    said = own_weights.add("mine", checkpoint, link=True)
+    assert "fits SAM ViT-B: 314 tensors, 93,735,728 values" in said[1]
+    assert said[-1] == "  foundation: {name: sam_vit_b, checkpoint: mine}"
+    (tmp_path / "medsam_vit_b.pth").symlink_to(checkpoint)
+    told = own_weights.unpublished("medsam")
+    sha256 = weights.hash_of("mine")
+    assert told.startswith(
+        f"314 tensors of SAM ViT-B, 93,735,728 values; no hash is published, sha256 {sha256}"
+    )
+    foundation = SamVit(checkpoint="medsam", canvas=64)
+    assert foundation.key_settings()["checkpoint"] == weights.hash_of("mine")

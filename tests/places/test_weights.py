@@ -109,7 +109,7 @@ def test_check_hashes_once(
     def no_hashing(*_: object) -> None:
         raise AssertionError("hashed again")
 
-    monkeypatch.setattr(weights.hashlib, "file_digest", no_hashing)
+    monkeypatch.setattr(weights, "sha256_of", no_hashing)
     assert weights.check("small", [tmp_path]) == path
 
 

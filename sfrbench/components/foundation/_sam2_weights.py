@@ -76,10 +76,15 @@ def renamed(name: str) -> str:
 
 def from_meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Meta's tensors under transformers' names, in float32; no tensor is left out."""
-    found = {renamed(name): value.float() for name, value in state.items()}
+    found = {renamed(name): _single(value) for name, value in state.items()}
     if all(name in found for name in _POINTS):
         found["prompt_encoder.point_embed.weight"] = torch.cat([found.pop(name) for name in _POINTS])
     return found
+
+
+def _single(value: Tensor) -> Tensor:
+    """Numbers in float32; integers as they are, so that they are noticed where none belong."""
+    return value.float() if value.is_floating_point() else value
 
 
 def load(network: nn.Module, path: Path) -> nn.Module:
@@ -99,7 +104,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
     hint = "fetch the folder again"
     try:
-        return {name: value.float() for name, value in load_file(path).items()}
+        return {name: _single(value) for name, value in load_file(path).items()}
     except OSError as error:
         raise NotReadyError(f"cannot be read: {error.strerror}", where=str(path), hint=hint) from error
     except SafetensorError as error:

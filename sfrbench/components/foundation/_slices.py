@@ -2,7 +2,7 @@
 
 The first axis of a slice are the rows of its picture, the second the columns. Sources:
 facebookresearch/segment-anything (``SamPredictor``, ``ResizeLongestSide``, ``Sam``), bowang-lab/MedSAM
-(``CVPR24_LiteMedSAM_infer.py``).
+(``CVPR24_LiteMedSAM_infer.py``, ``MedSAM_Inference.py``).
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ class Manner:
     """How the published code of a model shows it a slice, and asks it."""
 
     scale: Literal["pixels", "slice"]  # Meta's mean and deviation; or the slice's own range to [0, 1]
-    shrink: Literal["bilinear", "area"]
-    enlarge: Literal["bilinear", "area"]  # by area: blocks
+    shrink: Literal["bilinear", "area", "cubic"]
+    enlarge: Literal["bilinear", "area", "cubic"]  # by area: blocks; cubic: splines, in whole grey levels
     whole_pixels: bool  # corners of boxes are cut to whole pixels of the canvas
     three: bool  # a first click has three masks, and that with the best predicted IoU is taken
+    square: bool = False  # a slice fills the canvas, whatever its sides; masks come from it in one step
 
 
 SEGMENT_ANYTHING = Manner("pixels", "bilinear", "bilinear", whole_pixels=False, three=True)
 LITE_MEDSAM = Manner("slice", "area", "area", whole_pixels=True, three=False)
+MEDSAM = Manner("slice", "cubic", "cubic", whole_pixels=False, three=False, square=True)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Canvas:
     @property
     def scaled(self) -> tuple[int, int]:
         """Rows and columns of the slice once its longer side is that of the canvas."""
+        if self.manner.square:
+            return self.side, self.side
         scale = self.side / max(self.size)
         rows, columns = (int(side * scale + 0.5) for side in self.size)
         return max(rows, 1), max(columns, 1)
@@ -79,6 +83,8 @@ class Canvas:
 
     def logits(self, small: Tensor) -> Tensor:
         """Small logits (1, 1, h, w) as logits (rows, columns) of the slice."""
+        if self.manner.square:  # MedSAM's code enlarges probabilities
+            return torch.logit(_bilinear(small.float().sigmoid(), self.size), eps=1e-6)[0, 0]
         rows, columns = self.scaled
         whole = _bilinear(small, (self.side, self.side))[..., :rows, :columns]
         return _bilinear(whole, self.size)[0, 0]
@@ -105,6 +111,8 @@ class Canvas:
         way = self.manner.shrink if self.side < max(self.size) else self.manner.enlarge
         if way == "area":
             return by_area(grey, self.scaled)
+        if way == "cubic":
+            return by_splines(grey, self.scaled).floor()
         return F.interpolate(
             grey[None, None], self.scaled, mode="bilinear", align_corners=False, antialias=True
         )[0, 0]
@@ -118,6 +126,18 @@ def _bilinear(values: Tensor, size: tuple[int, int]) -> Tensor:
     if values.shape[-2:] == size:
         return values
     return F.interpolate(values, size, mode="bilinear", align_corners=False)
+
+
+def by_splines(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """(rows, columns) at another size by cubic splines, never beyond the range of the values; a side that
+    shrinks is smoothed before. That is scikit-image's ``resize`` with ``order=3, anti_aliasing=True``."""
+    from scipy import ndimage
+
+    old = values.double().cpu().numpy()
+    factors = [before / after for before, after in zip(old.shape, size, strict=True)]
+    smooth = ndimage.gaussian_filter(old, [max(0.0, (one - 1) / 2) for one in factors], mode="mirror")
+    new = ndimage.zoom(smooth, [1 / one for one in factors], order=3, mode="mirror", grid_mode=True)
+    return torch.from_numpy(new.clip(old.min(), old.max())).to(values)
 
 
 def by_area(values: Tensor, size: tuple[int, int]) -> Tensor:

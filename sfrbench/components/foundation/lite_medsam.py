@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.base import COMPILE, PRECISION, Compile, Precision
+from sfrbench.components.base import COMPILE, NORM, PRECISION, Compile, Norm, Precision
 from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class LiteMedSam(Sam):
     later_fields: ClassVar[Mapping[str, Any]] = {**Sam.later_fields, "compile": "none", "enlarge": "area"}
 
     canvas: int = Field(256, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")
-    norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
+    norm: Norm = Field("unit", description=NORM)
     precision: Precision = Field("bf16", description=PRECISION)
     compile: Compile = Field("none", description=COMPILE)
     enlarge: Literal["area", "bilinear"] = Field(
@@ -35,10 +34,6 @@ class LiteMedSam(Sam):
         description="slices smaller than the canvas, with prompts: by 'area', as its code does, which leaves "
         "blocks, or 'bilinear' (ours; on LA and hippocampus neither was clearly better)",
     )
-
-    @property
-    def weights(self) -> str | None:
-        return "lite_medsam"
 
     @property
     def manner(self) -> Manner:
@@ -49,17 +44,14 @@ class LiteMedSam(Sam):
 
         return replace(LITE_MEDSAM, enlarge=self.enlarge)
 
+    @property
+    def layout(self) -> str:
+        return "lite_medsam"
+
     def cost(self, classes: int) -> parts.Sam | None:
         from sfrbench.components.costs.sam import tiny_sam
 
         return tiny_sam(self.canvas, classes)
-
-    def build(self, classes: int, weights: Path | None) -> SamSegmenter:
-        """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""
-        from sfrbench.components.foundation import _build, segmenter
-
-        path = self.required(weights)
-        return _build.pretrained(lambda: self.untrained(classes), segmenter.read_state(path), str(path))
 
     def untrained(self, classes: int) -> SamSegmenter:
         from sfrbench.components.foundation import segmenter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
@@ -13,6 +12,7 @@ from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
     from sfrbench.components.costs import parts
+    from sfrbench.components.foundation._slices import Manner
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
 
@@ -21,17 +21,28 @@ class SamVit(Sam):
 
     version: ClassVar[int] = 2  # attention in pieces: other last digits
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
-    later_fields: ClassVar[Mapping[str, Any]] = {**Sam.later_fields, "compile": "none"}
+    later_fields: ClassVar[Mapping[str, Any]] = {**Sam.later_fields, "compile": "none", "slices": "sam"}
 
     size: Literal["b", "l", "h"] = Field("b", description="ViT-B, ViT-L or ViT-H")
     checkpointing: bool = Field(
         False, description="blocks run twice and keep nothing between: less memory, the same numbers"
     )
     compile: Compile = Field("none", description=COMPILE)
+    slices: Literal["sam", "medsam"] = Field(
+        "sam",
+        description="how slices are shown with prompts: as segment-anything's code does, or MedSAM's, which "
+        "stretches them to the square and scales each to [0, 1]",
+    )
 
     @property
-    def weights(self) -> str | None:
+    def layout(self) -> str:
         return f"sam_vit_{self.size}"
+
+    @property
+    def manner(self) -> Manner:
+        from sfrbench.components.foundation._slices import MEDSAM, SEGMENT_ANYTHING
+
+        return MEDSAM if self.slices == "medsam" else SEGMENT_ANYTHING
 
     def cost(self, classes: int) -> parts.Sam | None:
         from dataclasses import replace
@@ -39,13 +50,6 @@ class SamVit(Sam):
         from sfrbench.components.costs.sam import VITS, vit_sam
 
         return vit_sam(replace(VITS[self.size], again=self.checkpointing), self.canvas, classes)
-
-    def build(self, classes: int, weights: Path | None) -> SamSegmenter:
-        """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""
-        from sfrbench.components.foundation import _build, segmenter
-
-        path = self.required(weights)
-        return _build.pretrained(lambda: self.untrained(classes), segmenter.read_state(path), str(path))
 
     def untrained(self, classes: int) -> SamSegmenter:
         from sfrbench.components.foundation import _build

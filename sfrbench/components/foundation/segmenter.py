@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from sfrbench.components._autocast import guard
 from sfrbench.components.core import Precision
 from sfrbench.components.foundation import _samlib
+from sfrbench.components.foundation._likeness import looks_like, misfits, told
 from sfrbench.errors import InputError, NotReadyError
 
 #: Column and row of a point, pixels of the canvas, and whether the object is there.
@@ -59,6 +60,8 @@ class SamSegmenter(nn.Module):
         self.channels_last = channels_last
         #: The checkpoint's position tables, where this canvas needed others; for a method with other tokens.
         self.pretrained_positions: dict[str, Tensor] = {}
+        #: Whether each canvas is brought to [0, 1] by its own extremes, see ``spread``.
+        self.per_canvas = False
         #: Whether the canvases of a forward are the slices of one volume, as encoder and decoder then expect.
         self.volumetric = False
         guard(self)
@@ -70,7 +73,7 @@ class SamSegmenter(nn.Module):
         """
         if canvases.ndim != 4 or canvases.shape[1] not in (1, 3) or canvases.shape[2] != canvases.shape[3]:
             raise InputError(f"canvases must be (B, 1, I, I) or (B, 3, I, I), got {tuple(canvases.shape)}")
-        image = canvases.expand(-1, 3, -1, -1)
+        image = self._scaled(canvases).expand(-1, 3, -1, -1)
         if self.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         with self._autocast(canvases):
@@ -130,12 +133,15 @@ class SamSegmenter(nn.Module):
         if not self.volumetric:
             return self.decode(features)
         with self._autocast(canvases):
-            logits: Tensor = self.mask_decoder(features, canvases)
+            logits: Tensor = self.mask_decoder(features, self._scaled(canvases))
         return logits.float()
 
     def segment(self, canvases: Tensor) -> Tensor:
         """Canvases (B, 1 or 3, I, I) to logits (B, K, I, I), bilinearly upsampled; softmax over K follows."""
         return enlarge(self(canvases), canvases.shape[-1])
+
+    def _scaled(self, canvases: Tensor) -> Tensor:
+        return spread(canvases) if self.per_canvas else canvases
 
     def _positions(self, size: tuple[int, int]) -> Tensor:
         """Position encoding (1, C, h, w) of a token grid; random Fourier features, kept in float32."""
@@ -146,6 +152,19 @@ class SamSegmenter(nn.Module):
 
     def _autocast(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def spread(canvases: Tensor) -> Tensor:
+    """Each canvas of (B, C, I, I) to [0, 1] by its darkest and its brightest pixel; 0 and less is padding,
+    which does not count and becomes 0.
+
+    As MedSAM scales each image that it is given (bowang-lab/MedSAM, ``MedSAM_Inference.py``); of padding its
+    code knows nothing.
+    """
+    inside, axes = canvases > 0, (1, 2, 3)
+    low = canvases.masked_fill(~inside, torch.inf).amin(axes, keepdim=True)
+    high = canvases.amax(axes, keepdim=True)
+    return torch.where(inside, ((canvases - low) / (high - low).clamp(min=1e-8)).clamp(0, 1), 0)
 
 
 def enlarge(logits: Tensor, side: int) -> Tensor:
@@ -208,17 +227,6 @@ def read_state(path: Path, inside: str = "") -> dict[str, Tensor]:
     return dict(state)
 
 
-def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Every name that is missing, unexpected or of another shape, in words."""
-    faults = [f"missing {name}" for name in wanted if name not in given]
-    faults += [f"unexpected {name}" for name in given if name not in wanted]
-    return faults + [
-        f"{name} is {tuple(given[name].shape)}, not {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in given and given[name].shape != value.shape
-    ]
-
-
 def load_pretrained(
     model: SamSegmenter, state: Mapping[str, Tensor], where: str, but: Sequence[str] = HEAD
 ) -> None:
@@ -226,7 +234,7 @@ def load_pretrained(
     prefixes = tuple(f"mask_decoder.{name}." for name in but)
     given = {name: value for name, value in state.items() if not name.startswith(prefixes)}
     wanted = {name: value for name, value in model.state_dict().items() if not name.startswith(prefixes)}
-    expect_fit(given, wanted, where)
+    expect_fit(given, wanted, where, looks_like(state))
     model.load_state_dict(given, strict=False)  # only ``but`` is left out, as checked above
 
 
@@ -236,12 +244,12 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], where: str) -> N
     model.load_state_dict(state)
 
 
-def expect_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
-    """Raises ``NotReadyError`` where ``given`` tensors are not those that a model wants."""
+def expect_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str, like: str = "") -> None:
+    """Raises ``NotReadyError`` where ``given`` tensors are not those that a model wants; ``like``: what they
+    look like."""
     if faults := misfits(given, wanted):
-        shown = "; ".join(faults[:12]) + (f"; and {len(faults) - 12} more" if len(faults) > 12 else "")
-        hint = "is it the right weight file for this card?"
-        raise NotReadyError(f"does not fit this model: {shown}", where=where, hint=hint)
+        what = f"does not fit this model: {told(faults)}{f'; it looks like {like}' if like else ''}"
+        raise NotReadyError(what, where=where, hint="is it the right weight file for this card?")
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -256,7 +264,7 @@ def load_trained(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     wanted = {name: value for name, value in model.named_parameters() if value.requires_grad}
     faults = misfits(state, wanted)
     if faults:
-        raise InputError(f"trained parameters do not fit the model: {'; '.join(faults[:12])}")
+        raise InputError(f"trained parameters do not fit the model: {told(faults)}")
     with torch.no_grad():
         for name, value in wanted.items():
             value.copy_(state[name])

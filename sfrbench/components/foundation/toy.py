@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
-from sfrbench.components.base import COMPILE, Compile
+from sfrbench.components.base import COMPILE, NORM, Compile, Norm
 from sfrbench.components.foundation.sam import Sam
 
 if TYPE_CHECKING:
@@ -24,12 +24,20 @@ class SamToy(Sam):
     later_fields: ClassVar[Mapping[str, Any]] = {**Sam.later_fields, "compile": "none"}
 
     canvas: int = Field(64, ge=64, le=256, multiple_of=16, description="side of the square input, pixels")
-    norm: Literal["zscore", "unit"] = Field("unit", description="input scale: 'unit' for [0, 1], or 'zscore'")
+    norm: Norm = Field("unit", description=NORM)
 
     checkpointing: bool = Field(
         False, description="blocks run twice and keep nothing between: less memory, the same numbers"
     )
     compile: Compile = Field("none", description=COMPILE)
+
+    @property
+    def layout(self) -> str:
+        return "sam_toy"
+
+    @property
+    def released(self) -> str | None:
+        return None
 
     def cost(self, classes: int) -> parts.Sam | None:
         from dataclasses import replace
@@ -38,16 +46,12 @@ class SamToy(Sam):
 
         return vit_sam(replace(TOY, again=self.checkpointing), self.canvas, classes)
 
-    def build(self, classes: int, weights: Path | None) -> SamSegmenter:
-        """The toy with a fresh head; ``weights`` is not used."""
-        from sfrbench.components.foundation import _build
-
-        return _build.pretrained(lambda: self.untrained(classes), _build.toy_state(), "sam_toy")
-
     def own_state(self, weights: Path | None) -> tuple[Mapping[str, Any], str]:
-        """The toy's fixed numbers, head and all; ``weights`` is not used."""
+        """The toy's fixed numbers, head and all, or those of its checkpoint."""
         from sfrbench.components.foundation import _build
 
+        if self.checkpoint is not None:
+            return super().own_state(weights)
         return _build.toy_whole_state(), "sam_toy"
 
     def untrained(self, classes: int) -> SamSegmenter:

@@ -15,6 +15,7 @@ from sfrbench.report.facts.canvases import canvases_of
 from sfrbench.report.facts.equal import equal_predictions
 from sfrbench.report.facts.features import features_of
 from sfrbench.report.facts.info import Counted, Failure, ReportInfo, Reuse
+from sfrbench.report.facts.pretraining import pretrained_of
 from sfrbench.report.facts.prompts import prompted_of
 from sfrbench.report.facts.protocols import mixed, protocols_of
 from sfrbench.report.facts.rounds import ONLINE, rounds_of
@@ -61,6 +62,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         unscored=[*_online(experiment), *_unscored(pseudo)],
         rounds=rounds_of(experiment),
         prompted=prompted_of(experiment),
+        pretrained=pretrained_of(plan),
         setups=setups_of(plan, experiment.catalog),
         features=features_of(experiment),
         counted=[_counted(experiment, cell) for cell in plan.cells],

@@ -84,6 +84,16 @@ class Prompted:
 
 
 @dataclass(frozen=True)
+class Pretrained:
+    """The weights of a foundation in one cell, which were ``trained_on`` what may hold scored cases."""
+
+    arm: str
+    cell: str
+    label: str  # of the foundation
+    trained_on: str
+
+
+@dataclass(frozen=True)
 class Round:
     """One round of SFR+ in one cell: C of every unlabelled case, and the cases above the threshold."""
 
@@ -202,6 +212,7 @@ class ReportInfo:
     counted: Sequence[Counted] = ()
     rounds: Sequence[Round] = ()  # of SFR+
     prompted: Sequence[Prompted] = ()
+    pretrained: Sequence[Pretrained] = ()
     setups: Sequence[Setup] = ()
     features: Sequence[Features] = ()
     without: Mapping[str, Sequence[str]] = field(default_factory=dict)  # arm -> axes without points of it
@@ -225,7 +236,7 @@ class ReportInfo:
 
     def only(self, arms: Collection[str]) -> ReportInfo:
         """The same for some arms."""
-        names = ("missing", "unscored", "counted", "rounds", "prompted", "excluded", "setups")
+        names = ("missing", "unscored", "counted", "rounds", "prompted", "pretrained", "excluded", "setups")
         own: dict[str, Any] = {
             name: [entry for entry in getattr(self, name) if entry.arm in arms] for name in names
         }
