@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _TWO_SEEDS = "two seeds: how much trainings vary is hardly known, so the interval is wide"
+HELD = "one result, held against every seed of the other: nothing is said of other trainings of it"
 ONE_SEED = "one seed: the interval is over cases only, and says nothing of other trainings"
 
 
@@ -135,6 +136,8 @@ def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, 
         for line in (one, other)
         if (flat := flattery(line, metric))
     ]
+    if len(seeds) > 1:
+        why += [f"{line.label}: {HELD}" for line in (one, other) if line.is_one]
     if len(seeds) < 3 and gap.low is not None:
         why.append(ONE_SEED if len(seeds) == 1 else _TWO_SEEDS)
     return result, why
