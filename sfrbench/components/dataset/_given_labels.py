@@ -109,7 +109,8 @@ def class_numbers(
     narrow = values.dtype == np.uint8  # counting bytes is much faster than a sort
     stored = np.flatnonzero(np.bincount(values.ravel())) if narrow else np.unique(values)
     whole = np.rint(stored.astype(np.float64))
-    odd = ~(np.abs(stored - whole) <= ROUNDED)
+    with np.errstate(invalid="ignore"):
+        odd = ~(np.abs(stored - whole) <= ROUNDED)
     if odd.any():
         what = f"it holds values that are no integers, such as {float(stored[odd][0]):.6g}"
         hint = "a label map is needed (the number of a class in each voxel), no probabilities"

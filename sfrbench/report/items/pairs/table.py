@@ -122,7 +122,8 @@ def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, 
     why = list(dict.fromkeys(f"{line.label}, seed {seed}: {reason}" for line, seed, reason in lost))
     if not seeds or not cases or one.point != other.point:
         return None, why or ["no case, seed or point in common"]
-    why += [dead.note(dead.find(line.frame, seeds, cases), line.label) for line in (one, other)]
+    own = {line.arm: seeds[:1] if line.is_one else seeds for line in (one, other)}
+    why += [dead.note(dead.find(line.frame, own[line.arm], cases), line.label) for line in (one, other)]
     why = [text for text in why if text]
     a, b = (line.cube(metric, cases, seeds) for line in (one, other))
     result = stats.paired(a, b, bounds_of(metric))
