@@ -1,4 +1,4 @@
-"""Another tool's label maps as an arm: scored as medpy scores them, run once, refused where they do not fit."""
+"""Another tool's label maps as an arm: scored as by medpy, run once, refused where they do not fit."""
 
 from __future__ import annotations
 
