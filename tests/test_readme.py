@@ -47,6 +47,12 @@ def test_the_first_own_experiment(folder: Path) -> None:
     assert "sound, 9 cells" in sfrbench(folder, "validate", "mine.yaml", "--profile", "cpu")
 
 
+def test_another_tools_results(tmp_path: Path) -> None:
+    (tmp_path / "tools.yaml").write_text(block("# tools.yaml"))
+    said = sfrbench(tmp_path, "validate", "tools.yaml", "--profile", "cpu")
+    assert "sound, 12 cells" in said
+
+
 @pytest.mark.slow
 def test_the_first_own_component(folder: Path) -> None:
     shown = sfrbench(folder, "show", "stitch/reversed", "--registry", "my_registry")

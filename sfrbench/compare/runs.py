@@ -91,6 +91,7 @@ def _row(point: ArmPoint, metric: str, parts: Sequence[pd.DataFrame]) -> MetricR
         for part in parts
     ]
     lines = [Line(point[0], point[0], {}, (), part, tuple(classes)) for part in common]
+    seeds, _ = lines[0].common(lines[1])
     cubes = [line.cube(metric, cases, seeds) for line in lines]
     cubes = [np.where(np.isnan(cubes[0] + cubes[1]), np.nan, cube) for cube in cubes]  # scored in both
     means = [stats.grand_mean(cube) for cube in cubes]

@@ -20,6 +20,7 @@ from sfrbench.plan.build import Cell
 from sfrbench.plan.graph import Link, Node
 from sfrbench.run.executors.precision import Settled, Settler
 from sfrbench.run.experiment import Experiment
+from sfrbench.stages.external import recipe as external
 from sfrbench.stages.interact import recipe as interact
 from sfrbench.stages.predict import recipe as predict
 from sfrbench.stages.predict.recipe import PredictSettings
@@ -85,6 +86,10 @@ def finished(experiment: Experiment, cell: Cell) -> Finished:
         raise InputError(
             f"{cell.title} segments by prompts, which somebody has to give it",
             hint="name an arm that fine-tunes or re-trains: its model predicts by itself",
+        )
+    if external.STAGE in cell.nodes:
+        raise InputError(
+            f"{cell.title} has another tool's label maps, and no model", hint="that tool has the model"
         )
     link = cell.nodes.get(predict.STAGE)
     if link is None:

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,11 +27,13 @@ from sfrbench.errors import (
 )
 from sfrbench.files.atomic import nearest
 from sfrbench.files.roots import BESIDE
-from sfrbench.machine import accelerator
+from sfrbench.machine import accelerator, predicted
 from sfrbench.machine.refusal import Wish, refusal
 from sfrbench.places import locations, weights
 from sfrbench.plan.build import Plan
 from sfrbench.plan.resolve import Resolved
+from sfrbench.stages.external.files import Predictions, fingerprint
+from sfrbench.stages.recipe import Score
 from sfrbench.store.fingerprints import Fingerprints
 from sfrbench.version import __version__
 
@@ -92,6 +94,21 @@ class Machine:
         except (SfrbenchError, OSError):
             return ABSENT  # what is wrong is said by ``lacks`` and by ``data check``
 
+    def predicted(self, dataset: Resolved, given: Predictions, score: Score) -> str:
+        """Content hash of another tool's results of the cases that are scored; 'absent' where they or the
+        lists of cases are not here."""
+        try:
+            files = predicted.look(given, self._scored(dataset, score)).of
+            found = fingerprint(files, self.fingerprints.hash_of)
+        except (SfrbenchError, OSError):
+            return ABSENT  # what is wrong is said by ``lacks``
+        self.fingerprints.save()
+        return found
+
+    def _scored(self, resolved: Resolved, score: Score) -> tuple[str, ...]:
+        dataset, root = cast(Dataset, resolved.component), self.root(resolved)
+        return predicted.scored_cases(dataset, root, score)
+
     def lacks(self, plan: Plan) -> list[Problem]:
         """The data, weights and images that a plan needs and this machine does not have."""
         problems: dict[Problem, None] = {}
@@ -106,7 +123,23 @@ class Machine:
                 problems.update(dict.fromkeys(lacks_package(cell.components["backbone"].component)))
             if "stitch" in cell.components:
                 problems.update(dict.fromkeys(self._lacks_images(cell.components["stitch"])))
+        for arm, given, cases, classes in self._brought(plan):
+            problems.update(dict.fromkeys(predicted.lacks(arm, given, cases, classes)))
         return list(problems)
+
+    def _brought(self, plan: Plan) -> Iterator[tuple[str, Predictions, tuple[str, ...], int]]:
+        """Arms of another tool's results, with the cases that they are scored on and the number of classes;
+        of data that are not here ``lacks`` tells."""
+        given = {arm.name: arm.predictions for arm in plan.spec.arms if arm.predictions is not None}
+        seen = set()
+        for cell in plan.cells:
+            resolved, score = cell.components["dataset"], cast(Score, cell.score)
+            if cell.arm in given and (cell.arm, resolved.digest, score) not in seen:
+                seen.add((cell.arm, resolved.digest, score))
+                with suppress(SfrbenchError, OSError):
+                    cases = self._scored(resolved, score)
+                    classes = cast(Dataset, resolved.component).class_names(self.root(resolved))
+                    yield cell.arm, given[cell.arm], cases, len(classes)
 
     def remarks(self, plan: Plan) -> list[str]:
         """What users should know of the lists of a plan's datasets; of broken ones ``lacks`` tells."""
@@ -118,6 +151,9 @@ class Machine:
             with suppress(SfrbenchError, OSError):
                 said = dataset.remarks(root)
                 texts.update((f"data {resolved.card.name}: {remark}", None) for remark in said)
+        for arm, given, cases, _ in self._brought(plan):
+            with suppress(OSError):
+                texts.update(dict.fromkeys(predicted.remarks(arm, given, cases)))
         return list(texts)
 
     def lacks_place(self) -> list[Problem]:

@@ -101,7 +101,7 @@ class ArmResolver:
                 )
         if not self._memo[memo]:
             return None
-        return Configuration(components, stages, pseudo, score, chosen_pseudo)
+        return Configuration(components, stages, pseudo, score, chosen_pseudo, self.arm.predictions)
 
     def _prompter_is_used(self, stages: Collection[str]) -> None:
         """An arm that chooses a prompter, and lets it say nothing, is not what it is called."""

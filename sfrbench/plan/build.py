@@ -14,7 +14,7 @@ from sfrbench.errors import InputError, Problem
 from sfrbench.files.limits import limit, remedy
 from sfrbench.plan.arms import ArmResolver
 from sfrbench.plan.cells import CellMaker, wanted_of
-from sfrbench.plan.graph import Graph, Link, Node
+from sfrbench.plan.graph import Graph, Link, Look, Node, unseen
 from sfrbench.plan.resolve import Resolved, Resolver, digest
 from sfrbench.plan.space import Space, check_space
 from sfrbench.spec.model import Axis, Layer, Spec, matches
@@ -110,17 +110,23 @@ def _titled(arm: str, axes: Mapping[str, Any]) -> str:
 
 
 def build_plan(
-    spec: Spec, catalog: Catalog, fingerprint: Callable[[Resolved], str], *, whole: bool = True
+    spec: Spec,
+    catalog: Catalog,
+    fingerprint: Callable[[Resolved], str],
+    *,
+    look: Look = unseen,
+    whole: bool = True,
 ) -> Plan:
-    """Expand and merge. ``fingerprint`` gives the content hash of a dataset on this machine. Not ``whole``:
-    a part of a specification that has been checked before, so fields that only other parts use are no fault.
+    """Expand and merge. ``fingerprint`` gives the content hash of a dataset on this machine, ``look`` that of
+    another tool's results. Not ``whole``: a part of a specification that has been checked before, so fields
+    that only other parts use are no fault.
 
     Raises ``InputError`` with every unknown name, bound and impossible combination at once.
     """
     _check_size(spec)
     resolver = Resolver(spec, catalog)
     plan = Plan(spec)
-    graph = Graph(plan.nodes, spec.profile.name, fingerprint)
+    graph = Graph(plan.nodes, spec.profile.name, fingerprint, look)
     told = spec.told
     for arm in spec.arms:
         axes = spec.axes_of(arm)

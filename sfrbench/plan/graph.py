@@ -12,6 +12,7 @@ from sfrbench.components.base import Dataset, Protocol
 from sfrbench.errors import InputError, did_you_mean
 from sfrbench.files.atomic import sha256_of
 from sfrbench.plan.resolve import Resolved, digest
+from sfrbench.stages.external.files import Predictions
 from sfrbench.stages.finder import recipe_of
 from sfrbench.stages.prepare import recipe as prepare
 from sfrbench.stages.recipe import Asked, Chosen, Link, Pseudo, Score
@@ -85,6 +86,7 @@ class Configuration:
     pseudo: Pseudo
     score: Score
     pseudo_chosen: str = ""  # the value in the specification, where a profile swaps it
+    predictions: Predictions | None = None  # results that another tool made
 
     @property
     def dataset(self) -> Dataset:
@@ -95,13 +97,29 @@ class Configuration:
         return cast(Protocol, self.components["protocol"].component)
 
 
+#: The content hash of label maps that another tool made of the cases of a dataset that are scored.
+Look = Callable[[Resolved, Predictions, Score], str]
+
+
+def unseen(dataset: Resolved, predictions: Predictions, score: Score) -> str:
+    """The hash where nobody looks at files."""
+    return "absent"
+
+
 class Graph:
     """Makes nodes, each once."""
 
-    def __init__(self, nodes: dict[Link, Node], profile: str, fingerprint: Callable[[Resolved], str]) -> None:
+    def __init__(
+        self,
+        nodes: dict[Link, Node],
+        profile: str,
+        fingerprint: Callable[[Resolved], str],
+        look: Look = unseen,
+    ) -> None:
         self.nodes = nodes
         self.profile = profile
         self._fingerprint = fingerprint
+        self._look = look
         self._fingerprints: dict[str, str] = {}
         self._digests: dict[tuple[str, frozenset[str]], str] = {}
 
@@ -145,7 +163,10 @@ class Graph:
         """A configuration as recipes see it."""
         components = {kind: resolved.component for kind, resolved in config.components.items()}
         fingerprint = self.fingerprint(config.components["dataset"])
-        return Chosen(components, config.stages, config.pseudo, config.score, fingerprint)
+        given, dataset = config.predictions, config.components["dataset"]
+        predicted = "" if given is None else self._look(dataset, given, config.score)
+        switches = (config.stages, config.pseudo, config.score)
+        return Chosen(components, *switches, fingerprint, given, predicted)
 
     def fingerprint(self, dataset: Resolved) -> str:
         """The content hash of a dataset's files on this machine, looked up once."""

@@ -6,6 +6,7 @@ from typing import cast
 
 from sfrbench.components.base import Prompter
 from sfrbench.plan.build import Cell
+from sfrbench.stages.external import recipe as external
 from sfrbench.stages.interact import recipe as interact
 from sfrbench.stages.predict import recipe as predict
 
@@ -20,4 +21,11 @@ def rounds_scored(cell: Cell) -> int | None:
 
 def result_role(cell: Cell) -> str:
     """The role of the node that left the label maps which the cell is judged by."""
+    if is_external(cell):
+        return external.STAGE
     return predict.STAGE if rounds_scored(cell) is None else interact.STAGE
+
+
+def is_external(cell: Cell) -> bool:
+    """Whether another tool made its label maps."""
+    return external.STAGE in cell.nodes

@@ -135,7 +135,8 @@ def open_experiment(
     Raises ``InputError`` with everything that is wrong.
     """
     catalog = Catalog.read(registry)
-    plan = build_plan(read_spec(locate(spec), profile, sets, items=items), catalog, machine.fingerprint)
+    read = read_spec(locate(spec), profile, sets, items=items)
+    plan = build_plan(read, catalog, machine.fingerprint, look=machine.predicted)
     return Experiment(plan, catalog, machine, Store(machine.workspace / "store"))
 
 

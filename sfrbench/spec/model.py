@@ -14,6 +14,7 @@ from sfrbench.components.base import Settings
 from sfrbench.errors import Problem, did_you_mean, shorter, shown
 from sfrbench.files.yamlio import Document, Where
 from sfrbench.maths.metric_names import LARGER
+from sfrbench.stages.external.files import Predictions
 
 Flat = dict[str, Any]
 #: Where in an entry, what is wrong, and how to mend it.
@@ -51,6 +52,7 @@ class Arm:
     layer: Layer
     stages: tuple[str, ...]
     without: tuple[str, ...] = ()  # axes that mean nothing to it
+    predictions: Predictions | None = None  # results that another tool made
 
 
 @dataclass(frozen=True)

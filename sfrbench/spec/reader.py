@@ -22,6 +22,7 @@ from sfrbench.spec.checks import (
     read_points,
 )
 from sfrbench.spec.model import ItemKinds, Profile, Spec
+from sfrbench.spec.predictions import off_axes, with_predictions
 from sfrbench.spec.search import read_search
 from sfrbench.spec.sections import SECTIONS, Reader
 from sfrbench.spec.sets import read_section, read_sets
@@ -104,7 +105,9 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = (), *, items: Item
     if file.stages is not None:
         stages = reader.stages(file.stages, ("stages",), "the specification") or stages
     arms = reader.scaled_arms(reader.arms(file.arms, stages), own_arms, (*at, "arms"))
+    arms = with_predictions(reader, file.arms, arms)
     check_without(reader, arms, axes)
+    arms = off_axes(arms, axes)
     exclude = (
         *read_exclusions(reader, file.exclude, ("exclude",), arms, axes),
         *read_exclusions(reader, own_exclude, (*at, "exclude"), arms, axes),

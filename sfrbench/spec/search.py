@@ -141,6 +141,13 @@ def _arm_faults(form: _Section, arms: Sequence[Arm]) -> Iterator[_Fault]:
             yield (), "one arm is searched, and there are several", f"add 'arm: NAME'; {', '.join(names)}"
         return
     results = {predict.STAGE, interact.STAGE}
+    if arm.predictions is not None:
+        yield (
+            ("arm",),
+            f"arm '{arm.name}' has another tool's results: nothing can be searched",
+            "name another",
+        )
+        return
     if evaluate.STAGE not in arm.stages or not results & set(arm.stages):
         remedy = f"its stages need {predict.STAGE} or {interact.STAGE}, and {evaluate.STAGE}"
         yield ("arm",), f"arm '{arm.name}' is not scored", remedy

@@ -105,7 +105,7 @@ class Reader:
             if name in found:
                 self.fault(at, f"arm '{name}' is given twice", "rename one of the two")
                 self.unread.add("arms")
-            facts = ("name", "label", "stages", "without")
+            facts = ("name", "label", "stages", "without", "predictions")
             rest = {key: value for key, value in given.items() if key not in facts}
             own = stages
             if "stages" in given:

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 from sfrbench.components.base import Component, Dataset, Protocol
 from sfrbench.stages.cost import Costed, Work
+from sfrbench.stages.external.files import Predictions
 from sfrbench.stages.settings import StageSettings
 
 Link = tuple[str, str]  # stage, key
@@ -32,6 +33,8 @@ class Chosen:
     pseudo: Pseudo
     score: Score
     fingerprint: str  # content hash of the dataset's files on this machine
+    predictions: Predictions | None = None  # another tool's results, which the cell is judged by
+    predicted: str = ""  # what they hold on this machine, as a hash
 
     @property
     def dataset(self) -> Dataset:

@@ -23,17 +23,22 @@ class Fingerprints:
         """One digest over the names (below ``base``) and contents of ``files``."""
         digest = hashlib.sha256()
         for path in sorted(files):
-            stat = path.stat()
-            entry = self._known.get(str(path))
-            if entry is None or entry[:2] != (stat.st_size, stat.st_mtime_ns):
-                entry = (stat.st_size, stat.st_mtime_ns, sha256_of(path))
-                self._known[str(path)] = entry
-                self._changed = True
-            digest.update(f"{path.relative_to(base).as_posix()}\0{entry[2]}\n".encode())
-        self._save()
+            digest.update(f"{path.relative_to(base).as_posix()}\0{self.hash_of(path)}\n".encode())
+        self.save()
         return digest.hexdigest()
 
-    def _save(self) -> None:
+    def hash_of(self, path: Path) -> str:
+        """The hash of one file's content; ``save`` keeps it."""
+        stat = path.stat()
+        entry = self._known.get(str(path))
+        if entry is None or entry[:2] != (stat.st_size, stat.st_mtime_ns):
+            entry = (stat.st_size, stat.st_mtime_ns, sha256_of(path))
+            self._known[str(path)] = entry
+            self._changed = True
+        return entry[2]
+
+    def save(self) -> None:
+        """Keep what was learnt for the next command."""
         if self._changed:
             with contextlib.suppress(OSError):  # a workspace to read only: files are hashed again next time
                 write_atomic(self.path, json.dumps(self._known))

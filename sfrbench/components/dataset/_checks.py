@@ -14,7 +14,7 @@ from sfrbench.components.dataset._names import is_case_id, odd_character
 from sfrbench.errors import DataError, Problem
 
 #: How far stored class numbers may lie from integers: what a file's scaling leaves, such as 255 * (1 / 255).
-_ROUNDED = 0.01
+ROUNDED = 0.01
 #: Levels of an 8-bit picture: with fewer between its darkest and brightest voxel an image has lost contrast.
 _LEVELS = 256
 _LARGE = 1e15  # of an image; beyond, its variance overflows
@@ -133,7 +133,7 @@ def checked_label(
     values = np.flatnonzero(np.bincount(array.ravel())) if array.dtype == np.uint8 else np.unique(array)
     if array.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
-            odd = values[~(np.abs(values - np.rint(values)) <= _ROUNDED)]
+            odd = values[~(np.abs(values - np.rint(values)) <= ROUNDED)]
         if odd.size:
             hint = "class numbers must be integers; was the label resampled with an order above 0 (nearest)?"
             what = f"the label has values that are not integers, such as {float(odd[0]):.10g}"

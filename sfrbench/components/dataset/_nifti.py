@@ -150,7 +150,7 @@ def onto_image(
     values, affine, wanted = label.values, label.affine, image.affine
     if values.ndim != 3:
         return values, ()  # what is wrong with it is said with its shape
-    size, way = np.linalg.norm(wanted[:3, :3], axis=0), _way(affine, wanted)
+    size, way = np.linalg.norm(wanted[:3, :3], axis=0), way_between(affine, wanted)
     alike = np.array_equal(way, np.eye(3))
     fits = np.abs(affine[:3, :3] @ way - wanted[:3, :3]).max() <= 0.02 * float(size.max())
     if (label.guessed or image.guessed) and not (alike and fits):
@@ -158,7 +158,7 @@ def onto_image(
         what = f"the header of the {silent} does not say how its axes run (neither qform nor sform is set)"
         raise place.error(f"{what}, and as they are guessed, label and image differ", _UNSAID)
     if not fits:
-        raise place.error(_other_grid(affine, wanted), _RESAMPLE)
+        raise place.error(other_grid(affine, wanted), _RESAMPLE)
     order = [int(axis) for axis in np.argmax(np.abs(way), axis=0)]
     reversed_ = tuple(axis for axis in range(3) if way[order[axis], axis] < 0)
     first = [values.shape[axis] - 1 if way[axis].sum() < 0 else 0 for axis in range(3)]
@@ -173,7 +173,7 @@ def onto_image(
     return np.flip(np.transpose(values, order), reversed_), (f"the label was {turned}",)
 
 
-def _way(label: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.float64]:
+def way_between(label: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.float64]:
     """The 3 x 3 matrix of -1, 0 and 1 that comes closest to leading from the image's axes to the label's; the
     identity where none is close."""
     steps = np.linalg.solve(label[:3, :3], image[:3, :3])
@@ -181,7 +181,7 @@ def _way(label: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.f
     return way if (np.abs(way).sum(axis=0) == 1).all() and (np.abs(way).sum(axis=1) == 1).all() else np.eye(3)
 
 
-def _other_grid(label: NDArray[np.float64], image: NDArray[np.float64]) -> str:
+def other_grid(label: NDArray[np.float64], image: NDArray[np.float64]) -> str:
     """In which way two grids differ that no turn makes one."""
     sizes = [np.linalg.norm(affine[:3, :3], axis=0) for affine in (label, image)]
     shown = [

@@ -13,6 +13,7 @@ from sfrbench.plan.build import Cell
 from sfrbench.plan.graph import Link
 from sfrbench.report.facts.canvases import canvases_of
 from sfrbench.report.facts.equal import equal_predictions
+from sfrbench.report.facts.external import external_flags
 from sfrbench.report.facts.features import features_of
 from sfrbench.report.facts.info import Counted, Failure, ReportInfo, Reuse
 from sfrbench.report.facts.pretraining import pretrained_of
@@ -23,7 +24,7 @@ from sfrbench.report.facts.setups import setups_of
 from sfrbench.report.facts.sizes import size_of
 from sfrbench.report.facts.volumes import artefact_of, artefacts_of, volumes_of
 from sfrbench.results.grid import Missing
-from sfrbench.results.predicted import result_role
+from sfrbench.results.predicted import is_external, result_role
 from sfrbench.run.experiment import Entry, Experiment
 from sfrbench.spec.model import Spec
 from sfrbench.stages import roles
@@ -69,7 +70,13 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         excluded=plan.excluded,
         swaps=plan.swaps(),
         failures=_failures(experiment),
-        flags=[*mixed(protocols), *plan.no_ops(), *equal_predictions(experiment), *_without_label(pseudo)],
+        flags=[
+            *mixed(protocols),
+            *plan.no_ops(),
+            *equal_predictions(experiment),
+            *_without_label(pseudo),
+            *external_flags(experiment),
+        ],
         reuse=_reuse(experiment, journal),
         montage=volumes_of(experiment),
         canvases=canvases_of(experiment),
@@ -163,6 +170,8 @@ def _counted(experiment: Experiment, cell: Cell) -> Counted:
 
 def _why_not(experiment: Experiment, cell: Cell, role: str) -> str:
     """Why a stage of a cell has no result: itself, or one before it."""
+    if is_external(cell):
+        return "another tool's results: label maps alone are here"
     if role not in cell.nodes:
         if interact.STAGE in cell.nodes:
             return "a pretrained model that is prompted as it is"

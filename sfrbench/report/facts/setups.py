@@ -22,6 +22,7 @@ from sfrbench.plan.reasons import flatten
 from sfrbench.plan.resolve import Resolved
 from sfrbench.report.facts.info import Setup
 from sfrbench.results.axes import axis_text
+from sfrbench.stages.external import recipe as external
 from sfrbench.stages.interact import recipe as interact
 
 _EMPTY = {
@@ -47,7 +48,7 @@ def _setup(cell: Cell, catalog: Catalog) -> Setup:
     own = cell.components["dataset"]
     dataset = cast(Dataset, own.component)
     grid = changed(own, catalog, dataset.late_fields)
-    alone = only_prompted(cell)
+    alone = untrained(cell)
     return Setup(
         arm=cell.arm,
         axes=cell.axes,
@@ -60,9 +61,10 @@ def _setup(cell: Cell, catalog: Catalog) -> Setup:
     )
 
 
-def only_prompted(cell: Cell) -> bool:
-    """Whether its model segments by prompts and nothing in it is trained here."""
-    return interact.STAGE in cell.nodes and not {"finetune", "retrain"} & set(cell.nodes)
+def untrained(cell: Cell) -> bool:
+    """Whether nothing in it is trained here: its model segments by prompts, or another tool's did."""
+    by_others = {interact.STAGE, external.STAGE} & set(cell.nodes)
+    return bool(by_others) and not {"finetune", "retrain"} & set(cell.nodes)
 
 
 def _prompts(cell: Cell) -> int | None:
@@ -94,7 +96,7 @@ def _named(own: Resolved, fields: str) -> str:
 def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str, str]]:
     own = cell.components
     protocol = cast(Protocol, own["protocol"].component)
-    alone = only_prompted(cell)
+    alone = untrained(cell)
     if not alone:
         yield "annotations", f"{dataset.labeled} labelled"
     if "foundation" in own and own["foundation"].swapped:

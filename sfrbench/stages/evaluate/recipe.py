@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, cast
 from sfrbench.components.base import Prompter, Protocol
 from sfrbench.stages import roles
 from sfrbench.stages.cost import ROW, Costed, Work, labelled_share
+from sfrbench.stages.external import recipe as external
 from sfrbench.stages.interact import recipe as interact
 from sfrbench.stages.recipe import Asked, Chosen, Fault, Link, Recipe
 from sfrbench.stages.settings import StageSettings
@@ -42,7 +43,7 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
     """Everything that labels cases is scored: the model, pseudo-labels, and what rounds select from."""
     if STAGE not in cell.stages:
         return {}
-    result = interact.STAGE if interact.STAGE in nodes else "predict"
+    result = next((stage for stage in (external.STAGE, interact.STAGE) if stage in nodes), "predict")
     if cell.protocol.logit_thresholds is not None:  # of which pseudo-labels keep nothing
         return {role_of(result): asked(cell, result)}
     first = [role for role in (result, "pseudolabel") if role in nodes]
@@ -65,9 +66,8 @@ def faults(cell: Chosen) -> Iterator[Fault]:
 
 def role_of(source: str) -> str:
     """The role of the scores of a node, from that node's role."""
-    return {"predict": roles.RESULT, interact.STAGE: roles.RESULT, "pseudolabel": roles.PSEUDO}.get(
-        source, roles.scored(source)
-    )
+    results = dict.fromkeys(("predict", interact.STAGE, external.STAGE), roles.RESULT)
+    return {**results, "pseudolabel": roles.PSEUDO}.get(source, roles.scored(source))
 
 
 def cost(node: Costed) -> Work | None:
@@ -90,7 +90,10 @@ RECIPE = Recipe(
     STAGE,
     version=1,
     settings=EvaluateSettings,
-    inputs={"prepare": ("prepare",), "prediction": ("predict", "pseudolabel", "select", "interact")},
+    inputs={
+        "prepare": ("prepare",),
+        "prediction": ("predict", "pseudolabel", "select", "interact", "external"),
+    },
     joins=joins,
     faults=faults,
     cost=cost,

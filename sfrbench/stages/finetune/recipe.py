@@ -35,8 +35,9 @@ def joins(cell: Chosen, nodes: Mapping[str, Link]) -> Mapping[str, Asked]:
 
 
 def kinds(stages: Collection[str], pseudo: Pseudo) -> tuple[str, ...]:
-    """SAM is there for its pseudo-labels, or as the model that predicts; not where it is only prompted."""
-    alone = "retrain" not in stages and (STAGE in stages or "interact" not in stages)
+    """SAM is there for its pseudo-labels, or as the model that predicts; not where it is only prompted, or
+    another tool predicts."""
+    alone = "retrain" not in stages and (STAGE in stages or not {"interact", "external"} & set(stages))
     return SAM if pseudo != "none" or alone else ()
 
 

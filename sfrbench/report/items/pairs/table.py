@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _TWO_SEEDS = "two seeds: how much trainings vary is hardly known, so the interval is wide"
+HELD = "one result, held against every seed of the other: nothing is said of other trainings of it"
 ONE_SEED = "one seed: the interval is over cases only, and says nothing of other trainings"
 
 
@@ -121,7 +122,8 @@ def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, 
     why = list(dict.fromkeys(f"{line.label}, seed {seed}: {reason}" for line, seed, reason in lost))
     if not seeds or not cases or one.point != other.point:
         return None, why or ["no case, seed or point in common"]
-    why += [dead.note(dead.find(line.frame, seeds, cases), line.label) for line in (one, other)]
+    own = {line.arm: seeds[:1] if line.is_one else seeds for line in (one, other)}
+    why += [dead.note(dead.find(line.frame, own[line.arm], cases), line.label) for line in (one, other)]
     why = [text for text in why if text]
     a, b = (line.cube(metric, cases, seeds) for line in (one, other))
     result = stats.paired(a, b, bounds_of(metric))
@@ -135,6 +137,8 @@ def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, 
         for line in (one, other)
         if (flat := flattery(line, metric))
     ]
+    if len(seeds) > 1:
+        why += [f"{line.label}: {HELD}" for line in (one, other) if line.is_one]
     if len(seeds) < 3 and gap.low is not None:
         why.append(ONE_SEED if len(seeds) == 1 else _TWO_SEEDS)
     return result, why

@@ -184,7 +184,7 @@ def _marks(pairing: Pairing, notes: Notes, info: ReportInfo, metric: str) -> tup
     if pairing.line is not None:
         marks += marks_of(pairing.line, notes, info, [metric])
         said += [f"seed {seed}: {reason}" for seed, reason in pairing.line.missing]
-        if len(pairing.line.seeds) == 1:
+        if len(pairing.line.results) == 1:
             marks += notes.mark(ONE_SEED)
             said.append(ONE_SEED)
     return marks, said
@@ -203,7 +203,7 @@ def _data(own: _Item, head: Head, pairing: Pairing, one: Compared, said: Sequenc
     row["setting"] = setting_text(pairing.row, head.dataset) if pairing.row else ""
     labeled = pairing.setup.labeled if pairing.setup else None
     row["labeled"] = "" if labeled is None else str(labeled)
-    row |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds))} if line else {"n": "", "seeds": ""}
+    row |= {"n": str(len(line.cases)), "seeds": str(len(line.results))} if line else {"n": "", "seeds": ""}
     row |= {"subset": own.subset, "profile": own.info.profile, "protocol": own.info.protocol}
     reasons = (*said, one.reason, one.why, one.flattery, one.never, *one.told)
     return row | {"reason": "; ".join(text for text in reasons if text)}

@@ -164,7 +164,7 @@ def _over_datasets(every: Sequence[Line], metric: str) -> list[_Method]:
         means = {key: line.stat(metric).mean for key, line in sets.items()}
         known = {key: mean for key, mean in means.items() if mean is not None}
         empty = {
-            key: len(flat) / (len(line.cases) * len(line.seeds) * len(line.classes))
+            key: len(flat) / (len(line.cases) * len(line.results) * len(line.classes))
             for key, line in sets.items()
             if len(flat := flattered(line, metric))
         }
@@ -182,7 +182,7 @@ def _over_cases(every: Sequence[Line], metric: str) -> list[_Method]:
             case: float(mean) for case, mean in zip(line.cases, means, strict=True) if not np.isnan(mean)
         }
         flat = flattered(line, metric)["case"].value_counts()
-        empty = {str(case): count / len(line.seeds) for case, count in flat.items()}
+        empty = {str(case): count / len(line.results) for case, count in flat.items()}
         known = {**dict.fromkeys(empty, np.nan), **known}
         known = {case: known[case] for case in line.cases if case in known}
         made.append(_Method(line.short(every), (line,), known, empty, flattery(line, metric)))
@@ -236,7 +236,7 @@ def _tests(
 ) -> dict[tuple[int, int], float | None]:
     pairs = list(combinations(range(len(methods)), 2))
     own = [method.lines[0] for method in methods]
-    least = min(2, max(len(line.seeds) for line in own))
+    least = min(2, max(len(line.results) for line in own))
     ps: list[float | None] = []
     for one, other in pairs:
         if methods[one].flattery or methods[other].flattery:

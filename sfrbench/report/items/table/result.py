@@ -182,7 +182,7 @@ def _data(
     row |= {"std_over": view.over}
     row |= {"difference_against": gains.get(line.arm, "")} if gains else {}
     row |= {cost.name: cost.texts[index] for cost in costs}
-    row |= {"n": str(len(line.cases)), "seeds": str(len(line.seeds)), "subset": view.subset, **own}
+    row |= {"n": str(len(line.cases)), "seeds": str(len(line.results)), "subset": view.subset, **own}
     said = [*(f"seed {seed}: {reason}" for seed, reason in line.missing), dead.note(line.dead)]
     note = "; ".join(text for text in said if text)
     return row | {"profile": info.profile, "protocol": info.protocol, "note": note}

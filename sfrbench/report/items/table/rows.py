@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sfrbench.report.item import Shown
 
 
+ONE_RESULT = "one result, whatever the seed: no spread over seeds; held against every seed of other rows"
+
+
 @dataclass(frozen=True)
 class View:
     """What a table shows: lines of one subset, the frame's rows of that subset, and how they are shown."""
@@ -88,7 +91,7 @@ def counts_of(line: Line, info: ReportInfo) -> list[str]:
         return [DASH, f"0/{len(info.seeds)}", DASH]
     per_seed = line.frame.groupby("seed")["case"].nunique()
     n = str(per_seed.max()) if per_seed.nunique() == 1 else f"{per_seed.min()}–{per_seed.max()}"
-    seeds = f"{len(line.seeds)}/{len(info.seeds)}" if line.missing else str(len(line.seeds))
+    seeds = f"{len(line.seeds)}/{len(info.seeds)}" if line.missing else str(len(line.results))
     return [n, seeds, str(line.empty())]
 
 
@@ -103,6 +106,8 @@ def marks_of(line: Line, notes: Notes, info: ReportInfo, metrics: Iterable[str])
         all_gone = len(seeds) == len(info.seeds)
         which = "no seed has a result" if all_gone else f"without seed {', '.join(map(str, seeds))}"
         marks += notes.mark(f"{which}: {reason}")
+    if line.is_one:
+        marks += notes.mark(ONE_RESULT)
     reasons = [reason for metric in metrics if (reason := flattery(line, metric))]
     for reason in dict.fromkeys(reasons):
         marks += notes.mark(f"{reason}, under this protocol: never called best for that")
