@@ -97,12 +97,14 @@ def hiera_sam(hiera: Hiera, canvas: int, classes: int, *, high_res: bool, again:
     for block in blocks:
         encode += block.layers
     for stage, width in enumerate(hiera.widths):
-        encode += linear((side / 2**stage) ** 2, width, dim)
+        lateral = linear((side / 2**stage) ** 2, width, dim)
+        # without the finer maps their convolutions run, and nothing comes back to them
+        encode += lateral if high_res or stage > 1 else Layers(lateral.forward)
     tables = hiera.background**2 + hiera.windows[0] ** 2
     parameters = (3 * 49 + 1 + tables) * hiera.width + sum(block.parameters for block in blocks)
     parameters += sum((width + 1) * dim for width in hiera.widths)
     tokens = (side // 4) ** 2
-    decode = decoder_layers(tokens, classes, dim, hiera.mlp)
+    decode = decoder_layers(tokens, classes, dim, hiera.mlp, others=2)  # IoU and the object's score
     if high_res:
         decode += linear(16 * tokens, dim, dim // 8) + linear(4 * tokens, dim, dim // 4)
     decoder, head = decoder_parameters(classes, dim, hiera.mlp)
