@@ -46,6 +46,7 @@ __all__ = [
     "KINDS",
     "NORM",
     "PRECISION",
+    "VIT",
     "Backbone",
     "Case",
     "Compile",
@@ -66,6 +67,10 @@ __all__ = [
 ]
 
 
+#: The image encoder that most fine-tunings are defined for.
+VIT = "segment-anything's ViT"
+
+
 class Foundation(Component):
     """A model of the SAM family: with a semantic head (K mask tokens, no prompts), with prompts, or both."""
 
@@ -78,6 +83,8 @@ class Foundation(Component):
     takes: ClassVar[frozenset[Form]] = frozenset()
     #: A voxel that two objects claim: that of the larger logit, or of the later class.
     overlap: ClassVar[Literal["larger", "later"]] = "larger"
+    #: What its image encoder is, for fine-tunings that are defined for some.
+    image_encoder: ClassVar[str] = VIT
     #: Whether its network has 3D convolutions, which some versions of cuDNN compute wrongly in bf16.
     in_3d: ClassVar[bool] = False
 
@@ -163,6 +170,8 @@ class Finetune(Component):
     #: Whether the model takes the canvases of one patch together, in order: one slice on each, as one volume.
     #: Training then sees all canvases of a patch, and ``batch`` counts patches.
     volumetric: ClassVar[bool] = False
+    #: The image encoders that it is defined for, as foundations call theirs; empty: any.
+    encoders: ClassVar[tuple[str, ...]] = ()
 
     optim: Optim = Optim(optimiser="adamw", lr=1e-3, weight_decay=0.1, schedule="poly")
     steps: int = Field(6000, ge=1, le=1_000_000)
@@ -195,6 +204,16 @@ class Finetune(Component):
         """Views of each labelled case that training repeats, so that the encoder sees each once; none: every
         step draws new crops. Only for a method that leaves the image encoder as it is."""
         return None
+
+    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
+        """An image encoder that it is not defined for."""
+        foundation = cell.get("foundation")
+        if not self.encoders or not isinstance(foundation, Foundation):
+            return []
+        if foundation.image_encoder in self.encoders:
+            return []
+        known = " and ".join(self.encoders)
+        return [f"it is defined for {known}; this foundation's image encoder is {foundation.image_encoder}"]
 
     def attach(self, model: SamSegmenter) -> None:
         """Insert adapters and set ``requires_grad`` on exactly the parameters that train (in place)."""

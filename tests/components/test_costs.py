@@ -23,6 +23,7 @@ from sfrbench.components.finetune.samus import Samus
 from sfrbench.components.foundation import _build, segmenter
 from sfrbench.components.foundation._tinyvit import TinyVit
 from sfrbench.components.foundation.lite_medsam import LiteMedSam
+from sfrbench.components.foundation.sam2 import Sam2, Sam2Like, Sam2Toy
 from sfrbench.components.foundation.sam_vit import SamVit
 from sfrbench.components.foundation.segmenter import SamSegmenter
 from sfrbench.components.foundation.toy import SamToy
@@ -88,6 +89,8 @@ def sam(foundation: Foundation, classes: int = 3) -> SamSegmenter:
         return _build.vit(foundation.size, canvas=side, classes=classes, precision="fp32")
     if isinstance(foundation, SamToy):
         return _build.toy(canvas=side, classes=classes, precision="fp32")
+    if isinstance(foundation, Sam2Like):
+        return foundation.untrained(classes)
     parts = segmenter.prompt_and_decoder(classes=classes, canvas=side, stride=4)
     return SamSegmenter(TinyVit(), *parts, canvas=side, classes=classes, precision="fp32")
 
@@ -100,6 +103,7 @@ def shapes_only() -> Iterator[None]:
 
 
 FOUNDATIONS = [SamToy(), SamToy(canvas=96), SamVit(canvas=224), SamVit(size="l", canvas=160), LiteMedSam()]
+SAM2 = [Sam2(canvas=224), Sam2Toy(), Sam2Toy(high_res=False)]
 
 
 def named(foundation: Foundation) -> str:
@@ -122,6 +126,20 @@ def test_foundations(foundation: Foundation) -> None:
     parts = (model.image_encoder, model.prompt_encoder, model.mask_decoder)
     counts = [cost.encoder_parameters, cost.prompt_parameters, cost.decoder_parameters]
     assert counts == [size(part) for part in parts]
+
+
+@pytest.mark.parametrize("foundation", SAM2, ids=named)
+def test_sam2(foundation: Sam2Like) -> None:
+    """Within 2 %: of the decoder, heads that are not run are in the formula."""
+    model, cost = sam(foundation), foundation.cost(3)
+    assert cost is not None
+    images = torch.randn(1, 1, foundation.canvas, foundation.canvas)
+    encoded = flops(lambda: model.encode(images))
+    whole = flops(lambda: model(images))
+    assert (cost.embed + cost.encode).forward == pytest.approx(encoded, rel=0.01)
+    assert cost.decode.forward == pytest.approx(whole - encoded, rel=0.02)
+    trained = flops(lambda: model(images).sum().backward())
+    assert (cost.embed + cost.encode + cost.decode).trained == pytest.approx(trained, rel=0.02)
 
 
 def test_sam_has_the_parameters_that_are_known() -> None:
@@ -150,11 +168,11 @@ FINETUNES = [
 @pytest.mark.parametrize(
     "finetune", FINETUNES, ids=[f"{type(one).__name__}-{number}" for number, one in enumerate(FINETUNES)]
 )
-@pytest.mark.parametrize("foundation", [SamToy(), LiteMedSam(canvas=64)], ids=named)
+@pytest.mark.parametrize("foundation", [SamToy(), LiteMedSam(canvas=64), Sam2Toy(canvas=64)], ids=named)
 def test_fine_tuning(foundation: Foundation, finetune: Finetune) -> None:
     """A prediction within 2 %, a step within 7 %: where a backward pass ends depends on the first adapter."""
-    if isinstance(finetune, Samus) and isinstance(foundation, LiteMedSam):
-        pytest.skip("SAMUS needs segment-anything's ViT")
+    if finetune.conflicts({"foundation": foundation}):
+        pytest.skip("it is not defined for this image encoder")
     model = sam(foundation)
     finetune.attach(model)
     model.train()

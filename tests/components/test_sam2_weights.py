@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sfrbench.catalog.cards import Catalog
+from sfrbench.components.costs import hiera
 from sfrbench.components.foundation import _sam2_nets, _sam2_weights
 from sfrbench.components.foundation._sam2_nets import IMAGE_FOURIER, POINT_FOURIER, Release
 from sfrbench.components.foundation.sam2 import MedicalSam2, Sam2, Sam2Like, Sam2Toy
@@ -35,7 +36,7 @@ CARDS = [card for card in Catalog.read().cards("foundation") if issubclass(card.
 
 def on_meta(size: str, release: Release) -> nn.Module:
     with torch.device("meta"):
-        return _sam2_nets.skeleton(_sam2_nets.SIZES[size], release, 1024)
+        return _sam2_nets.skeleton(hiera.SIZES[size], release, 1024)
 
 
 @pytest.mark.parametrize(("size", "release"), COUNTS)
@@ -81,7 +82,7 @@ def toys() -> dict[str, nn.Module]:
 def test_metas_file_is_loaded(tmp_path: Path, toys: dict[str, nn.Module], release: Release) -> None:
     toy, path = toys[release], tmp_path / "meta.pt"
     torch.save({"model": meta_state(toy, release)}, path)
-    loaded = _sam2_weights.load(_sam2_nets.skeleton(_sam2_nets.TOY, release, 64), path).state_dict()
+    loaded = _sam2_weights.load(_sam2_nets.skeleton(hiera.TOY, release, 64), path).state_dict()
     for name, value in toy.state_dict().items():
         assert torch.equal(loaded[name], value), name
 
@@ -89,7 +90,7 @@ def test_metas_file_is_loaded(tmp_path: Path, toys: dict[str, nn.Module], releas
 def test_bfloat16_becomes_float32(tmp_path: Path, toys: dict[str, nn.Module]) -> None:
     toy, path = toys["sam2"], tmp_path / "MedSAM2_pretrain.pth"
     torch.save({"model": {name: value.bfloat16() for name, value in meta_state(toy, "sam2").items()}}, path)
-    loaded = _sam2_weights.load(_sam2_nets.skeleton(_sam2_nets.TOY, "sam2", 64), path).state_dict()
+    loaded = _sam2_weights.load(_sam2_nets.skeleton(hiera.TOY, "sam2", 64), path).state_dict()
     for name, value in toy.state_dict().items():
         assert loaded[name].dtype == torch.float32
         assert torch.equal(loaded[name], value.bfloat16().float()), name
@@ -102,7 +103,7 @@ def test_a_folder_of_transformers_is_loaded(
     state = {name: value for name, value in toys["sam2.1"].state_dict().items() if name != left_out}
     path = tmp_path / "model.safetensors"
     save_file(state, path)
-    loaded = _sam2_weights.load(_sam2_nets.skeleton(_sam2_nets.TOY, "sam2.1", 64), path).state_dict()
+    loaded = _sam2_weights.load(_sam2_nets.skeleton(hiera.TOY, "sam2.1", 64), path).state_dict()
     for name, value in toys["sam2.1"].state_dict().items():
         assert torch.equal(loaded[name], value), name
 
@@ -114,7 +115,7 @@ def test_other_files_are_refused(tmp_path: Path, toys: dict[str, nn.Module]) -> 
     def refused(kept: object, release: Release, told: str) -> None:
         torch.save(kept, path)
         with pytest.raises(NotReadyError, match=told):
-            _sam2_weights.load(_sam2_nets.skeleton(_sam2_nets.TOY, release, 64), path)
+            _sam2_weights.load(_sam2_nets.skeleton(hiera.TOY, release, 64), path)
 
     refused({"model": state}, "sam2", "unexpected occlusion_spatial_embedding_parameter")
     refused({"model": meta_state(toys["sam2"], "sam2")}, "sam2.1", "missing occlusion_spatial")

@@ -360,7 +360,7 @@ def test_a_combination_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
     text = GOOD.replace("finetune: lora", "finetune: samus")
     assert plan_of(tmp_path, text).cells
     message = faults(tmp_path, text, profile="cpu")  # LiteMedSAM takes the place of the ViT
-    assert "finetune samus: SAMUS is defined for segment-anything's ViT encoders" in message
+    assert "finetune samus: it is defined for segment-anything's ViT; this" in message
     assert "or exclude it" in message
 
 

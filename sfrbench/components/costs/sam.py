@@ -102,9 +102,9 @@ def _sam(
     )
 
 
-def decoder_layers(tokens: int, classes: int, dim: int, mlp: int) -> Layers:
-    """SAM's mask decoder on an embedding of ``tokens``, with an IoU token and a token for each class."""
-    asked, half = classes + 1, dim // 2
+def decoder_layers(tokens: int, classes: int, dim: int, mlp: int, others: int = 1) -> Layers:
+    """SAM's mask decoder on an embedding of ``tokens``; a token for each class, and ``others``: the IoU's."""
+    asked, half = classes + others, dim // 2
     own = linear(asked, dim, dim) * 4 + attention(1, asked, asked, dim, again=False)
     across = attention(1, asked, tokens, half, again=False)
     to_image = linear(asked, dim, half) + linear(tokens, dim, half) * 2 + linear(asked, half, dim) + across

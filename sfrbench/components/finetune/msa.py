@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.base import Finetune
+from sfrbench.components.base import VIT, Finetune
 
 if TYPE_CHECKING:
     from sfrbench.components.costs.parts import Sam, Tuned
@@ -27,6 +27,8 @@ class Msa(Finetune):
     """
 
     later_fields: ClassVar[Mapping[str, Any]] = {**Finetune.later_fields, "window_padding": "sam"}
+
+    encoders: ClassVar[tuple[str, ...]] = (VIT, "a TinyViT")
 
     ratio: float = Field(0.25, gt=0, le=1, description="width of the bottleneck, as a share of the block's")
     activation: Literal["gelu", "relu"] = Field("gelu", description="'relu' is the text's")

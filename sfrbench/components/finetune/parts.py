@@ -30,8 +30,9 @@ class Parts(Finetune):
         None,
         ge=1,
         le=100_000,
-        description="fixed augmented views of each labelled case, encoded once (5 MB each at canvas 1024); "
-        "none: new crops at every step. Needs an image encoder that does not train",
+        description="fixed augmented views of each labelled case, encoded once (5 MB each at canvas 1024; of "
+        "SAM 2 88 MB, without high_res 4); none: new crops at every step. Needs an image encoder that does "
+        "not train",
     )
 
     @field_validator("parts")

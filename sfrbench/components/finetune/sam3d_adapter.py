@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from sfrbench.components.base import Component, Dataset, Finetune, Foundation, Stitch
-from sfrbench.components.foundation.lite_medsam import LiteMedSam
+from sfrbench.components.base import VIT, Component, Dataset, Finetune, Foundation, Stitch
 from sfrbench.components.stitch.grid import TiledStitch
 from sfrbench.errors import InputError
 
@@ -31,6 +30,7 @@ class Sam3dAdapter(Finetune):
 
     version: ClassVar[int] = 3  # small maps are convolved in float32
     volumetric: ClassVar[bool] = True
+    encoders: ClassVar[tuple[str, ...]] = (VIT,)
 
     ratio: float = Field(0.5, gt=0, le=1, description="width of an adapter, as a share of the block's")
     slices_per_token: int = Field(
@@ -42,8 +42,6 @@ class Sam3dAdapter(Finetune):
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         faults = super().conflicts(cell)
-        if isinstance(cell.get("foundation"), LiteMedSam):
-            faults.append("it needs the blocks of segment-anything's ViT; LiteMedSAM's encoder is a TinyViT")
         stitch = cell.get("stitch")
         reason = _no_plain_slices(stitch, cell) if isinstance(stitch, Stitch) else ""
         if reason:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from sfrbench.components.base import Component, Finetune
+from sfrbench.components.base import VIT, Finetune
 from sfrbench.components.finetune.parts import HEAD
-from sfrbench.components.foundation.lite_medsam import LiteMedSam
 
 if TYPE_CHECKING:
     from sfrbench.components.costs.parts import Sam, Tuned
@@ -27,12 +25,9 @@ class Samus(Finetune):
     the weight 2 of the foreground in its cross-entropy. Defined for segment-anything's ViT encoders.
     """
 
-    train_decoder: bool = Field(False, description="the whole mask decoder trains, not its head alone")
+    encoders: ClassVar[tuple[str, ...]] = (VIT,)
 
-    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
-        if isinstance(cell.get("foundation"), LiteMedSam):
-            return ["SAMUS is defined for segment-anything's ViT encoders; LiteMedSAM's is a TinyViT"]
-        return []
+    train_decoder: bool = Field(False, description="the whole mask decoder trains, not its head alone")
 
     def cost(self, sam: Sam, canvases: int) -> Tuned | None:
         from sfrbench.components.costs import tuned

@@ -7,50 +7,25 @@ random numbers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from sfrbench.components.costs.hiera import TOY, Hiera
+
 Release = Literal["sam2", "sam2.1"]
 #: One table of random frequencies under two names: of positions in the image, and of prompts.
 IMAGE_FOURIER = "shared_image_embedding.positional_embedding"
 POINT_FOURIER = "prompt_encoder.shared_embedding.positional_embedding"
-
-
-@dataclass(frozen=True)
-class Hiera:
-    """One image encoder: stages with ``width`` times 1, 2, 4, 8 channels."""
-
-    width: int
-    heads: int  # of the first stage; doubled at each
-    blocks: tuple[int, int, int, int]
-    whole: tuple[int, ...]  # blocks with global attention
-    windows: tuple[int, int, int, int] = (8, 4, 14, 7)
-    background: int = 7  # side of the position table that is enlarged
-    memory_layers: int = 4  # of memory attention
-
-
-SIZES = {
-    "tiny": Hiera(96, 1, (1, 2, 7, 2), (5, 7, 9)),
-    "small": Hiera(96, 1, (1, 2, 11, 2), (7, 10, 13)),
-    "base_plus": Hiera(112, 2, (2, 3, 16, 3), (12, 16, 20), background=14),
-    "large": Hiera(144, 2, (2, 6, 36, 4), (23, 33, 43), windows=(8, 4, 16, 8)),
-}
-TOY = Hiera(16, 1, (1, 1, 2, 1), (3,), memory_layers=1)
 TOY_SCORE = 0.9  # so that it judges objects present on most slices
 
 
-def config(hiera: Hiera, release: Release, canvas: int) -> Any:
-    """Transformers' settings of the whole network for a square input of ``canvas`` pixels.
-
-    2.1 tells the memory how long ago a pointer was made, and that an object was hidden; 2.0 has no weights
-    for either.
-    """
+def vision(hiera: Hiera, canvas: int) -> Any:
+    """Transformers' settings of the image encoder for a square input of ``canvas`` pixels."""
     import transformers as of
 
-    widths = [hiera.width * 2**stage for stage in range(4)]
+    widths = list(hiera.widths)
     backbone = of.Sam2HieraDetConfig(
         hidden_size=hiera.width,
         num_attention_heads=hiera.heads,
@@ -62,13 +37,24 @@ def config(hiera: Hiera, release: Release, canvas: int) -> Any:
         global_attention_blocks=list(hiera.whole),
         window_positional_embedding_background_size=[hiera.background] * 2,
     )
-    vision = of.Sam2VisionConfig(
+    return of.Sam2VisionConfig(
         backbone_config=backbone,
         backbone_channel_list=widths[::-1],
         backbone_feature_sizes=[[canvas // step] * 2 for step in (4, 8, 16)],
+        fpn_hidden_size=hiera.out,
     )
+
+
+def config(hiera: Hiera, release: Release, canvas: int) -> Any:
+    """Transformers' settings of the whole network for a square input of ``canvas`` pixels.
+
+    2.1 tells the memory how long ago a pointer was made, and that an object was hidden; 2.0 has no weights
+    for either.
+    """
+    import transformers as of
+
     return of.Sam2VideoConfig(
-        vision_config=vision,
+        vision_config=vision(hiera, canvas),
         prompt_encoder_config={"image_size": canvas},
         image_size=canvas,
         memory_attention_rope_feat_sizes=[canvas // 16] * 2,
@@ -96,14 +82,20 @@ def toy(release: Release, canvas: int, seed: int = 2025) -> nn.Module:
     Nothing is left at zero, as tables and biases of a new network are, so that all parts have their say.
     """
     network = skeleton(TOY, release, canvas)
-    numbers = torch.Generator().manual_seed(seed)
+    fill(network, seed)
     with torch.no_grad():
         state = network.state_dict()
-        for name, value in sorted(state.items()):
-            value.copy_(_drawn(name, value, numbers))
         state[IMAGE_FOURIER].copy_(state[POINT_FOURIER])
         state["mask_decoder.pred_obj_score_head.proj_out.bias"].fill_(TOY_SCORE)
     return network
+
+
+def fill(network: nn.Module, seed: int) -> None:
+    """Put numbers from a fixed seed into every tensor of a network (in place)."""
+    numbers = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in sorted(network.state_dict().items()):
+            value.copy_(_drawn(name, value, numbers))
 
 
 def _drawn(name: str, like: Tensor, numbers: torch.Generator) -> Tensor:

@@ -88,14 +88,20 @@ def _single(value: Tensor) -> Tensor:
 
 
 def load(network: nn.Module, path: Path) -> nn.Module:
-    """The network (in place) with the weights of a file: Meta's, or ``model.safetensors`` of a folder in
-    transformers' layout. Raises ``NotReadyError`` naming every tensor at fault."""
+    """The network (in place) with the weights of a file, see ``read``. Raises ``NotReadyError`` naming every
+    tensor at fault."""
+    load_exactly(network, read(path), str(path))
+    return network
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file under transformers' names, float32: Meta's, or ``model.safetensors`` of a folder
+    in transformers' layout. Raises ``NotReadyError`` where it is neither."""
     state = _safetensors(path) if path.suffix == ".safetensors" else from_meta(read_state(path, "model"))
     for name, other in ((IMAGE_FOURIER, POINT_FOURIER), (POINT_FOURIER, IMAGE_FOURIER)):
         if name not in state and other in state:  # one table under two names
             state[name] = state[other]
-    load_exactly(network, state, str(path))
-    return network
+    return state
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

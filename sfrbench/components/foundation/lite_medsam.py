@@ -23,6 +23,7 @@ class LiteMedSam(Sam):
     bowang-lab/MedSAM, branch LiteMedSAM.
     """
 
+    image_encoder: ClassVar[str] = "a TinyViT"
     later_fields: ClassVar[Mapping[str, Any]] = {**Sam.later_fields, "compile": "none", "enlarge": "area"}
 
     canvas: int = Field(256, ge=32, le=2048, multiple_of=16, description="side of the square input, pixels")

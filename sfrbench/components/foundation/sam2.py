@@ -1,46 +1,65 @@
-"""SAM 2 and 2.1 (Ravi et al. 2024), and Medical SAM 2 (Zhu et al. 2024): slices as frames of a video.
+"""SAM 2 and 2.1 (Ravi et al. 2024), Medical SAM 2 (Zhu et al. 2024), on the classes of the extra ``sam2``.
 
-Through transformers' classes (the extra ``sam2``). Each slice is encoded once for a case and then tracked
-once for each object and round. For 'tiny' at 1024 pixels, on one core of a CPU, both together take some six
-seconds, and more the more slices are prompted, since every one of them stays in memory.
+With a semantic head they see stitched canvases, as SAM does, and have no memory; with prompts, slices are
+frames of a video. Each slice is then encoded once for a case and tracked once for each object and round. For
+'tiny' at 1024 pixels, on one core of a CPU, both together take some six seconds, and more the more slices are
+prompted, since every one of them stays in memory.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from sfrbench.components.base import Foundation
 from sfrbench.components.base_prompts import Form
+from sfrbench.components.costs.hiera import SEMANTIC_TOY, SIZES, Hiera, hiera_sam
 from sfrbench.errors import NotReadyError
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from sfrbench.components.costs import parts
     from sfrbench.components.foundation.prompted import PromptedModel
+    from sfrbench.components.foundation.segmenter import SamSegmenter
 
 _NEEDED = (5, 24)  # of transformers
 
 
 class Sam2Like(Foundation):
-    """A network of SAM 2's family over the slices of a volume, which its memory joins.
+    """A network of SAM 2's family: with a semantic head on canvases, or prompted over the slices of a volume.
 
-    Slices become pictures of 8 bits over the case's 0.5 to 99.5 percentiles and are stretched to the canvas.
-    A box of the whole object is put on its middle slice and restricts nothing else (as MedSAM2 does; ours).
+    The semantic head is as for SAM (ours; nobody's recipe): K new mask tokens and their MLPs, no prompts, no
+    memory; the IoU and object-score heads are not run. With prompts slices become pictures of 8 bits over the
+    case's 0.5 to 99.5 percentiles, are stretched to the canvas, and the memory joins them. A box of the whole
+    object is put on its middle slice and restricts nothing else (as MedSAM2 does; ours).
     """
 
     family: ClassVar[str] = "sam2"
-    semantic: ClassVar[bool] = False
+    image_encoder: ClassVar[str] = "a Hiera"
+    unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
+    later_fields: ClassVar[Mapping[str, Any]] = {"high_res": True}
     takes: ClassVar[frozenset[Form]] = frozenset({"click", "box", "slice_box", "absent"})
 
-    canvas: int = Field(
-        1024, ge=64, le=1024, multiple_of=32, description="side that slices are stretched to, pixels"
+    canvas: int = Field(1024, ge=64, le=1024, multiple_of=32, description="side of the square input, pixels")
+    norm: Literal["zscore", "unit"] = Field(
+        "unit",
+        description="input scale: 'unit', to [0, 1] by percentiles, then ImageNet's mean and std, as SAM 2 "
+        "was trained; 'zscore' as it is (the authors' recipe for SAM), for the semantic head alone",
     )
-    norm: Literal["unit"] = Field("unit", description="input scale: 'unit', percentiles to [0, 1]")
+    high_res: bool = Field(
+        True,
+        description="the semantic head's decoder adds the encoder's maps at strides 4 and 8, as SAM 2's "
+        "does, or has that at stride 16 alone, like SAM's",
+    )
+    checkpointing: bool = Field(
+        False, description="the encoder's blocks run twice and keep nothing between, in fine-tuning"
+    )
     release: Literal["sam2", "sam2.1"] = Field(
         "sam2.1", description="networks and weights of July 2024 (2.0), or of September 2024 (2.1)"
     )
@@ -71,14 +90,50 @@ class Sam2Like(Foundation):
         from sfrbench.components.foundation import _sam2_nets, _sam2_weights
 
         path = self.required(weights)
-        return _sam2_weights.load(
-            _sam2_nets.skeleton(_sam2_nets.SIZES[self.encoder], self.release, self.canvas), path
-        )
+        return _sam2_weights.load(_sam2_nets.skeleton(self.hiera, self.release, self.canvas), path)
 
     @property
     def encoder(self) -> str:
         """The size of the image encoder."""
         return "tiny"
+
+    @property
+    def hiera(self) -> Hiera:
+        """The shape of the image encoder with a semantic head."""
+        return SIZES[self.encoder]
+
+    def cost(self, classes: int) -> parts.Sam | None:
+        return hiera_sam(self.hiera, self.canvas, classes, high_res=self.high_res, again=self.checkpointing)
+
+    def build(self, classes: int, weights: Path | None) -> SamSegmenter:
+        """The pretrained model with a fresh head. Raises ``NotReadyError`` without its weight file."""
+        self.check_installed()
+        from sfrbench.components.foundation import _build
+
+        state, where = self.own_state(weights)
+        return _build.pretrained(lambda: self.untrained(classes), state, where)
+
+    def own_state(self, weights: Path | None) -> tuple[Mapping[str, Any], str]:
+        """All tensors but the memory's, as the semantic model names them, and where they are from."""
+        from sfrbench.components.foundation import _sam2_semantic, _sam2_weights
+
+        path = self.required(weights)
+        whole = _sam2_weights.read(path)
+        return _sam2_semantic.of_whole(whole, self.hiera, self.release, str(path)), str(path)
+
+    def untrained(self, classes: int) -> SamSegmenter:
+        from sfrbench.components.foundation import _sam2_semantic
+
+        model = _sam2_semantic.untrained(
+            self.hiera,
+            canvas=self.canvas,
+            classes=classes,
+            precision=self.precision,
+            high_res=self.high_res,
+            imagenet=self.norm == "unit",
+        )
+        model.image_encoder.checkpointing = self.checkpointing
+        return model
 
     def prompted(self, weights: Path | None) -> PromptedModel:
         self.check_installed()
@@ -119,13 +174,24 @@ class MedicalSam2(Sam2Like):
 
 
 class Sam2Toy(Sam2Like):
-    """The same code over eight million numbers from a fixed seed, on canvases of 128 pixels."""
+    """The same code over eight million numbers from a fixed seed, on canvases of 128 pixels.
 
-    canvas: int = Field(
-        128, ge=64, le=1024, multiple_of=32, description="side that slices are stretched to, pixels"
-    )
+    With a semantic head half a million others, since that has no memory.
+    """
+
+    canvas: int = Field(128, ge=64, le=1024, multiple_of=32, description="side of the square input, pixels")
 
     def network(self, weights: Path | None) -> nn.Module:
         from sfrbench.components.foundation import _sam2_nets
 
         return _sam2_nets.toy(self.release, self.canvas)
+
+    @property
+    def hiera(self) -> Hiera:
+        return SEMANTIC_TOY
+
+    def own_state(self, weights: Path | None) -> tuple[Mapping[str, Any], str]:
+        """The toy's fixed numbers; ``weights`` is not used."""
+        from sfrbench.components.foundation import _sam2_semantic
+
+        return _sam2_semantic.toy_state(), "sam2_toy"

@@ -71,14 +71,18 @@ class SamSegmenter(nn.Module):
 
         One channel is repeated for the encoder's three; (B, 3, I, I) goes in as it is.
         """
-        if canvases.ndim != 4 or canvases.shape[1] not in (1, 3) or canvases.shape[2] != canvases.shape[3]:
-            raise InputError(f"canvases must be (B, 1, I, I) or (B, 3, I, I), got {tuple(canvases.shape)}")
-        image = self._scaled(canvases).expand(-1, 3, -1, -1)
+        image = self.three_channels(canvases)
         if self.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         with self._autocast(canvases):
             embedding: Tensor = self.image_encoder(image)
         return embedding
+
+    def three_channels(self, canvases: Tensor) -> Tensor:
+        """Canvases, scaled as the model asks for, as (B, 3, I, I). Raises ``InputError`` for other forms than ``encode`` takes."""
+        if canvases.ndim != 4 or canvases.shape[1] not in (1, 3) or canvases.shape[2] != canvases.shape[3]:
+            raise InputError(f"canvases must be (B, 1, I, I) or (B, 3, I, I), got {tuple(canvases.shape)}")
+        return self._scaled(canvases).expand(-1, 3, -1, -1)
 
     def decode(self, embedding: Tensor) -> Tensor:
         """Image embeddings (B, C, h, w) to low-resolution logits (B, K, 4h, 4w), float32."""

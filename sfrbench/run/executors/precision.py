@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
-from sfrbench.components.base import Component, Finetune, Foundation, Precision
+from sfrbench.components.base import VIT, Component, Finetune, Foundation, Precision
 from sfrbench.engine.compiling import compiles, lack
 from sfrbench.errors import NotReadyError, Problem
 from sfrbench.machine import selfcheck
@@ -78,7 +78,8 @@ class Settler:
         if self.card is not None:
             noted["card"] = self.card.facts
             foundation = components.get("foundation")
-            if ran.get("foundation") == "bf16" and isinstance(foundation, Foundation) and foundation.semantic:
+            in_bf16 = ran.get("foundation") == "bf16"
+            if in_bf16 and isinstance(foundation, Foundation) and foundation.image_encoder == VIT:
                 noted["attention"] = self.attention(self.device)
         if asked:
             noted["precision"] = ran
