@@ -79,7 +79,8 @@ class SamSegmenter(nn.Module):
         return embedding
 
     def three_channels(self, canvases: Tensor) -> Tensor:
-        """Canvases, scaled as the model asks for, as (B, 3, I, I). Raises ``InputError`` for other forms than ``encode`` takes."""
+        """Canvases, scaled as the model asks for, as (B, 3, I, I). Raises ``InputError`` for other forms than
+        ``encode`` takes."""
         if canvases.ndim != 4 or canvases.shape[1] not in (1, 3) or canvases.shape[2] != canvases.shape[3]:
             raise InputError(f"canvases must be (B, 1, I, I) or (B, 3, I, I), got {tuple(canvases.shape)}")
         return self._scaled(canvases).expand(-1, 3, -1, -1)
