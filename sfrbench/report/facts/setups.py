@@ -194,11 +194,23 @@ def _count(count: int, noun: str) -> str:
 
 def _patches(cell: Cell, dataset: Dataset) -> str:
     said = "random crops" + (" (never at the last offset)" if dataset.crops == "released" else "")
+    trained = {
+        kind: cell.components[kind].component for kind in ("finetune", "ssl") if kind in cell.components
+    }
+    later = ""
+    if getattr(trained.get("ssl"), "augment", "") == "nnunet":
+        mirrored = (
+            "mirrored along all axes" if dataset.rot_flip else "not mirrored (dataset.rot_flip is false)"
+        )
+        later = f"nnU-Net's augmentation, {mirrored}"
+        del trained["ssl"]
+        if not trained:
+            return f"{said}, {later}"
+        later = f"; of re-training: {later}"
     said += ", quarter turns and flips in the plane of slices" if dataset.rot_flip else ""
-    trained = [cell.components[kind].component for kind in ("finetune", "ssl") if kind in cell.components]
-    if any(getattr(part, "intensity_augment", False) for part in trained):
+    if any(getattr(part, "intensity_augment", False) for part in trained.values()):
         said += "; gain, offset and gamma at random (ours)"
-    return said
+    return said + later
 
 
 def _optim(optim: Optim) -> str:
