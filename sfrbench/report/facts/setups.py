@@ -102,8 +102,7 @@ def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str
     if "backbone" in own:
         # the paper states no precision of its networks
         yield "backbone", _named(own["backbone"], changed(own["backbone"], catalog, frozenset({"precision"})))
-        stride = protocol.stride or dataset.stride
-        yield "window", f"stride {', '.join(map(str, stride))}"
+        yield "window", _windows(protocol, dataset)
     if "prompter" in own and interact.STAGE in cell.nodes:
         yield "clicks", _told(cell, catalog)
     after = "largest component of each class" if protocol.largest_component else "without post-processing"
@@ -124,6 +123,16 @@ def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str
         yield "augmentation of patches", _patches(cell, dataset)
     if "selector" in own:
         yield "SFR+", _rounds(own["selector"])
+
+
+def _windows(protocol: Protocol, dataset: Dataset) -> str:
+    """How windows of the segmenter are laid and put together."""
+    stride = ", ".join(map(str, protocol.stride or dataset.stride))
+    said = ["half of the patch apart" if protocol.windows == "half" else f"stride {stride}"]
+    said += ["weighted by a Gaussian"] if protocol.window_weights == "gaussian" else []
+    said += ["averaged as logits"] if protocol.window_mean == "logits" else []
+    said += ["mirrored in 8 ways"] if protocol.mirror == "all" else []
+    return ", ".join(said)
 
 
 def _told(cell: Cell, catalog: Catalog) -> str:
