@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from sfrbench.components.base_data import Case, Dataset, Stitch
 from sfrbench.components.base_prompts import Form, Prompter
+from sfrbench.components.base_protocol import Protocol
 from sfrbench.components.base_ssl import Ssl
 from sfrbench.components.core import (
     COMPILE,
@@ -343,62 +344,3 @@ class Selector(Component):
         rate = ssl.optim.lr * self.retrain_lr
         optim = ssl.optim.model_copy(update={"lr": rate, "schedule": "constant", "warmup": 0})
         return ssl.model_copy(update={"steps": self.retrain_steps, "optim": optim})
-
-
-class Protocol(Component):
-    """The rules that make numbers comparable. ``predict`` reads the first group, ``evaluate`` the second."""
-
-    kind: ClassVar[str] = "protocol"
-
-    predict_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint", "stride", "sam_stride", "precision"})
-    later_fields: ClassVar[Mapping[str, Any]] = {
-        "precision": None,
-        "dice": "volume",
-        "dice_thresholds": [0.1, 0.3, 0.5, 0.7, 0.9],
-        "dice_slices": "labelled",
-    }
-
-    checkpoint: Literal["last", "best_val"] = "last"
-    stride: tuple[int, int, int] | None = Field(None, description="window stride; none: the dataset's")
-    sam_stride: tuple[int, int, int] | None = Field(None, description="the same for the fine-tuned SAM")
-    precision: Precision | None = Field(
-        None, description="of predictions: fp32, tf32 or bf16; none: as the model was trained"
-    )
-
-    largest_component: bool = Field(False, description="keep each class's largest 26-connected component")
-    spacing: Literal["voxel", "mm"] = Field("voxel", description="unit of surface distances")
-    empty: Literal["paper_zero", "skip", "worst"] = Field(
-        "worst",
-        description="a class empty in prediction or truth: 0 for all, left out, or the image diagonal",
-    )
-    absent: Literal["score", "skip"] = Field(
-        "skip", description="class absent from truth: scored or left out"
-    )
-    asd: Literal["pred_to_gt", "gt_to_pred"] = Field("pred_to_gt", description="direction of ASD")
-    nsd_tolerance: float = Field(1.0, gt=0, description="NSD tolerance, in the spacing unit")
-    dice: Literal["volume", "slice_mean"] = Field(
-        "volume",
-        description="'volume': of a class's voxels; 'slice_mean': a mean over slices and thresholds on the "
-        "logits of each object by itself, 1 where slice and object are empty (Medical SAM 2); for stage "
-        "'interact' alone, which keeps what it needs",
-    )
-    dice_thresholds: tuple[float, ...] = Field(
-        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, max_length=255, description="'slice_mean': on logits"
-    )
-    dice_slices: Literal["labelled", "first_quarter"] = Field(
-        "labelled",
-        description="'slice_mean': from the first to the last slice that holds any class, or a quarter of "
-        "these, from the first",
-    )
-
-    @field_validator("dice_thresholds")
-    @classmethod
-    def _ascend(cls, thresholds: tuple[float, ...]) -> tuple[float, ...]:
-        if list(thresholds) != sorted(set(thresholds)) or thresholds[0] < 0:
-            raise ValueError(f"they must ascend from 0 or more, got {list(thresholds)}")
-        return thresholds
-
-    @property
-    def logit_thresholds(self) -> tuple[float, ...] | None:
-        """The thresholds on logits that scoring asks for; none: label maps are enough."""
-        return self.dice_thresholds if self.dice == "slice_mean" else None

@@ -38,6 +38,10 @@ class Ssl(Component):
         "sup_dice": "all",
         "sup_dice_square": True,
         "sup_dice_eps": 1e-5,
+        "sup_dice_per": "batch",
+        "sup_dice_weight": None,
+        "foreground": 0.0,
+        "augment": "turns",
     }
     #: Fields that matter only with SFR's pseudo-labels.
     pseudo_fields: ClassVar[frozenset[str]] = frozenset({"w_pl", "pl_ce", "pseudo_labels"})
@@ -59,23 +63,50 @@ class Ssl(Component):
     batch_unlabeled: int = Field(2, ge=1, description="unlabelled patches per step")
     ema: float = Field(0.99, ge=0, lt=1, description="teacher decay; min(1 - 1/(t+1), ema) at step t")
     sup_ce: float = Field(0.5, ge=0, le=1, description="share of cross-entropy in L_sup; Dice: rest")
+    sup_dice_weight: float | None = Field(
+        None, ge=0, le=10, description="weight of Dice in L_sup; none: what 'sup_ce' leaves of 1"
+    )
     sup_dice: Literal["all", "foreground"] = Field("all", description="classes that L_sup's Dice averages")
     sup_dice_square: bool = Field(True, description="squares below the line of L_sup's Dice")
     sup_dice_eps: float = Field(1e-5, gt=0, le=1, description="eps of L_sup's Dice")
+    sup_dice_per: Literal["batch", "sample"] = Field(
+        "batch", description="L_sup's Dice of all patches of a batch as one, or the mean of each one's"
+    )
     pl_ce: float = Field(0.5, ge=0, le=1, description="share of cross-entropy in L_pl, SFR only; Dice: rest")
     w_pl: float = Field(1.0, ge=0, le=10, description="weight of the pseudo-label loss (eq. 7), SFR only")
     pseudo_labels: Literal["hard", "soft"] = Field("hard", description="argmax or probabilities, SFR only")
-    intensity_augment: bool = Field(False, description="random gain, offset and gamma of each patch (ours)")
+    foreground: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of labelled patches that are centred on a voxel of a class drawn first; of B in a "
+        "step the last B - round(B (1 - share)): at nnU-Net's 0.33 one of 2, none of 1",
+    )
+    augment: Literal["turns", "nnunet"] = Field(
+        "turns",
+        description="of patches: the quarter turns and flips of 'dataset.rot_flip', or nnU-Net's rotation, "
+        "scaling, noise, blur, contrast, gamma and mirroring (the last where rot_flip allows it)",
+    )
+    intensity_augment: bool = Field(
+        False, description="random gain, offset and gamma of each patch (ours); 'nnunet' has its own instead"
+    )
     val_every: int = Field(200, ge=1, description="steps between validations, where there are cases for it")
     checkpoint_every: int = Field(500, ge=1, description="steps between resumable checkpoints")
 
     def key_settings(self) -> dict[str, Any]:
         """The fields as for any component; ``pl_ce`` only where it differs from ``sup_ce``, which once meant
-        both."""
+        both, and ``intensity_augment`` only where it has an effect."""
         settings = super().key_settings()
         if self.pl_ce == self.sup_ce:
             del settings["pl_ce"]
+        if self.augment == "nnunet":
+            del settings["intensity_augment"]
         return settings
+
+    @property
+    def dice_weight(self) -> float:
+        """Of Dice in L_sup, beside ``sup_ce``."""
+        return 1 - self.sup_ce if self.sup_dice_weight is None else self.sup_dice_weight
 
     @property
     def relabels(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
 PACKAGE = __name__.partition(".")[0]
@@ -157,11 +157,12 @@ class Component(Settings):
 class Optim(Settings):
     """Optimiser and learning-rate schedule, shared by fine-tuning and re-training."""
 
-    later_fields: ClassVar[Mapping[str, Any]] = {"step_from": 0}
+    later_fields: ClassVar[Mapping[str, Any]] = {"step_from": 0, "nesterov": False, "hold": 1}
 
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(0.01, gt=0, le=1, description="initial learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD only")
+    nesterov: bool = Field(False, description="SGD only: Nesterov's momentum")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam and AdamW only")
     weight_decay: float = Field(1e-4, ge=0, le=1)
     schedule: Literal["constant", "step", "poly", "cosine"] = "step"
@@ -169,6 +170,9 @@ class Optim(Settings):
     step_from: int = Field(0, ge=0, description="'step': the step from which decays are counted")
     gamma: float = Field(0.1, gt=0, le=1, description="'step': factor of each decay")
     power: float = Field(0.9, gt=0, description="'poly': exponent of (1 - t/T)")
+    hold: int = Field(
+        1, ge=1, description="'poly' and 'cosine': steps for which a rate is held (nnU-Net: an epoch of 250)"
+    )
     warmup: int = Field(0, ge=0, description="linear warm-up, in steps")
     clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
 
@@ -179,6 +183,12 @@ class Optim(Settings):
             raise ValueError(f"both must be 0 or more and below 1, got {list(betas)}")
         return betas
 
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Optim:
+        if self.nesterov and self.optimiser == "sgd" and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
     def lr_at(self, step: int, total: int) -> float:
         """Learning rate of step ``step`` (0-based) of ``total``."""
         import math
@@ -187,7 +197,8 @@ class Optim(Settings):
             return self.lr * (step + 1) / self.warmup
         if self.schedule == "step":
             return float(self.lr * self.gamma ** (max(step - self.step_from, 0) // self.step_every))
-        done = (step - self.warmup) / max(total - self.warmup, 1)
+        since = step - self.warmup
+        done = (since - since % self.hold) / max(total - self.warmup, 1)
         if self.schedule == "poly":
             return float(self.lr * (1 - done) ** self.power)
         if self.schedule == "cosine":

@@ -17,6 +17,7 @@ from sfrbench.report.render.tables import markdown
 from sfrbench.results.frame import load_frame
 from sfrbench.results.lines import Line, header, lines
 from sfrbench.stages.finetune import recipe as finetune
+from sfrbench.stages.predict.recipe import PredictSettings
 
 #: Runs in the folder of the export; needs numpy and onnxruntime only.
 EXAMPLE = """\
@@ -52,9 +53,9 @@ _HEAD = """\
 {example}```
 
 With sfrbench installed, `sfrbench.load_model(folder)` gives the same network in torch, from
-`model.safetensors`. A whole scan takes sliding windows of the patch with the stride above, the mean of the
-softmax over windows, and the way to the network's grid and back: `sfrbench predict` does all of it. The
-largest difference between ONNX and torch in the logits was {differences} when this was written.
+`model.safetensors`. A whole scan takes sliding windows of the patch with the stride above,
+{mean}, and the way to the network's grid and back: `sfrbench predict` does all of it.
+The largest difference between ONNX and torch in the logits was {differences} when this was written.
 
 ## Intended use and limits
 
@@ -77,10 +78,20 @@ def model_card(cell: Finished, facts: Mapping[str, Any]) -> str:
         inputs=_inputs(facts),
         scores=_scores(cell, info),
         example=EXAMPLE,
+        mean=_mean(facts["input"]["windows"]),
         differences=", ".join(f"{value:.1e} on a {name} patch" for name, value in differences.items()),
         limits="\n".join(f"* {line}" for line in _limits(cell, facts)),
         licence=_licence(cell),
     )
+
+
+def _mean(windows: Mapping[str, str]) -> str:
+    """How windows are put together."""
+    plain = {name: PredictSettings.later_fields[name] for name in windows}
+    if windows == plain:
+        return "the mean of the softmax over windows"
+    said = ", ".join(f"{name} {value}" for name, value in windows.items() if value != plain[name])
+    return f"put together as the protocol says ({said})"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -13,6 +13,7 @@ from sfrbench.components.base import Backbone
 from sfrbench.components.dataset._nifti import letters
 from sfrbench.deploy.cell import Finished
 from sfrbench.files.atomic import sha256_of
+from sfrbench.stages.predict.recipe import MANNER
 from sfrbench.version import __version__
 
 
@@ -74,6 +75,7 @@ def _input(cell: Finished) -> dict[str, Any]:
         "dtype": "float32",
         "patch": list(cell.settings.patch),
         "stride": list(cell.settings.window_stride),
+        "windows": {name: getattr(cell.settings, name) for name in MANNER},
         "orientation": None if affine is None else letters(affine),
         "spacing_mm": {
             "least": known.min(axis=0).round(4).tolist(),

@@ -18,6 +18,7 @@ from torch import nn
 from sfrbench.components.base import Backbone, Finetune, Foundation, Stitch
 from sfrbench.engine.at_once import AtOnce
 from sfrbench.engine.disk_arrays import Arrays
+from sfrbench.engine.manner import PLAIN, Forward, Manner, gaussian_weights
 from sfrbench.errors import InputError, NotReadyError
 from sfrbench.files.atomic import read_state, write_atomic
 from sfrbench.maths.windows import window_starts
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from sfrbench.engine.context import StageContext
 
 Size = tuple[int, int, int]
-#: Patches (B, X, Y, Z) float32 to class probabilities (B, K, X, Y, Z).
-Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
 def on_device(volume: np.ndarray, device: str) -> torch.Tensor:
@@ -38,15 +37,15 @@ def on_device(volume: np.ndarray, device: str) -> torch.Tensor:
     return torch.from_numpy(np.array(volume)).to(device)
 
 
-def windows(shape: Size, patch: Size, stride: Size | None) -> list[Size]:
+def windows(shape: Size, patch: Size, stride: Size | None, spread: bool = False) -> list[Size]:
     """First voxels of all windows, in the order x, y, z (the last changes fastest).
 
-    With a stride, the placement of UA-MT's ``test_single_case`` and its descendants, SFR among them; without
-    one, as few as cover the volume. A side shorter than the patch counts as long as the patch: ``slide``
-    pads it.
+    With a stride, the placement of UA-MT's ``test_single_case`` and its descendants, SFR among them, or
+    ``spread`` as by ``window_starts``; without one, as few as cover the volume. A side shorter than the patch
+    counts as long as the patch: ``slide`` pads it.
     """
     sides = zip(shape, patch, stride or (None, None, None), strict=True)
-    axes = [window_starts(max(side, window), window, step) for side, window, step in sides]
+    axes = [window_starts(max(side, window), window, step, spread) for side, window, step in sides]
     return cast(list[Size], list(product(*axes)))
 
 
@@ -57,8 +56,10 @@ def slide(
     forward: Forward,
     classes: int,
     batch: int | AtOnce = 1,
+    manner: Manner = PLAIN,
 ) -> torch.Tensor:
-    """Mean of the probabilities of all windows over each voxel.
+    """Mean of what ``forward`` gives of all windows over each voxel, such as class probabilities; ``manner``
+    says where windows lie and how they are weighted.
 
     ``volume`` (X, Y, Z) float32, on the device where ``forward`` works; returns (K, X, Y, Z) float32 on
     that device. Sides shorter than the patch are padded with 0 on both ends, and cut back afterwards.
@@ -67,26 +68,29 @@ def slide(
     before = [pad // 2 for pad in short]
     x, y, z = ((first, pad - first) for first, pad in zip(before, short, strict=True))
     padded = nn.functional.pad(volume, (*z, *y, *x))
-    starts = windows(cast(Size, tuple(padded.shape)), patch, stride)
+    starts = windows(cast(Size, tuple(padded.shape)), patch, stride, manner.spread)
+    weights = gaussian_weights(patch).to(volume.device) if manner.gaussian else None
     total = torch.zeros((classes, *padded.shape), dtype=torch.float32, device=volume.device)
     hits = torch.zeros(padded.shape, dtype=torch.float32, device=volume.device)
     places = [tuple(slice(at, at + side) for at, side in zip(start, patch, strict=True)) for start in starts]
     at_once = AtOnce(batch) if isinstance(batch, int) else batch
     results = at_once.run(forward, [padded[place] for place in places])
     for place, result in zip(places, results, strict=True):
-        total[(slice(None), *place)] += result
-        hits[place] += 1
+        total[(slice(None), *place)] += result if weights is None else weights * result
+        hits[place] += 1 if weights is None else weights
     total /= hits
     inner = (slice(at, at + side) for at, side in zip(before, volume.shape, strict=True))
     return total[(slice(None), *inner)]
 
 
-def backbone_forward(network: nn.Module) -> Forward:
-    """A 3D segmenter, (B, 1, X, Y, Z) to logits (B, K, X, Y, Z), as a ``Forward``."""
+def backbone_forward(network: nn.Module, logits: bool = False) -> Forward:
+    """A 3D segmenter, (B, 1, X, Y, Z) to logits (B, K, X, Y, Z), as a ``Forward`` to probabilities or to
+    these."""
 
     def forward(patches: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return cast(torch.Tensor, network(patches[:, None])).float().softmax(1)
+            found = cast(torch.Tensor, network(patches[:, None])).float()
+            return found if logits else found.softmax(1)
 
     return forward
 

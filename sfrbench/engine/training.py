@@ -73,7 +73,13 @@ def make_optimiser(optim: Optim, parameters: Iterable[nn.Parameter]) -> torch.op
     """The optimiser of the settings; all its parameters share one learning rate."""
     chosen = list(parameters)
     if optim.optimiser == "sgd":
-        return torch.optim.SGD(chosen, optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+        return torch.optim.SGD(
+            chosen,
+            optim.lr,
+            momentum=optim.momentum,
+            weight_decay=optim.weight_decay,
+            nesterov=optim.nesterov,
+        )
     kind = torch.optim.AdamW if optim.optimiser == "adamw" else torch.optim.Adam
     return kind(chosen, optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
 

@@ -19,6 +19,7 @@ from sfrbench.engine.inference import (
     on_device,
     slide,
 )
+from sfrbench.engine.manner import PLAIN, Manner, mirrored
 from sfrbench.engine.sam_input import Range, sam_input
 
 #: A z-scored volume float32 (X, Y, Z) and its 0.5 and 99.5 percentiles to the probabilities of the classes,
@@ -27,30 +28,43 @@ Probabilities = Callable[[NDArray[np.float32], Range], torch.Tensor]
 
 
 def by_sam(
-    ctx: StageContext[Settings], role: str, classes: int, patch: Size, stride: Size | None
+    ctx: StageContext[Settings],
+    role: str,
+    classes: int,
+    patch: Size,
+    stride: Size | None,
+    manner: Manner = PLAIN,
 ) -> Probabilities:
     """By the fine-tuned SAM of a stage's input ``role``; without a stride by as few windows as there can
-    be."""
+    be. It has no logits of a patch: canvases are put together as probabilities."""
     foundation, batch = ctx.component("foundation", Foundation), AtOnce.on(ctx.device)
     forward = fine_tuned_forward(ctx, role, classes, batch)
+    forward = mirrored(forward) if manner.mirror else forward
 
     def probabilities(volume: NDArray[np.float32], value_range: Range) -> torch.Tensor:
         image = sam_input(foundation, on_device(volume, ctx.device), value_range)
-        return slide(image, patch, stride, forward, classes, batch)
+        return slide(image, patch, stride, forward, classes, batch, manner)
 
     return probabilities
 
 
 def by_segmenter(
-    ctx: StageContext[Settings], role: str, checkpoint: str, classes: int, patch: Size, stride: Size | None
+    ctx: StageContext[Settings],
+    role: str,
+    checkpoint: str,
+    classes: int,
+    patch: Size,
+    stride: Size | None,
+    manner: Manner = PLAIN,
 ) -> Probabilities:
     """By the re-trained 3D segmenter of a stage's input ``role``, after its 'last' step or at its
-    'best_val'. It takes volumes as they were prepared."""
+    'best_val'. It takes volumes as they were prepared. Mean logits, where the ``manner`` says so."""
     backbone, batch = ctx.component("backbone", Backbone), AtOnce.on(ctx.device)
     network = load_backbone(backbone, ctx.inputs[role], checkpoint, classes=classes, device=ctx.device)
-    forward = backbone_forward(network)
+    forward = backbone_forward(network, manner.logits)
+    forward = mirrored(forward) if manner.mirror else forward
 
     def probabilities(volume: NDArray[np.float32], value_range: Range) -> torch.Tensor:
-        return slide(on_device(volume, ctx.device), patch, stride, forward, classes, batch)
+        return slide(on_device(volume, ctx.device), patch, stride, forward, classes, batch, manner)
 
     return probabilities

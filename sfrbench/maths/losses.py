@@ -19,6 +19,7 @@ class DiceForm(NamedTuple):
     foreground: bool = False  # the mean is over the foreground classes, or over all
     square: bool = True  # sizes are sums of squares, or plain sums
     eps: float = EPS
+    per_sample: bool = False  # sums run over the space of each sample, and the mean over samples too
 
 
 ALL_CLASSES = DiceForm()
@@ -30,15 +31,18 @@ def segmentation_loss(
     ce_weight: float = 0.5,
     mask_ignore: bool = True,
     form: DiceForm = ALL_CLASSES,
+    dice_weight: float | None = None,
 ) -> torch.Tensor:
-    """``ce_weight`` times cross-entropy plus the rest times Dice (SFR eq. 5 at 0.5); a scalar.
+    """``ce_weight`` times cross-entropy plus ``dice_weight``, or the rest, times Dice (SFR eq. 5 at 0.5, the
+    rest; nnU-Net 1 and 1); a scalar.
 
     ``logits`` (B, K, ...) float. ``target`` (B, ...) int64 with values in [0, K) or 255 (not looked at), or
     (B, K, ...) float probabilities. ``mask_ignore`` and ``form``: see ``dice``.
     """
     log_probs = functional.log_softmax(logits, 1)
     ce = _mean_nll(log_probs, target)
-    return ce_weight * ce + (1 - ce_weight) * dice(log_probs.exp(), target, form, mask_ignore)
+    overlap = dice(log_probs.exp(), target, form, mask_ignore)
+    return ce_weight * ce + (1 - ce_weight if dice_weight is None else dice_weight) * overlap
 
 
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -64,10 +68,12 @@ def dice(
 ) -> torch.Tensor:
     """The mean over classes of 1 - (2 sum p y + eps) / (sum p^2 + sum y^2 + eps), a scalar in [0, 1].
 
-    Sums run over batch and space together. Of all K classes (SFR, SAMed, SSL4MIS) or of the K - 1 of the
-    foreground (UA-MT, DTC), with squares below the line or without (SS-Net), and with the eps that ``form``
-    says (SFR's code has 1e-10). ``probs`` (B, K, ...); ``target`` as in ``segmentation_loss``. With
-    ``mask_ignore`` pixels labelled 255 count nowhere; without, their p^2 counts, as in the authors' code.
+    Sums run over batch and space together, or over the space of each sample (nnU-Net), whose mean is taken
+    as well. Of all K classes (SFR, SAMed, SSL4MIS) or of the K - 1 of the foreground (UA-MT, DTC, nnU-Net),
+    with squares below the line or without (SS-Net, nnU-Net), and with the eps that ``form`` says (SFR's code
+    has 1e-10). nnU-Net's own is this less 1. ``probs`` (B, K, ...); ``target`` as in ``segmentation_loss``.
+    With ``mask_ignore`` pixels labelled 255 count nowhere; without, their p^2 counts, as in the authors'
+    code.
     """
     if target.dtype.is_floating_point:
         truth = target
@@ -77,13 +83,13 @@ def dice(
         truth = (target.unsqueeze(1) == classes).to(probs.dtype)
         if mask_ignore:
             probs = probs * (target != IGNORE).unsqueeze(1)
-    axes = [axis for axis in range(probs.ndim) if axis != 1]
+    axes = [axis for axis in range(probs.ndim) if axis > 1 or (axis == 0 and not form.per_sample)]
     both = (probs * truth).sum(axes)
     if form.square:
         probs, truth = probs.square(), truth.square()
     sizes = probs.sum(axes) + truth.sum(axes)
     losses = 1 - (2 * both + form.eps) / (sizes + form.eps)
-    return losses[1 if form.foreground else 0 :].mean()
+    return losses[..., 1 if form.foreground else 0 :].mean()
 
 
 def ramp(iteration: int, length: float, unit: int) -> float:

@@ -18,6 +18,8 @@ Sides = tuple[int, int, int]
 Volume = np.ndarray[Any, Any]
 Short = Literal["repeat", "shrink"]
 Crops = Literal["all", "released"]
+#: Voxels of a class that are kept to draw one of them.
+MOST_VOXELS = 100_000
 
 
 def mix(seed: int, step: int) -> int:
@@ -86,9 +88,18 @@ class View:
             result = np.flip(result, self.flip - 3)
         return np.ascontiguousarray(result)
 
+    def take_labels(self, labels: Volume) -> Volume:
+        """The same of numbers of classes (X, Y, Z)."""
+        return self.take(labels)
+
 
 def draw_view(
-    shape: Sequence[int], patch: Sides, rot_flip: bool, rng: np.random.Generator, crops: Crops = "all"
+    shape: Sequence[int],
+    patch: Sides,
+    rot_flip: bool,
+    rng: np.random.Generator,
+    crops: Crops = "all",
+    around: Sides | None = None,
 ) -> View:
     """A random crop of a volume of ``shape`` (methods of UA-MT's RandomCrop and RandomRotFlip).
 
@@ -99,15 +110,50 @@ def draw_view(
     ``crops`` "released" follows the published code (ShumengLI/SFR, after UA-MT) to the letter: where one side
     is not longer than the patch, the others are padded as well if they are at most four voxels longer; the
     volume is turned and flipped first, and the last offset in what results is never drawn.
+
+    ``around``: a voxel that the crop is centred on, in the place of a random offset. As in nnU-Net, a crop
+    begins no earlier than random ones do, and may end behind the volume.
     """
+    if around is not None:
+        begins = [
+            max(place - side // 2, -(room_around(size, side)))
+            for place, size, side in zip(around, shape, patch, strict=True)
+        ]
+        offsets = (begins[0], begins[1], begins[2])
+        return View(offsets, patch, *_turn(patch, rng)) if rot_flip else View(offsets, patch)
     if crops == "released":
         return _released_view(shape, patch, rot_flip, rng)
     start = []
     for size, side in zip(shape, patch, strict=True):
-        pad = (side - size) // 2 + 3 if size <= side else 0
+        pad = room_around(size, side)
         start.append(int(rng.integers(0, size + 2 * pad - side + 1)) - pad)
     offsets = (start[0], start[1], start[2])
     return View(offsets, patch, *_turn(patch, rng)) if rot_flip else View(offsets, patch)
+
+
+def room_around(size: int, side: int) -> int:
+    """Voxels of padding at either end of a side of ``size``, for crops of ``side`` voxels."""
+    return (side - size) // 2 + 3 if size <= side else 0
+
+
+def forced(count: int, share: float) -> int:
+    """How many patches of a batch are centred on foreground, its last ones: of two one, at nnU-Net's 0.33."""
+    return count - round(count * (1 - share))
+
+
+def voxels_by_class(labels: Volume) -> list[Volume]:
+    """Of each foreground class that is there, flat indices of its voxels: at most ``MOST_VOXELS``, evenly."""
+    flat = np.flatnonzero(labels)
+    kinds = np.ravel(labels)[flat]
+    found = [flat[kinds == kind] for kind in np.unique(kinds)]
+    return [own[:: -(-len(own) // MOST_VOXELS)] for own in found]
+
+
+def draw_voxel(by_class: Sequence[Volume], shape: Sequence[int], rng: np.random.Generator) -> Sides:
+    """A voxel of the foreground: a class of those that are there, then one of its voxels."""
+    own = by_class[int(rng.integers(len(by_class)))]
+    x, y, z = np.unravel_index(int(own[rng.integers(len(own))]), tuple(shape))
+    return int(x), int(y), int(z)
 
 
 def _turn(patch: Sides, rng: np.random.Generator) -> tuple[int, int]:
@@ -154,7 +200,7 @@ class Patch:
 
     case: str
     view: View
-    image: Volume  # float32 (X, Y, Z); 0 outside the volume, whatever the augmentation
+    image: Volume  # float32 (X, Y, Z); 0 outside the volume, but for nnU-Net's augmentation
     plain: Volume  # the same before the intensity augmentation
     inside: Volume  # bool (X, Y, Z): voxels of the volume
 
@@ -167,12 +213,14 @@ def draw_patch(
     intensity: bool,
     rng: np.random.Generator,
     crops: Crops = "all",
+    around: Sides | None = None,
 ) -> Patch:
-    """A random crop of ``volume`` (X, Y, Z), z-scored; labels are cut by the same ``view``.
+    """A random crop of ``volume`` (X, Y, Z), z-scored; labels are cut by the same ``view``. ``around``: see
+    ``draw_view``.
 
     The geometry is drawn first, so that it does not depend on ``intensity``.
     """
-    view = draw_view(volume.shape, patch, rot_flip, rng, crops)
+    view = draw_view(volume.shape, patch, rot_flip, rng, crops, around)
     plain = view.take(volume)
     inside = view.take(np.broadcast_to(np.True_, volume.shape))
     image = np.where(inside, vary_intensity(plain, rng), np.float32(0)) if intensity else plain

@@ -14,7 +14,8 @@ from sfrbench.components.ssl.cpcl import Cpcl
 
 CATALOG = Catalog.read()
 SUFFIX = "_source"
-PLAIN = [name for name in CATALOG.names("ssl") if not name.endswith(SUFFIX)]
+#: nnU-Net's own recipe stands in a card, too: see test_nnunet_recipe.
+PLAIN = [name for name in CATALOG.names("ssl") if not name.endswith((SUFFIX, "_nnunet"))]
 #: Of the released scripts: steps, labelled and unlabelled patches, schedule, units and steps of the ramp.
 #: Batches of 2D scripts (CCT, SLC-Net) are slices and have no counterpart.
 SCRIPTS: dict[str, tuple[Any, ...]] = {

@@ -12,13 +12,18 @@ import pytest
 
 from sfrbench.errors import InputError
 from sfrbench.maths.sampling import (
+    Crops,
+    Sides,
     View,
     draw_patch,
     draw_view,
+    draw_voxel,
+    forced,
     labelled_at,
     mix,
     unlabelled_at,
     vary_intensity,
+    voxels_by_class,
 )
 
 
@@ -226,3 +231,47 @@ def test_intensity_varies_alone_and_leaves_padding_at_zero() -> None:
 
 def test_a_constant_patch_stays_finite() -> None:
     assert np.isfinite(vary_intensity(np.zeros((4, 4, 4), np.float32), rng(0))).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"),
+    [(2, 0.33, 1), (1, 0.33, 0), (4, 0.33, 1), (5, 0.33, 2), (12, 0.33, 4), (3, 0.0, 0), (3, 1.0, 3)],
+)
+def test_how_many_patches_are_forced_is_nnunets_count(count: int, share: float, expected: int) -> None:
+    theirs = [not index < round(count * (1 - share)) for index in range(count)]
+    assert sum(theirs) == forced(count, share) == expected
+    assert theirs[count - expected :] == [True] * expected
+
+
+def test_a_class_is_drawn_first_and_then_a_voxel_of_it() -> None:
+    labels = np.zeros((12, 11, 10), np.uint8)
+    labels[1:9, 1:9, 1:9], labels[10, 10, 9] = 1, 3
+    by_class = voxels_by_class(labels)
+    one = rng(0)
+    drawn = [draw_voxel(by_class, labels.shape, one) for _ in range(1000)]
+    kinds = Counter(int(labels[place]) for place in drawn)
+    assert set(kinds) == {1, 3}
+    assert 430 < kinds[3] < 570  # as often as the class of 512 voxels
+    assert len({place for place in drawn if labels[place] == 1}) > 250
+    assert voxels_by_class(labels * 0) == []
+
+
+def test_of_a_large_class_voxels_are_kept_evenly() -> None:
+    (kept,) = voxels_by_class(np.ones((70, 60, 50), np.uint8))
+    assert len(kept) == 70_000  # each third
+    assert (np.diff(kept) == 3).all()
+
+
+@pytest.mark.parametrize("rot_flip", [False, True])
+@pytest.mark.parametrize("crops", ["all", "released"])
+def test_a_forced_crop_is_centred_on_its_voxel(rot_flip: bool, crops: Crops) -> None:
+    shape, patch = (20, 24, 9), (8, 8, 12)
+    for seed in range(300):
+        one = rng(seed)
+        place = tuple(int(one.integers(size)) for size in shape)
+        volume = np.zeros(shape, np.uint8)
+        volume[place] = 1
+        view = draw_view(shape, patch, rot_flip, one, crops, cast(Sides, place))
+        assert view.take(volume).sum() == 1
+        assert view.start[:2] == tuple(max(at - 4, 0) for at in place[:2])  # as in nnU-Net, at the low end
+        assert view.start[2] == max(place[2] - 6, -4)  # and no further into padding than random crops

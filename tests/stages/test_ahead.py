@@ -93,6 +93,14 @@ def test_retrain_with_what_a_method_reads_off_labels(folder: Path) -> None:
     same(folder, "dtc", retrain, net(folder, "dtc"))
 
 
+@pytest.mark.parametrize("pseudo", ["none", "offline", "online"])
+def test_retrain_by_nnunets_recipe(pseudo: str, folder: Path, tuned: Artefact) -> None:
+    """Forced patches and warped ones; a mirrored, turned and scaled crop has its pseudo-labels, too."""
+    inputs = {"pseudolabel": Runs(folder).labelled, "finetune": tuned}
+    parts = net(folder, "supervised_nnunet") | (sam() if pseudo == "online" else {})
+    same(folder, f"nnunet-{pseudo}", retrain, parts, inputs, pseudo=pseudo, rot_flip=True)
+
+
 def test_a_round(folder: Path, tuned: Artefact, trained: Artefact, chosen: Artefact) -> None:
     selector = {"selector": Quantile(share=0.5)}
     inputs = {"before": trained, "select": chosen, "pseudolabel": Runs(folder).labelled}
@@ -113,12 +121,13 @@ def test_stitches_that_draw(folder: Path) -> None:
     same(folder, "drawn", finetune, tuning(folder, "lora") | {"stitch": stitch})
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["mean_teacher", "supervised_nnunet"])
+def test_a_killed_training_goes_on_to_the_same_bits(name: str, folder: Path) -> None:
     runs = Runs(folder, ahead=1)
-    whole = runs(retrain, net(folder), "whole")
+    whole = runs(retrain, net(folder, name), f"{name} whole")
     with pytest.raises(Killed):
-        runs(retrain, net(folder), "killed", kill_at=STEPS)
-    assert content(runs(retrain, net(folder), "killed")) == content(whole)
+        runs(retrain, net(folder, name), f"{name} killed", kill_at=STEPS)
+    assert content(runs(retrain, net(folder, name), f"{name} killed")) == content(whole)
 
 
 def test_a_stopped_training_leaves_a_checkpoint_and_no_thread(folder: Path) -> None:

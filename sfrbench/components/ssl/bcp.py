@@ -22,8 +22,8 @@ class Bcp(Ssl):
 
     For the first ``pretrain`` of the steps L_method = R(a | b, y_a | y_b), where a | b is a outside a random
     cuboid and b inside it, a and b are the two halves of the labelled patches, and R = sup_ce CE +
-    (1 - sup_ce) Dice. Then the teacher starts from the student, and with pseudo-labels z of u and v, the
-    halves of the unlabelled patches,
+    (1 - sup_ce) Dice, or ``sup_dice_weight`` of it. Then the teacher starts from the student, and with
+    pseudo-labels z of u and v, the halves of the unlabelled patches,
 
         L_method = R_out(a | u, y_a) + w R_in(a | u, z_u) + w R_out(v | b, z_v) + R_in(v | b, y_b),
 
@@ -110,7 +110,7 @@ class Bcp(Ssl):
         probs = logits.softmax(1) * mask
         both, sizes = (probs * truth).sum((2, 3, 4)), (probs + truth * mask).sum((2, 3, 4))
         dice = 1 - ((2 * both + EPS) / (sizes + EPS)).mean()
-        return self.sup_ce * ce + (1 - self.sup_ce) * dice
+        return self.sup_ce * ce + self.dice_weight * dice
 
     def pseudo_labels_of(self, teacher: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """(B_u, X, Y, Z) int64; the teacher sees one half after the other, which batch norm can tell."""

@@ -104,8 +104,7 @@ def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str
     if "backbone" in own:
         # the paper states no precision of its networks
         yield "backbone", _named(own["backbone"], changed(own["backbone"], catalog, frozenset({"precision"})))
-        stride = protocol.stride or dataset.stride
-        yield "window", f"stride {', '.join(map(str, stride))}"
+        yield "window", _windows(protocol, dataset)
     if "prompter" in own and interact.STAGE in cell.nodes:
         yield "clicks", _told(cell, catalog)
     after = "largest component of each class" if protocol.largest_component else "without post-processing"
@@ -126,6 +125,16 @@ def _facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str
         yield "augmentation of patches", _patches(cell, dataset)
     if "selector" in own:
         yield "SFR+", _rounds(own["selector"])
+
+
+def _windows(protocol: Protocol, dataset: Dataset) -> str:
+    """How windows of the segmenter are laid and put together."""
+    stride = ", ".join(map(str, protocol.stride or dataset.stride))
+    said = ["half of the patch apart" if protocol.windows == "half" else f"stride {stride}"]
+    said += ["weighted by a Gaussian"] if protocol.window_weights == "gaussian" else []
+    said += ["averaged as logits"] if protocol.window_mean == "logits" else []
+    said += ["mirrored in 8 ways"] if protocol.mirror == "all" else []
+    return ", ".join(said)
 
 
 def _told(cell: Cell, catalog: Catalog) -> str:
@@ -196,11 +205,23 @@ def _count(count: int, noun: str) -> str:
 
 def _patches(cell: Cell, dataset: Dataset) -> str:
     said = "random crops" + (" (never at the last offset)" if dataset.crops == "released" else "")
+    trained = {
+        kind: cell.components[kind].component for kind in ("finetune", "ssl") if kind in cell.components
+    }
+    later = ""
+    if getattr(trained.get("ssl"), "augment", "") == "nnunet":
+        mirrored = (
+            "mirrored along all axes" if dataset.rot_flip else "not mirrored (dataset.rot_flip is false)"
+        )
+        later = f"nnU-Net's augmentation, {mirrored}"
+        del trained["ssl"]
+        if not trained:
+            return f"{said}, {later}"
+        later = f"; of re-training: {later}"
     said += ", quarter turns and flips in the plane of slices" if dataset.rot_flip else ""
-    trained = [cell.components[kind].component for kind in ("finetune", "ssl") if kind in cell.components]
-    if any(getattr(part, "intensity_augment", False) for part in trained):
+    if any(getattr(part, "intensity_augment", False) for part in trained.values()):
         said += "; gain, offset and gamma at random (ours)"
-    return said
+    return said + later
 
 
 def _optim(optim: Optim) -> str:

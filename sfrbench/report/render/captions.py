@@ -24,6 +24,10 @@ _RULES: Mapping[str, Mapping[Any, str]] = {
         True: "largest component of each class kept",
         False: "no post-processing",
     },
+    "windows": {"stride": "", "half": "windows at most half the patch apart, spread evenly"},
+    "window_weights": {"uniform": "", "gaussian": "windows weighted by a Gaussian"},
+    "window_mean": {"probabilities": "", "logits": "segmenters' windows averaged as logits"},
+    "mirror": {"none": "", "all": "mean over the 8 mirrorings of each window"},
     "spacing": {"voxel": "distances in voxels", "mm": "distances in mm"},
     "empty": {
         "paper_zero": "a class empty in prediction or truth counts 0 in every metric, distances included",
@@ -59,7 +63,7 @@ def _rules(fields: Mapping[str, Any], metrics: Collection[str]) -> str:
                 said.append(f"NSD tolerance {axis_text(value)}")
         elif value is not None:
             said.append(f"{name} {axis_text(value)}")
-    return f": {'; '.join(said)}" if said else ""
+    return f": {'; '.join(filter(None, said))}" if any(said) else ""
 
 
 def _dice(fields: Mapping[str, Any]) -> list[str]:

@@ -19,12 +19,12 @@ from sfrbench.components.base import Backbone
 from sfrbench.engine.at_once import AtOnce
 from sfrbench.engine.context import StageContext, seed_for
 from sfrbench.engine.inference import (
-    Forward,
     case_by_case,
     load_backbone,
     on_device,
     slide,
 )
+from sfrbench.engine.manner import Forward
 from sfrbench.engine.volumes import EVALUATE, Volumes
 from sfrbench.maths.labels import highest
 from sfrbench.stages.features.recipe import FeaturesSettings

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, cast
 
+from sfrbench.components.base import Protocol
 from sfrbench.components.core import Precision
 from sfrbench.stages.cost import Costed, Work, whole_volumes
 from sfrbench.stages.recipe import SAM, Asked, Chosen, Fault, Link, Needs, Recipe, Score
-from sfrbench.stages.settings import Size, SplitSettings, StageSettings, sam_stride
+from sfrbench.stages.settings import Size, SplitSettings, StageSettings, half, sam_stride
 
 STAGE = "predict"
+#: Fields of the protocol that say how windows are laid and put together.
+MANNER = ("windows", "window_weights", "window_mean", "mirror")
 
 
 class PredictSettings(StageSettings):
     """``stride`` and ``checkpoint`` are given for a segmenter, ``sam_stride`` for the fine-tuned SAM. With
     ``precision`` the network predicts in another one than it was trained in."""
 
-    later_fields: ClassVar[Mapping[str, Any]] = dict.fromkeys(
-        ("stride", "checkpoint", "sam_stride", "precision")
-    )
+    later_fields: ClassVar[Mapping[str, Any]] = {
+        **dict.fromkeys(("stride", "checkpoint", "sam_stride", "precision")),
+        **{name: Protocol.later_fields[name] for name in MANNER},
+    }
 
     split: SplitSettings
     subset: Score
@@ -29,6 +33,10 @@ class PredictSettings(StageSettings):
     checkpoint: Literal["last", "best_val"] | None = None
     sam_stride: Size | None = None
     precision: Precision | None = None
+    windows: Literal["stride", "half"] = "stride"  # these four as in ``Protocol``
+    window_weights: Literal["uniform", "gaussian"] = "uniform"
+    window_mean: Literal["probabilities", "logits"] = "probabilities"
+    mirror: Literal["none", "all"] = "none"
 
     @property
     def by_sam(self) -> bool:
@@ -47,15 +55,18 @@ def asked(cell: Chosen) -> Asked:
     data, protocol = cell.dataset, cell.protocol
     # test cases do not depend on the labelled ones; validation cases only on how many there are
     split = SplitSettings(max_test=data.max_test) if cell.score == "test" else SplitSettings(val=data.val)
+    manner: Mapping[str, Any] = {name: getattr(protocol, name) for name in MANNER}
+    by_half = half(data.patch) if protocol.windows == "half" else None
     if "retrain" in cell.stages:
         settings = PredictSettings(
             split=split,
             subset=cell.score,
             patch=data.patch,
             model_stage="retrain",
-            stride=protocol.stride or data.stride,
+            stride=by_half or protocol.stride or data.stride,
             checkpoint=protocol.checkpoint,
             precision=protocol.precision,
+            **manner,
         )
         inputs = {"prepare": "prepare", "model": "retrain"}
         return Asked(settings, inputs, gets=("backbone", "protocol"))
@@ -64,8 +75,9 @@ def asked(cell: Chosen) -> Asked:
         subset=cell.score,
         patch=data.patch,
         model_stage="finetune",
-        sam_stride=protocol.sam_stride or sam_stride(data),
+        sam_stride=by_half or protocol.sam_stride or sam_stride(data),
         precision=protocol.precision,
+        **{**manner, "window_mean": "probabilities"},
     )
     inputs = {"prepare": "prepare", "model": "finetune"}
     return Asked(settings, inputs, gets=(*SAM, "protocol"))
@@ -94,6 +106,8 @@ def cost(node: Costed) -> Work | None:
     by = node.by_sam if told.by_sam else node.by_segmenter
     precision = told.precision or node.precision("foundation" if told.by_sam else "backbone")
     each = by(told.patch, told.window_stride)
+    if each is not None and told.mirror == "all":
+        each *= 8
     return whole_volumes(cases, data, each, 1, precision)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sfrbench.engine.context import StageContext
 from sfrbench.engine.inference import case_by_case
+from sfrbench.engine.manner import Manner
 from sfrbench.engine.sam_input import Range
 from sfrbench.engine.volumes import Volumes
 from sfrbench.engine.whole_volumes import by_sam, by_segmenter
@@ -22,8 +23,8 @@ def run(ctx: StageContext[PredictSettings]) -> None:
     """Inputs ``prepare`` and ``model``, a retrain or finetune artefact by the settings' ``model_stage``.
 
     Writes ``labels/<case>.npy``, uint8 (X, Y, Z): the class of the highest mean probability over
-    windows; and ``index.json`` with the cases and the seconds that each took. Labels are never opened.
-    A killed run goes on at the case where it stopped.
+    windows, or of the highest mean logit; and ``index.json`` with the cases and the seconds that each took.
+    Labels are never opened. A killed run goes on at the case where it stopped.
     """
     volumes = Volumes(ctx.inputs["prepare"])
     split = ctx.settings.split.of(volumes)
@@ -39,14 +40,20 @@ def run(ctx: StageContext[PredictSettings]) -> None:
 def predictor(ctx: StageContext[PredictSettings], classes: int) -> Predictor:
     """What labels one prepared volume; reads the model, and of the settings all but split and subset."""
     told = ctx.settings
-    windows = (classes, told.patch, told.window_stride)
+    manner = Manner(
+        spread=told.windows == "half",
+        gaussian=told.window_weights == "gaussian",
+        mirror=told.mirror == "all",
+        logits=told.window_mean == "logits",
+    )
+    windows = (classes, told.patch, told.window_stride, manner)
     if told.by_sam:
-        probabilities = by_sam(ctx, "model", *windows)
+        means = by_sam(ctx, "model", *windows)
     else:
-        probabilities = by_segmenter(ctx, "model", told.checkpoint or "last", *windows)
+        means = by_segmenter(ctx, "model", told.checkpoint or "last", *windows)
 
     def predict(volume: NDArray[np.float32], value_range: Range) -> NDArray[np.uint8]:
-        labels = highest(probabilities(volume, value_range), 0).to(torch.uint8)
+        labels = highest(means(volume, value_range), 0).to(torch.uint8)
         return labels.cpu().numpy()
 
     return predict

@@ -19,8 +19,19 @@ from sfrbench.engine.inference import fine_tuned_forward
 from sfrbench.engine.sam_input import crop_input
 from sfrbench.engine.volumes import LabelView, Volumes
 from sfrbench.errors import DataError
+from sfrbench.maths.augment import draw_augmented
 from sfrbench.maths.labels import IGNORE
-from sfrbench.maths.sampling import Patch, Volume, draw_patch, labelled_at, unlabelled_at
+from sfrbench.maths.sampling import (
+    Patch,
+    Sides,
+    Volume,
+    draw_patch,
+    draw_voxel,
+    forced,
+    labelled_at,
+    unlabelled_at,
+    voxels_by_class,
+)
 from sfrbench.stages.retrain.recipe import RetrainSettings
 from sfrbench.stages.select.selection import Selection
 
@@ -67,13 +78,14 @@ class Data:
     labels: LabelView
     label: Labeller | None
     selection: Selection | None = None
+    _voxels: dict[str, list[Volume]] = field(default_factory=dict)  # of labelled cases, by class
 
     def drawn(self, step: int) -> Drawn:
         """What needs the host alone, so that it can be made while another step runs."""
         ssl = self.ssl
         cases = labelled_at(self.split.labelled, ssl.batch_labeled, self._seed("order"), step)
-        patches = self._patches(cases, self._seed("labelled"), step)
-        labels = np.stack([patch.view.take(self.labels[patch.case]) for patch in patches])
+        patches = self._patches(cases, self._seed("labelled"), step, forced(len(cases), ssl.foreground))
+        labels = np.stack([patch.view.take_labels(self.labels[patch.case]) for patch in patches])
         unlabelled: list[Patch] = []
         if ssl.uses_unlabelled or self.label is not None:
             order = self._seed("unlabelled order")
@@ -124,20 +136,28 @@ class Data:
     def _seed(self, purpose: str) -> int:
         return seed_for("retrain", purpose, self.ctx.seed)
 
-    def _patches(self, cases: list[str], seed: int, step: int) -> list[Patch]:
-        told = self.ctx.settings
+    def _patches(self, cases: list[str], seed: int, step: int, on_foreground: int = 0) -> list[Patch]:
+        """A patch of each case; the last ``on_foreground`` are centred on some."""
+        first = len(cases) - on_foreground
         return [
-            draw_patch(
-                case,
-                self.volumes.image(case),
-                told.patch,
-                told.rot_flip,
-                self.ssl.intensity_augment,
-                np.random.default_rng([seed, step, index]),
-                told.crops,
-            )
+            self._patch(case, np.random.default_rng([seed, step, index]), index >= first)
             for index, case in enumerate(cases)
         ]
+
+    def _patch(self, case: str, rng: np.random.Generator, on_foreground: bool) -> Patch:
+        told, ssl, image = self.ctx.settings, self.ssl, self.volumes.image(case)
+        around = self._foreground(case, rng) if on_foreground else None
+        if ssl.augment == "nnunet":
+            return draw_augmented(case, image, told.patch, told.rot_flip, rng, told.crops, around)
+        intensity = ssl.intensity_augment
+        return draw_patch(case, image, told.patch, told.rot_flip, intensity, rng, told.crops, around)
+
+    def _foreground(self, case: str, rng: np.random.Generator) -> Sides | None:
+        """A voxel of the foreground of a labelled case, where it has any."""
+        labels = self.labels[case]
+        if case not in self._voxels:
+            self._voxels[case] = voxels_by_class(labels)
+        return draw_voxel(self._voxels[case], labels.shape, rng) if self._voxels[case] else None
 
 
 def known_of(ssl: Ssl, labels: Volume, classes: int) -> dict[str, torch.Tensor]:
@@ -185,7 +205,8 @@ def _stored(ctx: StageContext[RetrainSettings], classes: int) -> Labeller:
 
     def crop(patch: Patch, wanted: bool) -> Volume:
         if wanted:
-            return patch.view.take(volume(patch.case))
+            stored = volume(patch.case)
+            return patch.view.take_labels(stored) if hard else patch.view.take(stored)
         if hard:
             return np.full(patch.view.patch, IGNORE, np.uint8)
         return np.full((classes - 1, *patch.view.patch), np.nan, np.float16)

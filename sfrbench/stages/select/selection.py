@@ -91,7 +91,7 @@ class Selection:
         certainty = patch.view.take(self.map("certainty", patch.case)).astype(np.float64) / SCALE
         seen = patch.inside
         if self.selector.over == "foreground":
-            seen = seen & (patch.view.take(self.map("labels", patch.case)) > 0)
+            seen = seen & (patch.view.take_labels(self.map("labels", patch.case)) > 0)
         return bool(seen.any() and certainty[seen].mean() >= self.threshold)
 
     def is_labelled_by_sam(self, patch: Patch) -> bool:
