@@ -202,10 +202,18 @@ class Backbone(Component):
     #: Every side of the input must be a multiple of this.
     divisor: ClassVar[int] = 16
 
+    @property
+    def multiples(self) -> tuple[int, int, int]:
+        """The same along x, y and z, for a network that does not shrink all axes alike."""
+        return self.divisor, self.divisor, self.divisor
+
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
+        """Refuses a patch that the network cannot halve as often as it does."""
+        from sfrbench.components.backbone._sizes import no_multiple
+
         dataset = cell.get("dataset")
-        if isinstance(dataset, Dataset) and any(side % self.divisor for side in dataset.patch):
-            return [f"patch {list(dataset.patch)} has a side that is no multiple of {self.divisor}"]
+        if isinstance(dataset, Dataset) and (fault := no_multiple(dataset.patch, self.multiples)):
+            return [f"patch {list(dataset.patch)} has {fault}"]
         return []
 
     def build(self, classes: int, inputs: int = 1) -> nn.Module:

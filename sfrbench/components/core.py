@@ -123,6 +123,12 @@ class Component(Settings):
         fields = self.without_later(self.model_dump(mode="json", exclude=set(cls.unkeyed_fields)))
         return {"class": cls.identity(), "version": cls.version, **fields}
 
+    def settled(self, cell: Mapping[str, Component]) -> Component:
+        """The same with what it takes from the others of a cell (kind -> component) written into its fields:
+        what runs, and what stands in keys, is the result. Fields that cannot be filled stay as they are, and
+        ``conflicts`` says why."""
+        return self
+
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Why this component cannot work with the others of a cell (kind -> component); empty: it can."""
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from safetensors.torch import load_file
@@ -10,15 +11,20 @@ from torch import nn
 
 from sfrbench.components.backbone.interface import ALONE, SCALES, SegmentationNetwork, in_parts, lacking
 from sfrbench.components.base import Backbone
+from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.conformance.checks import Broken, Check, Subject, expect
 from sfrbench.engine.training import save_weights
 from sfrbench.errors import InputError
+
+#: What a backbone is settled for that takes its topology from the dataset.
+PATCH = (32, 32, 32)
 
 
 def small(subject: Subject, precision: str | None = None) -> Backbone:
     """The card's backbone with as few filters as profile smoke gives it, and the norm of its own."""
     norm = getattr(subject.component(Backbone), "norm", None)
-    return subject.scaled(Backbone, norm=norm, **({} if precision is None else {"precision": precision}))
+    scaled = subject.scaled(Backbone, norm=norm, **({} if precision is None else {"precision": precision}))
+    return cast(Backbone, scaled.settled({"dataset": Phantom(patch=PATCH)}))
 
 
 def ready(subject: Subject) -> None:
@@ -35,8 +41,8 @@ def _built(subject: Subject, classes: int = 3, seed: int = 0, precision: str | N
 
 
 def _sides(subject: Subject) -> tuple[int, int, int]:
-    by = type(small(subject)).divisor
-    return (2 * by, by, by)
+    x, y, z = small(subject).multiples
+    return (2 * x, y, z)
 
 
 def _images(subject: Subject, seed: int = 0) -> torch.Tensor:
@@ -75,7 +81,7 @@ def images_are_apart(subject: Subject) -> None:
 
 def sides_that_do_not_fit_are_refused(subject: Subject) -> None:
     """Sides that are no multiple of the divisor raise an error that names them and the nearest that fits."""
-    by = type(small(subject)).divisor
+    by = max(small(subject).multiples)
     network = _built(subject)
     calls: list[Callable[[torch.Tensor], object]] = [network]
     if not lacking(network):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from sfrbench.components.base import KINDS, Dataset, Ssl
+from sfrbench.components.base import KINDS, Component, Dataset, Ssl
 from sfrbench.plan.graph import Configuration
 from sfrbench.plan.resolve import Resolved, Resolver
 from sfrbench.spec.model import Arm, Layer
@@ -86,7 +86,7 @@ class ArmResolver:
         self._prompter_is_used(stages)
         if None in found.values():
             return None
-        components = cast("dict[str, Resolved]", found)
+        components = self._settled(cast("dict[str, Resolved]", found))
         if pseudo == "none" and "ssl" in components:
             components["ssl"] = self._without_pseudo(components["ssl"])
         memo = ("conflicts", pseudo, score, *(resolved.digest for resolved in components.values()))
@@ -118,6 +118,17 @@ class ArmResolver:
         for what, remedy in faults:
             self.resolver.add(self.where, f"arm '{self.arm.name}': {what}", remedy)
         return not faults
+
+    def _settled(self, found: dict[str, Resolved]) -> dict[str, Resolved]:
+        """The components, those that take fields from others with them filled in."""
+        parts = {kind: resolved.component for kind, resolved in found.items()}
+        takes = [kind for kind, part in parts.items() if type(part).settled is not Component.settled]
+        for kind in takes:
+            memo = ("settled", kind, *(id(resolved) for resolved in found.values()))
+            if memo not in self._memo:
+                self._memo[memo] = self.resolver.settled(found[kind], parts), found  # found: ids stay theirs
+            found = {**found, kind: self._memo[memo][0]}
+        return found
 
     def _without_pseudo(self, ssl: Resolved) -> Resolved:
         """The method with the fields of SFR at their defaults: they change nothing here."""

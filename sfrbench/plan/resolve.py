@@ -212,6 +212,16 @@ class Resolver:
             what = f"{who}: needs unlabelled cases, and dataset.unlabeled is 0"
             self.add(where, what, "set dataset.unlabeled to 1 or more, or leave it out for all")
 
+    def settled(self, resolved: Resolved, cell: Mapping[str, Component]) -> Resolved:
+        """The component with what it takes from the others of its cell."""
+        try:
+            with resolved.card.sound("settled"):
+                component = resolved.component.settled(cell)
+        except InputError as error:
+            self.problems.update(dict.fromkeys(error.problems))
+            return resolved
+        return replace(Resolved.of(component, resolved.card), chosen=resolved.chosen)
+
     def _conflicts(self, resolved: Resolved, cell: Mapping[str, Component]) -> list[str]:
         try:
             with resolved.card.sound("conflicts"):

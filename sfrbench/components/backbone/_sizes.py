@@ -1,4 +1,4 @@
-"""Which patches a network of five levels can take. Imports nothing heavy."""
+"""Which patches a network can take. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,21 +8,30 @@ from math import prod
 from sfrbench.components.base import Component, Dataset
 from sfrbench.errors import InputError
 
-#: Four halvings.
-DIVISOR = 16
+#: Four halvings along each axis.
+MULTIPLES = (16, 16, 16)
 
 
-def check_sides(network: str, sides: Sequence[int]) -> None:
-    """Raises ``InputError`` where a side cannot be halved four times."""
-    if any(side % DIVISOR for side in sides):
+def no_multiple(sides: Sequence[int], multiples: Sequence[int] = MULTIPLES) -> str:
+    """'a side that is no multiple of 16', or of its own number along each axis; empty: all sides are."""
+    if not any(side % by for side, by in zip(sides, multiples, strict=True)):
+        return ""
+    of = multiples[0] if len(set(multiples)) == 1 else f"its own in {list(multiples)}"
+    return f"a side that is no multiple of {of}"
+
+
+def check_sides(network: str, sides: Sequence[int], multiples: Sequence[int] = MULTIPLES) -> None:
+    """Raises ``InputError`` where a side is no multiple of what the network shrinks it by."""
+    if fault := no_multiple(sides, multiples):
+        pairs = zip(sides, multiples, strict=True)
         raise InputError(
-            f"{network} cannot take a patch of {list(sides)} voxels: a side is no multiple of {DIVISOR}",
+            f"{network} cannot take a patch of {list(sides)} voxels: {fault}",
             where="dataset.patch",
-            hint=f"nearest that fits: {[max(DIVISOR, round(side / DIVISOR) * DIVISOR) for side in sides]}",
+            hint=f"nearest that fits: {[max(by, round(side / by) * by) for side, by in pairs]}",
         )
 
 
-def single_voxel(cell: Mapping[str, Component]) -> bool:
+def single_voxel(cell: Mapping[str, Component], multiples: Sequence[int] = MULTIPLES) -> bool:
     """Whether the bottleneck is one voxel, over which instance norm has no variance."""
     dataset = cell.get("dataset")
-    return isinstance(dataset, Dataset) and prod(dataset.patch) <= DIVISOR**3
+    return isinstance(dataset, Dataset) and prod(dataset.patch) <= prod(multiples)
