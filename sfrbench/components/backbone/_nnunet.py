@@ -30,7 +30,8 @@ def _conv(
     active: bool = True,
 ) -> nn.Sequential:
     """Convolution, affine instance norm, and where ``active`` leaky ReLU."""
-    conv = nn.Conv3d(inside, outside, kernel, stride, [side // 2 for side in kernel], bias=bias)
+    x, y, z = kernel
+    conv = nn.Conv3d(inside, outside, kernel, stride, (x // 2, y // 2, z // 2), bias=bias)
     layers: list[nn.Module] = [conv, nn.InstanceNorm3d(outside, affine=True)]
     return nn.Sequential(*layers, *([nn.LeakyReLU(SLOPE, inplace=True)] if active else []))
 

@@ -9,29 +9,36 @@ from typing import cast
 import torch
 from torch import nn
 
-from sfrbench.components.backbone._sizes import check_sides
+from sfrbench.components.backbone._sizes import MULTIPLES, check_sides
 
 
 class LocationHead(nn.Module):
     """Says where in its patch a cube was: bottleneck maps to scores of all positions.
 
-    For cubes of ``cube`` voxels (one side or three, multiples of 16), of which a patch holds ``positions``.
-    ``channels`` are the bottleneck's: ``SegmentationNetwork.bottleneck_channels``. In training mode it needs
-    two cubes or more, for batch norm. Raises ``InputError`` where a side is no multiple of 16.
+    For cubes of ``cube`` voxels (one side or three), of which a patch holds ``positions``, before a
+    bottleneck that is ``multiples`` times smaller and has so many ``channels``. In training mode it needs two
+    cubes or more, for batch norm. Raises ``InputError`` where a side is no multiple.
     """
 
-    def __init__(self, channels: int, cube: int | Sequence[int] = 32, positions: int = 27) -> None:
+    def __init__(
+        self,
+        channels: int,
+        cube: int | Sequence[int] = 32,
+        positions: int = 27,
+        multiples: Sequence[int] = MULTIPLES,
+    ) -> None:
         super().__init__()
         sides = [cube] * 3 if isinstance(cube, int) else list(cube)
-        check_sides("V-Net", sides)
+        check_sides("the location head", sides, multiples)
+        cells = prod(side // by for side, by in zip(sides, multiples, strict=True))
         self.layers = nn.Sequential(
-            nn.Linear(channels * prod(side // 16 for side in sides), 4096),
+            nn.Linear(channels * cells, 4096),
             nn.BatchNorm1d(4096),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Linear(4096, positions),
         )
 
     def forward(self, bottleneck: torch.Tensor) -> torch.Tensor:
-        """(N, channels, cube/16, cube/16, cube/16) to scores before softmax (N, positions) float32."""
+        """(N, channels, x, y, z) to scores before softmax (N, positions) float32."""
         vectors = bottleneck.flatten(1).to(next(self.parameters()))
         return cast(torch.Tensor, self.layers(vectors))

@@ -135,8 +135,9 @@ def nnunet(
     theirs = above.parameters + sum(width * classes + classes for width in heads)
     head = linear(voxels[0], widths[0], classes)
     sizes = (patch, classes, widths[0], widths[-1])
+    layers = (encode, above.layers + ups, head, first, ups)
     whole = down.parameters + theirs
-    return Segmenter(*sizes, encode, above.layers + ups, head, first, ups, whole, theirs, enlarging)
+    return Segmenter(*sizes, *layers, whole, theirs, enlarging, topology.multiples)
 
 
 def twice(once: Segmenter) -> Segmenter:

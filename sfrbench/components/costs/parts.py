@@ -85,6 +85,7 @@ class Segmenter:
     parameters: int
     decoder_parameters: int  # what is left without the encoder, head included
     up_parameters: int = 0  # weights of ``up``
+    multiples: Size = (16, 16, 16)  # how many times smaller the bottleneck is
 
     @property
     def whole(self) -> Layers:

@@ -81,8 +81,8 @@ class MagicNet(NoisyConsistency):
             return []
         patch, grid = dataset.patch, self.cubes_per_side
         options = [
-            [n for n in range(1, side // backbone.divisor + 1) if side % (n * backbone.divisor) == 0]
-            for side in patch
+            [n for n in range(1, side // by + 1) if side % (n * by) == 0]
+            for side, by in zip(patch, backbone.multiples, strict=True)
         ]
         advice = f"ssl.cubes_per_side can have {', '.join(map(str, options))} along x, y, z"
         if any(side % count for side, count in zip(patch, grid, strict=True)):
@@ -100,7 +100,7 @@ class MagicNet(NoisyConsistency):
         from sfrbench.components.ssl._cubes import ClassCounts
 
         channels, grid = in_parts(make.student).bottleneck_channels, self.cubes_per_side
-        location = LocationHead(channels, self.cube(make.patch), prod(grid))
+        location = LocationHead(channels, self.cube(make.patch), prod(grid), make.multiples)
         return {"location": location, **({"counts": ClassCounts(make.classes)} if self.blend else {})}
 
     def has_local(self, step: Step) -> bool:
@@ -116,7 +116,9 @@ class MagicNet(NoisyConsistency):
 
         seen, cubes = labelled + unlabelled, prod(self.cubes_per_side)
         full = min(self.ramp_length * self.ramp_unit / self.steps, 1.0)
-        inside = network.bottleneck * prod(-(-side // 16) for side in self.cube(network.patch))
+        inside = network.bottleneck * prod(
+            -(-side // by) for side, by in zip(self.cube(network.patch), network.multiples, strict=True)
+        )
         local = 1.0 if self.local_from == "start" else 1.0 - full
         blended = max(1 - self.blend_after / self.steps, 0.0) if self.blend else 0.0
         return Passes(

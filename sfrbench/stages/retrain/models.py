@@ -66,6 +66,10 @@ class Maker:
     classes: int
     patch: tuple[int, int, int]
 
+    @property
+    def multiples(self) -> tuple[int, int, int]:
+        return self.backbone.multiples
+
     def __call__(self, *, outputs: int | None = None, inputs: int = 1) -> nn.Module:
         return self.backbone.build(outputs or self.classes, inputs)
 
