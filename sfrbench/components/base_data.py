@@ -53,7 +53,7 @@ class Dataset(Component):
         "crops": "all",
         "label_windows": "overlapping",
     }
-    unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"workers"})
+    unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"workers", "voxel"})
     #: Whether cases come from a folder that the user brings.
     needs_root: ClassVar[bool] = True
 
@@ -75,6 +75,10 @@ class Dataset(Component):
         "overlapping",
         description="windows in which SAM pseudo-labels a volume: those of 'sam_stride', or as few as cover "
         "it, spread evenly (ours)",
+    )
+    voxel: tuple[float, float, float] | None = Field(
+        None,
+        description="usual voxel of the prepared volumes, mm (x, y, z); some networks are planned from it",
     )
     min_depth: int | None = Field(
         None, ge=1, le=1024, description="volumes with fewer slices are interpolated along z to so many"
@@ -100,6 +104,8 @@ class Dataset(Component):
             value = getattr(self, name)
             if value is not None and min(value) < 1:
                 raise ValueError(f"{name} must be positive, got {list(value)}")
+        if self.voxel is not None and not all(0 < side <= 100 for side in self.voxel):
+            raise ValueError(f"voxel must be above 0 and at most 100 mm, got {list(self.voxel)}")
         return self
 
     def key_settings(self) -> dict[str, Any]:

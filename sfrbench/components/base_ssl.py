@@ -130,6 +130,11 @@ class Ssl(Component):
         """Logits of the plain patches that L_sup and L_pl are taken on, each like ``step.logits``."""
         return [step.logits]
 
+    def coarser(self, step: Step) -> list[tuple[torch.Tensor, ...]]:
+        """Beside each of ``outputs`` its network's deep supervision, which L_sup and L_pl are taken on, too;
+        what is missing at the end has none. L_method looks at the finest logits alone."""
+        return [step.coarser]
+
     def supervised_weight(self, step: Step) -> float:
         """Factor of L_sup; not 1 where the source averages it with supervised terms that ``loss`` adds."""
         return 1.0

@@ -9,7 +9,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sfrbench.components.backbone.interface import ALONE, SCALES, SegmentationNetwork, in_parts, lacking
+from sfrbench.components.backbone.interface import (
+    ALONE,
+    DEEP,
+    PARTS,
+    SCALES,
+    SegmentationNetwork,
+    in_parts,
+    lacking,
+    passed,
+)
 from sfrbench.components.base import Backbone
 from sfrbench.components.dataset.phantom import Phantom
 from sfrbench.conformance.checks import Broken, Check, Subject, expect
@@ -224,6 +233,35 @@ def scales_are_the_levels_of_the_decoder(subject: Subject) -> None:
         expect(parts.scale_channels[0] == parts.feature_channels, "scale_channels[0] is no feature_channels")
 
 
+def deep_supervision_is_apart(subject: Subject) -> None:
+    """Logits of coarser levels, where it gives them, are float32 in ever smaller sizes; a loss on them trains
+    what is below, and what is deployed has the same logits without their heads."""
+    images = _images(subject)
+    for precision in _precisions(subject):
+        network = _built(subject, precision=precision)
+        if lacking(network, (*PARTS, *SCALES, *DEEP)):
+            return
+        seen = passed(network, images)
+        expect(torch.equal(seen.logits, network(images)), "the finest logits are not those of the network")
+        if not seen.coarser:
+            return
+        sizes = [logits.shape[2:].numel() for logits in (seen.logits, *seen.coarser)]
+        expect(sizes == sorted(set(sizes), reverse=True), f"levels of {sizes} voxels, finest first")
+        for logits in seen.coarser:
+            expect(logits.shape[:2] == (2, 3), f"logits {tuple(logits.shape)} of 2 images and 3 classes")
+            expect(logits.dtype == torch.float32, f"logits of {logits.dtype}")
+        torch.stack([logits.square().mean() for logits in seen.coarser]).sum().backward()  # type: ignore[no-untyped-call]
+        reached = [part.grad is not None for part in network.parameters()]
+        expect(any(reached), "no parameter has a gradient of the coarser levels")
+    deployed = small(subject).deployed().build(3)
+    whole = _built(subject).eval()
+    state = whole.state_dict()
+    deployed.load_state_dict({name: state[name] for name in deployed.state_dict()})
+    expect(len(state) > len(deployed.state_dict()), "what is deployed keeps the heads of the coarser levels")
+    with torch.no_grad():
+        expect(torch.equal(deployed.eval()(images), whole(images)), "what is deployed has other logits")
+
+
 def a_decoder_alone_holds_no_encoder(subject: Subject) -> None:
     """Without its encoder, where that can be taken off, it decodes as before and keeps no more."""
     whole, alone = _built(subject).eval(), _built(subject).eval()
@@ -254,5 +292,6 @@ CHECKS: tuple[Check, ...] = (
     parts_make_the_whole,
     an_encoding_can_be_decoded_twice,
     scales_are_the_levels_of_the_decoder,
+    deep_supervision_is_apart,
     a_decoder_alone_holds_no_encoder,
 )

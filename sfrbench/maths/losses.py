@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -90,6 +91,52 @@ def dice(
     sizes = probs.sum(axes) + truth.sum(axes)
     losses = 1 - (2 * both + form.eps) / (sizes + form.eps)
     return losses[..., 1 if form.foreground else 0 :].mean()
+
+
+def level_weights(levels: int) -> list[float]:
+    """Of the losses of deep supervision, finest first: 1, 1/2, 1/4, ..., the last 0, divided by their sum.
+
+    As in nnU-Net (``nnUNetTrainer._build_loss``). A single level has all the weight.
+    """
+    if levels == 1:
+        return [1.0]
+    weights = [2.0**-level for level in range(levels - 1)]
+    return [*(weight / sum(weights) for weight in weights), 0.0]
+
+
+def shrunk(target: torch.Tensor, sides: Sequence[int]) -> torch.Tensor:
+    """Labels in the size of a coarser level.
+
+    Hard ones (B, ...) by the nearest voxel, of two the later (nnU-Net: 'nearest-exact'); soft ones
+    (B, K, ...) by their mean over each block, so that they sum to 1 (ours).
+    """
+    if target.dtype.is_floating_point:
+        made: torch.Tensor = functional.adaptive_avg_pool3d(target, tuple(sides))
+        return made
+    for axis, side in enumerate(sides, start=1):
+        whole = target.shape[axis]
+        places = (2 * torch.arange(side, device=target.device) + 1) * whole // (2 * side)
+        target = target.index_select(axis, places)
+    return target
+
+
+def over_levels(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    levels: Sequence[torch.Tensor],
+    target: torch.Tensor,
+) -> torch.Tensor:
+    """The mean of ``loss(logits, target)`` over logits (B, K, ...) of all ``levels``, finest first, by
+    ``level_weights``, the target brought to the size of each. One level alone is ``loss`` itself."""
+    finest, *coarser = levels
+    weights = level_weights(len(levels))
+    total = loss(finest, target)
+    if not coarser:
+        return total
+    total = weights[0] * total
+    for weight, logits in zip(weights[1:], coarser, strict=True):
+        if weight:
+            total = total + weight * loss(logits, shrunk(target, logits.shape[2:]))
+    return total
 
 
 def ramp(iteration: int, length: float, unit: int) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sfrbench.catalog.cards import Catalog
+from sfrbench.components.backbone.nnunet import NnUNet
 from sfrbench.components.backbone.unet3d import UNet3d
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Backbone, Ssl
@@ -28,6 +29,7 @@ from sfrbench.stages.settings import SplitSettings
 from tests.support.ssl_steps import models_of
 
 SIDES = (32, 32, 16)
+STAGES = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 1))
 METHODS = {
     card.name: card for card in Catalog.read().cards() if card.kind == "ssl" and "_source" not in card.name
 }
@@ -81,8 +83,10 @@ def test_every_method_trains_to_the_same_bits(name: str) -> None:
         VNet(filters=2, precision="bf16"),
         UNet3d(filters=2),
         UNet3d(filters=2, precision="bf16", level_dropout=(0.5, 0.3, 0.2, 0.1)),
+        NnUNet(filters=2, strides=STAGES),
+        NnUNet(filters=2, strides=STAGES, encoder="residual", precision="bf16"),
     ],
-    ids=["instance norm", "bf16", "U-Net", "U-Net bf16"],
+    ids=["instance norm", "bf16", "U-Net", "U-Net bf16", "nnU-Net", "ResEnc bf16"],
 )
 def test_so_does_every_backbone(backbone: Backbone) -> None:
     assert differing(MeanTeacher(), backbone) == []
@@ -101,7 +105,7 @@ def test_running_statistics_see_each_batch_once() -> None:
 
 
 def test_the_field_is_in_no_key() -> None:
-    for kind in (VNet, UNet3d):
+    for kind in (VNet, UNet3d, NnUNet):
         assert kind(checkpointing=True).key_settings() == kind().key_settings()
 
 

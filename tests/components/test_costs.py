@@ -10,6 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sfrbench.catalog.cards import Catalog
+from sfrbench.components.backbone.nnunet import NnUNet
 from sfrbench.components.backbone.unet3d import UNet3d
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.backbone.vnet_magic import VNetMagic
@@ -54,6 +55,14 @@ BACKBONES = [
     VNetMagic(filters=4),
     UNet3d(filters=4),
     UNet3d(filters=2, deep_supervision=True),
+    NnUNet(filters=4, max_filters=16, strides=((1, 1, 1), (2, 2, 2), (1, 2, 2), (2, 2, 2))),
+    NnUNet(
+        filters=4,
+        encoder="residual",
+        deep_supervision=False,
+        strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)),
+        kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3)),
+    ),
 ]
 
 

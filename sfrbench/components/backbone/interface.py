@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sfrbench.errors import InputError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+Maps = tuple["torch.Tensor", ...]
 
 
 class SegmentationNetwork(Protocol):
@@ -19,8 +22,9 @@ class SegmentationNetwork(Protocol):
     Every shipped backbone's network is one. ``images`` are (B, 1, X, Y, Z) float32 with sides that the
     backbone's divisor divides. Maps may be bfloat16 where the backbone's precision is; logits are float32.
     No part changes its input in place, so that one encoding can be decoded several times. The parts in
-    ``SCALES``, ``ALONE`` and ``PLACES`` are for some methods only; a user's own network may do without.
-    What a backbone's network has of them stands in ``Backbone.parts``, what a method needs in ``Ssl.asks``.
+    ``SCALES``, ``ALONE`` and ``PLACES`` are for some methods only, ``DEEP`` is for deep supervision; a user's own
+    network may do without. What a backbone's network has of them stands in ``Backbone.parts``, what a method
+    needs in ``Ssl.asks``.
     """
 
     #: Voxels of the image along x, y and z that make one voxel of the bottleneck.
@@ -50,7 +54,13 @@ class SegmentationNetwork(Protocol):
         """What ``encode`` gives, perturbed or not, to ``features``: the first of ``decode_scales``."""
 
     def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """The maps of all decoder levels, finest first: (B, ``scale_channels[s]``, X/2^s, Y/2^s, Z/2^s)."""
+        """The maps of all decoder levels, finest first: (B, ``scale_channels[s]``, X/2^s, Y/2^s, Z/2^s), or
+        less along an axis that the network leaves as it is."""
+
+    def coarse_logits(self, maps: Maps, scales: Maps) -> Maps:
+        """Deep supervision: logits (B, K, x, y, z) float32 of the coarser levels, finest first, each in its
+        own size; () where the network has no heads there. ``maps`` and ``scales`` are what ``encode`` and
+        ``decode_scales`` gave. Only training asks; no other output depends on these heads."""
 
     def strip_encoder(self) -> None:
         """Deletes, in place, what only ``encode`` needs, for methods that use this network as a second
@@ -64,6 +74,7 @@ PARTS = ("feature_channels", "bottleneck_channels", "head", "drop", "features", 
 SCALES = ("scale_channels", "decode_scales")
 ALONE = ("strip_encoder",)
 PLACES = ("multiples",)
+DEEP = ("coarse_logits",)
 
 
 def lacking(network: nn.Module, parts: tuple[str, ...] = PARTS) -> list[str]:
@@ -81,3 +92,31 @@ def in_parts(network: nn.Module, more: tuple[str, ...] = ()) -> SegmentationNetw
             hint="choose a shipped backbone, or add what SegmentationNetwork asks for to your own",
         )
     return cast(SegmentationNetwork, network)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A forward pass in its parts; those that a network does not have are empty."""
+
+    logits: torch.Tensor  # (B, K, X, Y, Z), as ``forward`` gives them
+    coarser: Maps = ()  # ``coarse_logits``
+    maps: Maps = ()
+    scales: Maps = ()
+    features: torch.Tensor | None = None
+
+
+def passed(network: nn.Module, images: torch.Tensor) -> Passed:
+    """``network(images)`` to the bit, with what lies on the way."""
+    if lacking(network):  # a user's own network that knows its forward pass only
+        return Passed(network(images))
+    return decoded(network, in_parts(network).encode(images))
+
+
+def decoded(network: nn.Module, maps: Maps) -> Passed:
+    """The same from an encoding on: for a decoder alone, too."""
+    parts: Any = network
+    scales: Maps = () if lacking(network, SCALES) else parts.decode_scales(maps)
+    features = scales[0] if scales else parts.decode(maps)
+    logits = parts.head(parts.drop(features))
+    coarser: Maps = () if not scales or lacking(network, DEEP) else parts.coarse_logits(maps, scales)
+    return Passed(logits, coarser, maps, scales, features)

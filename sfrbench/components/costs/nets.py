@@ -1,11 +1,16 @@
-"""FLOPs and parameters of the 3D segmenters: V-Net and 3D U-Net of five levels."""
+"""FLOPs and parameters of the 3D segmenters: V-Net and 3D U-Net of five levels, and nnU-Net's U-Nets."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
+from typing import TYPE_CHECKING
 
 from sfrbench.components.costs.parts import Layers, Segmenter, Size, linear
+
+if TYPE_CHECKING:
+    from sfrbench.components.backbone._topology import Topology
 
 _LEVELS = 5
 
@@ -76,6 +81,63 @@ def unet(patch: Size, classes: int, filters: int, *, deep: bool, inputs: int = 1
     head = linear(voxels[0], widths[0], classes)
     sizes, none = (patch, classes, filters, widths[-1]), Layers()
     return Segmenter(*sizes, _sum(encoder), _sum(decoder), head, first, none, own + theirs, theirs)
+
+
+@dataclass
+class _Half:
+    """Encoder or decoder, layer by layer."""
+
+    layers: Layers = field(default_factory=Layers)
+    parameters: int = 0
+
+    def conv(self, rows: float, taps: int, inside: int, outside: int) -> None:
+        """A convolution of so many ``taps`` with bias and affine norm."""
+        self.layers += linear(rows, taps * inside, outside)
+        self.parameters += taps * inside * outside + 3 * outside
+
+
+def nnunet(
+    patch: Size, classes: int, topology: Topology, widths: Sequence[int], *, residual: bool, deep: bool
+) -> Segmenter:
+    """nnU-Net's U-Net for one patch of one channel. ``deep``: heads at the coarser levels, of which only the
+    parameters are counted."""
+    from sfrbench.components.backbone._topology import counts
+
+    strides, taps = topology.strides, [prod(kernel) for kernel in topology.kernels]
+    voxels = [float(prod(patch))]
+    for stride in strides[1:]:
+        voxels.append(voxels[-1] / prod(stride))
+    down, above, inside = _Half(), _Half(), 1
+    if residual:
+        down.conv(voxels[0], taps[0], 1, widths[0])
+        inside = widths[0]
+    for i, count in enumerate(counts(residual, len(widths))):
+        for _ in range(count):
+            down.conv(voxels[i], taps[i], inside, widths[i])
+            if residual:
+                down.conv(voxels[i], taps[i], widths[i], widths[i])
+            if residual and inside != widths[i]:
+                down.conv(voxels[i], 1, inside, widths[i])
+                down.parameters -= widths[i]  # without bias
+            inside = widths[i]
+    first = linear(voxels[0], taps[0], widths[0], first=True)
+    encode = replace(down.layers, inputs=down.layers.inputs - first.forward)
+    ups, enlarging = Layers(), 0
+    for i in reversed(range(len(widths) - 1)):
+        wide = prod(strides[i + 1]) * widths[i]
+        ups += linear(voxels[i + 1], widths[i + 1], wide)
+        enlarging += widths[i + 1] * wide
+        above.parameters += widths[i + 1] * wide + widths[i]
+        above.conv(voxels[i], taps[i], 2 * widths[i], widths[i])
+        if not residual:
+            above.conv(voxels[i], taps[i], widths[i], widths[i])
+    heads = widths[:-1] if deep else widths[:1]
+    theirs = above.parameters + sum(width * classes + classes for width in heads)
+    head = linear(voxels[0], widths[0], classes)
+    sizes = (patch, classes, widths[0], widths[-1])
+    layers = (encode, above.layers + ups, head, first, ups)
+    whole = down.parameters + theirs
+    return Segmenter(*sizes, *layers, whole, theirs, enlarging, topology.multiples)
 
 
 def twice(once: Segmenter) -> Segmenter:

@@ -28,6 +28,9 @@ class Phantom(Dataset):
 
     patch: tuple[int, int, int] = Field((64, 64, 32), description="training patch and window, voxels")
     stride: tuple[int, int, int] = Field((32, 32, 16), description="window stride of the segmenter, voxels")
+    voxel: tuple[float, float, float] | None = Field(
+        (1.0, 1.0, 1.0), description="voxel of the volumes, mm (x, y, z)"
+    )
     train_cases: int = Field(24, ge=1, le=_FIRST_TEST, description="length of the training list")
     test_cases: int = Field(8, ge=1, le=100_000, description="length of the test list")
     shape: tuple[int, int, int] = Field((64, 64, 32), description="voxels (x, y, z), 16 to 512 each")

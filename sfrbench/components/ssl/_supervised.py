@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from sfrbench.components.base import Ssl
-from sfrbench.maths.losses import DiceForm, segmentation_loss
+from sfrbench.maths.losses import DiceForm, over_levels, segmentation_loss
 
 
 def dice_form(ssl: Ssl) -> DiceForm:
@@ -18,11 +20,26 @@ def dice_form(ssl: Ssl) -> DiceForm:
     )
 
 
-def supervised_loss(ssl: Ssl, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """L_sup of one output: ``logits`` (B, K, ...) of labelled patches, ``labels`` (B, ...) int64."""
-    return segmentation_loss(logits, labels, ssl.sup_ce, form=dice_form(ssl), dice_weight=ssl.dice_weight)
+def supervised_loss(
+    ssl: Ssl, logits: torch.Tensor, labels: torch.Tensor, coarser: Sequence[torch.Tensor] = ()
+) -> torch.Tensor:
+    """L_sup of one output: ``logits`` (B, K, ...) of labelled patches, ``labels`` (B, ...) int64; over the
+    ``coarser`` levels, too, where the network has deep supervision."""
+    form = dice_form(ssl)
+    return over_levels(
+        lambda one, target: segmentation_loss(
+            one, target, ssl.sup_ce, form=form, dice_weight=ssl.dice_weight
+        ),
+        [logits, *coarser],
+        labels,
+    )
 
 
-def pseudo_label_loss(ssl: Ssl, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L_pl of one output (SFR eq. 7): Dice over all classes, whatever L_sup has. ``target``: hard or soft."""
-    return segmentation_loss(logits, target, ssl.pl_ce)
+def pseudo_label_loss(
+    ssl: Ssl, logits: torch.Tensor, target: torch.Tensor, coarser: Sequence[torch.Tensor] = ()
+) -> torch.Tensor:
+    """L_pl of one output (SFR eq. 7): Dice over all classes, whatever L_sup has. ``target``: hard or soft.
+    It is taken on ``coarser`` levels as L_sup is: pseudo-labels stand for labels."""
+    return over_levels(
+        lambda one, labels: segmentation_loss(one, labels, ssl.pl_ce), [logits, *coarser], target
+    )

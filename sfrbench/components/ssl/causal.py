@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.backbone.interface import Passed
     from sfrbench.components.core import Part
     from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
@@ -90,7 +91,10 @@ class Causal(Independent):
         return {**networks, "independence": Independence(kernels)}
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
-        return [step.logits, *self._auxiliary(step)]
+        return [step.logits, *(one.logits for one in self._auxiliary(step))]
+
+    def coarser(self, step: Step) -> list[tuple[torch.Tensor, ...]]:
+        return [step.coarser, *(one.coarser for one in self._auxiliary(step))]
 
     def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
         """Without the inner game, a few products of kernels with each other."""
@@ -121,7 +125,9 @@ class Causal(Independent):
         """Decoders 2 and 3: no networks in parts, since they cannot encode."""
         return [step.networks["trilinear"], step.networks["nearest"]]
 
-    def _auxiliary(self, step: Step) -> list[torch.Tensor]:
-        """Logits of decoders 2 and 3, like ``step.logits``; computed once in a step."""
+    def _auxiliary(self, step: Step) -> list[Passed]:
+        """What decoders 2 and 3 give, computed once in a step."""
+        from sfrbench.components.backbone.interface import decoded
+
         decoders = self._decoders(step)
-        return step.once("auxiliary", lambda: [one.head(one.drop(one.decode(step.maps))) for one in decoders])
+        return step.once("auxiliary", lambda: [decoded(one, step.maps) for one in decoders])

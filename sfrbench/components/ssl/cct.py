@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.backbone.interface import Passed
     from sfrbench.components.core import Part
     from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
@@ -47,7 +48,10 @@ class Cct(Consistency):
         return decoders
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
-        return [step.logits, *self._auxiliary(step)]
+        return [step.logits, *(one.logits for one in self._auxiliary(step))]
+
+    def coarser(self, step: Step) -> list[tuple[torch.Tensor, ...]]:
+        return [step.coarser, *(one.coarser for one in self._auxiliary(step))]
 
     def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
         from sfrbench.components.costs.parts import Passes
@@ -58,20 +62,20 @@ class Cct(Consistency):
         import torch
 
         main = step.logits_u.softmax(1)
-        others = [logits[len(step.logits_l) :].softmax(1) for logits in self._auxiliary(step)]
+        others = [one.logits[len(step.logits_l) :].softmax(1) for one in self._auxiliary(step)]
         distance = torch.stack([(main - other).square().mean() for other in others]).mean()
         step.values["consistency"] = distance
         return self.weight(step) * distance
 
-    def _auxiliary(self, step: Step) -> list[torch.Tensor]:
-        """Logits of the three further decoders, like ``step.logits``; computed once in a step."""
+    def _auxiliary(self, step: Step) -> list[Passed]:
+        """What the three further decoders give, computed once in a step."""
         return step.once("auxiliary", lambda: [self._decoded(step, name) for name in step.networks])
 
-    def _decoded(self, step: Step, name: str) -> torch.Tensor:
-        decoder: Any = step.networks[name]  # no network in parts: it cannot encode
+    def _decoded(self, step: Step, name: str) -> Passed:
+        from sfrbench.components.backbone.interface import decoded
+
         maps = tuple(self._perturbed(name, part, step.rng) for part in step.maps)
-        logits: torch.Tensor = decoder.head(decoder.drop(decoder.decode(maps)))
-        return logits
+        return decoded(step.networks[name], maps)
 
     def _perturbed(self, name: str, maps: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         from sfrbench.components.ssl import _perturb

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.backbone.interface import Passed
     from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
@@ -44,7 +45,10 @@ class Cps(Consistency):
         return {"second": second}
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
-        return [step.logits, self._second(step)]
+        return [step.logits, self._second(step).logits]
+
+    def coarser(self, step: Step) -> list[tuple[torch.Tensor, ...]]:
+        return [step.coarser, self._second(step).coarser]
 
     def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
         from sfrbench.components.costs.parts import Passes
@@ -54,12 +58,13 @@ class Cps(Consistency):
     def loss(self, step: Step) -> torch.Tensor:
         from sfrbench.maths.losses import cross_entropy
 
-        one, two = step.logits_u, self._second(step)[len(step.logits_l) :]
+        one, two = step.logits_u, self._second(step).logits[len(step.logits_l) :]
         distance = cross_entropy(one, highest(two)) + cross_entropy(two, highest(one))
         step.values["consistency"] = distance
         return self.weight(step) * distance
 
-    def _second(self, step: Step) -> torch.Tensor:
-        """Logits of the second network, computed once in a step."""
-        logits: torch.Tensor = step.once("second", lambda: step.networks["second"](step.images))
-        return logits
+    def _second(self, step: Step) -> Passed:
+        """The second network's pass, computed once in a step."""
+        from sfrbench.components.backbone.interface import passed
+
+        return step.once("second", lambda: passed(step.networks["second"], step.images))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from sfrbench.components.backbone.interface import Passed
     from sfrbench.components.costs.parts import Passes, Segmenter
     from sfrbench.components.ssl.step import NetworkMaker, Step
 
@@ -37,7 +38,10 @@ class SlcNet(NoisyConsistency):
         return {"second": make(inputs=1 + make.classes)}
 
     def outputs(self, step: Step) -> list[torch.Tensor]:
-        return [step.logits, self._second(step)]
+        return [step.logits, self._second(step).logits]
+
+    def coarser(self, step: Step) -> list[tuple[torch.Tensor, ...]]:
+        return [step.coarser, self._second(step).coarser]
 
     def cost(self, labelled: int, unlabelled: int, network: Segmenter) -> Passes | None:
         from sfrbench.components.costs.parts import Passes
@@ -59,7 +63,7 @@ class SlcNet(NoisyConsistency):
 
         from sfrbench.components.ssl._ambiguity import entropy, mean_probabilities
 
-        one, two = step.logits_u, self._second(step)[len(step.logits_l) :]
+        one, two = step.logits_u, self._second(step).logits[len(step.logits_l) :]
         with torch.no_grad():
             mean = mean_probabilities(
                 step.student, step.images_u, self.passes, lambda images: self.noisy(images, step.rng)
@@ -70,13 +74,14 @@ class SlcNet(NoisyConsistency):
         step.values.update(first=first, second=second, trust=trust.mean())
         return self.weight(step) * (first + second)
 
-    def _second(self, step: Step) -> torch.Tensor:
-        """The second network's logits of all patches, computed once in a step."""
+    def _second(self, step: Step) -> Passed:
+        """The second network's pass over all patches, computed once in a step."""
         import torch
 
-        def run() -> torch.Tensor:
+        from sfrbench.components.backbone.interface import passed
+
+        def run() -> Passed:
             noisy = self.noisy(step.images, step.rng)
-            logits: torch.Tensor = step.networks["second"](torch.cat([noisy, step.logits.softmax(1)], 1))
-            return logits
+            return passed(step.networks["second"], torch.cat([noisy, step.logits.softmax(1)], 1))
 
         return step.once("second", run)

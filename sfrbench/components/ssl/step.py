@@ -42,8 +42,8 @@ class Step:
 
     Labelled patches come first everywhere. There is no way from here to labels of unlabelled cases. What the
     loop's own forward pass left out (see ``Ssl.plain``) has a batch size of 0 in ``logits_l``, ``logits_u``,
-    ``maps``, ``scales`` and ``features``. A method that needs more of a network than logits asks by
-    ``in_parts`` for it.
+    ``maps``, ``scales``, ``features`` and ``coarser``. A method that needs more of a network than logits asks
+    by ``in_parts`` for it.
     """
 
     student: nn.Module
@@ -63,6 +63,9 @@ class Step:
     maps: tuple[torch.Tensor, ...] = ()  # the student's ``encode`` of the patches in ``logits``
     scales: tuple[torch.Tensor, ...] = ()  # its ``decode_scales`` of these, finest first, where it has that
     features: torch.Tensor | None = None  # and its ``decode`` of them, before dropout and head
+    coarser: tuple[
+        torch.Tensor, ...
+    ] = ()  # its deep supervision of these: logits of coarser levels, finest first
     known: Mapping[str, torch.Tensor] = field(default_factory=dict)  # of the labels: see ``Ssl.known``
     values: dict[str, torch.Tensor | float] = field(default_factory=dict)  # a method's terms, for the history
     kept: dict[str, Any] = field(default_factory=dict)  # see ``once``

@@ -8,10 +8,11 @@ with the same base seed are paired: to the bit, as far as the method leaves the 
 from __future__ import annotations
 
 import json
+from itertools import zip_longest
 
 import torch
 
-from sfrbench.components.backbone.interface import SCALES, in_parts, lacking
+from sfrbench.components.backbone.interface import Passed, passed
 from sfrbench.components.base import Ssl
 from sfrbench.components.ssl._supervised import pseudo_label_loss, supervised_loss
 from sfrbench.components.ssl.step import Step
@@ -89,15 +90,21 @@ def training_step(
     rng.manual_seed(mix(seed_for("retrain", "noise", ctx.seed), step))
     seen = first_pass(ssl, models, batch, step, rng, ctx.settings.first_iteration)
     labelled = seen.logits_l.shape[0]
-    outputs = ssl.outputs(seen)
+    outputs = list(zip_longest(ssl.outputs(seen), ssl.coarser(seen), fillvalue=()))
     share = 1 / len(outputs) if ssl.combine == "mean" else 1.0
     terms: dict[str, torch.Tensor] = {}
     if labelled:
-        losses = [supervised_loss(ssl, output[:labelled], batch.labels) for output in outputs]
+        losses = [
+            supervised_loss(ssl, output[:labelled], batch.labels, [level[:labelled] for level in coarser])
+            for output, coarser in outputs
+        ]
         terms["supervised"] = share * torch.stack(losses).sum()
     if batch.pseudo is not None and ssl.w_pl > 0 and (batch.by_sam is None or len(batch.by_sam)):
         target = chosen(batch.pseudo, batch.by_sam)
-        losses = [pseudo_label_loss(ssl, chosen(out[labelled:], batch.by_sam), target) for out in outputs]
+        losses = []
+        for output, coarser in outputs:
+            finest, *others = (chosen(level[labelled:], batch.by_sam) for level in (output, *coarser))
+            losses.append(pseudo_label_loss(ssl, finest, target, others))
         terms["pseudo"] = share * torch.stack(losses).sum()
     terms["method"] = ssl.loss(seen)
     weights = {"supervised": ssl.supervised_weight(seen), "pseudo": ssl.w_pl}
@@ -121,34 +128,26 @@ def first_pass(
     first = count if ssl.plain == "none" else 0
     last = len(batch.images) if ssl.plain == "all" or batch.pseudo is not None else count
     student, images = models.student, batch.images[first:last]
-    maps: tuple[torch.Tensor, ...] = ()
-    scales: tuple[torch.Tensor, ...] = ()
-    features = None
-    if not len(images):
-        logits = images.new_zeros((0, models.classes, *images.shape[2:]))
-    elif lacking(student):  # a user's own network that knows its forward pass only
-        logits = student(images)
+    if len(images):
+        seen = passed(student, images)
     else:
-        parts = in_parts(student)
-        maps = parts.encode(images)
-        scales = () if lacking(student, SCALES) else parts.decode_scales(maps)
-        features = scales[0] if scales else parts.decode(maps)
-        logits = parts.head(parts.drop(features))
+        seen = Passed(images.new_zeros((0, models.classes, *images.shape[2:])))
     return Step(
         student=student,
         teacher=models.teacher,
         networks=models.networks,
         images=batch.images,
         labels=batch.labels,
-        logits_l=logits[: count - first],
-        logits_u=logits[count - first :],
+        logits_l=seen.logits[: count - first],
+        logits_u=seen.logits[count - first :],
         pseudo=batch.pseudo,
         iteration=before + step,
         steps=before + ssl.steps,
         classes=models.classes,
         rng=rng,
-        maps=maps,
-        scales=scales,
-        features=features,
+        maps=seen.maps,
+        scales=seen.scales,
+        features=seen.features,
+        coarser=seen.coarser,
         known=batch.known,
     )
