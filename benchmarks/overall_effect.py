@@ -69,7 +69,7 @@ class World:
             + self.training * rng.normal(size=(count, m, s, 1))
         )
         d = d + self.case_of_seed * rng.normal(size=(count, 1, s, c))
-        for place in range(self.lost):  # as ``effects.complete`` fills what is missing
+        for place in range(round(self.lost * m)):  # as ``effects.complete`` fills what is missing
             d[:, place] = d[:, place, place % s][:, None]
         return np.asarray(d)
 
