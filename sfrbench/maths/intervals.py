@@ -13,6 +13,7 @@ up to about 3 / n unseen. ``benchmarks/intervals.py`` measures how often the int
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,11 +177,21 @@ class Difference:
         1e-12 where it is below. Without any spread there is no test: NaN, and 1 for a difference of 0.
         """
         spread = self.spread
-        least, most = np.full_like(spread.mean, -12.0), np.zeros_like(spread.mean)
-        for _ in range(_STEPS):
-            middle = (least + most) / 2
-            low, high = self.limits(critical(spread.share, seeds, cases, 10.0**middle), bounds)
-            reached = (low <= 0) & (high >= 0)
-            least, most = np.where(reached, middle, least), np.where(reached, most, middle)
+
+        def reached(p: Array) -> NDArray[np.bool_]:
+            low, high = self.limits(critical(spread.share, seeds, cases, p), bounds)
+            return np.asarray((low <= 0) & (high >= 0))
+
         none = np.where(spread.mean == 0, 1.0, np.nan)
-        return np.asarray(np.where(spread.varies, 10.0 ** ((least + most) / 2), none))
+        return np.asarray(np.where(spread.varies, level_where(reached, spread.mean), none))
+
+
+def level_where(reached: Callable[[Array], NDArray[np.bool_]], like: Array) -> Array:
+    """The largest p, of the shape of ``like``, at which an interval of that level still ``reached`` 0, found
+    by halving log p; 1e-12 where it is below."""
+    least, most = np.full_like(like, -12.0), np.zeros_like(like)
+    for _ in range(_STEPS):
+        middle = (least + most) / 2
+        still = reached(10.0**middle)
+        least, most = np.where(still, middle, least), np.where(still, most, middle)
+    return np.asarray(10.0 ** ((least + most) / 2))

@@ -210,14 +210,19 @@ def bootstrap(values: Array, draws: int = DRAWS, seed: int = 0) -> tuple[float, 
 
 
 def _linearised(values: Array) -> Array:
-    """(S, C, K) to the scored seeds and cases (S', C'): complete values whose mean is the grand mean.
-
-    A case stands for its seed's mean plus C' times what it adds to it: by Taylor's expansion of the mean over
-    scored cases, (value - class mean) / n for each class, averaged over classes. Where all is scored that is
-    the case's own mean over classes; a case that a seed did not score adds nothing.
-    """
+    """``linearised`` of the seeds and cases that are scored at all: (S', C')."""
     known = ~np.isnan(values)
-    values = values[known.any(axis=(1, 2))][:, known.any(axis=(0, 2))]
+    return linearised(values[known.any(axis=(1, 2))][:, known.any(axis=(0, 2))])
+
+
+def linearised(values: Array) -> Array:
+    """(S, C, K) to (S, C): values whose mean is the grand mean, though some are not scored.
+
+    A case stands for its seed's mean plus C times what it adds to it: by Taylor's expansion of the mean over
+    scored cases, (value - class mean) / n for each class, averaged over classes. Where all is scored that is
+    the case's own mean over classes; a case that a seed did not score adds nothing, and a seed that scored
+    nothing is NaN.
+    """
     known = ~np.isnan(values)
     class_mean = nanmean(values, axis=1)
     n = np.maximum(known.sum(axis=1), 1)

@@ -22,9 +22,9 @@ class SegmentationNetwork(Protocol):
     Every shipped backbone's network is one. ``images`` are (B, 1, X, Y, Z) float32 with sides that the
     backbone's divisor divides. Maps may be bfloat16 where the backbone's precision is; logits are float32.
     No part changes its input in place, so that one encoding can be decoded several times. The parts in
-    ``SCALES``, ``ALONE`` and ``PLACES`` are for some methods only, ``DEEP`` is for deep supervision; a user's own
-    network may do without. What a backbone's network has of them stands in ``Backbone.parts``, what a method
-    needs in ``Ssl.asks``.
+    ``SCALES``, ``ALONE`` and ``PLACES`` are for some methods only, ``DEEP`` is for deep supervision; a
+    network of the user's own may do without. What a backbone's network has of them stands in
+    ``Backbone.parts``, what a method needs in ``Ssl.asks``.
     """
 
     #: Voxels of the image along x, y and z that make one voxel of the bottleneck.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _TWO_SEEDS = "two seeds: how much trainings vary is hardly known, so the interval is wide"
 HELD = "one result, held against every seed of the other: nothing is said of other trainings of it"
+_NOTHING = "no case, seed or point in common"
 ONE_SEED = "one seed: the interval is over cases only, and says nothing of other trainings"
 
 
@@ -76,9 +77,12 @@ def pairs_table(
     notes = Notes()
     compared: list[tuple[Line, Line, str, stats.Paired | None, list[str]]] = []
     for a, b in wanted:
-        for one, other in _same_points(every, str(a), str(b)):
+        for one, other in same_points(every, str(a), str(b)):
             for metric in metrics:
-                result, why = _compare(one, other, metric)
+                if one.point == other.point:
+                    result, why = compare(one, other, metric)
+                else:
+                    result, why = None, _lost(one, other) or [_NOTHING]
                 compared.append((one, other, metric, result, why))
     adjusted = stats.holm([result.p if result else None for *_, result, _ in compared])
     rows, data = [], []
@@ -107,7 +111,7 @@ def pairs_table(
     return [unmarked(table)], list(pairs.values())
 
 
-def _same_points(every: Sequence[Line], a: str, b: str) -> list[tuple[Line, Line]]:
+def same_points(every: Sequence[Line], a: str, b: str) -> list[tuple[Line, Line]]:
     """The lines of two arms, point by point; where they share none, their first lines, to show the gap."""
     ones = [line for line in every if line.arm == a]
     others = {line.point: line for line in every if line.arm == b}
@@ -115,15 +119,17 @@ def _same_points(every: Sequence[Line], a: str, b: str) -> list[tuple[Line, Line
     return both or [(one, other) for one in ones[:1] for other in list(others.values())[:1]]
 
 
-def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, list[str]]:
+def compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, list[str]]:
     """The comparison over common seeds and cases, why there is none or only a part, and what is special."""
     seeds, cases = one.common(other)
-    lost = [(line, seed, reason) for line in (one, other) for seed, reason in line.missing]
-    why = list(dict.fromkeys(f"{line.label}, seed {seed}: {reason}" for line, seed, reason in lost))
-    if not seeds or not cases or one.point != other.point:
-        return None, why or ["no case, seed or point in common"]
-    own = {line.arm: seeds[:1] if line.is_one else seeds for line in (one, other)}
-    why += [dead.note(dead.find(line.frame, own[line.arm], cases), line.label) for line in (one, other)]
+    why = _lost(one, other)
+    if not seeds or not cases:
+        return None, why or [_NOTHING]
+    names = _names(one, other)
+    why += [
+        dead.note(dead.find(line.frame, seeds[:1] if line.is_one else seeds, cases), name)
+        for line, name in zip((one, other), names, strict=True)
+    ]
     why = [text for text in why if text]
     a, b = (line.cube(metric, cases, seeds) for line in (one, other))
     result = stats.paired(a, b, bounds_of(metric))
@@ -133,15 +139,32 @@ def _compare(one: Line, other: Line, metric: str) -> tuple[stats.Paired | None, 
     elif gap.low == gap.high == 0:
         why.append("equal in every case: what differs between A and B has no effect")
     why += [
-        f"{METRICS[metric].label} of {line.label}: {flat}"
-        for line in (one, other)
+        f"{METRICS[metric].label} of {name}: {flat}"
+        for line, name in zip((one, other), names, strict=True)
         if (flat := flattery(line, metric))
     ]
     if len(seeds) > 1:
-        why += [f"{line.label}: {HELD}" for line in (one, other) if line.is_one]
+        why += [f"{name}: {HELD}" for line, name in zip((one, other), names, strict=True) if line.is_one]
     if len(seeds) < 3 and gap.low is not None:
         why.append(ONE_SEED if len(seeds) == 1 else _TWO_SEEDS)
     return result, why
+
+
+def _names(one: Line, other: Line) -> tuple[str, str]:
+    """What tells two lines apart: their labels, or these and their points."""
+    return (one.label, other.label) if one.label != other.label else (one.name, other.name)
+
+
+def _lost(one: Line, other: Line) -> list[str]:
+    """The seeds that either line lacks, with the reason."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for line, name in zip((one, other), _names(one, other), strict=True):
+        for seed, reason in line.missing:
+            found.setdefault((name, reason), []).append(seed)
+    return [
+        f"{name}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}: {reason}"
+        for (name, reason), seeds in found.items()
+    ]
 
 
 def _difference(one: Line, other: Line, metric: str) -> stats.Array:
