@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -40,11 +39,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def alone(folder: Path) -> Path:
     """What one process with one thread makes of long trainings."""
-    options = (*RUN, *LONG, "--workspace", "alone")
-    subprocess.run(
-        [sys.executable, "-m", "sfrbench", "run", *options],
-        cwd=folder, env=environment() | dict.fromkeys(THREADS, "1"), check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    one_thread = environment() | dict.fromkeys(THREADS, "1")
+    process = Process("run", *RUN, *LONG, "--workspace", "alone", cwd=folder, env=one_thread)
+    said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
     return folder / "alone"
 
 

@@ -14,13 +14,14 @@ import pytest
 from sfrbench.components.backbone.vnet import VNet
 from sfrbench.components.base import Component
 from sfrbench.components.ssl.mean_teacher import MeanTeacher
-from sfrbench.machine import selfcheck
+from sfrbench.machine import selfcheck, selfcheck_ops
 from sfrbench.machine.selfcheck import SelfCheck
 from sfrbench.machine.selfcheck_fault import Fault
 from sfrbench.run.executors.precision import Settled, Settler
 from sfrbench.stages.finder import recipes
 from sfrbench.stages.predict import recipe as predict
 from sfrbench.stages.settings import SplitSettings, StageSettings
+from tests.support.runs import QUIET, here
 
 FAULT = Fault(
     precision="bf16", operation="convolution 3", part="the gradient of input 2 is", off=None, limit=0.1
@@ -128,17 +129,12 @@ def test_doctor_without_a_torch_that_imports(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
-    planted = (
-        "from sfrbench.machine import selfcheck, selfcheck_ops\n"
-        "fault = selfcheck.Fault(precision='fp32', operation='linear', part='the result is',"
-        " off=.5, limit=.001)\n"
-        "selfcheck_ops.check = lambda device: (58, 0.5, [fault])\n"
-    )
-    done = doctor(tmp_path, planted)
-    assert done.returncode == 0, done.stderr
-    assert "WRONG   linear in fp32 against float64: the result is off by 0.5" in done.stdout
-    assert "not to be trusted" in done.stdout
+def test_doctor_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = Fault(precision="fp32", operation="linear", part="the result is", off=0.5, limit=0.001)
+    monkeypatch.setattr(selfcheck_ops, "check", lambda device: (58, 0.5, [fault]))
+    said = here("doctor", cwd=tmp_path).stdout
+    assert "WRONG   linear in fp32 against float64: the result is off by 0.5" in said
+    assert "not to be trusted" in said
 
 
 # --- a whole run --------------------------------------------------------------------------
@@ -152,28 +148,17 @@ arms: [{name: mt}]
 """
 
 
-def test_the_record_says_what_ran(tmp_path: Path) -> None:
+def test_the_record_says_what_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run in bf16 on a processor that fails: it warns, goes on, and gives what fp32 gives."""
     (tmp_path / "small.yaml").write_text(SPEC)
-    planted = (
-        "from sfrbench.machine import selfcheck, selfcheck_ops\n"
-        "fault = selfcheck.Fault(precision='bf16', operation='convolution', part='the result is',"
-        " off=None, limit=.1)\n"
-        "selfcheck_ops.check = lambda device: (58, 0.5, [fault])\n"
-        "from sfrbench.cli.commands import main\n"
-        "main(['run', 'small.yaml', '--profile', 'smoke', '--workspace', {!r}, '--tracking-uri', 'none',"
-        " '--device', 'cpu', '--set', 'backbone.precision={}'])\n"
-    )
+    fault = Fault(precision="bf16", operation="convolution", part="the result is", off=None, limit=0.1)
+    monkeypatch.setattr(selfcheck_ops, "check", lambda device: (58, 0.5, [fault]))
     records: dict[str, dict[str, Any]] = {}
     for precision in ("bf16", "fp32"):
-        done = subprocess.run(
-            [sys.executable, "-c", planted.format(precision, precision)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = here(
+            "run", "small.yaml", "--profile", "smoke", "--workspace", precision, *QUIET,
+            "--device", "cpu", "--set", f"backbone.precision={precision}", cwd=tmp_path,
+        )  # fmt: skip
         assert ("fp32 is used in its place" in done.stderr) is (precision == "bf16")
         (path,) = (tmp_path / precision / "store" / "retrain").glob("*/record.json")
         records[precision] = json.loads(path.read_text())

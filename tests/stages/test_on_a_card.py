@@ -15,6 +15,7 @@ import torch
 
 from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components.base import Foundation, Prompter, Selector, Ssl, Stitch
+from sfrbench.components.foundation.sam2 import Sam2Like
 from sfrbench.components.foundation.toy import SamToy
 from sfrbench.components.prompter.boxes import SliceBoxes, VolumeBox
 from sfrbench.components.prompter.clicks import Clicks
@@ -211,7 +212,8 @@ def test_a_segmenter_at_work(folder: Path, card: Seen) -> None:
 @pytest.mark.parametrize("foundation", PROMPTED, ids=named)
 def test_every_prompted_model(foundation: Card, user: Prompter, folder: Path, card: Seen) -> None:
     """What it answers on the device is on the host afterwards, and is what the CPU answers."""
-    model = foundation.component({})
+    small = {"canvas": 64} if issubclass(foundation.component_class, Sam2Like) else {}
+    model = foundation.component(small)
     assert isinstance(model, Foundation)
     if not user.forms <= model.takes:
         pytest.skip(f"it takes {', '.join(sorted(model.takes))}")

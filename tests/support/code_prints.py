@@ -86,16 +86,13 @@ class Code:
     def _print(self, at: Definition) -> str:
         if at not in self._prints:
             names = Names(self, at)
-            text = ast.unparse(_Plain(names).visit(names.tree()))
-            self._prints[at] = hashlib.sha256(text.encode()).hexdigest()
+            self._prints[at] = _printed(names.text, frozenset(names.meanings.items()))
         return self._prints[at]
 
     def _uses(self, at: Definition) -> set[Definition]:
         """The definitions of the package that one names."""
         if at not in self._used:
-            names = Names(self, at)
-            targets = map(names.target, ast.walk(names.tree()))
-            self._used[at] = {target for target in targets if target is not None}
+            self._used[at] = set(Names(self, at).meanings.values())
         return self._used[at]
 
     def home(self, module: str, name: str) -> Definition | None:
@@ -108,6 +105,10 @@ class Code:
         return self.home(*known.imports[name]) if name in known.imports else None
 
 
+#: A name, or the name of a module and that of an attribute of it, as they are written.
+Written = tuple[str, str]
+
+
 class Names:
     """What names mean inside one definition."""
 
@@ -117,33 +118,61 @@ class Names:
         self.code = code
         self.module = at[0]
         self.text = module.definitions[at[1]]
-        self.imports = {**module.imports, **_imports([ast.parse(self.text)])}
+        written, inside = _written(self.text)
+        self.imports = {**module.imports, **inside}
+        found = {each: self._target(*each) for each in written}
+        self.meanings = {each: target for each, target in found.items() if target is not None}
 
-    def tree(self) -> ast.Module:
-        """The definition as a new tree, without what says what something costs."""
-        tree = ast.parse(self.text)
-        for part in ast.walk(tree):
-            if isinstance(part, ast.ClassDef):
-                part.body = [one for one in part.body if not COSTS & _names(one)] or [ast.Pass()]
-            elif isinstance(part, ast.Call):
-                part.keywords = [one for one in part.keywords if one.arg not in COSTS]
-        return tree
-
-    def target(self, node: ast.AST) -> Definition | None:
+    def _target(self, name: str, attribute: str) -> Definition | None:
         """The definition of the package that a name, or an attribute of an imported module, stands for."""
-        if isinstance(node, ast.Name):
-            return self.code.home(*self.imports.get(node.id, (self.module, node.id)))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            module, name = self.imports.get(node.value.id, ("", ""))
-            return self.code.home(f"{module}.{name}" if name else module, node.attr)
-        return None
+        if not attribute:
+            return self.code.home(*self.imports.get(name, (self.module, name)))
+        module, inner = self.imports.get(name, ("", ""))
+        return self.code.home(f"{module}.{inner}" if inner else module, attribute)
+
+
+def _tree(text: str) -> ast.Module:
+    """A definition as a new tree, without what says what something costs."""
+    tree = ast.parse(text)
+    for part in ast.walk(tree):
+        if isinstance(part, ast.ClassDef):
+            part.body = [one for one in part.body if not COSTS & _names(one)] or [ast.Pass()]
+        elif isinstance(part, ast.Call):
+            part.keywords = [one for one in part.keywords if one.arg not in COSTS]
+    return tree
+
+
+def _as_written(node: ast.AST) -> Written | None:
+    if isinstance(node, ast.Name):
+        return node.id, ""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return node.value.id, node.attr
+    return None
+
+
+@cache
+def _written(text: str) -> tuple[frozenset[Written], dict[str, Definition]]:
+    """The names and attributes in a definition, and what its own imports give."""
+    found = map(_as_written, ast.walk(_tree(text)))
+    return frozenset(each for each in found if each is not None), _imports([ast.parse(text)])
+
+
+@cache
+def _printed(text: str, meanings: frozenset[tuple[Written, Definition]]) -> str:
+    """The fingerprint of one definition in which names stand for these definitions of the package."""
+    plain = ast.unparse(_Plain(dict(meanings)).visit(_tree(text)))
+    return hashlib.sha256(plain.encode()).hexdigest()
 
 
 class _Plain(ast.NodeTransformer):
     """A definition without what is no part of its fingerprint."""
 
-    def __init__(self, names: Names) -> None:
-        self.names = names
+    def __init__(self, meanings: Mapping[Written, Definition]) -> None:
+        self.meanings = meanings
+
+    def _target(self, node: ast.AST) -> Definition | None:
+        written = _as_written(node)
+        return None if written is None else self.meanings.get(written)
 
     def visit_Import(self, node: ast.Import) -> None:
         return None
@@ -152,11 +181,11 @@ class _Plain(ast.NodeTransformer):
         return None
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        target = self.names.target(node)
+        target = self._target(node)
         return node if target is None else ast.Name(target[1], node.ctx)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        target = self.names.target(node)
+        target = self._target(node)
         return self.generic_visit(node) if target is None else ast.Name(target[1], node.ctx)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:

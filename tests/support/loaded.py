@@ -1,7 +1,7 @@
 """Processes of the command line, forked from one that has loaded torch and the rest already.
 
 Python takes seconds of a core to load them, and that is not what most tests of processes are about. One
-process of each session of tests loads them, computes nothing, starts no thread, and forks: what it forks is
+process of each session of tests loads them, trains nothing, starts no thread, and forks: what it forks is
 a process like any other, with folder, environment, pipes, signals and exit status of its own. Only what
 Python draws once, the seed of its hashes, is the same in all of them.
 """
@@ -149,6 +149,7 @@ def _serve(server: socket.socket) -> None:
     """Fork at each request; returns in what was forked, as it is to be, and never here."""
     for name in MODULES:
         importlib.import_module(name)
+    _warm()
     assert threading.active_count() == 1, "locks that threads hold stay locked in what is forked"
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     while head := server.recv(8, socket.MSG_WAITALL):
@@ -163,6 +164,24 @@ def _serve(server: socket.socket) -> None:
         for handle in handles:
             os.close(handle)
     os._exit(0)
+
+
+def _warm() -> None:
+    """What every command does once: read the cards, load their classes, and draw a first figure (fonts)."""
+    from sfrbench.catalog.cards import Catalog
+    from sfrbench.paper.tables import published
+    from sfrbench.report.render import style
+    from sfrbench.stages.finder import recipes
+
+    for card in Catalog.read().cards():
+        card.component_class.model_json_schema()
+    recipes()
+    published(1)
+    with tempfile.TemporaryDirectory() as folder, style.canvas(2, 2, "first") as figure:
+        axes = figure.subplots()
+        axes.set_title("first")
+        style.outline(axes, [[0, 0, 0], [0, 1, 0], [0, 0, 0]], "red", "solid", 1)
+        style.save(figure, Path(folder), "first")
 
 
 def _keep(status: int, *streams: int) -> None:
