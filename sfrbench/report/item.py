@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from sfrbench.maths.metric_names import MetricName
+from sfrbench.report.render.budgets import with_patches
 from sfrbench.report.render.parts import Part
 from sfrbench.report.render.prompts import with_prompts
 from sfrbench.report.render.style import safe_name
@@ -78,8 +79,8 @@ class ReportItem(Item, ABC):
 
 
 def made(item: ReportItem, context: Context) -> Part:
-    """What an item shows, with what the prompted models in it were told."""
-    return with_prompts(item.make(context), context.info)
+    """What an item shows, with what the prompted models in it were told and what its trainings saw."""
+    return with_patches(with_prompts(item.make(context), context.info), context.info)
 
 
 class OfArms(ReportItem):
