@@ -62,6 +62,8 @@ def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
         echo(f"{row}{_time(entry):>10} {_disk(entry):>10}  {known}".rstrip())
     _print_totals(counts)
     _print_precision(counts["precision"])
+    if counts["patches"]:
+        echo(counts["patches"])
     print_changes(experiment)
     for entry in counts["excluded"]:
         echo(f"excluded {entry['cell']}: {entry['reason']}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from sfrbench.maths.metric_names import MetricName
+from sfrbench.report.render.budgets import with_patches
 from sfrbench.report.render.parts import Part
 from sfrbench.report.render.pretraining import with_pretraining
 from sfrbench.report.render.prompts import with_prompts
@@ -79,9 +80,9 @@ class ReportItem(Item, ABC):
 
 
 def made(item: ReportItem, context: Context) -> Part:
-    """What an item shows, with what the prompted models in it were told."""
+    """What an item shows, with what the models in it were told, were trained on before, and saw here."""
     part = with_prompts(item.make(context), context.info)
-    return with_pretraining(part, context.info)
+    return with_patches(with_pretraining(part, context.info), context.info)
 
 
 class OfArms(ReportItem):

@@ -11,6 +11,7 @@ from typing import Any
 
 from sfrbench.files.atomic import nearest
 from sfrbench.machine.speed import Target
+from sfrbench.plan.budgets import difference, seen_of
 from sfrbench.plan.build import Plan
 from sfrbench.plan.reasons import earlier
 from sfrbench.plan.schedule import inputs_of, makespan, paths
@@ -78,6 +79,7 @@ def summary(experiment: Experiment, on: str = "") -> dict[str, Any]:
         "free_bytes": free_bytes(experiment.machine.workspace),
         "by_stage": by_stage,
         "precision": precisions(plan),
+        "patches": difference(seen_of(plan).values()),
         "swaps": plan.swaps(),
         "excluded": [{"cell": entry.title, "reason": entry.reason} for entry in plan.excluded],
         "no_ops": plan.no_ops(),

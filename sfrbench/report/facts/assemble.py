@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sfrbench.files.atomic import sha256_of
 from sfrbench.files.private import without_places
 from sfrbench.machine.needs import environment, git_state
+from sfrbench.plan.budgets import seen_of
 from sfrbench.plan.build import Cell
 from sfrbench.plan.graph import Link
 from sfrbench.report.facts.canvases import canvases_of
@@ -65,6 +66,7 @@ def info_of(experiment: Experiment, study: Study | None) -> ReportInfo:
         prompted=prompted_of(experiment),
         pretrained=pretrained_of(plan),
         setups=setups_of(plan, experiment.catalog),
+        patches=seen_of(plan),
         features=features_of(experiment),
         counted=[_counted(experiment, cell) for cell in plan.cells],
         excluded=plan.excluded,

@@ -214,6 +214,8 @@ class ReportInfo:
     prompted: Sequence[Prompted] = ()
     pretrained: Sequence[Pretrained] = ()
     setups: Sequence[Setup] = ()
+    #: Cell -> label of its arm, and the patches that its trainings see, where it trains a segmenter.
+    patches: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     features: Sequence[Features] = ()
     without: Mapping[str, Sequence[str]] = field(default_factory=dict)  # arm -> axes without points of it
     excluded: Sequence[Excluded] = ()  # what the specification leaves out on purpose
