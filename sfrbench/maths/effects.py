@@ -127,7 +127,7 @@ def overall(pairs: Sequence[tuple[Array, Array]], bounds: Bounds) -> Overall:
     mean = float(values.mean())
     why = ""
     if methods < 2 or cases < 2:
-        why = "one method" if methods < 2 else "fewer than two cases"
+        why = "there is only one" if methods < 2 else "fewer than two cases"
     elif not all(bounds.holds(array) for pair in pairs for array in pair):
         why = "scores beyond the range of the metric"
     if why:

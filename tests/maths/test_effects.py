@@ -112,7 +112,7 @@ def test_methods_weigh_alike_and_a_missing_seed_stands_at_the_others():
 
 @pytest.mark.parametrize(
     ("shape", "why"),
-    [((1, 3, 8), "one method"), ((4, 3, 1), "fewer than two cases"), ((1, 1, 1), "one method")],
+    [((1, 3, 8), "there is only one"), ((4, 3, 1), "fewer than two cases"), ((1, 1, 1), "there is only one")],
 )
 def test_one_method_or_one_case_has_a_mean_and_no_interval(shape, why):
     found = overall(pairs_of(np.random.default_rng(0).normal(size=shape)), PERCENT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from typing import ClassVar
 
@@ -26,6 +26,10 @@ class OverallItem(OfArms):
     )
     rows: Rows = Field("arm", description="'arm', or the path of an axis: what the effect is averaged over")
     metrics: list[MetricName] = Field(["dice"], min_length=1)
+
+    @property
+    def drawn_over(self) -> Collection[str]:
+        return (self.rows,)
 
     def faults(self, known: Known, before: Sequence[Item]) -> Iterator[Fault]:
         if isinstance(self.overall, str):
