@@ -6,14 +6,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from sfrbench.components.dataset.phantom import Phantom
 from tests.support.data_writers import write_manifest, write_nifti
+from tests.support.loaded import Process
 from tests.support.places import ROOT
 
 
@@ -34,13 +33,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def sfrbench(folder: Path, *arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
-    done = subprocess.run(
-        [sys.executable, "-m", "sfrbench", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    process = Process(*arguments, cwd=folder, env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"})
+    said = process.communicate(timeout=240)
+    assert process.returncode == 0, "".join(said)
+    return said[0]
 
 
 def test_the_first_own_experiment(folder: Path) -> None:

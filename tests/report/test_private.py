@@ -9,8 +9,6 @@ import os
 import re
 import socket
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -21,7 +19,8 @@ from sfrbench.files.private import without_places
 from sfrbench.files.sheets import csv_of, guarded, plain, unguarded
 from sfrbench.report.notebook import PACKAGES
 from tests.support.data_writers import write_decathlon
-from tests.support.runs import environment
+from tests.support.loaded import Process
+from tests.support.runs import QUIET, environment
 
 SPEC = """\
 title: Two protocols
@@ -62,12 +61,13 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_decathlon(home / "own data")
     options = ["--profile=smoke", f"--workspace={home}/runs", f"--registry={home}/own"]
     options += [f"--data=decathlon={root}"]
-    for command in (["run", "--tracking-uri=none"], ["report", "--notebook", f"--out={home}/page"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "sfrbench", command[0], str(home / "spec.yaml"), *command[1:], *options],
-            capture_output=True, text=True, timeout=300, cwd=home, env={**environment(), **places},
+    for command in (["run", *QUIET], ["report", "--notebook", f"--out={home}/page"]):
+        process = Process(
+            command[0], str(home / "spec.yaml"), *command[1:], *options,
+            cwd=home, env={**environment(), **places},
         )  # fmt: skip
-        assert done.returncode == (command[0] == "run"), done.stdout + done.stderr
+        said = process.communicate(timeout=300)
+        assert process.returncode == (command[0] == "run"), said
     return home / "page"
 
 

@@ -30,6 +30,7 @@ from tests.support.places import ROOT
 MODULES = (
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
+    "mlflow.store.tracking.sqlalchemy_store",
     "optuna",
     "pandas",
     "scipy.ndimage",
