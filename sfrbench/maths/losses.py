@@ -111,8 +111,8 @@ def shrunk(target: torch.Tensor, sides: Sequence[int]) -> torch.Tensor:
     (B, K, ...) by their mean over each block, so that they sum to 1 (ours).
     """
     if target.dtype.is_floating_point:
-        made: torch.Tensor = functional.adaptive_avg_pool3d(target, tuple(sides))
-        return made
+        x, y, z = sides
+        return functional.adaptive_avg_pool3d(target, (x, y, z))
     for axis, side in enumerate(sides, start=1):
         whole = target.shape[axis]
         places = (2 * torch.arange(side, device=target.device) + 1) * whole // (2 * side)

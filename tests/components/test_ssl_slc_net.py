@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -48,7 +50,8 @@ def test_the_second_network_runs_once_a_step() -> None:
     made = models_of(method, double=False)
     step = step_of(method, made)
     calls: list[torch.Size] = []
-    made.networks["second"].register_forward_hook(lambda _, seen, __: calls.append(seen[0].shape))
+    first: Any = made.networks["second"].encoder
+    first[0].register_forward_hook(lambda _, seen, __: calls.append(seen[0].shape))
     method.outputs(step)
     method.loss(step)
     assert calls == [(4, 4, 32, 16, 16)]

@@ -8,7 +8,6 @@ with the same base seed are paired: to the bit, as far as the method leaves the 
 from __future__ import annotations
 
 import json
-from itertools import zip_longest
 
 import torch
 
@@ -90,19 +89,20 @@ def training_step(
     rng.manual_seed(mix(seed_for("retrain", "noise", ctx.seed), step))
     seen = first_pass(ssl, models, batch, step, rng, ctx.settings.first_iteration)
     labelled = seen.logits_l.shape[0]
-    outputs = list(zip_longest(ssl.outputs(seen), ssl.coarser(seen), fillvalue=()))
+    outputs, deep = ssl.outputs(seen), ssl.coarser(seen)
+    deep += [()] * (len(outputs) - len(deep))
     share = 1 / len(outputs) if ssl.combine == "mean" else 1.0
     terms: dict[str, torch.Tensor] = {}
     if labelled:
         losses = [
             supervised_loss(ssl, output[:labelled], batch.labels, [level[:labelled] for level in coarser])
-            for output, coarser in outputs
+            for output, coarser in zip(outputs, deep, strict=True)
         ]
         terms["supervised"] = share * torch.stack(losses).sum()
     if batch.pseudo is not None and ssl.w_pl > 0 and (batch.by_sam is None or len(batch.by_sam)):
         target = chosen(batch.pseudo, batch.by_sam)
         losses = []
-        for output, coarser in outputs:
+        for output, coarser in zip(outputs, deep, strict=True):
             finest, *others = (chosen(level[labelled:], batch.by_sam) for level in (output, *coarser))
             losses.append(pseudo_label_loss(ssl, finest, target, others))
         terms["pseudo"] = share * torch.stack(losses).sum()
