@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from sfrbench.components.backbone._multiples import no_multiple
 from sfrbench.components.base_data import Case, Dataset, Stitch
 from sfrbench.components.base_prompts import Form, Prompter
 from sfrbench.components.base_ssl import Ssl
@@ -209,8 +210,6 @@ class Backbone(Component):
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Refuses a patch that the network cannot halve as often as it does."""
-        from sfrbench.components.backbone._sizes import no_multiple
-
         dataset = cell.get("dataset")
         if isinstance(dataset, Dataset) and (fault := no_multiple(dataset.patch, self.multiples)):
             return [f"patch {list(dataset.patch)} has {fault}"]

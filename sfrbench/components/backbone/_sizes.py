@@ -5,30 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
+from sfrbench.components.backbone._multiples import MULTIPLES
 from sfrbench.components.base import Component, Dataset
-from sfrbench.errors import InputError
-
-#: Four halvings along each axis.
-MULTIPLES = (16, 16, 16)
-
-
-def no_multiple(sides: Sequence[int], multiples: Sequence[int] = MULTIPLES) -> str:
-    """'a side that is no multiple of 16', or of its own number along each axis; empty: all sides are."""
-    if not any(side % by for side, by in zip(sides, multiples, strict=True)):
-        return ""
-    of = multiples[0] if len(set(multiples)) == 1 else f"its own in {list(multiples)}"
-    return f"a side that is no multiple of {of}"
-
-
-def check_sides(network: str, sides: Sequence[int], multiples: Sequence[int] = MULTIPLES) -> None:
-    """Raises ``InputError`` where a side is no multiple of what the network shrinks it by."""
-    if fault := no_multiple(sides, multiples):
-        pairs = zip(sides, multiples, strict=True)
-        raise InputError(
-            f"{network} cannot take a patch of {list(sides)} voxels: {fault}",
-            where="dataset.patch",
-            hint=f"nearest that fits: {[max(by, round(side / by) * by) for side, by in pairs]}",
-        )
 
 
 def single_voxel(cell: Mapping[str, Component], multiples: Sequence[int] = MULTIPLES) -> bool:
