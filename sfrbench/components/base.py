@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from sfrbench.components.backbone._multiples import nearest, no_multiple
 from sfrbench.components.base_data import Case, Dataset, Stitch
 from sfrbench.components.base_prompts import Form, Prompter
 from sfrbench.components.base_protocol import Protocol
@@ -246,8 +247,6 @@ class Backbone(Component):
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Refuses a patch that the network cannot halve as often as it does, and a method that needs what
         it does not have."""
-        from sfrbench.components.backbone._sizes import nearest, no_multiple
-
         dataset, ssl, faults = cell.get("dataset"), cell.get("ssl"), []
         if isinstance(dataset, Dataset) and (fault := no_multiple(dataset.patch, self.multiples)):
             fitting = nearest(dataset.patch, self.multiples)

@@ -10,7 +10,7 @@ from torch import nn
 
 from sfrbench.components._autocast import Conv3d
 from sfrbench.components.backbone._again import Block, again
-from sfrbench.components.backbone._sizes import MULTIPLES
+from sfrbench.components.backbone._multiples import MULTIPLES
 
 
 class Dropout(nn.Module):

@@ -18,7 +18,7 @@ from torch import nn
 
 from sfrbench.components._autocast import guard
 from sfrbench.components.backbone._layers import Parts, in_turn, layout_for
-from sfrbench.components.backbone._sizes import check_sides
+from sfrbench.components.backbone._multiples import check_sides
 
 
 @dataclass(frozen=True)

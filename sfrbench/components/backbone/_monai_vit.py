@@ -8,7 +8,7 @@ from torch import nn
 
 from sfrbench.components.backbone._layers import in_turn
 from sfrbench.components.backbone._monai import MonaiModule, Out, Told
-from sfrbench.components.backbone._sizes import check_sides
+from sfrbench.components.backbone._multiples import check_sides
 from sfrbench.errors import InputError
 
 

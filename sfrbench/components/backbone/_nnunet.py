@@ -13,7 +13,7 @@ from torch import nn
 
 from sfrbench.components._autocast import guard
 from sfrbench.components.backbone._layers import Head, Parts, in_turn, layout_for
-from sfrbench.components.backbone._sizes import check_sides
+from sfrbench.components.backbone._multiples import check_sides
 from sfrbench.components.backbone._topology import Topology, Triple, counts
 
 #: Of leaky ReLU; initial weights follow from it.

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sfrbench.components._autocast import guard
 from sfrbench.components.backbone._layers import Dropout, Head, Parts, in_turn, layout_for
-from sfrbench.components.backbone._sizes import check_sides
+from sfrbench.components.backbone._multiples import check_sides
 from sfrbench.errors import InputError
 
 

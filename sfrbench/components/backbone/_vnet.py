@@ -9,7 +9,7 @@ from torch import nn
 
 from sfrbench.components._autocast import guard
 from sfrbench.components.backbone._layers import Dropout, Head, Parts, in_turn, layout_for
-from sfrbench.components.backbone._sizes import check_sides
+from sfrbench.components.backbone._multiples import check_sides
 
 
 def _norm(kind: str, channels: int) -> list[nn.Module]:

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from sfrbench.components.backbone._sizes import MULTIPLES, check_sides
+from sfrbench.components.backbone._multiples import MULTIPLES, check_sides
 
 
 class LocationHead(nn.Module):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sfrbench.components.backbone._sizes import single_voxel
+from sfrbench.components.backbone._sizes import ALL, single_voxel
 from sfrbench.components.backbone._topology import Topology, Triple, planned
-from sfrbench.components.base import PRECISION, Backbone, Component, Dataset, Precision
+from sfrbench.components.base import PRECISION, Backbone, Component, Dataset, Part, Precision
 from sfrbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class NnUNet(Backbone):
     """
 
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
+    parts: ClassVar[frozenset[Part]] = ALL
 
     encoder: Literal["plain", "residual"] = Field(
         "plain", description="two convolutions a stage, or 1, 3, 4, 6, 6, ... residual blocks"
