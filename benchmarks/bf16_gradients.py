@@ -114,11 +114,13 @@ def shares(backbone: Backbone, patch: tuple[int, ...], seed: int, networks: bool
 
 
 def measure(
-    draws: int, patches: list[tuple[int, int, int]], networks: bool = True
+    cards: list[str] | None, draws: int, patches: list[tuple[int, int, int]], networks: bool = True
 ) -> dict[str, dict[str, float]]:
-    """``card XxYxZ`` to the largest shares by name, for patches that the backbone takes."""
+    """``card XxYxZ`` to the largest shares by name, for patches that the backbone takes; no ``cards``: all."""
     found = {}
     for card in Catalog.read().cards("backbone"):
+        if cards is not None and card.name not in cards:
+            continue
         for patch in patches:
             data = {"dataset": Phantom(patch=patch)}
             backbone = narrow(card).settled(data)
@@ -135,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How right gradients in bf16 are, for each backbone.")
     parser.add_argument("--isa", help="DNNL_MAX_CPU_ISA")
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--card", action="append", help="instead of all")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="kernels alone, one draw, three patches")
     parser.add_argument("--json", action="store_true")
@@ -145,7 +148,8 @@ def main() -> None:
     found = {}
     for threads in chosen.threads:
         torch.set_num_threads(threads)
-        each = measure(1, PATCHES[0:5:2], False) if chosen.quick else measure(chosen.draws, PATCHES)
+        how = (1, PATCHES[0:5:2], False) if chosen.quick else (chosen.draws, PATCHES, True)
+        each = measure(chosen.card, *how)
         found |= {f"{name}, threads {threads}": worst for name, worst in each.items()}
     if chosen.json:
         print(json.dumps(found))
