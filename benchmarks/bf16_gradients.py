@@ -116,7 +116,7 @@ def shares(backbone: Backbone, patch: tuple[int, ...], seed: int, networks: bool
 def measure(
     cards: list[str] | None, draws: int, patches: list[tuple[int, int, int]], networks: bool = True
 ) -> dict[str, dict[str, float]]:
-    """``card XxYxZ`` to the largest shares by name, for patches that the backbone takes; no ``cards``: all."""
+    """``card XxYxZ`` to the largest shares by name, for patches that it takes; no ``cards``: of all."""
     found = {}
     for card in Catalog.read().cards("backbone"):
         if cards is not None and card.name not in cards:
