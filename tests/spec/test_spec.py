@@ -106,7 +106,7 @@ BROKEN = [
     ("report of no arm", ("seeds:", "report: [{pairs: [[sfr, mtt]]}]\nseeds:"), ["no arm 'mtt'", "'mt'"]),
     ("gain of no arm", ("seeds:", "report: [{table: t, gains: {sfr: mtt}}]\nseeds:"), ["gains: no arm 'mtt'", "'mt'"]),
     ("gain against itself", ("seeds:", "report: [{table: t, gains: {mt: mt}}]\nseeds:"), ["'mt' against itself"]),
-    ("field of several other kinds", ("seeds:", "report: [{kde: dice, metrics: [dice]}]\nseeds:"), ["metrics goes with 'pairs', 'pseudo_labels', 'published' or 'table'"]),
+    ("field of several other kinds", ("seeds:", "report: [{kde: dice, metrics: [dice]}]\nseeds:"), ["metrics goes with 'overall', 'pairs', 'pseudo_labels', 'published' or 'table'"]),
     ("report of an unknown kind", ("seeds:", "report: [{tabel: x}]\nseeds:"), ["spec.yaml:9:", "no field 'report.0.tabel'", "did you mean 'table'?"]),
     ("report of nothing", ("seeds:", "report: [{arms: [mt]}]\nseeds:"), ["exactly one of", "got none"]),
     ("curve without its metric", ("seeds:", "report: [{curve: {x: stitch.scale}}]\nseeds:"), ["'report.0.curve.y' is missing"]),
