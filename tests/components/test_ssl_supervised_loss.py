@@ -123,6 +123,7 @@ def test_l_sup_is_the_sources_and_l_pl_is_sfrs(
     kind = type(method)
     monkeypatch.setattr(kind, "loss", lambda self, step: step.images.new_zeros(()))
     monkeypatch.setattr(kind, "outputs", lambda self, step: [step.logits])
+    monkeypatch.setattr(kind, "coarser", lambda self, step: [step.coarser])
     terms, logits, (labels, pseudo) = terms_of(method, classes, tmp_path)
     if method.plain == "none":
         assert "supervised" not in terms
