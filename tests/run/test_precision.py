@@ -107,7 +107,7 @@ def test_a_prediction_may_have_a_precision_of_its_own() -> None:
 
 def test_every_stage_that_runs_a_network_is_known() -> None:
     without = {stage for stage, recipe in recipes().items() if not recipe.needs.network}
-    assert without == {"prepare", "evaluate", "canvases"}
+    assert without == {"prepare", "evaluate", "canvases", "external"}
 
 
 # --- doctor -----------------------------------------------------------------------------
