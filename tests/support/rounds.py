@@ -30,6 +30,7 @@ def frame(dice: dict[tuple[int, str], float]) -> pd.DataFrame:
             "arm": "plus",
             "seed": seed,
             "cell": f"cell{seed}",
+            "key": f"key{seed}",
             "subset": "round 1",
             "case": case,
             "class": name,
