@@ -61,7 +61,7 @@ def methods(only: Sequence[str]) -> Iterator[str]:
     """The lines of the table of re-training."""
     yield from head("method", "data")
     for name in cards("ssl"):
-        if name.endswith("_source") or (only and name not in only):
+        if name.endswith(("_source", "_nnunet")) or (only and name not in only):
             continue
         for data in DATA:
             if name.startswith("magicnet") and data == "LA":

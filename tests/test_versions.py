@@ -194,7 +194,7 @@ def test_the_rate_of_learning_is_guarded(now: Entries) -> None:
 @pytest.mark.parametrize(
     ("kind", "old", "new", "lines"),
     [
-        ("foundation", "return ((image - low) /", "return ((image - high) /", {"kind/foundation"}),
+        ("foundation", "unit = ((image - low) /", "unit = ((image - high) /", {"kind/foundation"}),
         ("selector", '"power": 0.9', '"power": 1.0', {"kind/selector"}),
         ("dataset", 'settings["deepened"] = 3', 'settings["deepened"] = 4', {"kind/dataset"}),
     ],
