@@ -16,7 +16,14 @@ from sfrbench.conformance.suites import Examination, checks_of, suite_of
 #: ``SFRBENCH_TEST_REGISTRY=my_registry pytest tests/conformance`` takes in another folder's cards.
 EXTRA = [Path(name) for name in os.environ.get("SFRBENCH_TEST_REGISTRY", "").split(os.pathsep) if name]
 #: Cards whose suite takes minutes, and what to type for it.
-LONG = {"swin_unetr": "a minute and a half: sfrbench conform backbone/swin_unetr"}
+LONG = {
+    "swin_unetr": "a minute and a half: sfrbench conform backbone/swin_unetr",
+    "segresnet_16": "as segresnet, but for its size: sfrbench conform backbone/segresnet_16",
+    **{
+        name: f"as mednext_s, but for its size: sfrbench conform backbone/{name}"
+        for name in ("mednext_b", "mednext_m", "mednext_l")
+    },
+}
 
 
 def of_cards() -> Iterator[tuple[Check, Card]]:
