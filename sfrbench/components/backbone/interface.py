@@ -104,6 +104,10 @@ class Passed:
     scales: Maps = ()
     features: torch.Tensor | None = None
 
+    def outputs(self) -> Passed:
+        """What losses are taken on. Whoever needs no more keeps no more: maps are large."""
+        return Passed(self.logits, self.coarser)
+
 
 def passed(network: nn.Module, images: torch.Tensor) -> Passed:
     """``network(images)`` to the bit, with what lies on the way."""

@@ -130,4 +130,4 @@ class Causal(Independent):
         from sfrbench.components.backbone.interface import decoded
 
         decoders = self._decoders(step)
-        return step.once("auxiliary", lambda: [decoded(one, step.maps) for one in decoders])
+        return step.once("auxiliary", lambda: [decoded(one, step.maps).outputs() for one in decoders])

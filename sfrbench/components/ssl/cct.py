@@ -75,7 +75,7 @@ class Cct(Consistency):
         from sfrbench.components.backbone.interface import decoded
 
         maps = tuple(self._perturbed(name, part, step.rng) for part in step.maps)
-        return decoded(step.networks[name], maps)
+        return decoded(step.networks[name], maps).outputs()
 
     def _perturbed(self, name: str, maps: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         from sfrbench.components.ssl import _perturb

@@ -67,4 +67,4 @@ class Cps(Consistency):
         """The second network's pass, computed once in a step."""
         from sfrbench.components.backbone.interface import passed
 
-        return step.once("second", lambda: passed(step.networks["second"], step.images))
+        return step.once("second", lambda: passed(step.networks["second"], step.images).outputs())

@@ -82,6 +82,7 @@ class SlcNet(NoisyConsistency):
 
         def run() -> Passed:
             noisy = self.noisy(step.images, step.rng)
-            return passed(step.networks["second"], torch.cat([noisy, step.logits.softmax(1)], 1))
+            both = torch.cat([noisy, step.logits.softmax(1)], 1)
+            return passed(step.networks["second"], both).outputs()
 
         return step.once("second", run)
