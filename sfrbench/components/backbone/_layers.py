@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import torch
 from torch import nn
 
-from sfrbench.components._autocast import Conv3d
+from sfrbench.components._autocast import Conv3d, guard
 from sfrbench.components.backbone._again import Block, again
 from sfrbench.components.backbone._multiples import MULTIPLES
 
@@ -34,6 +35,13 @@ class Dropout(nn.Module):
         draws = [torch.rand(shape, generator=rng, device=maps.device) for _ in maps]
         kept = torch.stack(draws) >= self.share
         return maps * (kept.to(maps.dtype) / (1 - self.share))
+
+
+def added(parts: Sequence[nn.Module], coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+    """A level of a decoder: enlarge, add the skip, convolve."""
+    up, convs = parts
+    maps: torch.Tensor = convs(up(coarser) + skip)
+    return maps
 
 
 def in_turn(parts: Sequence[nn.Module], maps: torch.Tensor) -> torch.Tensor:
@@ -76,9 +84,17 @@ class Parts(nn.Module):
 
     drop: nn.Module
     head: nn.Module
+    decoder: Any  # an ``nn.ModuleList`` of levels, coarsest first
+    bf16: bool
     layout: torch.memory_format
     multiples: tuple[int, int, int] = MULTIPLES
     checkpointing: bool  # levels keep nothing for the backward pass, and run twice
+
+    def settle(self, norm: str) -> None:
+        """Once all layers are there: convolutions that are right on small maps, and how maps lie."""
+        guard(self)
+        self.layout = layout_for(norm)
+        self.to(memory_format=torch.channels_last_3d)
 
     def run(self, block: Block, parts: Sequence[nn.Module], *maps: torch.Tensor) -> torch.Tensor:
         """``block(parts, *maps)``: one level, on the way down or up."""
@@ -97,9 +113,21 @@ class Parts(nn.Module):
         """Images to the skips, finest first, and the bottleneck."""
         raise NotImplementedError
 
+    def level(self, index: int, coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """The ``index``-th level of the decoder, under autocast."""
+        raise NotImplementedError
+
+    def autocast(self, maps: torch.Tensor) -> AbstractContextManager[object]:
+        """The precision that layers run in."""
+        return torch.autocast(maps.device.type, torch.bfloat16, enabled=self.bf16)
+
     def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         """What ``encode`` gives to the maps of the decoder levels, finest first."""
-        raise NotImplementedError
+        scales = [maps[-1]]
+        with self.autocast(maps[-1]):
+            for index, skip in zip(range(len(self.decoder)), maps[-2::-1], strict=True):
+                scales.append(self.level(index, scales[-1], skip))
+        return tuple(scales[:0:-1])
 
     def decode(self, maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """What ``encode`` gives to (B, filters, X, Y, Z)."""
@@ -112,3 +140,17 @@ class Parts(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(self.drop(self.features(images)))
         return logits
+
+
+class Deep(Parts):
+    """A network that may have heads at its coarser levels. They come last, so that the rest starts from the
+    same weights, and nothing but ``coarse_logits`` uses them."""
+
+    auxiliary: nn.ModuleList  # finest first
+
+    def coarse_logits(
+        self, maps: tuple[torch.Tensor, ...], scales: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        """Logits (B, K, x, y, z) float32 of the coarser levels, finest first; () without heads."""
+        levels = [*scales[1:], maps[-1]]  # the bottleneck too, where there is a head for it
+        return tuple(head(level) for head, level in zip(self.auxiliary, levels, strict=False))

@@ -8,7 +8,6 @@ backward pass (``Parts.run``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,7 @@ import torch
 from monai.networks import nets
 from torch import nn
 
-from sfrbench.components._autocast import guard
-from sfrbench.components.backbone._layers import Parts, in_turn, layout_for
+from sfrbench.components.backbone._layers import Deep, Parts, added, in_turn
 from sfrbench.components.backbone._multiples import check_sides
 
 
@@ -31,13 +29,6 @@ class Told:
     inputs: int
     bf16: bool
     checkpointing: bool
-
-
-def _added(parts: Sequence[nn.Module], coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-    """A level of the decoder: enlarge, add the skip, convolve."""
-    up, convs = parts
-    maps: torch.Tensor = convs(up(coarser) + skip)
-    return maps
 
 
 def _joined(parts: Sequence[nn.Module], coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
@@ -69,23 +60,12 @@ class MonaiModule(Parts):
     """
 
     encoder: Any  # an ``nn.ModuleDict`` of MONAI's modules, whose parts have no types
-    decoder: Any  # an ``nn.ModuleList``
 
     def __init__(self, told: Told) -> None:
         super().__init__()
         self.title, self.bf16, self.checkpointing = told.title, told.bf16, told.checkpointing
         self.multiples = (told.divisor,) * 3
         self.drop = nn.Identity()
-
-    def settle(self, norm: str) -> None:
-        """Once all layers are there: convolutions that are right on small maps, and how maps lie."""
-        guard(self)
-        self.layout = layout_for(norm)
-        self.to(memory_format=torch.channels_last_3d)
-
-    def autocast(self, maps: torch.Tensor) -> AbstractContextManager[object]:
-        """The precision that layers run in."""
-        return torch.autocast(maps.device.type, torch.bfloat16, enabled=self.bf16)
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Maps whose sides halve from one to the next, finest first."""
@@ -100,14 +80,6 @@ class MonaiModule(Parts):
     def level(self, index: int, coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """A level of the decoder."""
         return self.run(_joined, [self.decoder[index]], coarser, skip)
-
-    def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """What ``encode`` gives to the maps of the decoder levels, finest first."""
-        scales = [maps[-1]]
-        with self.autocast(maps[-1]):
-            for index, skip in enumerate(maps[-2::-1]):
-                scales.append(self.level(index, scales[-1], skip))
-        return tuple(scales[:0:-1])
 
     def strip_encoder(self) -> None:
         """Deletes what ``encode`` alone needs."""
@@ -140,7 +112,7 @@ class SegResNetModule(MonaiModule):
         return tuple(maps)
 
     def level(self, index: int, coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        return self.run(_added, list(self.decoder[index]), coarser, skip)
+        return self.run(added, list(self.decoder[index]), coarser, skip)
 
     def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         """What ``encode`` gives to the maps of the decoder levels, finest first."""
@@ -149,21 +121,7 @@ class SegResNetModule(MonaiModule):
             return self.last(finest), *coarser
 
 
-class _Supervised(MonaiModule):
-    """A network that may have heads at its coarser levels. They come last, so that the rest starts from the
-    same weights, and nothing but ``coarse_logits`` uses them."""
-
-    auxiliary: nn.ModuleList
-
-    def coarse_logits(
-        self, maps: tuple[torch.Tensor, ...], scales: tuple[torch.Tensor, ...]
-    ) -> tuple[torch.Tensor, ...]:
-        """Logits (B, K, x, y, z) float32 of the coarser levels, finest first; () without heads."""
-        levels = [*scales[1:], maps[-1]]  # the bottleneck too, where there is a head for it
-        return tuple(head(level) for head, level in zip(self.auxiliary, levels, strict=False))
-
-
-class DynUNetModule(_Supervised):
+class DynUNetModule(Deep, MonaiModule):
     """MONAI's DynUNet with kernels of 3 and strides of 2 in all but the first stage; heads at all decoder
     levels but the finest, where ``deep_supervision`` asks for them."""
 
@@ -195,7 +153,7 @@ class DynUNetModule(_Supervised):
         return tuple(maps[1:])
 
 
-class MedNeXtModule(_Supervised):
+class MedNeXtModule(Deep, MonaiModule):
     """MONAI's MedNeXt; heads at all coarser levels, the bottleneck among them, where ``deep_supervision``
     asks for them. ``blocks`` and ``ratios``, how much wider a block is inside, have an entry for each of nine
     stages, first to last."""
@@ -245,4 +203,4 @@ class MedNeXtModule(_Supervised):
         return tuple(maps[1:])
 
     def level(self, index: int, coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        return self.run(_added, list(self.decoder[index]), coarser, skip)
+        return self.run(added, list(self.decoder[index]), coarser, skip)

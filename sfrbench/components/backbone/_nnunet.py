@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from sfrbench.components._autocast import guard
-from sfrbench.components.backbone._layers import Head, Parts, in_turn, layout_for
+from sfrbench.components.backbone._layers import Deep, Head, in_turn
 from sfrbench.components.backbone._multiples import check_sides
 from sfrbench.components.backbone._topology import Topology, Triple, counts
 
@@ -83,13 +82,12 @@ def _initialise(network: nn.Module) -> None:
             nn.init.zeros_(part.second[1].weight)  # type: ignore[arg-type]
 
 
-class NnUNetModule(Parts):
+class NnUNetModule(Deep):
     """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; sides are multiples of the strides.
 
     The encoder's stages shrink by their first convolution, the decoder enlarges by transposed convolutions
     and puts the skip behind what comes from below; it has two convolutions at each level, or one where the
-    encoder is ``residual``. ``deep_supervision`` adds heads at the coarser decoder levels: they come last, so
-    that the rest starts from the same weights, and ``coarse_logits`` alone uses them. Is a
+    encoder is ``residual``. ``deep_supervision`` adds heads at the coarser decoder levels. Is a
     ``SegmentationNetwork``. Raises ``InputError`` where a side is no multiple.
     """
 
@@ -128,32 +126,19 @@ class NnUNetModule(Parts):
         coarser = widths[1:-1] if deep_supervision else []
         self.auxiliary = nn.ModuleList(Head(width, classes, bf16) for width in coarser)
         _initialise(self.auxiliary)
-        guard(self)
-        self.layout = layout_for("instance")
-        self.to(memory_format=torch.channels_last_3d)
+        self.settle("instance")
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """A map of every stage, finest first."""
         check_sides("nnU-Net's U-Net", images.shape[2:], self.multiples)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        with self.autocast(images):
             maps = [self.run(in_turn, [self.stem, self.encoder[0]], images)]
             for stage in list(self.encoder)[1:]:
                 maps.append(self.run(in_turn, [stage], maps[-1]))
             return tuple(maps)
 
-    def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """What ``encode`` gives to the maps of the decoder levels, finest first."""
-        scales = [maps[-1]]
-        with torch.autocast(maps[-1].device.type, torch.bfloat16, enabled=self.bf16):
-            for *level, skip in zip(self.ups, self.decoder, maps[-2::-1], strict=True):
-                scales.append(self.run(_upwards, level, scales[-1], skip))
-        return tuple(scales[:0:-1])
-
-    def coarse_logits(
-        self, maps: tuple[torch.Tensor, ...], scales: tuple[torch.Tensor, ...]
-    ) -> tuple[torch.Tensor, ...]:
-        """Logits (B, K, x, y, z) float32 of the coarser decoder levels, finest first; () without heads."""
-        return tuple(head(scale) for head, scale in zip(self.auxiliary, scales[1:], strict=False))
+    def level(self, index: int, coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        return self.run(_upwards, [self.ups[index], self.decoder[index]], coarser, skip)
 
     def strip_encoder(self) -> None:
         """Deletes what ``encode`` alone needs."""

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sfrbench.components._autocast import guard
-from sfrbench.components.backbone._layers import Dropout, Head, Parts, in_turn, layout_for
+from sfrbench.components.backbone._layers import Dropout, Head, Parts, in_turn
 from sfrbench.components.backbone._multiples import check_sides
 from sfrbench.errors import InputError
 
@@ -84,30 +83,21 @@ class UNet3dModule(Parts):
         self.head = _kaiming(Head(filters, classes, bf16))
         coarser = widths[1:4] if deep_supervision else []
         self.auxiliary = nn.ModuleList(_kaiming(Head(width, classes, bf16)) for width in coarser)
-        guard(self)
-        self.layout = layout_for("instance")
-        self.to(memory_format=torch.channels_last_3d)
+        self.settle("instance")
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Five maps, finest first; dropout at the bottleneck is applied."""
         check_sides("3D U-Net", images.shape[2:])
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        with self.autocast(images):
             maps = [self.run(in_turn, [self.encoder[0]], images)]
             for convs in list(self.encoder)[1:]:
                 maps.append(self.run(_downwards, [convs], maps[-1]))
             return (*maps[:-1], self.bottleneck_drop(maps[-1]))
 
-    def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """What ``encode`` gives to the maps of the four decoder levels, finest first.
-
-        ``level_dropout`` is applied to all but the finest, ``drop`` to none.
-        """
-        scales = [maps[-1]]
-        drops = [*self.level_drops, nn.Identity()]
-        with torch.autocast(maps[-1].device.type, torch.bfloat16, enabled=self.bf16):
-            for skip, convs, drop in zip(maps[-2::-1], self.decoder, drops, strict=True):
-                scales.append(drop(self.run(_upwards, [convs], scales[-1], skip)))
-        return tuple(scales[:0:-1])
+    def level(self, index: int, coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """``level_dropout`` is applied to all levels but the finest, ``drop`` to none."""
+        maps = self.run(_upwards, [self.decoder[index]], coarser, skip)
+        return self.level_drops[index](maps) if index < len(self.level_drops) else maps
 
     def strip_encoder(self) -> None:
         """Deletes what ``encode`` alone needs."""

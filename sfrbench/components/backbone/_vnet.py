@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
-from sfrbench.components._autocast import guard
-from sfrbench.components.backbone._layers import Dropout, Head, Parts, in_turn, layout_for
+from sfrbench.components.backbone._layers import Dropout, Head, Parts, added, in_turn
 from sfrbench.components.backbone._multiples import check_sides
 
 
@@ -39,13 +36,6 @@ def _down(inside: int, norm: str) -> nn.Sequential:
 def _up(inside: int, norm: str) -> nn.Sequential:
     conv = nn.ConvTranspose3d(inside, inside // 2, 2, stride=2)
     return nn.Sequential(conv, *_norm(norm, inside // 2), nn.ReLU(inplace=True))
-
-
-def _upwards(parts: Sequence[nn.Module], coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-    """A level of the decoder: enlarge, add the skip, convolve."""
-    up, convs = parts
-    maps: torch.Tensor = convs(up(coarser) + skip)
-    return maps
 
 
 class VNetModule(Parts):
@@ -83,26 +73,19 @@ class VNetModule(Parts):
         self.decoder = nn.ModuleList(_convs(count, width, width, norm) for count, width in levels)
         self.drop = Dropout(0.5, channels=True) if dropout else nn.Identity()  # at both places
         self.head = Head(filters, classes, bf16)
-        guard(self)
-        self.layout = layout_for(norm)
-        self.to(memory_format=torch.channels_last_3d)
+        self.settle(norm)
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Five maps, finest first; dropout at the bottleneck is applied."""
         check_sides("V-Net", images.shape[2:])
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        with self.autocast(images):
             maps = [self.run(in_turn, [self.encoder[0]], images)]
             for level in zip(self.downs, list(self.encoder)[1:], strict=True):
                 maps.append(self.run(in_turn, level, maps[-1]))
             return (*maps[:-1], self.drop(maps[-1]))
 
-    def decode_scales(self, maps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """What ``encode`` gives to the maps of the four decoder levels, finest first."""
-        scales = [maps[-1]]
-        with torch.autocast(maps[-1].device.type, torch.bfloat16, enabled=self.bf16):
-            for *level, skip in zip(self.ups, self.decoder, maps[-2::-1], strict=True):
-                scales.append(self.run(_upwards, level, scales[-1], skip))
-        return tuple(scales[:0:-1])
+    def level(self, index: int, coarser: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        return self.run(added, [self.ups[index], self.decoder[index]], coarser, skip)
 
     def strip_encoder(self) -> None:
         """Deletes what ``encode`` alone needs."""
