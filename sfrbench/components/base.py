@@ -99,9 +99,6 @@ class Foundation(Component):
         """Weight file as ``sfrbench weights`` knows it; None for models that bring their own numbers."""
         return None
 
-    def check_installed(self) -> None:
-        """Raises ``NotReadyError`` where a package of an extra is missing that it needs. Imports nothing."""
-
     def check_weights(self) -> None:
         """Raises ``NotReadyError`` where its weight file is known to be of another network. Reads no
         weights."""
@@ -256,9 +253,6 @@ class Backbone(Component):
             faults += [f"{type(ssl).__name__} cannot use it: {LACKING[part]}" for part in missing]
         return faults
 
-    def check_installed(self) -> None:
-        """Raises ``NotReadyError`` where a package of an extra is missing that it needs. Imports nothing."""
-
     def build(self, classes: int, inputs: int = 1) -> nn.Module:
         """A network from (B, inputs, X, Y, Z) to logits (B, K, X, Y, Z), drawn from torch's global RNG."""
         raise NotImplementedError
@@ -268,9 +262,11 @@ class Backbone(Component):
         return None
 
     def deployed(self) -> Backbone:
-        """The backbone in float32 and without what only training uses; its weights are a subset of this
-        one's."""
-        return self.model_copy(update={"precision": "fp32"} if "precision" in type(self).model_fields else {})
+        """The backbone in float32 and without what only training uses, the heads of coarser levels; its
+        weights are a subset of this one's."""
+        fields = {"precision": "fp32", "deep_supervision": False}
+        own = type(self).model_fields
+        return self.model_copy(update={name: value for name, value in fields.items() if name in own})
 
 
 class Selector(Component):

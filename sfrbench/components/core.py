@@ -149,6 +149,9 @@ class Component(Settings):
         ``conflicts`` says why."""
         return self
 
+    def check_installed(self) -> None:
+        """Raises ``NotReadyError`` where a package of an extra is missing that it needs. Imports nothing."""
+
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Why this component cannot work with the others of a cell (kind -> component); empty: it can."""
         return []

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from sfrbench.components.base import Backbone, Component, Dataset, Foundation, Stitch
+from sfrbench.components.base import Component, Dataset, Foundation, Stitch
 from sfrbench.errors import (
     InputError,
     NotReadyError,
@@ -224,12 +224,11 @@ def lacks_of(foundation: Foundation) -> list[Problem]:
 
 
 def lacks_package(component: Component) -> list[Problem]:
-    """The package of an extra that a foundation or a backbone needs, where it is not here."""
-    if isinstance(component, Foundation | Backbone):
-        try:
-            component.check_installed()
-        except NotReadyError as error:
-            return list(error.problems)
+    """The package of an extra that a component needs, where it is not here."""
+    try:
+        component.check_installed()
+    except NotReadyError as error:
+        return list(error.problems)
     return []
 
 

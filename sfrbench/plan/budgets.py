@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from sfrbench.components.base import Ssl
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.stages.retrain import recipe as retrain
 
-#: The label of an arm, and the patches that one of its cells sees.
+#: The label of an arm, with the values of axes along which its cells differ, and the patches of one of them.
 Seen = tuple[str, int]
 
 
@@ -29,8 +29,29 @@ def patches_seen(plan: Plan, cell: Cell) -> int | None:
 
 def seen_of(plan: Plan) -> dict[str, Seen]:
     """Of each cell, by its id, that trains a segmenter."""
-    counts = ((cell, patches_seen(plan, cell)) for cell in plan.cells)
-    return {cell.id: (cell.label, count) for cell, count in counts if count is not None}
+    arms: dict[str, list[tuple[Cell, int]]] = {}
+    for cell in plan.cells:
+        count = patches_seen(plan, cell)
+        if count is not None:
+            arms.setdefault(cell.arm, []).append((cell, count))
+    return {
+        cell.id: (", ".join([cell.label, *(f"{path} {cell.axes[path]}" for path in paths)]), count)
+        for counted in arms.values()
+        for paths in [_telling(counted)]
+        for cell, count in counted
+    }
+
+
+def _telling(counted: Sequence[tuple[Cell, int]]) -> list[str]:
+    """The axes along which cells of one arm see other numbers."""
+    found = []
+    for path in counted[0][0].axes:
+        by_value: dict[str, set[int]] = {}
+        for cell, count in counted:
+            by_value.setdefault(str(cell.axes.get(path)), set()).add(count)
+        if len({frozenset(counts) for counts in by_value.values()}) > 1:
+            found.append(path)
+    return found
 
 
 def difference(seen: Iterable[Seen]) -> str:

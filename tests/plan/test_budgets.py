@@ -49,6 +49,17 @@ def test_patches_are_those_of_all_trainings(tmp_path: Path) -> None:
     )
 
 
+def test_an_arm_whose_points_differ_is_told_point_by_point(tmp_path: Path) -> None:
+    lean = SPEC.partition("  - {name: sfr,")[0].replace("ssl: mean_teacher, pseudo: none", "ssl: supervised")
+    axes = "axes: {ssl.optim.lr: [0.01, 0.02], pseudo: [none, offline]}\n"
+    (tmp_path / "spec.yaml").write_text(
+        f"{lean}{axes}seeds: [0]\nreport: [{{table: results}}]\n", encoding="utf-8"
+    )
+    spec = read_spec(tmp_path / "spec.yaml", "paper", items=kinds())
+    seen = seen_of(build_plan(spec, Catalog.read(), lambda dataset: "made-up")).values()
+    assert sorted(set(seen)) == [("MT, pseudo none", 6000 * 2), ("MT, pseudo offline", 6000 * 4)]
+
+
 def test_nothing_is_said_where_all_see_the_same() -> None:
     assert difference([("a", 5), ("b", 5), ("a", 5)]) == difference([]) == ""
     assert difference([*((str(number), 5) for number in range(5)), ("x", 10)]) == (

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from sfrbench.components._extras import require
 from sfrbench.components.backbone._sizes import ALL, single_voxel
 from sfrbench.components.base import PRECISION, Backbone, Component, Dataset, Part, Precision
-from sfrbench.errors import InputError, NotReadyError
+from sfrbench.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,15 +46,7 @@ class Monai(Backbone):
 
     def check_installed(self) -> None:
         """Raises ``NotReadyError`` where MONAI or einops is missing, or too old. Imports nothing."""
-        for package, needed in _NEEDED.items():
-            try:
-                found = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                found = "not installed"
-            if tuple(map(int, re.findall(r"\d+", found)[:2])) < needed:
-                oldest = ".".join(map(str, needed))
-                what = f"{self.title} needs {package} {oldest} or later; here: {found}"
-                raise NotReadyError(what, hint="pip install 'sfrbench[monai]'")
+        require(self.title, "monai", _NEEDED)
 
     def told(self, classes: int, inputs: int) -> Told:
         """What every network is told. Raises ``NotReadyError`` without MONAI."""
@@ -69,13 +60,6 @@ class Monai(Backbone):
         from sfrbench.components.costs.nets import twice
 
         return twice(cost) if self.checkpointing else cost
-
-    def deployed(self) -> Backbone:
-        """Without the heads at the coarser levels, where it has any."""
-        fields: dict[str, Any] = {"precision": "fp32"}
-        if "deep_supervision" in type(self).model_fields:
-            fields["deep_supervision"] = False
-        return self.model_copy(update=fields)
 
 
 class _Normed(Monai):

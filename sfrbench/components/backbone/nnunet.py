@@ -139,10 +139,6 @@ class NnUNet(Backbone):
         cost = nnunet(patch, classes, self.topology, self.widths, residual=residual, deep=deep)
         return twice(cost) if self.checkpointing else cost
 
-    def deployed(self) -> NnUNet:
-        """Without the heads at the coarser levels."""
-        return self.model_copy(update={"precision": "fp32", "deep_supervision": False})
-
 
 def _listed(stages: Stages) -> list[list[int]]:
     return [list(stage) for stage in stages]

@@ -59,10 +59,6 @@ class UNet3d(Backbone):
         cost = unet(patch, classes, self.filters, deep=self.deep_supervision)
         return twice(cost) if self.checkpointing else cost
 
-    def deployed(self) -> UNet3d:
-        """Without the heads at the coarser levels."""
-        return self.model_copy(update={"precision": "fp32", "deep_supervision": False})
-
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Also refuses a patch whose bottleneck is a single voxel."""
         faults = super().conflicts(cell)

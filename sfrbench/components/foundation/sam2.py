@@ -8,18 +8,16 @@ prompted, since every one of them stays in memory.
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from sfrbench.components._extras import require
 from sfrbench.components.base import Foundation
 from sfrbench.components.base_prompts import Form
 from sfrbench.components.costs.hiera import SEMANTIC_TOY, SIZES, Hiera, hiera_sam
-from sfrbench.errors import NotReadyError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from sfrbench.components.foundation.prompted import PromptedModel
     from sfrbench.components.foundation.segmenter import SamSegmenter
 
-_NEEDED = (5, 24)  # of transformers
+_NEEDED = {"transformers": (5, 24)}
 
 
 class Sam2Like(Foundation):
@@ -76,14 +74,7 @@ class Sam2Like(Foundation):
 
     def check_installed(self) -> None:
         """Raises ``NotReadyError`` where transformers is missing, or too old. Imports nothing."""
-        try:
-            found = importlib.metadata.version("transformers")
-        except importlib.metadata.PackageNotFoundError:
-            found = "not installed"
-        if tuple(map(int, re.findall(r"\d+", found)[:2])) < _NEEDED:
-            needed = ".".join(map(str, _NEEDED))
-            what = f"SAM 2 needs transformers {needed} or later; here: {found}"
-            raise NotReadyError(what, hint="pip install 'sfrbench[sam2]'")
+        require("SAM 2", "sam2", _NEEDED)
 
     def network(self, weights: Path | None) -> nn.Module:
         """The network with its weights. Raises ``NotReadyError`` without them."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sfrbench.report.render.parts import Part
-from sfrbench.report.render.prompts import cells_of
+from sfrbench.report.render.under import with_rules
 
 if TYPE_CHECKING:
     from sfrbench.report.facts.info import ReportInfo
@@ -14,17 +13,7 @@ if TYPE_CHECKING:
 
 def with_pretraining(part: Part, info: ReportInfo) -> Part:
     """The part, each of its tables and figures with what is known of the weights behind it."""
-    if not info.pretrained:
-        return part
-
-    def told(name: str) -> list[str]:
-        return rules_of(cells_of(part.behind.get(name, ())), info)
-
-    return replace(
-        part,
-        tables=[replace(one, rules=(*one.rules, *told(one.name))) for one in part.tables],
-        figures=[replace(one, notes=(*one.notes, *told(one.name))) for one in part.figures],
-    )
+    return with_rules(part, lambda cells: rules_of(cells, info), figures=True)
 
 
 def rules_of(cells: set[str], info: ReportInfo) -> list[str]:

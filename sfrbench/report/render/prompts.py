@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sfrbench.report.render.parts import Figure, Part, Traced
+from sfrbench.report.render.under import cells_of
 
 if TYPE_CHECKING:
     from sfrbench.report.facts.info import Prompted, ReportInfo
@@ -34,18 +35,6 @@ def _table(table: Table, behind: Sequence[Traced], info: ReportInfo) -> Table:
 def _figure(figure: Figure, behind: Sequence[Traced], info: ReportInfo) -> Figure:
     cells = cells_of(behind)
     return replace(figure, notes=(*figure.notes, *rules_of(cells, info), *counts_of(cells, info)))
-
-
-def cells_of(behind: Iterable[Traced]) -> set[str]:
-    """The cells that rows or lines stand on."""
-    return {cell for one in behind for cell in _cells(one.behind())}
-
-
-def _cells(facts: Mapping[str, Any]) -> Iterator[str]:
-    cells = facts.get("cells", ())
-    yield from map(str, cells.values() if isinstance(cells, Mapping) else cells)
-    for side in facts.get("sides", ()):
-        yield from _cells(side)
 
 
 def rules_of(cells: set[str], info: ReportInfo) -> list[str]:
