@@ -20,14 +20,15 @@ from sfrbench.components.dataset.la import LeftAtrium
 from sfrbench.engine.volumes import CaseInfo
 from sfrbench.errors import DataError
 from tests.support.data_writers import (
-    LA_FOLDER,
     organs,
     volume,
     write_abdomen_case,
+    write_brats_raw,
+    write_btcv_raw,
     write_decathlon,
+    write_la_raw,
     write_lists,
     write_nifti,
-    write_nrrd,
 )
 
 _TILT = np.deg2rad(20)
@@ -59,10 +60,7 @@ def _abdomen(root: Path, affine: np.ndarray) -> tuple[Dataset, str, np.ndarray]:
 
 
 def _btcv(root: Path, affine: np.ndarray) -> tuple[Dataset, str, np.ndarray]:
-    image, label = organs()
-    write_nifti(root / "img0001.nii.gz", image, affine)
-    write_nifti(root / "label0001.nii.gz", label, affine)
-    write_lists(root, ["0001"], ["0002"])
+    label = write_btcv_raw(root, affine)
     return Btcv(spacing=(1.2, 1.2, 2.0), label_order=1), "0001", label
 
 
@@ -70,21 +68,13 @@ def _brats(root: Path, affine: np.ndarray) -> tuple[Dataset, str, np.ndarray]:
     image, label = organs(classes=2)
     image[:3], image[:, -2:] = 0, 0  # a border that is cropped
     label[:3], label[:, -2:] = 0, 0
-    folder = root / "LGG" / "BraTS19_A_1"
-    write_nifti(folder / "BraTS19_A_1_flair.nii.gz", np.abs(image), affine)
-    write_nifti(folder / "BraTS19_A_1_seg.nii.gz", label, affine)
-    write_lists(root, ["BraTS19_A_1"], ["BraTS19_B_1"])
+    write_brats_raw(root, image, label, affine)
     return Brats19(), "BraTS19_A_1", label
 
 
 def _la(root: Path, affine: np.ndarray) -> tuple[Dataset, str, np.ndarray]:
     pytest.importorskip("nrrd", reason="pynrrd, the extra 'nrrd', is not installed")
-    image, label = organs((40, 30, 12), classes=2)
-    space = np.diag([-1.0, -1.0, 1.0]) @ affine[:3]  # RAS to the file's LPS
-    header = {"space directions": space[:, :3].T, "space origin": space[:, 3]}
-    write_nrrd(root / LA_FOLDER / "A1" / "lgemri.nrrd", image, **header)
-    write_nrrd(root / LA_FOLDER / "A1" / "laendo.nrrd", 255 * label, **header)
-    write_lists(root, ["A1"], ["B2"])
+    label = write_la_raw(root, affine)
     return LeftAtrium(least=1, margin=(2, 4), downsample=2), "A1", label
 
 

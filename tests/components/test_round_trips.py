@@ -20,15 +20,15 @@ from sfrbench.components.dataset.mact import Mact
 from sfrbench.engine.volumes import CaseInfo
 from sfrbench.stages.prepare.case import deep_enough
 from tests.support.data_writers import (
-    LA_FOLDER,
     organs,
     volume,
     write_abdomen_case,
+    write_brats_raw,
+    write_btcv_raw,
     write_decathlon,
+    write_la_raw,
     write_lists,
     write_mact_raw,
-    write_nifti,
-    write_nrrd,
 )
 
 
@@ -60,12 +60,7 @@ Made = tuple[Dataset, str, np.ndarray, bool]
 
 def _la(root: Path, affine: np.ndarray) -> Made:
     pytest.importorskip("nrrd", reason="pynrrd, the extra 'nrrd', is not installed")
-    image, label = organs((40, 30, 12), classes=2)
-    space = np.diag([-1.0, -1.0, 1.0]) @ affine[:3]  # RAS to the file's LPS
-    header = {"space directions": space[:, :3].T, "space origin": space[:, 3]}
-    write_nrrd(root / LA_FOLDER / "A1" / "lgemri.nrrd", image, **header)
-    write_nrrd(root / LA_FOLDER / "A1" / "laendo.nrrd", 255 * label, **header)
-    write_lists(root, ["A1"], ["B2"])
+    label = write_la_raw(root, affine)
     return LeftAtrium(least=1, margin=(2, 4)), "A1", label, True
 
 
@@ -74,18 +69,12 @@ def _brats(root: Path, affine: np.ndarray) -> Made:
     label[label == 3] = 0  # a number that BraTS does not use
     image[:3], image[:, -2:], image[..., 0] = 0, 0, 0  # a border that is cropped
     label[:3], label[:, -2:], label[..., 0] = 0, 0, 0
-    folder = root / "LGG" / "BraTS19_A_1"
-    write_nifti(folder / "BraTS19_A_1_flair.nii.gz", np.abs(image), affine)
-    write_nifti(folder / "BraTS19_A_1_seg.nii.gz", label, affine)
-    write_lists(root, ["BraTS19_A_1"], ["BraTS19_B_1"])
+    write_brats_raw(root, image, label, affine)
     return Brats19(), "BraTS19_A_1", (label > 0).astype(np.uint8), True
 
 
 def _btcv(root: Path, affine: np.ndarray) -> Made:
-    image, label = organs()
-    write_nifti(root / "img0001.nii.gz", image, affine)
-    write_nifti(root / "label0001.nii.gz", label, affine)
-    write_lists(root, ["0001"], ["0002"])
+    label = write_btcv_raw(root, affine)
     return Btcv(spacing=None), "0001", label, True
 
 

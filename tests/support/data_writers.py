@@ -264,3 +264,31 @@ def image_of(case: Any) -> int:
         if np.allclose(case.image, (image - image.mean()) / image.std(), atol=1e-4):
             return seed
     raise AssertionError("an image of none of the seeds")
+
+
+def write_la_raw(root: Path, affine: np.ndarray) -> np.ndarray:
+    """Case A1 of the challenge's NRRD on a grid, in the training list; returns its label."""
+    image, label = organs((40, 30, 12), classes=2)
+    space = np.diag([-1.0, -1.0, 1.0]) @ affine[:3]  # RAS to the file's LPS
+    header = {"space directions": space[:, :3].T, "space origin": space[:, 3]}
+    write_nrrd(root / LA_FOLDER / "A1" / "lgemri.nrrd", image, **header)
+    write_nrrd(root / LA_FOLDER / "A1" / "laendo.nrrd", 255 * label, **header)
+    write_lists(root, ["A1"], ["B2"])
+    return label
+
+
+def write_brats_raw(root: Path, image: np.ndarray, label: np.ndarray, affine: np.ndarray) -> None:
+    """Case BraTS19_A_1 of the challenge's NIfTI, in the training list."""
+    folder = root / "LGG" / "BraTS19_A_1"
+    write_nifti(folder / "BraTS19_A_1_flair.nii.gz", np.abs(image), affine)
+    write_nifti(folder / "BraTS19_A_1_seg.nii.gz", label, affine)
+    write_lists(root, ["BraTS19_A_1"], ["BraTS19_B_1"])
+
+
+def write_btcv_raw(root: Path, affine: np.ndarray) -> np.ndarray:
+    """Case 0001 of the challenge's NIfTI, in the training list; returns its label."""
+    image, label = organs()
+    write_nifti(root / "img0001.nii.gz", image, affine)
+    write_nifti(root / "label0001.nii.gz", label, affine)
+    write_lists(root, ["0001"], ["0002"])
+    return label
