@@ -35,7 +35,7 @@ def seen_of(plan: Plan) -> dict[str, Seen]:
         if count is not None:
             arms.setdefault(cell.arm, []).append((cell, count))
     return {
-        cell.id: (", ".join([cell.label, *(f"{path} {cell.axes[path]}" for path in paths)]), count)
+        cell.id: (" at ".join([cell.label, *(f"{path} {cell.axes[path]}" for path in paths)]), count)
         for counted in arms.values()
         for paths in [_telling(counted)]
         for cell, count in counted

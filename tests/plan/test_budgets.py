@@ -57,7 +57,7 @@ def test_an_arm_whose_points_differ_is_told_point_by_point(tmp_path: Path) -> No
     )
     spec = read_spec(tmp_path / "spec.yaml", "paper", items=kinds())
     seen = seen_of(build_plan(spec, Catalog.read(), lambda dataset: "made-up")).values()
-    assert sorted(set(seen)) == [("MT, pseudo none", 6000 * 2), ("MT, pseudo offline", 6000 * 4)]
+    assert sorted(set(seen)) == [("MT at pseudo none", 6000 * 2), ("MT at pseudo offline", 6000 * 4)]
 
 
 def test_nothing_is_said_where_all_see_the_same() -> None:
