@@ -125,7 +125,10 @@ def outline(axes: Axes, mask: NDArray[Any], colour: str, dashes: Any, width: flo
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """The figure as PNG and SVG; returns both paths."""
+    """The figure as PNG and SVG; returns both paths. It is laid out once, which costs more than to draw it."""
+    figure.set_dpi(DPI)
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with atomic_file(png) as file:
         figure.savefig(file, dpi=DPI, metadata={"Software": None})
