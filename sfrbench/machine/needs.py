@@ -51,7 +51,7 @@ class Machine:
     _roots: dict[str, Path | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", self.device):
             hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "cuda:N", "mps"))
             raise InputError(f"no device '{shorter(self.device)}'", where="--device", hint=hint)
 
