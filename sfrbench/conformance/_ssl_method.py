@@ -7,7 +7,7 @@ from typing import Any
 from sfrbench.components.base import Ssl
 from sfrbench.conformance.checks import Subject
 
-STEPS = 4
+STEPS = 3
 #: One optimiser for all: a card's own recipe is not what is examined.
 FAST = {
     "optimiser": "adamw",

@@ -40,6 +40,7 @@ class Subject:
     folder: Path
     shared: Path  # what several checks make and only read, such as volumes
     data: Mapping[str, Path] = field(default_factory=dict)  # where datasets lie, as of ``--data``
+    kept: dict[str, Any] = field(default_factory=dict)  # by checks of an equal component, for one another
 
     def component(self, cls: type[C], **fields: Any) -> C:
         """The card's component with ``fields`` over it, a dotted name for a field of a group."""

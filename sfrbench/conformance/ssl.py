@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -33,16 +34,36 @@ def ready(subject: Subject) -> None:
 # What a step depends on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Seen:
     """What a step made: the value of a loss, and its gradients by all that trains."""
 
-    value: float
-    gradients: torch.Tensor
+    loss: torch.Tensor
+    parts: list[torch.nn.Parameter]
 
-    def __eq__(self, other: object) -> bool:
-        same = isinstance(other, _Seen) and torch.equal(self.gradients, other.gradients)
-        return same and self.value == other.value  # type: ignore[attr-defined]
+    @cached_property
+    def gradients(self) -> torch.Tensor:
+        """All of them in a row; of what the loss does not depend on zeros."""
+        found: tuple[torch.Tensor | None, ...] = (None,) * len(self.parts)
+        if self.loss.requires_grad:
+            found = torch.autograd.grad(self.loss, self.parts, allow_unused=True, retain_graph=True)
+        pairs = zip(self.parts, found, strict=True)
+        return torch.cat([(torch.zeros_like(part) if one is None else one).flatten() for part, one in pairs])
+
+    @property
+    def value(self) -> float:
+        return self.loss.item()
+
+    def same_as(self, other: _Seen) -> bool:
+        return self.value == other.value and torch.equal(self.gradients, other.gradients)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of training: L_method alone, and the whole loss with L_sup."""
+
+    own: _Seen
+    whole: _Seen
 
 
 Change = Callable[[Batch, Models], Batch]
@@ -101,8 +122,8 @@ def _move(network: torch.nn.Module, seed: int) -> None:
         part.data += 0.2 * torch.randn(part.shape, generator=draw)
 
 
-def _step(subject: Subject, iteration: int, change: Change, whole: bool) -> _Seen:
-    """L_method of a step, or the ``whole`` loss with L_sup, and its gradients."""
+def _step(subject: Subject, iteration: int, change: Change) -> _Step:
+    """A step anew, from the same seeds."""
     method = small(subject)
     ctx = _context(subject, method)
     models = build_models(ctx, method, 3)
@@ -111,32 +132,33 @@ def _step(subject: Subject, iteration: int, change: Change, whole: bool) -> _See
     batch = _known(change(_batch(3, method.uses_unlabelled), models), method)
     kept = batch.images.clone(), batch.labels.clone()
     torch.manual_seed(2)
-    if whole:
-        loss = retrain.training_step(ctx, method, models, batch, iteration).loss
-    else:
-        loss = method.loss(retrain.first_pass(method, models, batch, iteration, _generator()))
-    expect(loss.shape == () and bool(torch.isfinite(loss)), f"a loss of {loss.detach()}")
+    made = retrain.training_step(ctx, method, models, batch, iteration)
+    own, whole = torch.as_tensor(made.values["method"]), made.loss
+    for loss in (own, whole):
+        expect(loss.shape == () and bool(torch.isfinite(loss)), f"a loss of {loss.detach()}")
     parts = models.parameters()
-    found: tuple[torch.Tensor | None, ...] = (None,) * len(parts)
-    if loss.requires_grad:
-        found = torch.autograd.grad(loss, parts, allow_unused=True)
     same = torch.equal(batch.images, kept[0]) and torch.equal(batch.labels, kept[1])
     expect(same, "the step changed images or labels in place")
-    flat = [
-        part.new_zeros(part.numel()) if one is None else one.flatten()
-        for part, one in zip(parts, found, strict=True)
-    ]
-    return _Seen(loss.item(), torch.cat(flat))
+    return _Step(_Seen(own, parts), _Seen(whole, parts))
+
+
+def _kept(subject: Subject, iteration: int, change: Change) -> _Step:
+    """A step that several checks look at, made once."""
+    name = f"step {iteration} {change.__name__}"
+    if name not in subject.kept:
+        subject.kept[name] = _step(subject, iteration, change)
+    made: _Step = subject.kept[name]
+    return made
 
 
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
 
-def _responds(subject: Subject, change: Change, whole: bool = False) -> bool:
-    """Whether the loss or a gradient is another at one of the iterations."""
+def _responds(subject: Subject, change: Change) -> bool:
+    """Whether L_method or a gradient of it is another at one of the iterations."""
     return any(
-        _step(subject, iteration, _unchanged, whole) != _step(subject, iteration, change, whole)
+        not _kept(subject, iteration, _unchanged).own.same_as(_kept(subject, iteration, change).own)
         for iteration in ITERATIONS
     )
 
@@ -144,15 +166,15 @@ def _responds(subject: Subject, change: Change, whole: bool = False) -> bool:
 def a_step_repeats(subject: Subject) -> None:
     """A step with the same seeds gives the same finite loss and gradients, and changes no patch in place."""
     for iteration in ITERATIONS:
-        one, two = (_step(subject, iteration, _unchanged, True) for _ in range(2))
-        expect(one == two, f"iteration {iteration}: {one.value!r}, the second time {two.value!r}")
+        one, two = _kept(subject, iteration, _unchanged).whole, _step(subject, iteration, _unchanged).whole
+        expect(one.same_as(two), f"iteration {iteration}: {one.value!r}, the second time {two.value!r}")
 
 
 def training_follows_the_labels(subject: Subject) -> None:
     """Other labels of the labelled patches change the whole loss (L_sup and L_method) and its gradients at
     every step."""
     for iteration in ITERATIONS:
-        same, other = (_step(subject, iteration, change, True) for change in (_unchanged, _other_labels))
+        same, other = (_kept(subject, iteration, change).whole for change in (_unchanged, _other_labels))
         expect(
             not torch.equal(same.gradients, other.gradients),
             f"iteration {iteration}: the same gradients whatever the labels: "

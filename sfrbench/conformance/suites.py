@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from sfrbench.catalog.cards import Card, Catalog
 from sfrbench.components.base import KINDS, Component
@@ -62,6 +62,7 @@ class Examination:
     def __init__(self, data: Mapping[str, Path] | None = None) -> None:
         self._data = data or {}
         self._known: dict[tuple[str, str, str], Result] = {}
+        self._kept: tuple[tuple[str, str], dict[str, Any]] = ("", ""), {}  # of the last component alone
         self._folder = tempfile.TemporaryDirectory(prefix="sfrbench-conform-")
 
     def of(self, card: Card) -> Iterator[Result]:
@@ -85,17 +86,20 @@ class Examination:
         for check in checks_of(card):
             yield self.once(check, card)
 
-    def result(self, check: Check, card: Card) -> Result:
-        """What becomes of one check of one card."""
+    def result(self, check: Check, card: Card, kept: dict[str, Any] | None = None) -> Result:
+        """What becomes of one check of one card, with what checks of an equal component have ``kept``."""
         shared = Path(self._folder.name)
         with tempfile.TemporaryDirectory(prefix="check-", dir=shared) as folder:
-            return tried(check, Subject(card, Path(folder), shared, self._data))
+            return tried(check, Subject(card, Path(folder), shared, self._data, {} if kept is None else kept))
 
     def once(self, check: Check, card: Card) -> Result:
         """One check of a kind, or what became of it for an equal component."""
         shared = Path(self._folder.name)
         component = suite_of(card.kind).small(Subject(card, shared, shared, self._data))
-        key = card.kind, title(check), canonical(component.key_settings())
+        own = card.kind, canonical(component.key_settings())
+        key = card.kind, title(check), own[1]
         if key not in self._known:
-            self._known[key] = self.result(check, card)
+            if self._kept[0] != own:
+                self._kept = own, {}
+            self._known[key] = self.result(check, card, self._kept[1])
         return replace(self._known[key], card=f"{card.kind}/{card.name}")

@@ -262,41 +262,48 @@ doctor._checked = lambda: None
 install(pytest.MonkeyPatch(), {torch}, NEW, **{variables})
 fake = sys.modules["torch"]
 fake.get_num_threads, fake.backends.cpu = real.get_num_threads, real.backends.cpu
-main(sys.argv[1:])
+for options in ([], ["--json"]):
+    try:
+        main(["doctor", *options])
+    except SystemExit as ended:
+        print("{cut}" if not ended.code else ended)
 """
+CUT = "-- asked again --"
 
 
-def doctor(torch: str, *options: str, **variables: str) -> str:
-    program = PRETEND.format(torch=torch, variables=variables)
+def doctor(torch: str, **variables: str) -> tuple[str, Any]:
+    """What it says, and the same as JSON, from one process."""
+    program = PRETEND.format(torch=torch, variables=variables, cut=CUT)
     done = subprocess.run(
-        [sys.executable, "-c", program, "doctor", *options],
+        [sys.executable, "-c", program],
         env=environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return done.stdout
+    said, found, _ = done.stdout.split(f"{CUT}\n")
+    return said, json.loads(found)
 
 
 def test_doctor_shows_cards_and_keeps_the_answer(tmp_path: Path) -> None:
     two = "Torch(cards=[H200, GTX_1080])"
-    lines = doctor(two, CUDA_VISIBLE_DEVICES="2,3").splitlines()
+    said, found = doctor(two, CUDA_VISIBLE_DEVICES="2,3")
+    lines = said.splitlines()
     assert "driver    NVIDIA driver 580.65.06 (CUDA 13.0 at most)" in lines
     assert "cuDNN     9.10.2" in lines
     assert "GPU 0     NVIDIA H200, 140 GiB, sm_90 (2 in CUDA_VISIBLE_DEVICES)" in lines
     last = "GPU 1     NVIDIA GeForce GTX 1080, 8 GiB, sm_61 (3 in CUDA_VISIBLE_DEVICES), NOT USABLE"
     assert f"{last} by this torch" in lines
     assert len(list((tmp_path / "cache" / "sfrbench" / "accelerator").iterdir())) == 1
-    found = json.loads(doctor(two, "--json"))
     assert [card["capability"] for card in found["accelerator"]["cards"]] == [[9, 0], [6, 1]]
     assert (found["accelerator"]["usable"], found["accelerator"]["auto"]) == ([0], "cuda")
     assert {"weights", "data", "packages", "numbers", "free_bytes"} <= found.keys()
 
 
 def test_doctor_says_what_is_missing() -> None:
-    said = doctor("CPU")
+    said, answer = doctor("CPU")
     assert "torch     2.9.1+cpu, a CPU build; " in said
     assert "GPU       none: profiles cpu and smoke run here, paper and released need a GPU\n" in said
     what = (
         "torch 2.9.1+cpu is a CPU build; the NVIDIA driver 580.65.06 (CUDA 13.0 at most) is here, with 1 card"
     )
     assert f"          {what}\n          pip uninstall -y torch && pip install " in said
-    found = json.loads(doctor("CPU", "--json"))["accelerator"]
+    found = answer["accelerator"]
     assert (found["lacks"], found["auto"], found["cards"]) == (what, "cpu", [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ from sfrbench.conformance.checks import Subject
 from sfrbench.conformance.finetune import small as small_tuning
 from sfrbench.conformance.material import PATCH, artefact_of, inputs_of
 from sfrbench.engine.context import StageContext, goes_on, no_progress, watch_nothing
+from sfrbench.files.atomic import canonical
 from sfrbench.store.artefact import Artefact
 from tests.support.stages import settings_of, stage_of
 
@@ -49,6 +50,16 @@ def tuning_of(card: Card, folder: Path) -> Finetune:
     """A card's fine-tuning in two steps of a canvas each, a checkpoint after each."""
     made = small_tuning(Subject(card, folder, folder))
     return made.model_copy(update={"steps": 2, "checkpoint_every": 1})
+
+
+def distinct(cards: Iterable[Card], small: Callable[[Card, Path], Component]) -> list[Card]:
+    """The cards that lead to components of their own; of those that are equal once they are small, the
+    first."""
+    found: dict[tuple[type[Component], str], Card] = {}
+    for card in cards:
+        made = small(card, Path())
+        found.setdefault((type(made), canonical(made.key_settings())), card)
+    return list(found.values())
 
 
 def segmenter(method: Ssl) -> dict[str, Component]:
