@@ -10,9 +10,17 @@ from pathlib import Path
 import pytest
 
 from sfrbench.engine.compiling import lack
+from tests.support.loaded import Process
+from tests.support.places import BENCHMARKS
+from tests.support.runs import environment
 
-ROOT = Path(__file__).parent.parent
-SCRIPT = ROOT / "benchmarks" / "gpu.py"
+SCRIPT = BENCHMARKS / "gpu.py"
+
+
+def gpu(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    process = Process(*options, script=SCRIPT, cwd=folder, env=environment())
+    said = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(options, process.wait(), *said)
 
 
 @pytest.mark.slow
@@ -40,17 +48,14 @@ def test_each_part_measures_what_it_says(tmp_path: Path) -> None:
     assert text.count("| bf16 |") >= 3
 
 
-def test_a_part_that_is_not_there_is_said() -> None:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--only", "speed"], capture_output=True, text=True, check=False
-    )
+def test_a_part_that_is_not_there_is_said(tmp_path: Path) -> None:
+    done = gpu(tmp_path, "--only", "speed")
     assert done.returncode == 1
     assert "no part speed; there are: attention, " in done.stderr
 
 
-def test_a_device_that_is_not_there_is_said() -> None:
+def test_a_device_that_is_not_there_is_said(tmp_path: Path) -> None:
     for device, told in (("nonsense", "no device 'nonsense'"), ("cuda:x", "no device 'cuda:x'")):
-        command = [sys.executable, str(SCRIPT), "--device", device]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = gpu(tmp_path, "--device", device)
         assert done.returncode == 1
         assert told in done.stderr

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import sfrbench
 from sfrbench.cli import main
 from tests.support.data_writers import la_file, volume, write_decathlon, write_la, write_la_case
+from tests.support.loaded import Process
 from tests.support.runs import QUIET, SPEC, cli, environment, here
 
 
@@ -198,10 +199,10 @@ def test_interrupted_is_exit_130(folder: Path) -> None:
     import signal
     import time
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sfrbench", "run", "small.yaml", "--profile", "smoke", *QUIET,
-         "--set", "finetune.steps=2000", "--set", "finetune.checkpoint_every=5"],
-        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    process = Process(
+        "run", "small.yaml", "--profile", "smoke", *QUIET,
+        "--set", "finetune.steps=2000", "--set", "finetune.checkpoint_every=5",
+        cwd=folder, env=environment(),
     )  # fmt: skip
     partial = folder / "runs" / "store" / "partial"
     deadline = time.monotonic() + 120

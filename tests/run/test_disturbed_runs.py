@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.places import BENCHMARKS
+from tests.support.runs import cli
 
 TINY = """\
 title: Kills
@@ -20,6 +21,12 @@ arms: [{name: sup}]
 """
 
 
+def in_peace(folder: Path, name: str = "run", *more: str) -> str:
+    """As the script's, which starts Python anew for what is not disturbed, too."""
+    done = cli(name, "small.yaml", "--profile", "smoke", *more, cwd=folder)
+    return done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_a_workspace_survives_shortages_and_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill of a run, one while the database is made, few files, small files; then a run in peace: the
@@ -28,6 +35,7 @@ def test_a_workspace_survives_shortages_and_kills(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(BENCHMARKS)
     kills, short_of = (importlib.import_module(name) for name in ("kills", "short_of"))
     monkeypatch.setattr(kills, "SPEC", TINY)
+    monkeypatch.setattr(kills, "peaceful", in_peace)
     folder = kills.fresh(tmp_path, "other")
     for kind, value in ((resource.RLIMIT_NOFILE, 12), (resource.RLIMIT_FSIZE, 20_000)):
         assert short_of.tried(f"{value}", folder, *short_of.QUIET, limit=short_of.limited(kind, value))

@@ -8,6 +8,9 @@ Python draws once, the seed of its hashes, is the same in all of them.
 
 from __future__ import annotations
 
+import atexit
+import gc
+import hashlib
 import importlib
 import json
 import os
@@ -23,6 +26,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import IO
+
+from filelock import FileLock
 
 from tests.support.places import ROOT
 
@@ -51,7 +56,8 @@ FIXED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MPLBACKE
 
 
 class Process:
-    """``python -m sfrbench ARGUMENTS``; what the tests use of ``subprocess.Popen``, and like it.
+    """``python -m sfrbench ARGUMENTS``, or of a ``script``; what the tests use of ``subprocess.Popen``, and
+    like it.
 
     ``stderr`` is a pipe of its own, ``STDOUT`` or ``DEVNULL``; ``cores`` are those that it may use.
     """
@@ -64,6 +70,7 @@ class Process:
         stdout: int = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
         cores: tuple[int, ...] = (),
+        script: Path | None = None,
     ) -> None:
         self.args, self.returncode = arguments, None
         self._said: list[str] | None = None
@@ -72,6 +79,7 @@ class Process:
         self.stdout, out = _pipe(stdout, null)
         self.stderr, err = (None, out) if stderr == subprocess.STDOUT else _pipe(stderr, null)
         told = {"arguments": arguments, "cwd": str(cwd), "env": dict(env), "cores": cores}
+        told["script"] = None if script is None else str(script)
         server = _server(tuple(env.get(name, "") for name in FIXED))
         request = json.dumps(told).encode()
         server.sendall(len(request).to_bytes(8, "big") + request)
@@ -133,38 +141,74 @@ def _pipe(wanted: int, null: int) -> tuple[IO[str] | None, int]:
 
 @cache
 def _server(fixed: tuple[str, ...]) -> socket.socket:
-    """The connection to a process that forks, started when it is first wanted; it ends with this one."""
-    ours, theirs = socket.socketpair()
-    known = {name: value for name, value in zip(FIXED, fixed, strict=True) if value}
-    others = {name: value for name, value in os.environ.items() if name not in FIXED}
-    with theirs:
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.support.loaded", str(theirs.fileno())],
-            cwd=ROOT, env={**others, **known, "PYTHONPATH": str(ROOT)}, pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+    """A connection to a process that forks. All processes of a session of tests share it: it is started when
+    one first wants it, and ends once none is connected."""
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
+    name = hashlib.sha256(repr((session, fixed)).encode()).hexdigest()[:16]
+    place = Path(tempfile.gettempdir()) / f"sfrbench-tests-{name}"
+    ours = socket.socket(socket.AF_UNIX)
+    with FileLock(place.with_name(f"sfrbench-tests-{os.getuid()}.lock")):
+        try:
+            ours.connect(str(place))
+        except OSError:
+            _start(place, ours, fixed)
     return ours
 
 
-def _serve(server: socket.socket) -> None:
-    """Fork at each request; returns in what was forked, as it is to be, and never here."""
+def _start(place: Path, ours: socket.socket, fixed: tuple[str, ...]) -> None:
+    """Start a process that forks, and connect a socket to it."""
+    known = {name: value for name, value in zip(FIXED, fixed, strict=True) if value}
+    others = {name: value for name, value in os.environ.items() if name not in FIXED}
+    place.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as theirs:
+        theirs.bind(str(place))
+        theirs.listen()
+        ours.connect(str(place))  # waits there until it is accepted
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.support.loaded", str(theirs.fileno()), str(place)],
+            cwd=ROOT, env={**others, **known, "PYTHONPATH": str(ROOT)}, pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+
+def _serve(listening: socket.socket, place: Path) -> str | None:
+    """Fork at each request; returns in what was forked, as it is to be, and never here: the script to run, or
+    None for the command line."""
     for name in MODULES:
         importlib.import_module(name)
     _warm()
+    gc.collect()
+    gc.freeze()  # else what is forked copies every page as soon as it looks for what is garbage
     assert threading.active_count() == 1, "locks that threads hold stay locked in what is forked"
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
-    while head := server.recv(8, socket.MSG_WAITALL):
-        told = json.loads(server.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
-        _, handles, _, _ = socket.recv_fds(server, 1, 4)
-        if not os.fork():
-            server.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _keep(*handles)
-            _become(**told)
-            return
-        for handle in handles:
-            os.close(handle)
+    connected = [listening.accept()[0]]
+    while connected or _last(listening, place):
+        for ready in select.select([listening, *connected], [], [])[0]:
+            if ready is listening:
+                connected.append(listening.accept()[0])
+            elif not (head := ready.recv(8, socket.MSG_WAITALL)):
+                connected.remove(ready)
+                ready.close()
+            else:
+                told = json.loads(ready.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
+                _, handles, _, _ = socket.recv_fds(ready, 1, 4)
+                if not os.fork():
+                    for each in (listening, *connected):
+                        each.close()
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    _keep(*handles)
+                    script: str | None = told.pop("script")
+                    _become(**told)
+                    return script
+                for handle in handles:
+                    os.close(handle)
     os._exit(0)
+
+
+def _last(listening: socket.socket, place: Path) -> bool:
+    """Whether somebody has connected; nobody can any more."""
+    place.unlink(missing_ok=True)
+    return bool(select.select([listening], [], [], 0)[0])
 
 
 def _warm() -> None:
@@ -216,6 +260,26 @@ def _become(arguments: list[str], cwd: str, env: dict[str, str], cores: list[int
     np.random.seed()
 
 
+def _run(script: str | None) -> None:
+    """The command, and all that Python does at its end but for taking down what it has loaded: that takes
+    seconds of a core, since every page is copied once more."""
+    status = 0
+    try:
+        if script is None:
+            runpy.run_module("sfrbench", run_name="__main__", alter_sys=True)
+        else:
+            sys.argv[0], sys.path[0] = script, str(Path(script).parent)
+            runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = 1 if isinstance(end.code, str) else int(end.code or 0)
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for its threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module("sfrbench", run_name="__main__", alter_sys=True)
+    _run(_serve(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])))
