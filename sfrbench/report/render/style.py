@@ -125,7 +125,7 @@ def outline(axes: Axes, mask: NDArray[Any], colour: str, dashes: Any, width: flo
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """The figure as PNG and SVG; returns both paths. It is laid out once, which costs more than to draw it."""
+    """The figure as PNG and SVG; returns both paths. Laid out once: that costs more than to draw it."""
     figure.set_dpi(DPI)
     figure.draw_without_rendering()
     figure.set_layout_engine(None)
