@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,10 +25,8 @@ def gpu(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_each_part_measures_what_it_says(tmp_path: Path) -> None:
     parts = "attention,networks,lora,windows,idle"
-    subprocess.run(
-        [sys.executable, str(SCRIPT), "--device", "cpu", "--only", parts, "--out", str(tmp_path)],
-        check=True, capture_output=True, timeout=300,
-    )  # fmt: skip
+    done = gpu(tmp_path, "--device", "cpu", "--only", parts, "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["about"]["miniature"] is True
     tables = found["tables"]
