@@ -21,6 +21,7 @@ from sfrbench.spec.checks import (
     read_items,
     read_points,
 )
+from sfrbench.spec.extends import load_spec
 from sfrbench.spec.model import ItemKinds, Profile, Spec
 from sfrbench.spec.predictions import off_axes, with_predictions
 from sfrbench.spec.search import read_search
@@ -32,6 +33,7 @@ from sfrbench.stages.finder import default_stages
 class _File(Settings):
     """The fields of a specification file; what may be read in part is read by ``Reader``."""
 
+    extends: str = Field("", description="a shipped experiment, or a file; this one is laid over it")
     title: str
     description: str = ""
     paper: str = Field("", description="the table or figure that this repeats")
@@ -65,25 +67,13 @@ def _outline(reader: Reader) -> _File:
                 data |= {head: stand_ins[head]} if head in stand_ins else {}
 
 
-def locate(spec: str) -> Path:
-    """The file of a specification: a path, or the name of a shipped one."""
-    path = Path(spec)
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        return path
-    found = shipped("experiments") / f"{spec}.yaml"
-    if not found.is_file():
-        names = [path.stem for path in shipped("experiments").glob("*.yaml")]
-        raise InputError(f"no experiment '{spec}'", hint=did_you_mean(spec, names))
-    return found
-
-
 def read_spec(path: Path, profile: str, sets: Sequence[str] = (), *, items: ItemKinds) -> Spec:
     """Read a specification whose report may have these kinds of ``items``.
 
     Names and bounds are checked by the plan, which raises what is wrong there together with the ``problems``
     found here. Raises ``InputError`` where the file has no usable form.
     """
-    reader = Reader(load(path), [])
+    reader = Reader(load_spec(path), [])
     file = _outline(reader)
     reader.unread |= SECTIONS.intersection(file.base) if isinstance(file.base, dict) else set()
     section = read_section(reader, file.profiles, profile)
