@@ -69,10 +69,10 @@ def _base(document: Document) -> Path:
     if not given.endswith(ENDINGS):
         return _shipped(given, where, "   a file of yours is named by its path, which ends in .yaml")
     file = document.path.parent / given
+    tidy = Path(os.path.normpath(file))
     if not os.path.exists(file):
         hint = f"the path goes from the folder of {document.path.name}"
-        raise InputError(f"{KEY}: there is no file {file}", where=where, hint=hint)
-    tidy = Path(os.path.normpath(file))
+        raise InputError(f"{KEY}: there is no file {tidy}", where=where, hint=hint)
     return tidy if tidy.resolve() == file.resolve() else file  # a link may lead elsewhere
 
 

@@ -380,8 +380,8 @@ def test_show_resolved_is_a_specification_with_the_origin_of_every_value(tmp_pat
         assert "seeds: [7]  # own.yaml:4" in lines
         assert """title: "it's: mine # really"  # own.yaml:2""" in lines
         assert "    steps: 3  # own.yaml:3" in lines
-        assert f"protocol: strict  # {quick}:6" in lines
-        assert f"    name: mean_teacher  # {quick}:7" in lines
+        assert f"protocol: strict  # {quick}:7" in lines
+        assert f"    name: mean_teacher  # {quick}:8" in lines
         ends = [line for line in lines if not line.endswith(":")]
         assert all("  # own.yaml:" in line or f"  # {quick}:" in line for line in ends)
         assert load(write(tmp_path, back=shown)).data == load_spec(own).data
