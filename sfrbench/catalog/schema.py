@@ -1,7 +1,6 @@
 """JSON Schema (2020-12) of groups of fields and of cards: what may stand where, and what it means.
 
-A schema judges every value as though it were used, and passes what only code can judge: a class's own checks,
-what two values must have in common, and what ``--registry`` adds (unless it was told).
+A schema passes what only code can judge: a class's own checks, and what two values must have in common.
 """
 
 from __future__ import annotations
@@ -83,6 +82,10 @@ def _tidy(schema: Schema, partly: bool) -> Schema:
         found |= ref("flag")
     if found.get("type") == "number":
         found.pop("multipleOf", None)  # a remainder of floats
+    if "const" in found:
+        found.pop("enum", None)  # some versions of pydantic give both
+    if found.get("additionalProperties") is True:
+        del found["additionalProperties"]  # and some say this
     return found
 
 
