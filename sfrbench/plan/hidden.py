@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
 
 from sfrbench.catalog.cards import Card
 from sfrbench.catalog.faults import describe, hint
-from sfrbench.catalog.fields import field_paths
-from sfrbench.components.base import KINDS
-from sfrbench.errors import InputError, Problem
+from sfrbench.catalog.fields import field_exists, field_paths
+from sfrbench.components.base import KINDS, Component
+from sfrbench.errors import InputError, Problem, did_you_mean
 from sfrbench.plan.resolve import Resolver, unflatten
 from sfrbench.spec.model import Layer, Spec
 
 
 def check_hidden(resolver: Resolver) -> None:
-    """Note a name that no card has, and a value that no component with such a field takes."""
+    """Note a name that no card has, a field that no component has, a value that none with the field takes."""
     known = {problem.where for problem in resolver.problems}
     for layer in _layers(resolver.spec):
         for path, value in layer.choices.items():
@@ -47,27 +48,25 @@ def _name(resolver: Resolver, kind: str, name: Any) -> list[Problem]:
 def _value(resolver: Resolver, kind: str, name: str, value: Any) -> list[Problem]:
     """What every component with this field has against a value; those in use are asked first."""
     said: list[Problem] = []
-    for card in _with_field(resolver, kind, name):
-        faults = _faults(card, name, value)
-        if not faults:
-            return []
-        said = said or faults
-    return said
+    known: set[str] = set()
+    for cls, card in _classes(resolver, kind):
+        known.update(field_paths(cls))
+        if field_exists(cls, name):
+            faults = _faults(card, name, value)
+            if not faults:
+                return []
+            said = said or faults
+    return said or [Problem("", f"{kind}.{name}: no {kind} has a field '{name}'", did_you_mean(name, known))]
 
 
-def _with_field(resolver: Resolver, kind: str, name: str) -> Iterator[Card]:
+def _classes(resolver: Resolver, kind: str) -> Iterator[tuple[type[Component], Card]]:
+    """The classes of a kind, each with a card of it."""
     seen = set()
-    cards: Iterable[Card] = resolver.cards_in_use(kind)
-    for card in (*cards, *resolver.catalog.cards(kind)):
-        if card.target in seen:
-            continue
-        seen.add(card.target)
-        try:
-            found = name in field_paths(card.component_class)
-        except InputError:  # a broken card of another kind of thing: not the specification's fault
-            continue
-        if found:
-            yield card
+    for card in (*resolver.cards_in_use(kind), *resolver.catalog.cards(kind)):
+        if card.target not in seen:
+            seen.add(card.target)
+            with suppress(InputError):  # a broken card that nothing uses is no fault of the specification
+                yield card.component_class, card
 
 
 def _faults(card: Card, name: str, value: Any) -> list[Problem]:

@@ -28,6 +28,13 @@ def test_a_hidden_slip_is_a_fault(tmp_path: Path, old: str, new: str, told: str)
     assert message.count("spec.yaml:") == 1
 
 
+def test_a_field_of_a_kind_that_no_cell_has(tmp_path: Path) -> None:
+    arms = ARMS.replace("ssl.steps: 3", "selector.tua: 0.9")
+    assert "selector.tua: no selector has a field 'tua'" in faults(tmp_path, BASE + arms)
+    assert "did you mean 'tau'?" in faults(tmp_path, BASE + arms)
+    assert plan_of(tmp_path, BASE + arms.replace("tua", "tau")).cells
+
+
 def test_profiles_hide_and_are_hidden(tmp_path: Path) -> None:
     """Profile smoke sets ssl.steps: the specification's own value is checked all the same."""
     assert "ssl.steps: -1 is below" in faults(tmp_path, BASE.replace("ssl: mean", "ssl.steps: -1, ssl: mean"))

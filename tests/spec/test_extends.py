@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sfrbench.catalog.cards import Catalog
@@ -262,7 +262,7 @@ def _told(value: Any) -> Told:
     return Told(value, Path("a\nb.yaml"), (len(str(value)) % 2, 1))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.dictionaries(_TEXTS, _TREES, min_size=1, max_size=5))
 def test_what_is_written_reads_back(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "back.yaml"
