@@ -21,8 +21,9 @@ from sfrbench.catalog.cards import Catalog
 from sfrbench.files.roots import shipped
 from sfrbench.plan.build import build_plan
 from sfrbench.report.items import kinds
+from sfrbench.spec.extends import locate
 from sfrbench.spec.model import PROFILES
-from sfrbench.spec.reader import locate, read_spec
+from sfrbench.spec.reader import read_spec
 
 #: Experiment and profile -> cell and role -> "stage/key".
 Keys = Mapping[str, Mapping[str, str]]

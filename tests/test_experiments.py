@@ -12,8 +12,9 @@ from sfrbench.components.base import Ssl
 from sfrbench.files.roots import shipped
 from sfrbench.plan.build import Cell, Plan, build_plan
 from sfrbench.report.items import kinds
+from sfrbench.spec.extends import locate
 from sfrbench.spec.model import PROFILES
-from sfrbench.spec.reader import locate, read_spec
+from sfrbench.spec.reader import read_spec
 
 NAMES = sorted(path.stem for path in shipped("experiments").glob("*.yaml"))
 #: Experiments on several semi-supervised methods.

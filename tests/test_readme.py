@@ -43,6 +43,11 @@ def test_the_first_own_experiment(folder: Path) -> None:
     assert "sound, 9 cells" in sfrbench(folder, "validate", "mine.yaml", "--profile", "cpu")
 
 
+def test_an_experiment_that_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "longer.yaml").write_text(block("# longer.yaml"))
+    assert "sound, 18 cells" in sfrbench(tmp_path, "validate", "longer.yaml", "--profile", "cpu")
+
+
 def test_another_tools_results(tmp_path: Path) -> None:
     (tmp_path / "tools.yaml").write_text(block("# tools.yaml"))
     said = sfrbench(tmp_path, "validate", "tools.yaml", "--profile", "cpu")

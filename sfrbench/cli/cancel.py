@@ -24,7 +24,7 @@ def cancel(what: str | None, workspace: Path) -> None:
     What they were training has left a checkpoint; the same 'sfrbench run' or 'search' goes on from there.
     """
     from sfrbench.run.executors.slurm.run import cancel_jobs
-    from sfrbench.spec.reader import locate
+    from sfrbench.spec.extends import locate
 
     experiment = ""
     if what is not None and Path(what).is_dir():

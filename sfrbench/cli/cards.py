@@ -42,20 +42,52 @@ def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name", metavar="KIND/NAME")
+@click.argument("name", metavar="KIND/NAME|SPEC")
 @click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY)
-def show(name: str, registry: Sequence[Path]) -> None:
-    """Show one card: its fields with defaults and bounds, its citation."""
+@click.option("--profile", default="paper", show_default=True, help="of an experiment")
+@click.option("--resolved", is_flag=True, help="an experiment whole, as YAML, with where each value stands")
+def show(name: str, registry: Sequence[Path], profile: str, resolved: bool) -> None:
+    """Show one card: its fields with defaults and bounds, its citation; or one experiment.
+
+    An experiment is experiment/NAME, or the path of a specification.
+    """
+    kind, slash, own = name.partition("/")
+    if name.endswith((".yaml", ".yml")) or kind == "experiment":
+        _show_experiment(
+            own if kind == "experiment" and not Path(name).is_file() else name, profile, resolved
+        )
+        return
+    if not slash:
+        hint = "for example stitch/grid, or experiment/quickstart; see 'sfrbench list'"
+        raise InputError(f"'{name}': write KIND/NAME", hint=hint)
+    if resolved:
+        raise InputError("this is for experiments", where="--resolved", hint="leave it out")
+    _show_card(kind, own, registry)
+
+
+def _show_card(kind: str, name: str, registry: Sequence[Path]) -> None:
     from sfrbench.catalog.cards import Catalog
     from sfrbench.cli.text import card_page
     from sfrbench.machine import accelerator
     from sfrbench.machine.refusal import known
 
-    kind, slash, own = name.partition("/")
-    if not slash:
-        raise InputError(f"'{name}': write KIND/NAME", hint="for example stitch/grid; see 'sfrbench list'")
-    card = Catalog.read(registry).card(kind, own)
+    card = Catalog.read(registry).card(kind, name)
     problems = card.problems()
     if problems:
         raise InputError.of(problems)
     echo(card_page(card, known(accelerator.kept()) if "gpu" in card.needs else ""))
+
+
+def _show_experiment(spec: str, profile: str, resolved: bool) -> None:
+    from sfrbench.cli.spec_page import resolved_page, spec_page
+    from sfrbench.report.items import kinds
+    from sfrbench.spec.extends import load_spec, locate
+    from sfrbench.spec.reader import read_spec
+
+    if resolved:
+        echo(resolved_page(load_spec(locate(spec))), end="")
+        return
+    read = read_spec(locate(spec), profile, items=kinds())
+    if read.problems:
+        raise InputError.of(read.problems)
+    echo(spec_page(read))

@@ -18,6 +18,7 @@ from sfrbench.cli import data as data_commands
 from sfrbench.cli import doctor as doctor_command
 from sfrbench.cli import plan as plan_commands
 from sfrbench.cli import run as run_command
+from sfrbench.cli import schema as schema_command
 from sfrbench.cli import search as search_command
 from sfrbench.cli import status as status_command
 from sfrbench.cli import trace as trace_command
@@ -97,6 +98,7 @@ weights_commands.register(weights)
 main.add_command(doctor_command.doctor)
 main.add_command(cards.list_)
 main.add_command(cards.show)
+main.add_command(schema_command.schema)
 main.add_command(run_command.run)
 main.add_command(cancel_command.cancel)
 main.add_command(outputs.results)

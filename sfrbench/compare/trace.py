@@ -10,13 +10,13 @@ from typing import Any
 
 from sfrbench.compare.provenance import read_provenance
 from sfrbench.errors import InputError, did_you_mean
-from sfrbench.files.atomic import sha256_of
 from sfrbench.files.roots import shipped
 from sfrbench.files.sheets import unguarded
 from sfrbench.places import locations
 from sfrbench.plan.schedule import behind
 from sfrbench.run.tracking.cells import experiment_name
 from sfrbench.run.tracking.mlflow_log import logged_in
+from sfrbench.spec.extends import fingerprint
 from sfrbench.store.store import RECORD
 
 ShownRow = Mapping[str, Any]  # an entry of "shown": row, arm, match, cells, ...
@@ -188,7 +188,7 @@ def _spec_now(report: WrittenReport) -> str:
     found = [folder / name for folder in folders if (folder / name).is_file()]
     if not found:
         return "not here"
-    same = any(sha256_of(path) == report.whole["spec_sha256"] for path in found)
+    same = any(fingerprint(path) == report.whole["spec_sha256"] for path in found)
     return "unchanged" if same else "changed since the report"
 
 

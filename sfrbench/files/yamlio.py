@@ -6,8 +6,9 @@ else; what they may hold is bounded (``limits``), with aliases counted as often 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,50 @@ Where = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data and where each value stands (1-based line and column)."""
+    """Plain data and where each value stands (1-based line and column).
+
+    ``raw`` is what a file with exactly these data holds. ``files`` has the file of each value that does not
+    stand in ``path`` itself.
+    """
 
     path: Path
     data: dict[str, Any]
     places: Mapping[Where, tuple[int, int]]
+    raw: bytes = field(repr=False)
+    files: Mapping[Where, Path] = field(default_factory=dict)
 
-    def where(self, *parts: str | int) -> str:
-        """``file:line:column`` of a value, or of the nearest value around it."""
+    @property
+    def text(self) -> str:
+        return self.raw.decode("utf-8-sig")
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.raw).hexdigest()
+
+    def spot(self, *parts: str | int) -> tuple[Path, int, int]:
+        """File, line and column of a value, or of the nearest value around it."""
         place = parts
         while place and place not in self.places:
             place = place[:-1]
-        line, column = self.places.get(place, (1, 1))
-        return f"{self.path}:{line}:{column}"
+        return (self.files.get(place, self.path), *self.places.get(place, (1, 1)))
+
+    def where(self, *parts: str | int) -> str:
+        """The same as ``file:line:column``."""
+        file, line, column = self.spot(*parts)
+        return f"{file}:{line}:{column}"
 
 
 def load(path: Path) -> Document:
     """Read a mapping from a YAML file. Raises ``InputError`` with the place of the fault."""
+    raw = _raw(path)
     try:
-        node = tree(_text(path))
+        node = tree(_text(raw, path))
     except Fault as fault:
         place = f"{path}:{fault.place[0]}:{fault.place[1]}" if fault.place else str(path)
         raise InputError(fault.what, where=place, hint=fault.hint) from fault
     if node is None or not isinstance(node.value, dict):
         raise InputError("must hold a mapping (key: value)", where=f"{path}:1:1", hint="see 'sfrbench list'")
-    return Document(path, _plain(node), {(): (1, 1), **dict(_places(node, ()))})
+    return Document(path, _plain(node), {(): (1, 1), **dict(_places(node, ()))}, raw)
 
 
 def read_value(text: str, where: str) -> Any:
@@ -56,7 +76,7 @@ def read_value(text: str, where: str) -> Any:
     return None if node is None else _plain(node)
 
 
-def _text(path: Path) -> str:
+def _raw(path: Path) -> bytes:
     most = limit("bytes")
     try:
         if path.is_fifo() and path.parts[:2] != ("/", "dev"):  # nobody may ever write to it
@@ -70,6 +90,10 @@ def _text(path: Path) -> str:
         raise InputError(f"is no path: {error}", where=str(path), hint="give a YAML file") from error
     if len(raw) > most:
         raise InputError("is too large for a specification or a card", where=str(path), hint=remedy("bytes"))
+    return raw
+
+
+def _text(raw: bytes, path: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -15,6 +15,7 @@ from sfrbench.files.limits import limit, remedy
 from sfrbench.plan.arms import ArmResolver
 from sfrbench.plan.cells import CellMaker, wanted_of
 from sfrbench.plan.graph import Graph, Link, Look, Node, unseen
+from sfrbench.plan.hidden import check_hidden
 from sfrbench.plan.resolve import Resolved, Resolver, digest
 from sfrbench.plan.space import Space, check_space
 from sfrbench.spec.model import Axis, Layer, Spec, matches
@@ -160,6 +161,7 @@ def build_plan(
     _check_sets(spec, resolver)
     if whole:
         resolver.check_unused()
+        check_hidden(resolver)
     problems = dict.fromkeys([*spec.problems, *resolver.problems])
     if problems:
         raise InputError.of(list(problems))

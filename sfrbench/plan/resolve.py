@@ -64,6 +64,7 @@ class Resolver:
         self.catalog = catalog
         self.problems: dict[Problem, None] = {}  # a set that keeps its order
         self._used_soft: set[str] = set()
+        self.in_use: set[tuple[str, str]] = set()  # choices that reach a component: path, and where it stands
         self._known: dict[tuple[str, str], Resolved] = {}
 
     def layers(self, arm: Layer, axes: Sequence[Layer], here: Mapping[str, Any]) -> list[Layer]:
@@ -95,6 +96,7 @@ class Resolver:
             self.add(where, what, f"add '{kind}: NAME' to base; known: {', '.join(self.catalog.names(kind))}")
             return None
         name, place = picks[-1]
+        self.in_use.add((kind, place))
         if not isinstance(name, str):
             self.add(
                 place,
@@ -113,6 +115,7 @@ class Resolver:
                 self.add(problem.where or place, f"{kind}: {problem.what}", problem.hint)
             return None
         fields, origin, sound = self._fields(kind, cls, layers, left)
+        self.in_use.update((f"{kind}.{name}", where) for name, where in origin.items())
         if not sound:
             return None
         found = self._validate(card, kind, fields, origin, place)
@@ -182,14 +185,18 @@ class Resolver:
             for path in layer.choices:
                 if "." in path and path not in self._used_soft:
                     kind = path.partition(".")[0]
-                    cards = [self.catalog.card(kind, name) for name in self._names(kind)]
-                    known = {name for card in cards for name in field_paths(card.component_class)}
+                    classes = [card.component_class for card in self.cards_in_use(kind)]
+                    known = {name for cls in classes for name in field_paths(cls)}
                     name = path.partition(".")[2]
                     self.add(
                         layer.where(path),
                         f"{path}: no {kind} used here has a field '{name}'",
                         did_you_mean(name, known),
                     )
+
+    def cards_in_use(self, kind: str) -> list[Card]:
+        """The cards of a kind that cells have."""
+        return [self.catalog.card(kind, name) for name in self._names(kind)]
 
     def _names(self, kind: str) -> list[str]:
         return sorted(

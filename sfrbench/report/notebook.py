@@ -191,10 +191,10 @@ def _ships(experiment: Experiment) -> bool:
 
 def _put_spec(experiment: Experiment, out: Path) -> None:
     """A copy of the specification beside the notebook, where it is no shipped one."""
-    path = experiment.plan.spec.document.path
-    copy = out / path.name
-    if not _ships(experiment) and path.resolve() != copy.resolve():
-        write_atomic(copy, path.read_text(encoding="utf-8"))
+    document = experiment.plan.spec.document
+    copy = out / document.path.name
+    if not _ships(experiment) and document.path.resolve() != copy.resolve():
+        write_atomic(copy, document.text)
 
 
 def _database(storage: str | None) -> str | None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from sfrbench.catalog.cards import Catalog
 from sfrbench.errors import InputError, NotReadyError, problem_of
-from sfrbench.files.atomic import read_state, sha256_of, write_atomic
+from sfrbench.files.atomic import read_state, write_atomic
 from sfrbench.files.units import now
 from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
@@ -28,8 +28,9 @@ from sfrbench.run.forecast import Forecast, target_of
 from sfrbench.run.outcomes import Book, Listener, Outcome, Outcomes
 from sfrbench.run.past import Past
 from sfrbench.run.signs import Signs, sweep
+from sfrbench.spec.extends import fingerprint, locate
 from sfrbench.spec.model import ItemKinds
-from sfrbench.spec.reader import locate, read_spec
+from sfrbench.spec.reader import read_spec
 from sfrbench.stages.finder import recipe_of
 from sfrbench.stages.recipe import Link
 from sfrbench.store.store import Store
@@ -150,14 +151,15 @@ class _Claim(BaseModel):
 def claim(experiment: Experiment) -> None:
     """Raises ``InputError`` where another specification of this name uses the workspace: one would replace
     the other's report. A file that was moved, or a copy of the same content, is not another."""
-    path = experiment.plan.spec.document.path.resolve()
+    document = experiment.plan.spec.document
+    path = document.path.resolve()
     place = experiment.journal_path.with_suffix(".spec")
-    mine, known = _Claim(path=str(path), sha256=sha256_of(path)), read_state(place, _Claim)
+    mine, known = _Claim(path=str(path), sha256=document.sha256), read_state(place, _Claim)
     if known == mine:
         return
     if known is not None and known.path != mine.path:
         other = Path(known.path)
-        if other.is_file() and sha256_of(other) != mine.sha256:
+        if other.is_file() and fingerprint(other) != mine.sha256:
             raise InputError(
                 f"another specification called '{experiment.name}' has its report here: {other}",
                 where=str(path),

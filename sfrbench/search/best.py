@@ -29,7 +29,7 @@ def write_best_spec(experiment: Experiment, study: Study, out: Path) -> Path:
     yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
     yaml.width = 4096
-    whole: Section = yaml.load(spec.document.path.read_text(encoding="utf-8"))
+    whole: Section = yaml.load(spec.document.text)
     whole.pop("search")
     profiles = whole.get("profiles") or {}
     for section in profiles.values():

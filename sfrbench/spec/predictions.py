@@ -26,11 +26,11 @@ _UNREAD = {
     "dataset": Dataset.late_fields - {"max_test", "val"},
     "protocol": Protocol.predict_fields,
 }
-_OTHER = "other"
+OTHER = "other"
 _SHAPE = "as in {folder: DIR, labels: {3: 1, other: 0}}"
 
 
-class _Entry(Settings):
+class Entry(Settings):
     """``predictions`` of an arm, as a mapping."""
 
     folder: str = Field(min_length=1)
@@ -69,9 +69,9 @@ def _read(reader: Reader, given: Any, at: Where) -> Predictions | None:
         reader.fault(at, what, f"as in predictions: DIR, or {_SHAPE}")
         return None
     try:
-        entry = _Entry.model_validate({"folder": given} if isinstance(given, str) else given)
+        entry = Entry.model_validate({"folder": given} if isinstance(given, str) else given)
     except ValidationError as error:
-        reader.problems += [form_problem(reader.document, fault, at, _Entry) for fault in error.errors()]
+        reader.problems += [form_problem(reader.document, fault, at, Entry) for fault in error.errors()]
         return None
     before = len(reader.problems)
     folder = _folder(reader, entry.folder, at)
@@ -106,11 +106,11 @@ def _labels(
         if type(value) is not int or not 0 <= value <= 255:
             what = f"labels: {key}: the number of a class is needed (0: background), got {shown(value)}"
             reader.fault((*at, key), what, "as in {3: 1, other: 0}: value in the files, class")
-        elif key == _OTHER:
+        elif key == OTHER:
             other = value
         elif not re.fullmatch(r"-?\d{1,9}", key):
             what = f"labels: '{key}' is no value of a label map"
-            reader.fault((*at, key), what, f"give a whole number, or '{_OTHER}' for all that are not named")
+            reader.fault((*at, key), what, f"give a whole number, or '{OTHER}' for all that are not named")
         elif int(key) in pairs:
             reader.fault((*at, key), f"labels: {int(key)} is given twice", "keep one of the two")
         else:

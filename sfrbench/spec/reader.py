@@ -21,6 +21,7 @@ from sfrbench.spec.checks import (
     read_items,
     read_points,
 )
+from sfrbench.spec.extends import load_spec
 from sfrbench.spec.model import ItemKinds, Profile, Spec
 from sfrbench.spec.predictions import off_axes, with_predictions
 from sfrbench.spec.search import read_search
@@ -29,52 +30,41 @@ from sfrbench.spec.sets import read_section, read_sets
 from sfrbench.stages.finder import default_stages
 
 
-class _File(Settings):
+class SpecFile(Settings):
     """The fields of a specification file; what may be read in part is read by ``Reader``."""
 
-    title: str
-    description: str = ""
+    extends: str = Field("", description="a shipped experiment, or a file; this one is laid over it")
+    title: str = Field(description="heads the report")
+    description: str = Field("", description="what is asked, and what an answer does not say")
     paper: str = Field("", description="the table or figure that this repeats")
-    dataset: Any
-    protocol: Any = "paper"
-    base: Any = {}
-    arms: list[Any] = []
-    axes: Any = {}
-    exclude: Any = []
+    dataset: Any = Field(description="the data, as in {name: la, labeled: 4}")
+    protocol: Any = Field("paper", description="the rules of scoring")
+    base: Any = Field({}, description="choices that all arms share, as in {stitch: grid, ssl.steps: 100}")
+    arms: list[Any] = Field([], description="what is compared: a name, and choices that differ from base")
+    axes: Any = Field({}, description="a grid of values, as in {stitch.scale: [2, 4]}")
+    exclude: Any = Field([], description="points that are left out, each with the reason")
     points: Any = Field([], description="what base is at some points of the axes")
-    seeds: Any = [0]
-    stages: Any = None
-    report: Any = [{"table": "results"}]
+    seeds: Any = Field([0], description="every cell is run with each")
+    stages: Any = Field(None, description="what runs of an arm that says nothing else")
+    report: Any = Field([{"table": "results"}], description="tables and figures, in their order")
     search: Any = Field(None, description="a hyper-parameter search; see spec/search.py")
-    profiles: Any = {}
+    profiles: Any = Field({}, description="what differs in a profile, as in {cpu: {ssl.steps: 100}}")
 
 
-def _outline(reader: Reader) -> _File:
+def _outline(reader: Reader) -> SpecFile:
     """The sections of a file; one that is missing or wrong is a fault, and has its default for the rest."""
     data = dict(reader.document.data)
     stand_ins: dict[str, Any] = {"title": "", "dataset": {}}
     while True:
         try:
-            return _File.model_validate(data)
+            return SpecFile.model_validate(data)
         except ValidationError as error:
             for fault in error.errors():
-                reader.problems.append(form_problem(reader.document, fault, (), _File))
+                reader.problems.append(form_problem(reader.document, fault, (), SpecFile))
                 head = str(fault["loc"][0])
                 reader.unread.add(head)
                 data.pop(head, None)
                 data |= {head: stand_ins[head]} if head in stand_ins else {}
-
-
-def locate(spec: str) -> Path:
-    """The file of a specification: a path, or the name of a shipped one."""
-    path = Path(spec)
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        return path
-    found = shipped("experiments") / f"{spec}.yaml"
-    if not found.is_file():
-        names = [path.stem for path in shipped("experiments").glob("*.yaml")]
-        raise InputError(f"no experiment '{spec}'", hint=did_you_mean(spec, names))
-    return found
 
 
 def read_spec(path: Path, profile: str, sets: Sequence[str] = (), *, items: ItemKinds) -> Spec:
@@ -83,7 +73,7 @@ def read_spec(path: Path, profile: str, sets: Sequence[str] = (), *, items: Item
     Names and bounds are checked by the plan, which raises what is wrong there together with the ``problems``
     found here. Raises ``InputError`` where the file has no usable form.
     """
-    reader = Reader(load(path), [])
+    reader = Reader(load_spec(path), [])
     file = _outline(reader)
     reader.unread |= SECTIONS.intersection(file.base) if isinstance(file.base, dict) else set()
     section = read_section(reader, file.profiles, profile)

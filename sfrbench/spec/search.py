@@ -48,7 +48,7 @@ _DATASET = Dataset.late_fields - {"val", "max_test", "folder"}
 _PROTOCOL = {"checkpoint", "stride", "sam_stride", "largest_component"}
 
 
-class _Section(Settings):
+class Section(Settings):
     params: dict[str, Any] = Field(min_length=1)
     arm: str | None = None
     metric: str = "dice"
@@ -88,11 +88,11 @@ def read_search(
         return (*own_at, *loc) if loc and loc[0] in (own or {}) else ("search", *loc)
 
     try:
-        form = _Section.model_validate(given)
+        form = Section.model_validate(given)
     except ValidationError as error:
         for fault in error.errors():
             where = reader.document.where(*place(*fault["loc"]))
-            reader.problems.append(Problem(where, f"search: {describe(fault)}", hint(fault, _Section)))
+            reader.problems.append(Problem(where, f"search: {describe(fault)}", hint(fault, Section)))
         return None
     before = len(reader.problems)
     own_seeds = reader.seeds(form.seeds, place("seeds"))
@@ -126,12 +126,12 @@ def read_search(
 _Fault = tuple[Where, str, str]
 
 
-def _arm(form: _Section, arms: Sequence[Arm]) -> Arm | None:
+def _arm(form: Section, arms: Sequence[Arm]) -> Arm | None:
     by_name = {arm.name: arm for arm in arms}
     return by_name.get(form.arm) if form.arm is not None else (arms[0] if len(arms) == 1 else None)
 
 
-def _arm_faults(form: _Section, arms: Sequence[Arm]) -> Iterator[_Fault]:
+def _arm_faults(form: Section, arms: Sequence[Arm]) -> Iterator[_Fault]:
     names = [arm.name for arm in arms]
     arm = _arm(form, arms)
     if arm is None:
@@ -156,7 +156,7 @@ def _arm_faults(form: _Section, arms: Sequence[Arm]) -> Iterator[_Fault]:
         yield ("pruner",), what, "set pruner: none"
 
 
-def _faults(form: _Section) -> Iterator[_Fault]:
+def _faults(form: Section) -> Iterator[_Fault]:
     """What is wrong with the form of the section, each with its place in it."""
     metric = form.metric.removeprefix("val.")
     if "test" in form.metric.split("."):

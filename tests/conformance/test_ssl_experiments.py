@@ -11,7 +11,8 @@ from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Ssl
 from sfrbench.plan.build import build_plan
 from sfrbench.report.items import kinds
-from sfrbench.spec.reader import locate, read_spec
+from sfrbench.spec.extends import locate
+from sfrbench.spec.reader import read_spec
 
 
 def test_every_method_is_in_the_comparison_and_none_is_off_in_profile_cpu() -> None:

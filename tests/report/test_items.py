@@ -10,7 +10,8 @@ from sfrbench.errors import InputError
 from sfrbench.files.roots import shipped
 from sfrbench.report.build import build_report
 from sfrbench.report.items import every, item_of, kinds
-from sfrbench.spec.reader import locate, read_spec
+from sfrbench.spec.extends import locate
+from sfrbench.spec.reader import read_spec
 from tests.support.contributing import copy_of_package, write_blocks
 from tests.support.demos import Demo
 from tests.support.places import ROOT

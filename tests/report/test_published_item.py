@@ -18,7 +18,8 @@ from sfrbench.report.facts.setups import setups_of
 from sfrbench.report.items import kinds
 from sfrbench.report.render.tables import Table, to_csv, to_html, to_latex, to_markdown
 from sfrbench.results.grid import Missing
-from sfrbench.spec.reader import locate, read_spec
+from sfrbench.spec.extends import locate
+from sfrbench.spec.reader import read_spec
 from tests.support.captions import check_page
 from tests.support.demos import check_golden, rows_of
 from tests.support.published import FACTS, ORGANS, made

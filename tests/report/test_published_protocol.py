@@ -19,7 +19,8 @@ from sfrbench.report.facts.setups import setups_of
 from sfrbench.report.items import kinds
 from sfrbench.report.items.published.rows import Own
 from sfrbench.report.items.published.tables import published_part
-from sfrbench.spec.reader import locate, read_spec
+from sfrbench.spec.extends import locate
+from sfrbench.spec.reader import read_spec
 from tests.support.demos import rows_of
 
 #: What the released code does (ShumengLI/SFR), and what the paper says or leaves out.

@@ -15,8 +15,9 @@ from sfrbench.plan.build import Plan, build_plan
 from sfrbench.report.items import kinds
 from sfrbench.report.render.style import scaled, stamp
 from sfrbench.spec import reader
+from sfrbench.spec.extends import locate
 from sfrbench.spec.model import PROFILES
-from sfrbench.spec.reader import locate, read_profile, read_spec
+from sfrbench.spec.reader import read_profile, read_spec
 from tests.support.specs import GOOD, faults, plan_of
 
 ONLINE = "profiles: {smoke: {replace: {pseudo: {offline: online}}}}\n"

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sfrbench.files.atomic import sha256_of
 from sfrbench.files.private import without_places
 from sfrbench.machine.needs import environment, git_state
 from sfrbench.plan.budgets import seen_of
@@ -233,7 +232,7 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
     known = {link: node for link, node in experiment.plan.nodes.items() if store.has(*link)}
     return {
         "spec": spec.document.path.name,
-        "spec_sha256": sha256_of(spec.document.path),
+        "spec_sha256": spec.document.sha256,
         "set": list(spec.overridden),
         "git_now": git_state(),
         "cells": {

@@ -54,7 +54,7 @@ def parent_run(client: MlflowClient, experiment: str, plan: Plan) -> str:
     run = client.create_run(experiment, tags=tags)
     for child in cell_runs(client, experiment):  # of a parent that was deleted
         client.set_tag(child.info.run_id, "mlflow.parentRunId", run.info.run_id)
-    client.log_text(run.info.run_id, plan.spec.document.path.read_text(encoding="utf-8"), "spec.yaml")
+    client.log_text(run.info.run_id, plan.spec.document.text, "spec.yaml")
     client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
 
