@@ -30,6 +30,8 @@ def folder(tmp_path: Path) -> Path:
         ["--help"],
         ["list"],
         ["show", "finetune/lora"],
+        ["show", "experiment/quickstart", "--resolved"],
+        ["schema"],
         ["validate", "small.yaml", "--profile", "smoke"],
         ["plan", "small.yaml", "--profile", "smoke"],
         ["report", "small.yaml", "--profile", "smoke"],
@@ -38,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
         ["status", "."],
         ["data", "list"],
     ],
-    ids=lambda command: command[0],
+    ids=" ".join,
 )
 def test_what_does_not_compute_does_not_import_torch(folder: Path, command: list[str]) -> None:
     code = (
@@ -222,6 +224,7 @@ def test_interrupted_is_exit_130(folder: Path) -> None:
         ("--device=cuda:x", "did you mean 'cuda"),
         ("--device=", "no device"),
         ("--device=cuda:99999", "known: auto, cpu, cuda, cuda:N"),
+        ("--device=cuda:\N{ARABIC-INDIC DIGIT THREE}", "did you mean 'cuda"),
         ("--data=la=~no_such_user/x", "home directory"),
         ("--set=a=[", "--set a=["),
         ("--profile=smok", "did you mean 'smoke'?"),
