@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from sfrbench.errors import InputError, NotReadyError, did_you_mean
 from sfrbench.files.atomic import sha256_of
 from sfrbench.places import added, weights
@@ -18,12 +20,16 @@ def add(name: str, source: Path, *, link: bool = False) -> list[str]:
     had, and ``NotReadyError`` for a file that is of no network here; then nothing is left behind.
     """
     added.check_name(name)
+    if not isinstance(YAML(typ="safe", pure=True).load(name), str):  # 'null' would mean the published weights
+        what = f"'{name}' is no text in a specification"
+        raise InputError(what, where="NAME", hint=f"choose another name, such as my_{name}")
     if name in CATALOGUE:
         file, folder = CATALOGUE[name].file, weights.weights_folders()[0]
         hint = f"choose another name; or, if it is that file, copy it to {folder / file}"
         raise InputError(f"'{name}' is the name of a published file, {file}", where="NAME", hint=hint)
     if not source.is_file():
-        raise InputError("there is no such file", where=str(source), hint="give the file with the weights")
+        what = "is no file" if source.exists() else "there is no such file"
+        raise InputError(what, where=str(source), hint="give the file with the weights")
     folders = weights.weights_folders()
     known = added.entries(folders).get(name)
     if known is not None:

@@ -47,6 +47,9 @@ def lacks(arm: str, given: Predictions, cases: tuple[str, ...], classes: int) ->
         names = " and ".join(file.name for file in files)
         yield Problem(given.where, f"{who}: case {case} has several files: {names}", "leave one of them")
     for case, file in found.unread.items():
+        if file.name.endswith(READ):
+            yield Problem(given.where, f"{who}: case {case}: {file.name} is no file, or a broken link", _COPY)
+            continue
         what = f"{who}: case {case}: {file.name} is in a format that is not read"
         yield Problem(given.where, what, f"convert it to one of {', '.join(READ)}, with its geometry")
     gone = [case for case in found.missing if case not in found.unread]
@@ -66,7 +69,7 @@ def _none(who: str, given: Predictions, cases: tuple[str, ...]) -> Problem:
 def remarks(arm: str, given: Predictions, cases: tuple[str, ...]) -> Iterator[str]:
     """What users should know of the files: cases that count as empty, files of no case."""
     found = look(given, cases)
-    if found.missing:
+    if found.missing and given.missing == "empty":
         what = f"{len(found.missing)} of {len(cases)} cases have no file and count as empty"
         yield f"arm {arm}: {what}: {few(found.missing)}"
     if found.surplus:

@@ -220,7 +220,7 @@ def test_values_that_are_no_classes_are_refused() -> None:
     assert "case c1, nn/c1.nii.gz  it holds values that are no classes: 5, 300 (3 voxels)" in said
     assert "the classes are 0 background, 1 one, 2 two" in said
     assert "labels: {5: 1, other: 0}" in said
-    with pytest.raises(DataError, match="no classes: 1"):  # named classes are the whole of them
+    with pytest.raises(DataError, match="'labels' does not name: 1"):  # named classes are the whole of them
         class_numbers(values, {5: 1, 300: 2}, None, CLASSES, PLACE)
 
 

@@ -156,6 +156,8 @@ def test_what_is_no_such_file_is_refused_and_leaves_nothing(
         ("sam_vit_b", r"'sam_vit_b' is the name of a published file, sam_vit_b_01ec64\.pth"),
         ("medsam", r"copy it to .*/weights/medsam_vit_b\.pth"),
         ("../mine", "cannot be the name of a weight file"),
+        ("null", "'null' is no text in a specification"),
+        ("123", "such as my_123"),
         ("mine@", "cannot be the name of a weight file"),
         ("m" * 65, "cannot be the name of a weight file"),
     ],
@@ -170,6 +172,8 @@ def test_names_that_cannot_be_had(folder: Path, tmp_path: Path, name: str, messa
 def test_files_that_are_not_there(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         own_weights.add("mine", tmp_path / "none.pth")
+    with pytest.raises(InputError, match="is no file"):
+        own_weights.add("mine", tmp_path)
     with pytest.raises(InputError, match="none was added"):
         own_weights.remove("mine")
     with pytest.raises(InputError, match="is a published file"):

@@ -191,6 +191,8 @@ def test_missing_cases_are_named_and_refused(own: Path) -> None:
     assert second in said
     assert f"{own}/tools.yaml:4:" in said
     assert "missing: empty" in said
+    experiment = opened(own)
+    assert "count as empty" not in " ".join(experiment.machine.remarks(experiment.plan))
 
 
 def test_missing_cases_can_count_as_empty(own: Path) -> None:
@@ -211,10 +213,12 @@ def test_two_files_of_a_case_and_formats_that_are_not_read(own: Path) -> None:
     first, second, third = sorted(Volumes(run(opened(own))["prepare"]).test)
     write_nifti(own / "nn" / f"{first}.nii", guess(0)[0], AFFINE)
     (own / "nn" / f"{second}.nii.gz").rename(own / "nn" / f"{second}.mha")
+    (own / "nn" / f"{third}.nii.gz").unlink()
+    (own / "nn" / f"{third}.nii.gz").symlink_to("gone.nii.gz")
     said = lacking(opened(own))
     assert f"case {first} has several files: {first}.nii and {first}.nii.gz" in said
     assert f"case {second}: {second}.mha is in a format that is not read" in said
-    assert third not in said
+    assert f"case {third}: {third}.nii.gz is no file, or a broken link" in said
 
 
 def test_a_folder_that_is_not_there_or_holds_others(own: Path) -> None:

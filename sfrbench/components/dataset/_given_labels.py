@@ -121,7 +121,8 @@ def class_numbers(
         count = int(np.isin(np.rint(values), strange).sum())
         shown = ", ".join(f"{number:g}" for number in strange[:8]) + (", …" if len(strange) > 8 else "")
         names = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
-        what = f"it holds values that are no classes: {shown} ({count} voxels)"
+        lacks = "are no classes" if labels is None else "'labels' does not name"
+        what = f"it holds values that {lacks}: {shown} ({count} voxels)"
         hint = f"the classes are {names}; say what they are, as in labels: {{{strange[0]:g}: 1, other: 0}}"
         raise place.error(what, hint)
     numbers = np.array([known.get(number, other) for number in whole.tolist()], dtype=np.uint8)
