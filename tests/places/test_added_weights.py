@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,6 +149,17 @@ def test_what_is_no_such_file_is_refused_and_leaves_nothing(
         own_weights.add("mine", source)
     (problem,) = caught.value.problems
     assert problem.where == str(source)
+    assert left(folder) == []
+
+
+def test_a_pickle_of_another_protocol_is_one_message(folder: Path, tmp_path: Path) -> None:
+    """torch warns of its protocol, which is of no use to anybody."""
+    source = tmp_path / "own.pth"
+    source.write_bytes(pickle.dumps({"weight": 1}, protocol=4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="is no file of tensors alone"):
+            own_weights.add("mine", source)
     assert left(folder) == []
 
 

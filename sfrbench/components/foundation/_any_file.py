@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ def _loaded(path: Path) -> Any:
             return load_file(path)
         with path.open("rb") as stream:
             zipped = stream.read(2) == b"PK"  # files of torch before 1.6 are no archives
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickles of another protocol than torch's own
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except OSError as error:
         raise NotReadyError(
             f"cannot be read: {error.strerror or error}", where=str(path), hint=hint

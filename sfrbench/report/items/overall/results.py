@@ -65,6 +65,8 @@ class Results:
     def name(self) -> str:
         """What the mean over the rows is called."""
         count, of = len(self.shown), len(self.rows)
+        if of == 1:
+            return "Mean over one row"
         return f"Mean over {f'all {of}' if count == of else f'{count} of {of}'} {self.group.noun}"
 
     def behind(self) -> dict[str, Any]:
