@@ -11,11 +11,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from sfrbench.errors import InputError
-from sfrbench.run.executors.local import THREADS
+from sfrbench.errors import InputError, NotReadyError
+from sfrbench.run.executors.local import THREADS, Place
+from sfrbench.run.executors.ray import task
 from sfrbench.run.executors.ray.settings import Size, have_room, named_cluster, size_of
 from sfrbench.run.signs import Sign, working
 from tests.support.loaded import Process
@@ -201,3 +203,25 @@ def _run(
         patch.setenv("RAY_ADDRESS", address)
         command = ("run", str(spec), "--profile", "smoke", "--workspace", str(workspace), *QUIET, *more)
         return cli(*command, "--executor", "ray", cwd=spec.parent, check=check)
+
+
+@needs_ray
+def test_an_interrupt_while_a_worker_loads_torch_does_not_break_it_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine that goes has tasks cancelled that have said nothing yet; their processes go on to others."""
+    seen: list[bool] = []
+
+    def prepared(order: bytes, place: Place) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        seen.append(task.ENDING.is_set())
+        raise InputError("loaded whole")
+
+    monkeypatch.setattr(task, "_prepared", prepared)
+    fault = task.work(b"", cast(Any, None), Place("cpu", 1))
+    assert seen == [True]
+    assert isinstance(fault, NotReadyError)
+    assert "loaded whole" in str(fault)
+    monkeypatch.setattr(os, "kill", lambda *given: None)
+    task.work(b"", cast(Any, None), Place("cpu", 1))
+    assert seen == [True, False], "the next one is not told to end"

@@ -22,6 +22,9 @@ from sfrbench.run.executors.local import Place, Task, Told, Working, called
 from sfrbench.run.signs import Signs
 from sfrbench.version import __version__
 
+#: Set where the task of this process is to end: Ray gives a process one at a time.
+ENDING = threading.Event()
+
 
 @dataclass(frozen=True)
 class Order:
@@ -52,7 +55,7 @@ def work(order: bytes, node: Node, place: Place) -> Report | NotReadyError:
         nonlocal began
         began = began or isinstance(event, Began)
 
-    with _told_to(said):
+    with _told_to(said), stopping(ENDING):
         try:
             task, working = _prepared(order, place)
         except Exception as error:  # none can start, then
@@ -61,10 +64,7 @@ def work(order: bytes, node: Node, place: Place) -> Report | NotReadyError:
                 return NotReadyError(f"{worker}: {told(error)}")
             fault = error.problems[0]
             return NotReadyError(f"{fault.where}  {fault.what}".strip(), where=worker, hint=fault.hint)
-        with (
-            stopping(working.ending),
-            Signs(task.machine.workspace, task.run, device=called(place), machine=_machine()) as signs,
-        ):
+        with Signs(task.machine.workspace, task.run, device=called(place), machine=_machine()) as signs:
             ended = signed(working.worker, node, hear, signs)
     return Report(replace(ended, host=socket.gethostname()), began, tuple(said))
 
@@ -79,7 +79,7 @@ def _machine() -> str:
 def _prepared(order: bytes, place: Place) -> tuple[Task, Working]:
     told: Order = pickle.loads(order)
     enter(told.version, Path(told.folder), told.task.store)
-    return told.task, Working.of(told.task, place)
+    return told.task, Working.of(told.task, place, ENDING)
 
 
 def enter(version: str, folder: Path, shared: Path) -> None:
@@ -98,7 +98,8 @@ def enter(version: str, folder: Path, shared: Path) -> None:
 
 @contextmanager
 def stopping(ending: threading.Event) -> Iterator[None]:
-    """Ray interrupts a task that its driver has cancelled: it ends at its next step, with a checkpoint."""
+    """Ray interrupts a task that its driver has cancelled: it ends at its next step, with a checkpoint. Not
+    in the middle of loading torch: that cannot be loaded again, and the process has other tasks to come."""
     ending.clear()
     before = signal.signal(signal.SIGINT, lambda *_: ending.set())
     try:
