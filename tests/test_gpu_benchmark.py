@@ -11,15 +11,13 @@ import pytest
 from sfrbench.engine.compiling import lack
 from tests.support.loaded import Process
 from tests.support.places import BENCHMARKS
-from tests.support.runs import environment
+from tests.support.runs import ended, environment
 
 SCRIPT = BENCHMARKS / "gpu.py"
 
 
 def gpu(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    process = Process(*options, script=SCRIPT, cwd=folder, env=environment())
-    said = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(options, process.wait(), *said)
+    return ended(Process(*options, script=SCRIPT, cwd=folder, env=environment()))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.loaded import Process
 from tests.support.places import BENCHMARKS
+from tests.support.runs import ended
 
 SCRIPT = BENCHMARKS / "bf16_gradients.py"
 #: A right kernel is off by 0.04 at most, in biases before a norm whose gradient is nothing but rounding.
@@ -30,10 +31,9 @@ def test_backbones_at_their_smallest_patches(isa: str, tmp_path: Path) -> None:
         env["DNNL_MAX_CPU_ISA"] = isa
     options = ["--quick", "--json", "--threads", "1", "2"]
     options += [word for card in CARDS for word in ("--card", card)]
-    process = Process(*options, script=SCRIPT, cwd=tmp_path, env=env)
-    said, faults = process.communicate(timeout=300)
-    assert process.wait() == 0, faults
-    found: dict[str, dict[str, float]] = json.loads(said)
+    done = ended(Process(*options, script=SCRIPT, cwd=tmp_path, env=env))
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, float]] = json.loads(done.stdout)
     cards = Counter(name.partition(" ")[0] for name in found)  # others refuse some patches
     assert all(cards[name] == 2 * 3 for name in CARDS)
     shares = {name: entry["kernel"] for name, entry in found.items()}

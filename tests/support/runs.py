@@ -42,9 +42,7 @@ def cli(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, from the package that lies in a folder."""
     if package == ROOT:
-        process = Process(*arguments, cwd=cwd, env=environment())
-        said = process.communicate(timeout=300)
-        done = subprocess.CompletedProcess(arguments, process.wait(), *said)
+        done = ended(Process(*arguments, cwd=cwd, env=environment()))
     else:
         command = [sys.executable, "-m", "sfrbench", *arguments]
         done = subprocess.run(
@@ -54,6 +52,12 @@ def cli(
         assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stdout + done.stderr
     return done
+
+
+def ended(process: Process) -> subprocess.CompletedProcess[str]:
+    """What a process has said and come to, at its end."""
+    said = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.wait(), *said)
 
 
 def here(*arguments: str, cwd: Path, check: int | None = 0) -> subprocess.CompletedProcess[str]:
