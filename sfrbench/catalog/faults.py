@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
+from pydantic import ValidationError
+
 from sfrbench.catalog.fields import nested
-from sfrbench.components.base import Settings
+from sfrbench.components.base import Component, Settings
 from sfrbench.errors import Problem, did_you_mean, shown
 from sfrbench.files.yamlio import Document, Where
 
@@ -44,6 +46,19 @@ def describe(fault: Mapping[str, Any]) -> str:
         text = str(context.get("error", fault["msg"]))
         return f"{name}: {text}" if name else text
     return f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {shown(value)}"
+
+
+def of_component(error: ValidationError, cls: type[Component]) -> Iterator[tuple[str, str, str]]:
+    """Each fault of a component: the dotted path of its field, empty for one of several fields; what; how to
+    mend it."""
+    for fault in error.errors():
+        path = ".".join(part for part in fault["loc"] if isinstance(part, str))
+        yield path, f"{cls.kind}{'.' if path else ': '}{describe(fault)}", hint(fault, cls)
+
+
+def concerns(path: str, name: str) -> bool:
+    """Whether the path of a fault is that of a field, or of a part of it."""
+    return path == name or path.startswith(f"{name}.")
 
 
 def hint(fault: Mapping[str, Any], cls: type[Settings]) -> str:

@@ -97,7 +97,7 @@ class Examination:
         shared = Path(self._folder.name)
         component = suite_of(card.kind).small(Subject(card, shared, shared, self._data))
         own = card.kind, canonical(component.key_settings())
-        key = card.kind, title(check), own[1]
+        key = *own, title(check)
         if key not in self._known:
             if self._kept[0] != own:
                 self._kept = own, {}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from sfrbench.errors import InputError, NotReadyError, did_you_mean
 from sfrbench.files.atomic import sha256_of
+from sfrbench.files.yamlio import read_value
 from sfrbench.places import added, weights
 from sfrbench.places.weight_files import CATALOGUE, LAYOUTS
 
@@ -20,7 +19,7 @@ def add(name: str, source: Path, *, link: bool = False) -> list[str]:
     had, and ``NotReadyError`` for a file that is of no network here; then nothing is left behind.
     """
     added.check_name(name)
-    if not isinstance(YAML(typ="safe", pure=True).load(name), str):  # 'null' would mean the published weights
+    if not isinstance(read_value(name, "NAME"), str):  # 'null' would mean the published weights
         what = f"'{name}' is no text in a specification"
         raise InputError(what, where="NAME", hint=f"choose another name, such as my_{name}")
     if name in CATALOGUE:

@@ -34,12 +34,13 @@ def seen_of(plan: Plan) -> dict[str, Seen]:
         count = patches_seen(plan, cell)
         if count is not None:
             arms.setdefault(cell.arm, []).append((cell, count))
-    return {
-        cell.id: (" at ".join([cell.label, *(f"{path} {cell.axes[path]}" for path in paths)]), count)
-        for counted in arms.values()
-        for paths in [_telling(counted)]
-        for cell, count in counted
-    }
+    found: dict[str, Seen] = {}
+    for counted in arms.values():
+        paths = _telling(counted)
+        for cell, count in counted:
+            at = [f"{path} {cell.axes[path]}" for path in paths]
+            found[cell.id] = " at ".join([cell.label, *at]), count
+    return found
 
 
 def _telling(counted: Sequence[tuple[Cell, int]]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sfrbench.catalog.cards import Card
-from sfrbench.catalog.faults import describe, hint
+from sfrbench.catalog.faults import concerns, of_component
 from sfrbench.catalog.fields import field_exists, field_paths
 from sfrbench.components.base import KINDS, Component
 from sfrbench.errors import InputError, Problem, did_you_mean
@@ -73,13 +73,9 @@ def _faults(card: Card, name: str, value: Any) -> list[Problem]:
     try:
         card.component(unflatten({name: value}))
     except ValidationError as error:
-        found = []
-        for fault in error.errors():
-            path = ".".join(str(part) for part in fault["loc"] if isinstance(part, str))
-            if path == name or path.startswith(f"{name}."):  # not what it has against other fields
-                text = f"{card.kind}.{describe(fault)}"
-                found.append(Problem("", text, hint(fault, card.component_class)))
-        return found
+        # not what it has against other fields
+        every = of_component(error, card.component_class)
+        return [Problem("", what, hint) for path, what, hint in every if concerns(path, name)]
     except InputError:
         return []
     return []

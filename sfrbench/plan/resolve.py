@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from sfrbench.catalog.cards import Card, Catalog
-from sfrbench.catalog.faults import describe, hint
+from sfrbench.catalog.faults import concerns, of_component
 from sfrbench.catalog.fields import field_exists, field_paths
 from sfrbench.components.base import Component, Dataset, Ssl
 from sfrbench.errors import InputError, Problem, did_you_mean, shown
@@ -167,14 +167,9 @@ class Resolver:
                 self.add(problem.where or place, f"{kind}: {problem.what}", problem.hint)
             return None
         except ValidationError as error:
-            for fault in error.errors():
-                path = ".".join(str(part) for part in fault["loc"] if isinstance(part, str))
-                found = [name for name in origin if path == name or path.startswith(f"{name}.")]
-                where = origin[found[0]] if found else place
-                text = describe(fault)
-                self.add(
-                    where, f"{kind}.{text}" if path else f"{kind}: {text}", hint(fault, card.component_class)
-                )
+            for path, what, hint in of_component(error, card.component_class):
+                found = [name for name in origin if concerns(path, name)]
+                self.add(origin[found[0]] if found else place, what, hint)
             return None
         return self._known[memo]
 

@@ -232,19 +232,23 @@ def laid_over(old: Told, new: Told) -> Told:
     """The specification ``new`` with what it inherits from ``old``."""
     both: dict[str, Told] = dict(_SPEC(old, new).value)
     for head in _TOPS:
-        before, after = (
-            [*entries(each, head), *entries(each.value.get("base"), head)] for each in (old, new)
-        )
-        base = both.get("base")
-        inside = [key for key, _ in entries(base, head)]
-        if (
-            base is not None and inside and head in both and before and after
-        ):  # at the top here, in base there
-            whole = component(head, before, after)
-            if [key for key, _ in whole] == [head]:
-                both |= whole
-                both["base"] = replace(base, value={k: v for k, v in base.value.items() if k not in inside})
+        both |= _at_the_top(head, both, old, new)
     return replace(new, value=both)
+
+
+def _at_the_top(head: str, both: Mapping[str, Told], old: Told, new: Told) -> dict[str, Told]:
+    """What becomes of a component that one file has at the top and the other in ``base``: it goes
+    to the top."""
+    base = both.get("base")
+    inside = [key for key, _ in entries(base, head)]
+    before, after = ([*entries(each, head), *entries(each.value.get("base"), head)] for each in (old, new))
+    if base is None or not inside or head not in both or not before or not after:
+        return {}
+    whole = component(head, before, after)
+    if [key for key, _ in whole] != [head]:
+        return {}
+    rest = {key: item for key, item in base.value.items() if key not in inside}
+    return {**dict(whole), "base": replace(base, value=rest)}
 
 
 def document_of(whole: Told, path: Path, raw: bytes) -> Document:
