@@ -17,6 +17,7 @@ from sfrbench.spec.written import flow, one_line, written
 
 _WIDTH = 100
 _HARD = "\u00a0"  # a space where no line ends
+_WHOLE = 60  # characters of a choice that stays on one line
 
 
 def resolved_page(document: Document) -> str:
@@ -96,12 +97,15 @@ def _points(title: str, entries: Iterable[tuple[Mapping[str, Any], str]]) -> Ite
 
 
 def _choices(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{path} {flow(value)}".replace(" ", _HARD) for path, value in values.items())
+    """Paths and values; a line ends inside of one only where that is long."""
+    said = [f"{path} {flow(value)}" for path, value in values.items()]
+    return ", ".join(one.replace(" ", _HARD) if len(one) <= _WHOLE else one for one in said)
 
 
 def _wrapped(text: str, head: str, indent: int | None = None) -> list[str]:
     """Lines of a text behind ``head``; none where it is empty."""
     rest = " " * (len(head) if indent is None else indent)
     wide = max(40, min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns))
-    options: Any = {"initial_indent": head, "subsequent_indent": rest, "break_on_hyphens": False}
+    options: Any = {"initial_indent": head, "subsequent_indent": rest}
+    options |= {"break_on_hyphens": False, "break_long_words": False}
     return [line.replace(_HARD, " ").rstrip() for line in textwrap.wrap(text, wide, **options)]

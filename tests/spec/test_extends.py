@@ -412,3 +412,12 @@ def test_show_tells_what_an_experiment_is(tmp_path: Path) -> None:
     )
     write(tmp_path, own="extends: sfr_for_all\nseeds: [x]\n")
     assert "own.yaml:2:9" in here("show", "own.yaml", cwd=tmp_path, check=2).stderr
+
+
+def test_lines_of_show_end_between_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wide in (40, 80, 140):
+        monkeypatch.setenv("COLUMNS", str(wide))
+        shown = here("show", "experiment/sfr_for_all", cwd=tmp_path).stdout
+        pairs = shown.partition("pairs")[2].partition("ranks")[0]
+        assert pairs.count("supervised]") == 15
+        assert max(map(len, pairs.splitlines())) <= min(wide, 100)
