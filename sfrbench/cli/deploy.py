@@ -87,8 +87,11 @@ def predict(
 @click.argument("outdir", type=click.Path(path_type=Path))
 @common
 @_SEED
+@click.option("--hub", is_flag=True, help="the card as README.md with what the Hugging Face hub reads")
 @click.option("--overwrite", is_flag=True, help="replace the files of an earlier export")
-def export(spec: str, cell: str, outdir: Path, seed: int | None, overwrite: bool, **options: Any) -> None:
+def export(
+    spec: str, cell: str, outdir: Path, seed: int | None, hub: bool, overwrite: bool, **options: Any
+) -> None:
     """Write the 3D segmenter of a finished CELL of SPEC for use elsewhere: safetensors, ONNX, model card.
 
     CELL as in 'sfrbench predict'. ONNX is checked against torch. Needs the extra 'export'.
@@ -97,10 +100,10 @@ def export(spec: str, cell: str, outdir: Path, seed: int | None, overwrite: bool
 
     deploy.check_place(outdir, overwrite)
     deploy.check_packages()
-    made = deploy.export(_finished(spec, cell, seed, options), outdir)
+    made = deploy.export(_finished(spec, cell, seed, options), outdir, hub=hub)
     echo(f"{made.parameters:,} parameters")
     if made.training_only:
         echo(f"left out: {made.training_only:,} parameters of heads that only training uses")
     told = ", ".join(f"{value:.1e} ({name} patch)" for name, value in made.differences.items())
     echo(f"largest difference between ONNX and torch, in logits: {told}")
-    echo(f"{', '.join(deploy.FILES)}: {outdir}")
+    echo(f"{', '.join(made.files)}: {outdir}")
