@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sfrbench.components.dataset._checks import Place
 from sfrbench.components.dataset._dicom import quiet, series_files
+from sfrbench.deploy.label_map import LabelMap
 from sfrbench.errors import DataError
 from sfrbench.results.label_table import colour, plain
 from sfrbench.version import __version__
-
-if TYPE_CHECKING:
-    from sfrbench.deploy.label_files import LabelMap
 
 #: What DICOM-SEG takes from the slices: must be there, and may be empty.
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")

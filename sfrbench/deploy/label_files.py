@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +9,12 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from sfrbench.deploy.label_map import LabelMap
 from sfrbench.errors import DataError
 from sfrbench.files.atomic import atomic_file
 from sfrbench.results.label_table import add_names, colour, plain
 
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """Labels on the grid of the image that they are of."""
-
-    values: NDArray[
-        np.uint8
-    ]  # (X, Y, Z) in the order of the image's voxels; of DICOM (columns, rows, slices)
-    affine: NDArray[np.float64]  # 4x4, to RAS in mm
-    classes: Sequence[str]  # by number; 0 is the background
-    image: Path  # NIfTI, or the folder of a DICOM series
-    made_by: str  # the cell, for formats that tell it
 
 
 def write_labels(labels: LabelMap, out: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sfrbench.components.dataset.geometry import restore
 from sfrbench.deploy.cell import Finished
-from sfrbench.deploy.label_files import LabelMap
+from sfrbench.deploy.label_map import LabelMap
 from sfrbench.engine.arithmetic import arithmetic
 from sfrbench.engine.inference import windows
 from sfrbench.engine.volumes import CaseInfo, case_info

@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sfrbench.deploy.label_files import LabelMap, write_labels
+from sfrbench.deploy.label_files import write_labels
+from sfrbench.deploy.label_map import LabelMap
 from sfrbench.errors import DataError
 from sfrbench.results.label_table import colour, table_text
 from tests.support.data_writers import organs, write_dicom, write_nifti
