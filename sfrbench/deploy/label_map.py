@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 class LabelMap:
     """Labels on the grid of the image that they are of."""
 
-    values: NDArray[
-        np.uint8
-    ]  # (X, Y, Z) in the order of the image's voxels; of DICOM (columns, rows, slices)
+    values: NDArray[np.uint8]  # (X, Y, Z) as in the image's file; of a series (columns, rows, slices)
     affine: NDArray[np.float64]  # 4x4, to RAS in mm
     classes: Sequence[str]  # by number; 0 is the background
     image: Path  # NIfTI, or the folder of a DICOM series
