@@ -21,11 +21,11 @@ ENDINGS = (".yaml", ".yml")
 
 
 def locate(spec: str) -> Path:
-    """The file of a specification: a path, or the name of a shipped one."""
+    """The file of a specification: a path, or the name of a shipped one, whatever folder has that name."""
     path = Path(spec)
-    if path.suffix in ENDINGS or path.exists():
+    if path.suffix in ENDINGS or (path.exists() and not path.is_dir()):
         return path
-    return _shipped(spec)
+    return _shipped(spec, hint="   the folder of that name is no specification" if path.is_dir() else "")
 
 
 def _shipped(name: str, where: str = "", hint: str = "") -> Path:
