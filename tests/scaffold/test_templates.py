@@ -1,0 +1,114 @@
+"""What ``sfrbench new`` writes works as it is: it conforms, its test passes, and it is in the house's style."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sfrbench.catalog.cards import Catalog
+from sfrbench.components.dataset.phantom import Phantom
+from sfrbench.conformance.suites import Examination
+from sfrbench.report import items
+from sfrbench.scaffold.names import LONGEST, class_name
+from sfrbench.scaffold.parts import ITEMS, KINDS
+from tests.support.data_writers import write_nifti
+from tests.support.places import ROOT
+from tests.support.runs import SPEC, here
+
+COMPONENTS = tuple(kind for kind in KINDS if kind != "item")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path, and a place for report items; what is imported from it is forgotten."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / ITEMS).mkdir(parents=True)
+    monkeypatch.setattr(items, "__path__", [*items.__path__, str(tmp_path / ITEMS)])
+    items.every.cache_clear()
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+    items.every.cache_clear()
+
+
+def ruff(folder: Path) -> None:
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--no-cache", "--config", ROOT / "pyproject.toml", "."],
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def write_pairs(root: Path) -> None:
+    for number in range(4):
+        case = Phantom(shape=(32, 32, 16)).read_case(None, f"p{number:06d}")
+        for name, values in (("images", case.image), ("labels", case.label)):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            write_nifti(root / name / f"case{number}.nii.gz", values)
+
+
+@pytest.mark.parametrize("kind", COMPONENTS)
+def test_a_component_conforms_and_is_planned(folder: Path, kind: str) -> None:
+    here("new", kind, f"my_{kind}", cwd=folder)
+    write_pairs(folder / "pairs")
+    card = Catalog.read([folder / "registry"]).card(kind, f"my_{kind}")
+    results = list(Examination({f"my_{kind}": folder / "pairs"}).of(card))
+    assert len(results) > 8
+    assert [str(one) for one in results if one.status != "holds"] == []
+    name = (
+        "mean_teacher"
+        if kind == "ssl"
+        else {"stitch": "grid", "backbone": "vnet", "finetune": "lora"}.get(kind)
+    )
+    text = SPEC.replace(f"{kind}: {name}", f"{kind}: my_{kind}")
+    if kind == "dataset":
+        text = SPEC.replace(
+            "{name: phantom, labeled: 2, train_cases: 4, test_cases: 2, shape: [32, 32, 16]}",
+            "{name: my_dataset, labeled: 1}",
+        )
+    (folder / "mine.yaml").write_text(text)
+    options = ["--profile", "cpu", "--registry", "registry", "--data", "my_dataset=pairs"]
+    assert "mine.yaml: sound, 3 cells" in here("validate", "mine.yaml", *options, cwd=folder).stdout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_own_test_passes(folder: Path, kind: str) -> None:
+    said = here("new", kind, f"my_{kind}", cwd=folder).stdout
+    test = next(
+        word for line in said.splitlines() if "pytest" in line for word in line.split() if ".py" in word
+    )
+    assert (
+        pytest.main(
+            ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(folder), str(folder / test)]
+        )
+        == 0
+    )
+
+
+@pytest.mark.parametrize("name", ["q", "a" * LONGEST, "Net3D_of_mine"])
+def test_files_are_in_the_style_of_the_house_whatever_the_name(folder: Path, name: str) -> None:
+    for kind in KINDS:
+        here("new", kind, name, "--into", kind if kind != "item" else ".", cwd=folder)
+    ruff(folder)
+    texts = [path.read_text(encoding="utf-8") for path in folder.rglob("*.*") if path.is_file()]
+    assert not [
+        text
+        for text in texts
+        if "newpart" in text.lower() or "new part" in text.lower() or "scaffold" in text
+    ]
+    assert f"class {class_name(name)}(" in (folder / "ssl" / f"{name}.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", COMPONENTS)
+def test_templates_stand_in_the_package_as_they_are_written(kind: str) -> None:
+    """So that the house's own tools see them: style, types and imports."""
+    module = importlib.import_module(f"sfrbench.scaffold.templates.{kind}.newpart")
+    assert module.NewPart.kind == kind
