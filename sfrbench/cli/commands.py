@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from sfrbench.cli import cancel as cancel_command
-from sfrbench.cli import cards, deploy, outputs
+from sfrbench.cli import cards, complete, deploy, outputs
 from sfrbench.cli import clean as clean_command
 from sfrbench.cli import compare as compare_command
 from sfrbench.cli import conform as conform_command
@@ -100,6 +100,7 @@ main.add_command(doctor_command.doctor)
 main.add_command(cards.list_)
 main.add_command(cards.show)
 main.add_command(new_command.new)
+main.add_command(complete.completion)
 main.add_command(schema_command.schema)
 main.add_command(run_command.run)
 main.add_command(cancel_command.cancel)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli.common import common, open_spec
 from sfrbench.files.terminal import echo
 
@@ -44,8 +45,8 @@ def _check_places(image: Path, out: Path, overwrite: bool) -> None:
 
 
 @click.command()
-@click.argument("spec")
-@click.argument("cell")
+@click.argument("spec", shell_complete=complete.specs)
+@click.argument("cell", shell_complete=complete.arms)
 @click.argument("image", metavar="IN.nii.gz", type=click.Path(path_type=Path))
 @click.argument("out", metavar="OUT.nii.gz", type=click.Path(path_type=Path))
 @common
@@ -77,8 +78,8 @@ def predict(
 
 
 @click.command()
-@click.argument("spec")
-@click.argument("cell")
+@click.argument("spec", shell_complete=complete.specs)
+@click.argument("cell", shell_complete=complete.arms)
 @click.argument("outdir", type=click.Path(path_type=Path))
 @common
 @_SEED

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli.data import REGISTRY
 from sfrbench.errors import InputError
 from sfrbench.files.terminal import echo
@@ -20,8 +21,16 @@ KINDS = ("experiment", "ssl", "stitch", "backbone", "finetune", "dataset", "item
 @click.option(
     "--into", "folder", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="else: here"
 )
-@click.option("--from", "base", metavar="SPEC", help="of an experiment: what it goes on from  [quickstart]")
-@click.option("--data", metavar="NAME", help="of an experiment: another dataset")
+@click.option(
+    "--from",
+    "base",
+    metavar="SPEC",
+    help="of an experiment: what it goes on from",
+    shell_complete=complete.specs,
+)
+@click.option(
+    "--data", metavar="NAME", help="of an experiment: another dataset", shell_complete=complete.datasets
+)
 @click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY)
 def new(
     kind: str, name: str, folder: Path, base: str | None, data: str | None, registry: Sequence[Path]

@@ -9,12 +9,18 @@ from typing import Any
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.files.terminal import echo
 
 
 @click.command()
 @click.argument("report", type=click.Path(path_type=Path))
-@click.option("--row", default=None, help="its label or its arm; without it all rows are listed")
+@click.option(
+    "--row",
+    default=None,
+    help="its label or its arm; without it all rows are listed",
+    shell_complete=complete.rows,
+)
 @click.option("--col", default=None, help="a column of the table's CSV: dice, difference, or an organ")
 @click.option("--table", default=None, help="needed where several tables have the row")
 @click.option("--json", "as_json", is_flag=True, help="for programs")

@@ -1,4 +1,4 @@
-"""What ``sfrbench new`` writes works as it is: it conforms, its test passes, and it is in the house's style."""
+"""What ``sfrbench new`` writes works as it is: it conforms, its test passes, its style is the house's."""
 
 from __future__ import annotations
 
