@@ -110,12 +110,17 @@ def added(ctx: click.Context) -> Iterable[str]:
     return [name for name, weight in known().items() if weight.added]
 
 
+def _first(ctx: click.Context, name: str) -> str:
+    """The first argument of a command. Where an option is being completed, click has not named it yet."""
+    return str(ctx.params.get(name) or next(iter(ctx.args), ""))
+
+
 @_of
 def arms(ctx: click.Context) -> Iterable[str]:
     """Arms of the specification that is named before."""
     from sfrbench.spec.extends import load_spec, locate
 
-    listed = load_spec(locate(ctx.params["spec"])).data.get("arms")
+    listed = load_spec(locate(_first(ctx, "spec"))).data.get("arms")
     entries = listed if isinstance(listed, list) else []
     return [str(arm["name"]) for arm in entries if isinstance(arm, dict) and "name" in arm]
 
@@ -125,7 +130,7 @@ def rows(ctx: click.Context) -> Iterable[str]:
     """Arms of the report that is named before."""
     from sfrbench.compare.provenance import read_provenance
 
-    place = Path(ctx.params["report"])
+    place = Path(_first(ctx, "report") or "no report")
     shown = read_provenance(place if place.is_file() else place / "provenance.json")["shown"]
     return dict.fromkeys(str(row.get("arm", "")) for entries in shown.values() for row in entries)
 
