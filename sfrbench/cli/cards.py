@@ -35,7 +35,7 @@ def list_(words: Sequence[str], registry: Sequence[Path], as_json: bool) -> None
     own = {(entry.kind, entry.name) for entry in found}
     cards = [card for card in catalog.cards() if (card.kind, card.name) in own]
     rows = [{"kind": card.kind, "name": card.name, **card.model_dump(mode="json")} for card in cards]
-    echo(json.dumps({"roots": [str(root) for root in catalog.roots], "cards": rows}, indent=1))
+    echo(json.dumps({"roots": [str(root) for root in catalog.roots], "cards": rows}, indent=1), fold=False)
 
 
 @click.command()
@@ -84,7 +84,7 @@ def _show_experiment(spec: str, profile: str, resolved: bool) -> None:
     from sfrbench.spec.reader import read_spec
 
     if resolved:
-        echo(resolved_page(load_spec(locate(spec))), end="")
+        echo(resolved_page(load_spec(locate(spec))), end="", fold=False)
         return
     read = read_spec(locate(spec), profile, items=kinds())
     if read.problems:

@@ -185,4 +185,7 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None  # click has all of SHELLS
-    echo(kind(click.get_current_context().find_root().command, {}, "sfrbench", "_SFRBENCH_COMPLETE").source())
+    echo(
+        kind(click.get_current_context().find_root().command, {}, "sfrbench", "_SFRBENCH_COMPLETE").source(),
+        fold=False,
+    )

@@ -65,4 +65,4 @@ def new(
     if folder != Path():
         echo(f"  cd {folder}")
     for command in made.commands:
-        echo(f"  {command}")
+        echo(f"  {command}", fold=False)

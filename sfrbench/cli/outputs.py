@@ -38,7 +38,7 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
     frame = load_frame(experiment)
     print_damage(experiment)
     if out is None:
-        echo(csv_of(frame), end="")
+        echo(csv_of(frame), end="", fold=False)
         return
     with atomic_file(out) as file:
         if format_ == "parquet":

@@ -31,7 +31,7 @@ def plan(specs: Sequence[str], on: str, as_json: bool, **options: Any) -> None:
     counts = [summary(experiment, on) for experiment in experiments]
     whole = together(experiments, on) if len(specs) > 1 else {}
     if as_json:
-        echo(json.dumps({"specs": counts, "together": whole} if whole else counts[0], indent=1))
+        echo(json.dumps({"specs": counts, "together": whole} if whole else counts[0], indent=1), fold=False)
         return
     for experiment, entry in zip(experiments, counts, strict=True):
         print_plan(entry, experiment)

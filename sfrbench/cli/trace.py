@@ -35,7 +35,10 @@ def trace(report: Path, row: str | None, col: str | None, table: str | None, as_
                 echo(f"{name}: {'; '.join(str(entry['row']) for entry in rows)}")
         return
     told = described(opened, find(opened, row, col, table))
-    echo(json.dumps(told, indent=1, ensure_ascii=False) if as_json else "\n".join(_lines(told)))
+    if as_json:
+        echo(json.dumps(told, indent=1, ensure_ascii=False), fold=False)
+        return
+    echo("\n".join(_lines(told)))
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:

@@ -88,7 +88,7 @@ def test_every_experiment_and_card_is_offered(folder: Path) -> None:
 def test_rows_of_a_report_are_offered(folder: Path) -> None:
     rows = [{"row": arm.upper(), "arm": arm, "match": {}} for arm in ("mt", "sfr_mt", "mt")]
     told = {"experiment": "mine", "profile": "cpu", "shown": {"a": rows}}
-    told |= dict.fromkeys(("cells", "nodes", "records"), {})
+    told |= {key: {} for key in ("cells", "nodes", "records")}
     (folder / "provenance.json").write_text(json.dumps(told), encoding="utf-8")
     assert offered("trace", ".", "--row", "") == ["mt", "sfr_mt"]
     assert offered("trace", "nowhere", "--row", "") == []
