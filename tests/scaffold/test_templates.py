@@ -82,6 +82,7 @@ def test_a_component_conforms_and_is_planned(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_own_test_passes(folder: Path, kind: str) -> None:
     said = here("new", kind, f"my_{kind}", cwd=folder).stdout
+    items.every.cache_clear()
     test = re.search(r"pytest .*?(\S+\.py)$", said, re.MULTILINE)
     assert test is not None
     quiet = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(folder)]
@@ -92,6 +93,10 @@ def test_its_own_test_passes(folder: Path, kind: str) -> None:
 def test_files_are_in_the_style_of_the_house_whatever_the_name(folder: Path, name: str) -> None:
     for kind in KINDS:
         here("new", kind, name, "--into", kind if kind != "item" else ".", cwd=folder)
+    (folder / ITEMS).rename(folder / "item")  # without the package that it is to stand in, ruff would sort
+    (folder / "tests" / "report").rename(folder / "item_tests")  # imports of the package in two groups
+    (folder / ITEMS).parent.rmdir()
+    (folder / "sfrbench").rmdir()
     ruff(folder)
     text = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.*") if path.is_file())
     assert [word for word in ("newpart", "new part", "scaffold") if word in text.lower()] == []
