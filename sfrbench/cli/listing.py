@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,13 +60,17 @@ def chosen(listed: Sequence[Entry], words: Sequence[str]) -> list[Entry]:
 
 
 def _near(word: str, listed: Sequence[Entry]) -> str:
-    """The names that come closest to a word, or whose labels do."""
-    known: dict[str, str] = {}
+    """The cards whose names or labels come closest to a word; else words of summaries that do."""
+    named: dict[str, str] = {entry.kind: entry.kind for entry in listed}
     for entry in listed:
-        for text in (entry.name, *entry.name.split("_"), entry.label, *entry.label.split(), entry.kind):
-            known.setdefault(text.lower(), entry.kind if text == entry.kind else f"{entry.kind}/{entry.name}")
-    close = difflib.get_close_matches(word.lower()[:80], [*known], n=3, cutoff=0.6)
-    return f"near: {', '.join(dict.fromkeys(known[text] for text in close))}   " if close else ""
+        for text in (entry.name, *entry.name.split("_"), entry.label, *entry.label.split()):
+            named.setdefault(text.lower(), f"{entry.kind}/{entry.name}")
+    told = {each: each for entry in listed for each in re.findall(r"\w+", entry.summary.lower())}
+    for known in (named, told):
+        close = difflib.get_close_matches(word.lower()[:80], [*known], n=3, cutoff=0.7)
+        if close:
+            return f"near: {', '.join(dict.fromkeys(known[text] for text in close))}   "
+    return ""
 
 
 def show(found: Sequence[Entry], roots: Sequence[object]) -> None:

@@ -47,7 +47,7 @@ def part(kind: str, name: str, folder: Path) -> Made:
 
 
 def _component(kind: str, name: str, folder: Path) -> Made:
-    check_name(name, Catalog.read().names(kind), f"a {kind}")
+    check_name(name, Catalog.read().names(kind), "a card of this kind")
     check_module(name, folder)
     if (folder / "registry").resolve() == shipped("registry"):
         hint = "--into DIR: a folder of your own; CONTRIBUTING.md says how a component comes into the package"

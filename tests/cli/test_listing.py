@@ -52,6 +52,7 @@ def test_what_matches_nothing_says_what_is_near(tmp_path: Path) -> None:
     assert said.startswith("no kind, name, label or summary has 'techer'\n    near: ssl/mean_teacher")
     assert "kinds: dataset, stitch, " in said
     assert "near: backbone" in here("list", "bakbone", cwd=tmp_path, check=2).stderr
+    assert "near: kidneys   kinds: " in here("list", "kidneyz", cwd=tmp_path, check=2).stderr
     both = here("list", "stitch", "brats", cwd=tmp_path, check=2).stderr
     assert both.startswith("nothing has all of stitch, brats in its name, label or summary")
 

@@ -25,7 +25,7 @@ def left(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["ssl", "mean_teacher"], "NAME  'mean_teacher' is the name of a ssl that ships with sfrbench"),
+        (["ssl", "mean_teacher"], "NAME  'mean_teacher' is the name of a card of this kind that ships"),
         (["ssl", "random"], "'random' is a module of Python's own, which random.py would hide"),
         (["ssl", "torch"], "'torch' is an installed module, /"),
         (["ssl", "class"], "'class' is a word of Python"),

@@ -428,5 +428,5 @@ def test_a_folder_does_not_hide_a_shipped_experiment(tmp_path: Path, monkeypatch
     for name in ("quickstart", "other"):
         (tmp_path / name).mkdir()
     assert locate("quickstart") == shipped("experiments") / "quickstart.yaml"
-    with pytest.raises(InputError, match=r"no experiment 'other'\n.*the folder of that name is no spec"):
+    with pytest.raises(InputError, match="other  a folder is no specification"):
         locate("other")
