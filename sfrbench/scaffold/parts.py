@@ -6,6 +6,7 @@ A template is real code: it is checked, typed and tested where it lies, under th
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -28,6 +29,9 @@ KINDS: Mapping[str, str] = {
 }
 NAME, CLASS, WORDS = "newpart", "NewPart", "New part"
 ITEMS = "sfrbench/report/items"
+_IMPORTS = re.compile(
+    r"^(?P<others>(?:[ ]*(?:import|from) .*\n)+)\n(?P<ours>(?:[ ]*from sfrbench\..*\n)+)", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,22 @@ def _filled(kind: str, name: str) -> dict[str, str]:
     if any(re.search(rf"\b{new}\b", text) for text in texts.values()):
         what = f"the class would be called {new}, as something that it uses"
         raise InputError(what, where="NAME", hint=f"choose another one, such as my_{name}")
+    if kind != "item":
+        texts = {path: _IMPORTS.sub(_merged, text) for path, text in texts.items()}
     return {_named(path, name, kind): _named(text, name, kind) for path, text in texts.items()}
+
+
+def _merged(found: re.Match[str]) -> str:
+    """Imports of other packages and of this one, in one group, as they are sorted outside of the package."""
+    lines = [*found["others"].splitlines(), *found["ours"].splitlines()]
+    if lines[0].split()[1].partition(".")[0] in sys.stdlib_module_names:
+        return found[0]
+    return "".join(f"{line}\n" for line in sorted(lines, key=_order))
+
+
+def _order(line: str) -> tuple[bool, str]:
+    word, module = line.split()[:2]
+    return word == "from", module
 
 
 def _named(text: str, name: str, kind: str) -> str:
