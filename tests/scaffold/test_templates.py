@@ -28,6 +28,7 @@ TRAININGS = {
     "no_label_leaks_and_a_kill_changes_nothing",
     "soft_pseudo_labels_train_a_bf16_backbone",
 }
+CONFIG = ROOT / "pyproject.toml"
 COMPONENTS = tuple(kind for kind in KINDS if kind != "item")
 
 
@@ -46,10 +47,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     items.every.cache_clear()
 
 
-def ruff(folder: Path) -> None:
+def ruff(folder: Path, *options: str) -> None:
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--no-cache", "--config", ROOT / "pyproject.toml", "."],
+            [sys.executable, "-m", "ruff", *command, *options, "--no-cache", "--config", CONFIG, "."],
             cwd=folder, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
@@ -93,11 +94,12 @@ def test_its_own_test_passes(folder: Path, kind: str) -> None:
 def test_files_are_in_the_style_of_the_house_whatever_the_name(folder: Path, name: str) -> None:
     for kind in KINDS:
         here("new", kind, name, "--into", kind if kind != "item" else ".", cwd=folder)
-    (folder / ITEMS).rename(folder / "item")  # without the package that it is to stand in, ruff would sort
-    (folder / "tests" / "report").rename(folder / "item_tests")  # imports of the package in two groups
-    (folder / ITEMS).parent.rmdir()
-    (folder / "sfrbench").rmdir()
-    ruff(folder)
+    (folder / "item").mkdir()
+    (folder / "sfrbench").rename(folder / "item" / "sfrbench")
+    (folder / "tests").rename(folder / "item" / "tests")
+    for kind in COMPONENTS:
+        ruff(folder / kind)
+    ruff(folder / "item", "--config", "lint.isort.known-first-party=['sfrbench']")  # as in a checkout
     text = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.*") if path.is_file())
     assert [word for word in ("newpart", "new part", "scaffold") if word in text.lower()] == []
     assert f"class {class_name(name)}(" in (folder / "ssl" / f"{name}.py").read_text(encoding="utf-8")

@@ -12,17 +12,17 @@ from sfrbench.report.render.parts import Part
 
 
 class NewPart(OfArms):
-    """``{newpart: dice}`` in ``report:``: for each arm at each point of the axes, the case that is worst.
+    """``{newpart: dice}`` in a report: the worst case of each row.
 
     The fields are what a specification may write, ``faults`` (of ``Item``) is what ``validate`` finds wrong
     with them, and ``asks`` names stages that only this item needs. Planning imports this file, so what
     computes and draws is imported in the method.
     """
 
-    kind: ClassVar[str] = "newpart"  # the key in a specification: the field of the same name
+    kind: ClassVar[str] = "newpart"  # the key in a specification
     heading: ClassVar[str] = "New part"
 
-    newpart: MetricName = Field(description="the metric that says which case is worst")
+    newpart: MetricName = Field(description="says which case is worst")
 
     def make_of(self, context: Context) -> Part:
         """A row for each line: case, value of the metric (mean over classes and seeds)."""
