@@ -12,7 +12,7 @@ from pathlib import Path
 from sfrbench.errors import InputError, shorter
 from sfrbench.files.yamlio import read_value
 
-LONGEST = 40  # with more, lines of the templates would have to be broken
+LONGEST = 30  # with more, lines of the templates would have to be broken
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
