@@ -8,19 +8,20 @@ import pytest
 import torch
 
 from sfrbench.catalog.cards import Catalog
-from sfrbench.components.base import Finetune
+from sfrbench.components.base import Finetune, Foundation
 from sfrbench.components.foundation.segmenter import SamSegmenter
-from sfrbench.components.foundation.toy import SamToy
 from sfrbench.errors import InputError
 
-CARD = Catalog.read([Path(__file__).parent / "registry"]).card("finetune", "newpart")
+CATALOG = Catalog.read([Path(__file__).parent / "registry"])
 
 
 def attached(**fields: tuple[str, ...]) -> SamSegmenter:
     """The toy, with two classes and the method attached to it."""
-    tuned = CARD.component(fields)
+    tuned = CATALOG.card("finetune", "newpart").component(fields)
+    toy = CATALOG.card("foundation", "sam_toy").component({"canvas": 64})
     assert isinstance(tuned, Finetune)
-    model = SamToy(canvas=64).build(2, None)
+    assert isinstance(toy, Foundation)
+    model = toy.build(2, None)
     tuned.attach(model)
     return model
 
