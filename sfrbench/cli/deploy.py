@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli.common import common, open_spec
 from sfrbench.files.terminal import echo
 
@@ -25,8 +26,8 @@ def _finished(spec: str, name: str, seed: int | None, options: dict[str, Any]) -
 
 
 @click.command()
-@click.argument("spec")
-@click.argument("cell")
+@click.argument("spec", shell_complete=complete.specs)
+@click.argument("cell", shell_complete=complete.arms)
 @click.argument("image", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @common
@@ -82,8 +83,8 @@ def predict(
 
 
 @click.command()
-@click.argument("spec")
-@click.argument("cell")
+@click.argument("spec", shell_complete=complete.specs)
+@click.argument("cell", shell_complete=complete.arms)
 @click.argument("outdir", type=click.Path(path_type=Path))
 @common
 @_SEED

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli.common import (
     FAILED,
     INTERRUPTED,
@@ -69,7 +70,7 @@ def limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("spec")
+@click.argument("spec", shell_complete=complete.specs)
 @common
 @tracking_option
 @click.option("--dry-run", is_flag=True, help="say what would run, and stop")
