@@ -23,7 +23,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         "index.md",
         *_section(docs, "Tutorials", "tutorials"),
         *_section(docs, "How-to", "how-to"),
-        {"Reference": [*reference.nav(), "memory.md", "changes.md"]},
+        {"Reference": reference.nav()},
         *_section(docs, "Explanation", "explanation"),
         *_section(docs, "Results", "results"),
     ]
