@@ -22,9 +22,13 @@ _GROUPS = {
 
 
 def pages() -> dict[str, str]:
-    """Path below docs/ -> Markdown, the index first."""
-    found = {f"reference/commands/{'-'.join(words)}.md": _page(words, each) for words, each in commands()}
-    return {"reference/commands/index.md": _index(), **found}
+    """Path below docs/ -> Markdown."""
+    return {f"reference/commands/{'-'.join(words)}.md": _page(words, each) for words, each in commands()}
+
+
+def nav() -> list[Any]:
+    """Each command's page by its words."""
+    return [{" ".join(words): f"reference/commands/{'-'.join(words)}.md"} for words, _ in commands()]
 
 
 def commands() -> list[tuple[tuple[str, ...], click.Command]]:
@@ -42,29 +46,16 @@ def _below(words: tuple[str, ...], command: click.Command) -> Iterator[tuple[tup
         yield words, command
 
 
-def _index() -> str:
+def tables() -> dict[str, str]:
     groups = {name: group for group, names in _GROUPS.items() for name in names}
     rows: dict[str, list[tuple[str, str]]] = {group: [] for group in (*_GROUPS, "Others")}
     for words, command in commands():
         link = f"[`sfrbench {' '.join(words)}`]({'-'.join(words)}.md)"
         rows[groups.get(words[0], "Others")].append((link, plain(command.get_short_help_str(200))))
-    tables = [f"## {group}\n\n{table(('command', 'what it does'), each)}" for group, each in rows.items() if each]
-    ends = table(
-        ("exit status", "what it means"),
-        [
-            ("0", "all is done"),
-            ("1", "some cells failed; the others are done"),
-            ("2", "the input is wrong, or something is missing on this machine"),
-            ("130", "interrupted; the same command goes on"),
-        ],
-    )
-    return "\n\n".join(
-        ["# Commands", "Every command takes `-h`. " + plain(_help(main)), *tables, "## How a command ends", ends]
-    )
-
-
-def _help(command: click.Command) -> str:
-    return inspect.cleandoc(command.help or "").partition("\n")[0]
+    parts = [
+        f"## {group}\n\n{table(('command', 'what it does'), each)}" for group, each in rows.items() if each
+    ]
+    return {"commands": "\n\n".join(parts)}
 
 
 def _page(words: tuple[str, ...], command: click.Command) -> str:

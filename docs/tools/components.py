@@ -38,24 +38,18 @@ _HEAD = ("field", "default", "may be", "meaning")
 
 
 def pages() -> dict[str, str]:
-    """Path below docs/ -> Markdown, the index of all kinds first."""
+    """Path below docs/ -> Markdown."""
+    components = Components(Catalog.read(), Definitions())
+    return {f"reference/components/{kind}.md": _page(kind, components) for kind in KINDS}
+
+
+def tables() -> dict[str, str]:
     catalog = Catalog.read()
-    components = Components(catalog, Definitions())
-    kinds = {f"reference/components/{kind}.md": _page(kind, components) for kind in KINDS}
-    return {"reference/components/index.md": _index(components), **kinds}
-
-
-def _index(components: Components) -> str:
     rows = [
-        (f"[{TITLES[kind]}]({kind}.md)", code(kind), str(len(components.cards[kind])), _first(BASES[kind]))
+        (f"[{TITLES[kind]}]({kind}.md)", code(kind), str(len(catalog.names(kind))), _first(BASES[kind]))
         for kind in KINDS
     ]
-    return (
-        "# Components\n\nA specification puts these parts together by name. Each kind has a page: the fields that all of "
-        "the kind have, every card that ships with what it presets, and its class with fields, bounds and source. "
-        "`sfrbench show KIND/NAME` prints the same of one card, one of yours too.\n\n"
-        + table(("kind", "key", "cards", "what it is"), rows)
-    )
+    return {"kinds": table(("kind", "key", "cards", "what it is"), rows)}
 
 
 def _first(cls: type[Component]) -> str:
@@ -188,7 +182,10 @@ def _own(component: Component) -> Iterator[tuple[str, str]]:
             yield from _backbone(component)
         case Ssl():
             yield "asks of the segmenter", ", ".join(sorted(component.asks())) or "logits alone"
-            yield "unlabelled patches", "used" if component.uses_unlabelled else "with SFR's pseudo-labels only"
+            yield (
+                "unlabelled patches",
+                "used" if component.uses_unlabelled else "with SFR's pseudo-labels only",
+            )
             yield "averaged teacher", "yes" if component.needs_teacher else "no"
         case Prompter():
             yield "says", ", ".join(sorted(component.forms)) or "nothing"

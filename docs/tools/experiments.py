@@ -1,4 +1,4 @@
-"""A page of the experiments that ship."""
+"""The experiments that ship: a line, and a section, of each."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ from sfrbench.report.items import kinds
 from sfrbench.spec.model import Spec
 from sfrbench.spec.reader import read_spec
 
-_TOP = """# Experiments that ship
 
-`sfrbench run NAME --profile PROFILE` runs one, `sfrbench plan NAME` says what that takes,
-`sfrbench show experiment/NAME --resolved` prints it whole. What is listed is profile `paper`.
-"""
-
-
-def pages() -> dict[str, str]:
+def tables() -> dict[str, str]:
     specs = read()
     rows = [(f"[`{spec.name}`](#{spec.name})", plain(spec.paper), plain(spec.title)) for spec in specs]
-    parts = [_TOP, table(("experiment", "of the paper", "title"), rows)]
-    return {"reference/experiments.md": "\n\n".join([*parts, *map(_section, specs)]) + "\n"}
+    listed = table(("experiment", "of the paper", "title"), rows)
+    return {"experiments": "\n\n".join([listed, *map(_section, specs)])}
 
 
 def read() -> list[Spec]:

@@ -15,12 +15,15 @@ from docs.tools import reference
 #: Notes to whoever runs the blocks.
 _NOTES = re.compile(r"^[ \t]*<!--\s*(?:run|page):.*?-->[ \t]*\n", re.MULTILINE)
 
+#: Where a written page has something that is made from the code.
+_MADE = re.compile(r"^<!-- made: ([\w-]+) -->$", re.MULTILINE)
+
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Folders are sections, pages follow one another by file name: a new page needs no line anywhere."""
     docs = Path(config.docs_dir)
     config.nav = [
-        "index.md",
+        {"Home": "index.md"},
         *_section(docs, "Tutorials", "tutorials"),
         *_section(docs, "How-to", "how-to"),
         {"Reference": reference.nav()},
@@ -44,4 +47,4 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    return _NOTES.sub("", markdown)
+    return _MADE.sub(lambda found: reference.tables()[found[1]], _NOTES.sub("", markdown))

@@ -1,42 +1,48 @@
-"""Pages of what Python code may import, and of the interfaces of components; mkdocstrings writes their bodies."""
+"""What Python code may import, and the interfaces of components; mkdocstrings writes the bodies."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import sfrbench
 from docs.tools.components import TITLES
 from sfrbench.catalog.code import BASES
-
-_API = """# Python
-
-For notebooks and scripts. Nothing here runs an experiment; what is not named here may change in any version.
-
-"""
-_INTERFACES = """# Interfaces of components
-
-What a class of yours has to give, by kind; the fields that every component of a kind has are on its page under
-[components](components/index.md).
-
-"""
+from sfrbench.components.base import Component, Settings
 
 
-def pages() -> dict[str, str]:
-    return {"reference/python.md": api(), "reference/interfaces.md": interfaces()}
+def tables() -> dict[str, str]:
+    return {"api": _api(), "interfaces": _interfaces()}
 
 
-def api() -> str:
-    names = [name for name in sfrbench.__all__ if not name.startswith("_")]
-    ours = [f"{getattr(sfrbench, name).__module__}.{name}" for name in sorted(names, key=str.lower)]
-    also = ["sfrbench.api.Made", "sfrbench.api.Picture"]
-    return _API + "\n".join(_block(path, 2) for path in (*ours, *also))
+def _api() -> str:
+    names = sorted((name for name in sfrbench.__all__ if not name.startswith("_")), key=str.lower)
+    parts = [_block(_path(getattr(sfrbench, name)), 2, heading=f"sfrbench.{name}") for name in names]
+    return "\n".join([*parts, _block("sfrbench.api.Made", 2), _block("sfrbench.api.Picture", 2)])
 
 
-def interfaces() -> str:
+def _path(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__name__}"
+
+
+def _interfaces() -> str:
     parts = ["## Every component\n", _block("sfrbench.components.core.Component", 3)]
     for kind, cls in BASES.items():
-        parts += [f"## {TITLES[kind]} {{#{kind}}}\n", _block(f"{cls.__module__}.{cls.__name__}", 3)]
+        parts += [
+            f"## {TITLES[kind]} {{#{kind}}}\n",
+            _block(_path(cls), 3, members=_owned(cls)),
+        ]
     parts += ["## What a method is given\n", _block("sfrbench.components.ssl.step.Step", 3)]
-    return _INTERFACES + "\n".join(parts)
+    return "\n".join(parts)
 
 
-def _block(path: str, level: int) -> str:
-    return f"::: {path}\n    options: {{heading_level: {level}}}\n"
+def _owned(cls: type[Component]) -> list[str]:
+    """What a class says and does beside its fields."""
+    names = dict.fromkeys([*vars(cls).get("__annotations__", {}), *vars(cls)])
+    others = {*cls.model_fields, *dir(Settings)} - {"kind", "later_fields"}
+    return [name for name in names if not name.startswith("_") and name not in others]
+
+
+def _block(path: str, level: int, **options: object) -> str:
+    """What mkdocstrings writes about an object; one name or list of names each."""
+    return f"::: {path}\n    options: {json.dumps({'heading_level': level, **options})}\n"

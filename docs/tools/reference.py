@@ -1,4 +1,4 @@
-"""The pages of the reference that are made from the code, and the order of all."""
+"""What of the reference is made from the code: whole pages, and tables of written ones; the order of all."""
 
 from __future__ import annotations
 
@@ -8,32 +8,42 @@ from typing import Any
 from docs.tools import commands, components, experiments, forms, python
 from docs.tools.pages import ROOT
 
+_FILES = ("specification", "report-items", "profiles", "cards", "configuration", "experiments", "workspace")
+_PYTHON = ("python", "interfaces")
+
 
 @cache
 def pages() -> dict[str, str]:
-    """Path below docs/ -> Markdown."""
+    """Path below docs/ -> Markdown, of pages that nobody writes."""
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    return {**commands.pages(), **components.pages(), "changes.md": changes}
+
+
+@cache
+def tables() -> dict[str, str]:
+    """Name -> Markdown, of what stands in a written page at ``<!-- made: NAME -->``."""
     return {
-        **commands.pages(),
-        **components.pages(),
-        **forms.pages(),
-        **experiments.pages(),
-        **python.pages(),
-        "changes.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+        **commands.tables(),
+        **components.tables(),
+        **forms.tables(),
+        **experiments.tables(),
+        **python.tables(),
     }
 
 
 def nav() -> list[Any]:
-    """The section, generated and written pages alike; written ones that it does not name come last."""
-    files = ["specification", "report-items", "profiles", "cards", "configuration", "experiments"]
-    sections: list[Any] = [
+    """The section; written pages that it does not name come last."""
+    named = {"index", *_FILES, *_PYTHON}
+    others = sorted(
+        path.stem for path in (ROOT / "docs" / "reference").glob("*.md") if path.stem not in named
+    )
+    return [
         "reference/index.md",
-        {"Commands": list(commands.pages())},
-        {"Files": [*(f"reference/{name}.md" for name in files), "reference/workspace.md"]},
-        {"Components": list(components.pages())},
-        {"Python": list(python.pages())},
+        {"Commands": ["reference/commands/index.md", *commands.nav()]},
+        {"Files": [f"reference/{name}.md" for name in _FILES]},
+        {"Components": ["reference/components/index.md", *components.pages()]},
+        {"Python": [f"reference/{name}.md" for name in _PYTHON]},
         "memory.md",
         "changes.md",
+        *(f"reference/{name}.md" for name in others),
     ]
-    known = {"index.md", "workspace.md"}
-    written = sorted(path.name for path in (ROOT / "docs" / "reference").glob("*.md"))
-    return [*sections, *(f"reference/{name}" for name in written if name not in known)]
