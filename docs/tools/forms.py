@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 
-from docs.tools.words import code, docstring, fields, plain, table, value
+from docs.tools.pages import ROOT
+from docs.tools.words import code, docstring, fields, paragraphs, plain, table, value
 from sfrbench.catalog.cards import Card
 from sfrbench.catalog.schema import Definitions
 from sfrbench.files.roots import shipped
@@ -61,6 +63,7 @@ def tables() -> dict[str, str]:
             [(code(name), " or ".join(map(value, each))) for name, each in SWITCHES.items()],
         ),
         "arms": table(("key", "may be", "meaning"), _ARM),
+        "artefacts": _artefacts(),
         "stages": table(("stage", "what it does", "takes"), _stages()),
         "search": _model(search.Section, partly=True),
         "items": _items(),
@@ -92,6 +95,17 @@ def _stages() -> list[tuple[str, str, str]]:
         inputs = dict.fromkeys(stage for stages in recipe.inputs.values() for stage in stages)
         rows.append((code(name), plain(first), ", ".join(map(code, inputs))))
     return rows
+
+
+def _artefacts() -> str:
+    """What the ``run`` of each stage says that it takes and writes; read, not imported: that loads torch."""
+    parts = []
+    for name in recipes():
+        source = ROOT / "sfrbench" / "stages" / name / "run.py"
+        functions = ast.parse(source.read_text(encoding="utf-8")).body
+        (run,) = (each for each in functions if isinstance(each, ast.FunctionDef) and each.name == "run")
+        parts += [f"### {name}", paragraphs(ast.get_docstring(run) or "")]
+    return "\n\n".join(parts)
 
 
 def _items() -> str:

@@ -10,7 +10,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from docs.tools import reference
+from docs.tools import pictures, reference
 
 #: Notes to whoever runs the blocks.
 _NOTES = re.compile(r"^[ \t]*<!--\s*(?:run|page):.*?-->[ \t]*\n", re.MULTILINE)
@@ -43,6 +43,8 @@ def _section(docs: Path, title: str, folder: str) -> list[Any]:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, text in reference.pages().items():
         files.append(File.generated(config, path, content=text))
+    for path, data in pictures.files().items():
+        files.append(File.generated(config, path, content=data))
     return files
 
 

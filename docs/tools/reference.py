@@ -1,11 +1,11 @@
-"""What of the reference is made from the code: whole pages, and tables of written ones; the order of all."""
+"""What is made from the code: whole pages, and parts of written ones; the order of the reference."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
 
-from docs.tools import commands, components, experiments, forms, python
+from docs.tools import commands, components, experiments, forms, pictures, python
 from docs.tools.pages import ROOT
 
 _FILES = ("specification", "report-items", "profiles", "cards", "configuration", "experiments", "workspace")
@@ -28,6 +28,7 @@ def tables() -> dict[str, str]:
         **forms.tables(),
         **experiments.tables(),
         **python.tables(),
+        **pictures.tables(),
     }
 
 

@@ -15,22 +15,31 @@ from sfrbench.catalog.schema import Definitions, Schema
 _NUMBERS = {"integer": "whole number", "number": "number"}
 _SIMPLE = {"string": "text", "boolean": "true or false", "object": "mapping", "null": "none"}
 _CODE = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)
-_ACTIVE = re.compile(r"([\\*_\[\]<>|#])")
+_ACTIVE = re.compile(r"([\\*_\[\]{}|#])")
 
 
 def plain(text: str) -> str:
     """Text in which nothing but ``code`` means anything to Markdown."""
     parts = _CODE.split(text)
-    parts[::2] = [_ACTIVE.sub(r"\\\1", part) for part in parts[::2]]
+    parts[::2] = [_ACTIVE.sub(r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]
     return "".join(parts)
 
 
 def docstring(thing: object) -> str:
     """A docstring's paragraphs; of a class its own, not one that is inherited."""
     own = vars(thing).get("__doc__") if isinstance(thing, type) else thing.__doc__
-    return "\n\n".join(
-        " ".join(plain(part).split()) for part in re.split(r"\n\s*\n", inspect.cleandoc(own or ""))
-    )
+    return paragraphs(inspect.cleandoc(own or ""))
+
+
+def paragraphs(text: str) -> str:
+    """Paragraphs and lists of a docstring, without its line breaks."""
+    parts = re.split(r"\n\s*\n|\n(?=- )", text)
+    return "\n\n".join(_paragraph(part) for part in parts)
+
+
+def _paragraph(text: str) -> str:
+    mark, body = ("- ", text[2:]) if text.startswith("- ") else ("", text)
+    return mark + plain(" ".join(body.split()))
 
 
 def code(text: str) -> str:
