@@ -64,6 +64,8 @@ def _page(kind: str, components: Components) -> str:
         first.setdefault(card.component_class, card)
     rows = [(f"[`{card.name}`](#{card.name})", plain(card.label), plain(card.summary)) for card in cards]
     parts = [f"# {TITLES[kind]}", docstring(BASES[kind])]
+    if kind in ("ssl", "finetune"):
+        parts.append("What trainings take of a GPU's memory: [GPU memory](../../memory.md).")
     parts += ["## Cards", table(("card", "in tables", "summary"), rows)]
     if shared := _shared(kind, components):
         parts += [f"## Fields of every {kind} {{#fields}}", shared]

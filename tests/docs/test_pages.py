@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.tools import blocks
+from docs.tools import blocks, reference
 from docs.tools.pages import Block, Page, pages, read
 from tests.support.loaded import Process
 from tests.support.places import ROOT
@@ -59,6 +59,15 @@ def test_blocks_of_the_suite_run(page: Page, tmp_path: Path) -> None:
             blocks.write(block, folder)
         elif block.in_suite:
             run(block, folder, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_pages_outside_of_the_site_lead_somewhere(name: str) -> None:
+    """Those of the site's own pages are checked when it is built."""
+    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / name).read_text(encoding="utf-8"))
+    paths = [link.partition("#")[0] for link in links if "://" not in link]
+    made = {f"docs/{path}" for path in reference.pages()}
+    assert [path for path in paths if path and path not in made and not (ROOT / path).exists()] == []
 
 
 TRIED = """\
