@@ -3,7 +3,7 @@
 #   make test VENV=/tmp/env         another place for the environment
 #   make test PYTEST_ARGS="-k plan" options for pytest
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint bench site docs
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -42,6 +42,13 @@ lint: $(READY) ## style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+site: $(READY) ## the documentation as a folder that needs no network, links checked: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "Open $(abspath build/site/index.html)"
+
+docs: site ## the same, and every example of its pages run: minutes
+	$(BIN)/python -m docs.tools.blocks
 
 bench: $(READY) ## speed against the peers, every script of benchmarks/
 	@for script in benchmarks/[a-z]*.py; do \

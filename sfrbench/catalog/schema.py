@@ -99,7 +99,7 @@ class Components:
         self.classes: dict[str, dict[type[Component], dict[str, Schema]]] = {}
         for kind in KINDS:
             classes = dict.fromkeys(card.component_class for card in self.cards[kind])
-            self.classes[kind] = {cls: self._paths(cls) for cls in classes}
+            self.classes[kind] = {cls: self.paths_of(cls) for cls in classes}
             self._define_names(kind)
             self._define_paths(kind)
 
@@ -110,7 +110,8 @@ class Components:
         """What a component of a kind may be given, by dotted path."""
         return list(dict.fromkeys(path for paths in self.classes[kind].values() for path in paths))
 
-    def _paths(self, cls: type[Component]) -> dict[str, Schema]:
+    def paths_of(self, cls: type[Component]) -> dict[str, Schema]:
+        """The fields of a class and groups of them, by dotted path."""
         properties = self.definitions.model(cls, partly=True).get("properties", {})
         return dict(self._walk(cls, properties, ""))
 

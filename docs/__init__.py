@@ -1,0 +1,1 @@
+"""The documentation: pages, and in ``tools`` what makes a site of them."""

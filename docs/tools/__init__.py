@@ -1,0 +1,1 @@
+"""What makes the documentation's site, and runs the examples of its pages."""
