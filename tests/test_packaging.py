@@ -125,12 +125,22 @@ def test_what_an_index_of_packages_shows(wheel: Path) -> None:
     )
     assert [link for link in links if not link.startswith(("#", "https://"))] == []
     assert "# sfrbench" in shown
-    assert "CONTRIBUTING.md" in shown  # of a link, its text
-    assert "\u2500" in shown  # the drawing at its top
     assert (told["Version"], told["License-Expression"]) == (__version__, "Apache-2.0")
     needed = {re.split(r"[<>=!;\[ ]", each)[0] for each in told.get_all("Requires-Dist", [])}
     assert {"torch", "pip"} <= needed  # pip: 'weights get' calls it, and environments of uv come without
     assert (told["License-File"], told["Requires-Python"]) == ("LICENSE", ">=3.11")
+
+
+def test_a_link_that_leads_nowhere_is_its_text() -> None:
+    pytest.importorskip("hatchling", reason="the extra 'dev' is not installed")
+    spec = importlib.util.spec_from_file_location("hook", ROOT / "packaging" / "long_description.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    kept = "[here](#there) [site](https://example.org)\n```yaml\na: [b](c)\n```\n"
+    text = f"see [docs/a.md](docs/a.md#b), ![a plot](docs/a.png)\n{kept}"
+    assert hook.long_description(text) == f"see docs/a.md, a plot\n{kept}"
 
 
 def test_images_are_built_from_all_that_a_wheel_needs() -> None:
