@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
+from email import message_from_string
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +112,70 @@ def test_wheel_owns_one_package(wheel: Path) -> None:
     assert "sfrbench = sfrbench.cli:main" in points
 
 
+def test_what_an_index_of_packages_shows(wheel: Path) -> None:
+    """README.md without links to files that are not there; version, licence and Python as they are said."""
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"sfrbench-{__version__}.dist-info/METADATA").decode()
+    told = message_from_string(text)
+    shown = told.get_payload()
+    assert isinstance(shown, str)
+    prose = re.sub(r"^```.*?^```", "", shown, flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s]+)", prose) + re.findall(
+        r"<(?:img|a)\s[^>]*(?:src|href)=\"([^\"]+)", prose
+    )
+    assert [link for link in links if not link.startswith(("#", "https://"))] == []
+    assert "# sfrbench" in shown
+    assert (told["Version"], told["License-Expression"]) == (__version__, "Apache-2.0")
+    needed = {re.split(r"[<>=!;\[ ]", each)[0] for each in told.get_all("Requires-Dist", [])}
+    assert {"torch", "pip"} <= needed  # pip: 'weights get' calls it, and environments of uv come without
+    assert (told["License-File"], told["Requires-Python"]) == ("LICENSE", ">=3.11")
+
+
+def test_a_link_that_leads_nowhere_is_its_text() -> None:
+    pytest.importorskip("hatchling", reason="the extra 'dev' is not installed")
+    spec = importlib.util.spec_from_file_location("hook", ROOT / "packaging" / "long_description.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    kept = "[here](#there) [site](https://example.org)\n```yaml\na: [b](c)\n```\n"
+    text = f"see [docs/a.md](docs/a.md#b), ![a plot](docs/a.png)\n{kept}"
+    assert hook.long_description(text) == f"see docs/a.md, a plot\n{kept}"
+
+
+def test_images_are_built_from_all_that_a_wheel_needs() -> None:
+    """``Dockerfile`` copies what ``.dockerignore`` lets through; ``apptainer.def`` names it."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
+    hook = Path(settings["tool"]["hatch"]["metadata"]["hooks"]["custom"]["path"])
+    needed = {
+        *wheel["packages"],
+        *wheel["force-include"],
+        *settings["project"]["license-files"],
+        hook.parts[0],
+    }
+    needed |= {"pyproject.toml", "README.md", "constraints-cpu.txt"}
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8")
+    definition = (ROOT / "packaging" / "apptainer.def").read_text(encoding="utf-8")
+    assert set(re.findall(r"^!(\S+)$", ignored, re.MULTILINE)) == needed
+    assert set(re.findall(r"^    (\S+) /src/\1$", definition, re.MULTILINE)) == needed
+
+
+def test_one_version_is_said_everywhere() -> None:
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (.+)$", cited, re.MULTILINE) == [__version__]
+    assert re.search(rf"^## \[{re.escape(__version__)}\]", changes, re.MULTILINE)
+
+
 def test_installed_wheel_finds_its_cards(wheel: Path, tmp_path: Path) -> None:
     target = installed(wheel, tmp_path / "site")
     check(json.loads(python("-c", PROBE, cwd=tmp_path, path=target)), target, "_")
 
 
 def test_source_archive_is_whole(wheel: Path, unpacked: Path, tmp_path: Path) -> None:
-    for name in ("LICENSE", "README.md", "Makefile", "constraints-cpu.txt", "tests/conftest.py", ".ci/run"):
+    beside = ("LICENSE", "README.md", "CONTRIBUTING.md", "Makefile", "Dockerfile", "constraints-cpu.txt")
+    for name in (*beside, "tests/conftest.py", "docs/how-to/install.md", ".ci/run"):
         assert (unpacked / name).is_file(), name
     check(json.loads(python("-c", PROBE, cwd=tmp_path, path=unpacked)), unpacked, "")
     build(unpacked, tmp_path, "--wheel")

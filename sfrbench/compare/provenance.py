@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from sfrbench.errors import InputError
 from sfrbench.files.atomic import read_file
+from sfrbench.files.formats import readable
 
 Link = Annotated[str, Field(pattern=r"^\w+/\w[\w.-]*$")]  # stage/key
 
@@ -65,6 +66,7 @@ class _Row(_Side):
 
 
 class _Provenance(BaseModel):
+    format: Annotated[int, AfterValidator(readable("provenance.json"))] = 1
     experiment: str
     profile: str
     protocol: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from sfrbench.components.base import Backbone
 from sfrbench.components.dataset._nifti import letters
 from sfrbench.deploy.cell import Finished
 from sfrbench.files.atomic import sha256_of
+from sfrbench.files.formats import FORMATS
 from sfrbench.stages.predict.recipe import MANNER
 from sfrbench.version import __version__
 
@@ -28,6 +29,7 @@ def describe(
     spec = cell.experiment.plan.spec
     protocol = own.components["protocol"]
     return {
+        "format": FORMATS["config.json"],
         "sfrbench": __version__,
         "network": {
             "class": lean.identity(),

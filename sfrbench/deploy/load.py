@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from sfrbench.catalog.code import class_known_as
 from sfrbench.components.base import Backbone
 from sfrbench.errors import InputError
+from sfrbench.files.formats import HINT, later
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +29,9 @@ def load_model(folder: str | Path) -> nn.Module:
     if not path.is_file():
         raise InputError("no config.json here", where=str(folder), hint="name a folder of 'sfrbench export'")
     config = json.loads(path.read_text(encoding="utf-8"))
+    fault = later(config.get("format", 1), path.name)
+    if fault:
+        raise InputError(fault, where=str(path), hint=HINT)
     try:
         cls = cast("type[Backbone]", class_known_as(config["network"]["class"], Backbone.kind))
     except InputError as error:

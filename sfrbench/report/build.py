@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from sfrbench.errors import SfrbenchError, short_of, stopped
 from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.files.formats import FORMATS
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.study import provenance_of
 from sfrbench.report.item import Context, ReportItem, made
@@ -104,6 +105,7 @@ def _made(item: ReportItem, context: Context) -> Part:
 def _provenance(info: ReportInfo, behind: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """What stands behind each row of each table and figure."""
     whole = {
+        "format": FORMATS["provenance.json"],
         "experiment": info.experiment,
         "profile": info.profile,
         "protocol": {"name": info.protocol, **info.protocol_fields},

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from sfrbench.catalog.cards import Catalog
 from sfrbench.errors import InputError, NotReadyError, problem_of
 from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.files.formats import FORMATS, readable
 from sfrbench.files.units import now
 from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
@@ -57,6 +59,7 @@ class Entry(BaseModel):
 class Journal(BaseModel):
     """The file that says what the last run of an experiment did."""
 
+    format: Annotated[int, AfterValidator(readable("journal"))] = 1
     started: str
     ended: str
     tracking_fault: str | None
@@ -208,7 +211,13 @@ def execute(
             if outcomes.by_link:
                 nodes = [_entry(node, outcomes.by_link.get(link)) for link, node in plan.nodes.items()]
                 fault = tracker.broken if tracker else None
-                journal = Journal(started=started, ended=now(), tracking_fault=fault, nodes=nodes)
+                journal = Journal(
+                    format=FORMATS["journal"],
+                    started=started,
+                    ended=now(),
+                    tracking_fault=fault,
+                    nodes=nodes,
+                )
                 if journal.write(experiment.journal_path) and over:
                     ended()
     return outcomes

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from sfrbench.errors import Problem, StoreError
 from sfrbench.files.atomic import read_state
+from sfrbench.files.formats import readable
 from sfrbench.run.begun import ENDING, PLACES, Place, name_of
 from sfrbench.stages.recipe import Link
 from sfrbench.store.store import Store
@@ -45,6 +46,7 @@ class _Entry(BaseModel):
 class _Nodes(BaseModel):
     """What journals, notes of begun runs and boards have in common."""
 
+    format: Annotated[int, AfterValidator(readable("journal"))] = 1
     nodes: list[_Entry]
 
     @property
@@ -72,6 +74,7 @@ class _Study(BaseModel):
 class _Report(BaseModel):
     """The nodes in a report's provenance.json: of cells, behind those, of trials."""
 
+    format: Annotated[int, AfterValidator(readable("provenance.json"))] = 1
     nodes: dict[str, dict[str, str]]
     records: dict[str, _Behind]
     study: _Study | None = None

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfrbench.errors import StoreError, problem_of
 from sfrbench.files.atomic import fsync, read_file, read_state, same_mode, write_atomic
+from sfrbench.files.formats import FORMATS, HINT, later
 from sfrbench.store.artefact import RECORD as RECORD
 from sfrbench.store.artefact import Artefact as Artefact
 from sfrbench.store.artefact import damage_of, digest_of, files_in, read_record
@@ -126,7 +127,7 @@ class Store:
     def _record(self, stage: str, key: str) -> dict[str, Any] | None:
         folder = self.folder(stage, key)
         try:
-            return read_record(read_file(folder / RECORD))
+            record = read_record(read_file(folder / RECORD))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
@@ -135,6 +136,10 @@ class Store:
             raise StoreError.of([problem_of(error)]) from error
         except StoreError as error:
             raise _Damaged(stage, key, error.problems[0].what, folder) from error
+        fault = later(record.get("format", 1), RECORD) if record else ""
+        if fault:  # it is sound, and stays
+            raise StoreError(fault, where=str(folder), hint=HINT)
+        return record
 
     def records(self, stage: str, most: int | None = None) -> Iterator[Mapping[str, Any]]:
         """The sound records of the artefacts of a stage, oldest first; of the newest artefacts, where
@@ -237,7 +242,12 @@ class Store:
         files = files_in(folder)
         for name in files:
             fsync(folder / name)
-        whole = {**record, "files": files, "bytes": sum(entry["bytes"] for entry in files.values())}
+        whole = {
+            "format": FORMATS[RECORD],
+            **record,
+            "files": files,
+            "bytes": sum(entry["bytes"] for entry in files.values()),
+        }
         whole = json.loads(json.dumps(whole, default=str))
         whole["sha256"] = digest_of(whole)
         write_atomic(folder / RECORD, json.dumps(whole, indent=1, sort_keys=True))

@@ -22,6 +22,7 @@ from sfrbench.deploy.cell import finished
 from sfrbench.deploy.norms import StepwiseNorm
 from sfrbench.engine.inference import load_backbone
 from sfrbench.errors import InputError, NotReadyError, StoreError
+from tests.support.formats import unnoted
 
 CELL = "sfr_mt ssl.w_pl=1 seed 1"
 
@@ -65,6 +66,7 @@ def test_the_files_hold_the_deployed_network(smoke, exported):
     assert config["parameters_for_training_only"] == 0
     assert config["input"]["patch"] == [32, 32, 16]
     assert config["cell"]["axes"] == {"ssl.w_pl": 1}
+    assert unnoted(config, "config.json") == [], 'docs/explanation/formats.md, "For developers"'
 
 
 @pytest.mark.parametrize("place", ["components.backbone.vnet", "a.room.that.is.gone"])

@@ -17,6 +17,7 @@ from sfrbench.compare.trace import described, find, open_report
 from sfrbench.files.atomic import sha256_of
 from sfrbench.store.store import Store
 from tests.support.data_writers import write_decathlon
+from tests.support.formats import unnoted
 from tests.support.loaded import Process
 from tests.support.runs import DIVERGES, QUIET, SPEC, cli, environment, here
 
@@ -52,6 +53,20 @@ def test_a_number_of_the_report_leads_back_to_the_store(finished: tuple[Path, st
     scores = (Path(run["nodes"][-1]["folder"]) / "scores.csv").read_text(encoding="utf-8").splitlines()
     dice = [float(row.split(",")[3]) for row in scores if ",dice," in row]
     assert told["numbers"][0]["dice_mean"] == f"{100 * sum(dice) / len(dice):.2f}"
+
+
+def test_the_fields_of_what_is_kept_are_those_that_are_noted(finished: tuple[Path, str]) -> None:
+    """Else: docs/explanation/formats.md, "For developers"."""
+    runs = finished[0] / "runs"
+    patterns = {
+        "record.json": "store/*/*/record.json",
+        "journal": "journal/*.json",
+        "provenance.json": "reports/**/provenance.json",
+    }
+    files = [(name, path) for name, at in patterns.items() for path in runs.glob(at)]
+    assert {name for name, _ in files} == set(patterns)
+    for name, path in files:
+        assert unnoted(json.loads(path.read_text(encoding="utf-8")), name) == [], path
 
 
 def test_the_second_run_does_nothing(finished: tuple[Path, str]) -> None:
