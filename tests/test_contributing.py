@@ -1,42 +1,37 @@
-"""The worked examples of docs/how-to/add-*.md are run as they stand there, all of them together."""
+"""The worked examples of CONTRIBUTING.md are run as they stand there, all of them together."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from sfrbench.components.dataset.phantom import Phantom
-from sfrbench.components.ssl.step import Step
-from sfrbench.errors import DataError
-from sfrbench.maths.losses import ramp
 from sfrbench.store.store import Artefact, Store
 from tests.support.contributing import blocks, copy_of_package, write_blocks
+from tests.support.data_writers import write_nifti
 from tests.support.places import ROOT
-from tests.support.runs import QUIET, cli
+from tests.support.runs import QUIET, cli, here
 
-OURS = ("--registry", "my_registry", "--data", "npz=cohort")
+OURS = ("--registry", "own", "--data", "my_dataset=cohort")
+KINDS = ("ssl", "stitch", "backbone", "finetune", "dataset")
 SPACING = (1.0, 0.5, 4.0)  # mm: a voxel has 2 cubic millimetres
 
 
-def write_cohort(root: Path, train: int = 4, test: int = 2) -> None:
-    """Generated volumes in the format of the example."""
-    phantom = Phantom(shape=(32, 32, 16))
-    for number in range(train + test):
-        case = phantom.read_case(None, f"p{number:06d}")
-        file = root / ("train" if number < train else "test") / f"case{number}.npz"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(file, image=40 + 10 * case.image, label=case.label.astype(np.int16), spacing=SPACING)
+def write_cohort(root: Path) -> None:
+    """Generated volumes in the format of the template: four that train, two that test."""
+    for number in range(6):
+        case = Phantom(shape=(32, 32, 16)).read_case(None, f"p{number:06d}")
+        for folder, values in (("images", case.image), ("labels", case.label)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            affine = np.diag([*SPACING, 1.0])
+            write_nifti(root / folder / f"case{number}.nii.gz", values, affine)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +39,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with the stage and the report item; cards, classes and data beside it."""
     folder = copy_of_package(tmp_path_factory.mktemp("copy"))
     write_blocks(folder)
+    parts = tmp_path_factory.mktemp("parts")  # the registry of a copy is the one that ships
+    for kind in KINDS:
+        here("new", kind, f"my_{kind}", cwd=parts)
+    for module in parts.glob("*my_*.py"):
+        module.rename(folder / module.name)
+    (parts / "registry").rename(folder / "own")
     write_cohort(folder / "cohort")
     return folder
 
@@ -56,26 +57,14 @@ def page(home: Path) -> str:
     return (home / "runs/reports/mine/smoke/index.html").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mapping[str, ModuleType]]:
-    """The modules of the components; they are forgotten afterwards."""
-    names = [path.stem for path in write_blocks(tmp_path, "my_") if path.suffix == ".py"]
-    monkeypatch.syspath_prepend(tmp_path)
-    yield {name: importlib.import_module(name) for name in names}
-    for name in names:
-        del sys.modules[name]
-
-
 def artefacts(home: Path, stage: str) -> list[Artefact]:
     store = Store(home / "runs" / "store")
     return [store.get(stage, record["key"]) for record in store.records(stage)]
 
 
-def test_components_hold_what_their_kinds_promise(home: Path) -> None:
-    cards = [name.removeprefix("my_registry/").removesuffix(".yaml") for name in blocks() if "_reg" in name]
-    assert sorted(card.partition("/")[0] for card in cards) == ["dataset", "ssl", "stitch", "stitch"]
-    said = cli("conform", *cards, *OURS, cwd=home, package=home).stdout
-    assert re.search(r"^4 cards: \d\d checks hold, 0 do not$", said, re.MULTILINE), said
+def test_each_command_of_the_page_is_run_here() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^sfrbench new (\w+) my_\1", text, re.MULTILINE)) == KINDS
 
 
 def test_the_page_shows_the_volumes_of_each_arm(home: Path, page: str) -> None:
@@ -89,7 +78,7 @@ def test_the_page_shows_the_volumes_of_each_arm(home: Path, page: str) -> None:
         assert maps.shape == (2, 32, 32, 16)
         if "volumes" in nodes:  # the mean over two cases of voxels of 0.002 ml
             expected[provenance["cells"][cell]["label"]] = f"{(maps == 1).sum() / 2 * 0.002:.2f}"
-    assert list(expected) == ["MT", "Entropy", "SFR_Entropy"]
+    assert list(expected) == ["MT", "Own", "SFR_Own"]
     assert rows == list(expected.items())
 
 
@@ -97,45 +86,13 @@ def test_the_run_took_the_parts_that_were_added(home: Path, page: str) -> None:
     def names(stage: str) -> set[Any]:
         return {part["class"] for one in artefacts(home, stage) for part in one.record["components"].values()}
 
-    assert "my_npz:NpzFolder" in names("prepare")
-    assert "my_interleaved:Interleaved" in names("finetune")
-    assert "my_entropy:EntropyMinimisation" in names("retrain")
+    parts = {"prepare": ("dataset",), "finetune": ("stitch", "finetune"), "retrain": ("backbone", "ssl")}
+    for stage, kinds in parts.items():
+        assert {f"my_{kind}:My{kind.capitalize()}" for kind in kinds} <= names(stage)
     assert "<th scope=row>volumes" in page  # the stage among those that ran
     made = artefacts(home, "volumes")
     assert len(made) == 2
     assert all(f"volumes/{one.key}" in page for one in made)  # behind the numbers of its cell
-
-
-def test_entropy_is_that_of_the_formula(modules: Mapping[str, ModuleType]) -> None:
-    draw = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn(3, 3, 4, 4, 4, generator=draw)
-    empty = torch.zeros(0)
-    step = Step(
-        torch.nn.Identity(), None, {}, empty, empty, logits[:1], logits[1:], None, 3000, 6000, 3, draw
-    )
-    found = modules["my_entropy"].EntropyMinimisation(lambda_cons=0.5).loss(step)
-    probs = np.exp(logits[1:].double().numpy())
-    probs /= probs.sum(1, keepdims=True)
-    entropy = -(probs * np.log(probs) / np.log(3)).sum(1).mean()
-    assert found.item() == pytest.approx(0.5 * ramp(3000, 40, 150) * entropy, rel=1e-5)
-
-
-def test_neighbours_lie_apart_on_the_canvas(modules: Mapping[str, ModuleType]) -> None:
-    stitch = modules["my_interleaved"].Interleaved(step=3)
-    slices = torch.arange(1.0, 10.0).expand(1, 32, 32, 9)  # slice z holds z + 1
-    (canvas,) = stitch.to_canvases(slices, 96, 0.0)[0]
-    cells = canvas.reshape(3, 32, 3, 32).amax((1, 3)).flatten()
-    assert cells.tolist() == [1, 4, 7, 2, 5, 8, 3, 6, 9]
-
-
-def test_a_case_that_cannot_be_used_is_named(modules: Mapping[str, ModuleType], tmp_path: Path) -> None:
-    write_cohort(tmp_path)
-    dataset, file = modules["my_npz"].NpzFolder(), tmp_path / "train" / "case1.npz"
-    assert dataset.case_lists(tmp_path) == (["case0", "case1", "case2", "case3"], ["case4", "case5"])
-    with np.load(file) as arrays:
-        np.savez(file, **{**arrays, "label": arrays["label"] * 2})
-    with pytest.raises(DataError, match="case case1, "):
-        dataset.read_case(tmp_path, "case1")
 
 
 def test_examples_are_in_the_style_of_the_house(home: Path) -> None:

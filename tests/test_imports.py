@@ -19,8 +19,8 @@ PACKAGE = ROOT / "sfrbench"
 #: The rooms, from the top of the house to its ground. A module may import what stands in its own room or
 #: below, also in a function, for types alone, or by name at run time.
 ROOMS = (
-    "__main__", "cli", "api", "deploy", "compare", "report", "search", "conformance", "results", "run",
-    "machine", "plan", "spec", "stages", "paper", "engine", "catalog", "components", "places", "store",
+    "__main__", "cli", "api", "scaffold", "deploy", "compare", "report", "search", "conformance", "results",
+    "run", "machine", "plan", "spec", "stages", "paper", "engine", "catalog", "components", "places", "store",
     "maths", "files", "errors", "version",
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ from sfrbench.cli import main
 
 #: Groups of commands as a reader meets them; those that are in none come last.
 _GROUPS = {
+    "Begin": ("new", "completion"),
     "Look": ("list", "show", "doctor", "schema", "validate", "plan", "conform"),
     "Run": ("run", "search", "status", "cancel", "clean"),
     "Results": ("results", "report", "trace", "compare", "track"),

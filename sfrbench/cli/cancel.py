@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli import data as data_commands
 from sfrbench.files.terminal import echo
 
 
 @click.command()
-@click.argument("what", metavar="[WORKSPACE|SPEC]", required=False)
+@click.argument("what", metavar="[WORKSPACE|SPEC]", required=False, shell_complete=complete.specs)
 @click.option(
     "--workspace",
     type=click.Path(path_type=Path),

@@ -7,44 +7,43 @@ from pathlib import Path
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli.data import REGISTRY
 from sfrbench.errors import InputError
 from sfrbench.files.terminal import echo
 
 
 @click.command("list")
-@click.argument("kind", required=False)
+@click.argument("words", nargs=-1, metavar="[KIND|WORD]...", shell_complete=complete.kinds)
 @click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY)
 @click.option("--json", "as_json", is_flag=True, help="for programs")
-def list_(kind: str | None, registry: Sequence[Path], as_json: bool) -> None:
-    """List the components (of one KIND) and the experiments."""
+def list_(words: Sequence[str], registry: Sequence[Path], as_json: bool) -> None:
+    """List components and experiments: all, those of a KIND, or those with a WORD in name, label or summary.
+
+    A table on a terminal; a line for each, to be searched, where the output goes elsewhere.
+    """
     import json
 
     from sfrbench.catalog.cards import Catalog
-    from sfrbench.components.base import KINDS
-    from sfrbench.errors import did_you_mean
-    from sfrbench.files.roots import shipped
+    from sfrbench.cli import listing
 
-    if kind is not None and kind not in (*KINDS, "experiment"):
-        raise InputError(f"no kind '{kind}'", hint=did_you_mean(kind, (*KINDS, "experiment")))
     catalog = Catalog.read(registry)
-    cards = [card for card in catalog.cards() if kind in (None, card.kind)]
-    experiments = sorted(path.stem for path in shipped("experiments").glob("*.yaml"))
-    if as_json:
-        rows = [{"kind": card.kind, "name": card.name, **card.model_dump(mode="json")} for card in cards]
-        echo(json.dumps({"roots": [str(root) for root in catalog.roots], "cards": rows}, indent=1))
+    found = listing.chosen(listing.entries(catalog.cards()), words)
+    if not as_json:
+        listing.show(found, catalog.roots)
         return
-    echo("cards from " + ", ".join(str(root) for root in catalog.roots))
-    for card in cards:
-        echo(f"{card.kind + '/' + card.name:<28} {card.summary}")
-    if kind in (None, "experiment"):
-        echo("experiments: " + ", ".join(experiments))
+    own = {(entry.kind, entry.name) for entry in found}
+    cards = [card for card in catalog.cards() if (card.kind, card.name) in own]
+    rows = [{"kind": card.kind, "name": card.name, **card.model_dump(mode="json")} for card in cards]
+    echo(json.dumps({"roots": [str(root) for root in catalog.roots], "cards": rows}, indent=1), fold=False)
 
 
 @click.command()
-@click.argument("name", metavar="KIND/NAME|SPEC")
+@click.argument("name", metavar="KIND/NAME|SPEC", shell_complete=complete.shown)
 @click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY)
-@click.option("--profile", default="paper", show_default=True, help="of an experiment")
+@click.option(
+    "--profile", default="paper", show_default=True, help="of an experiment", shell_complete=complete.profiles
+)
 @click.option("--resolved", is_flag=True, help="an experiment whole, as YAML, with where each value stands")
 def show(name: str, registry: Sequence[Path], profile: str, resolved: bool) -> None:
     """Show one card: its fields with defaults and bounds, its citation; or one experiment.
@@ -85,7 +84,7 @@ def _show_experiment(spec: str, profile: str, resolved: bool) -> None:
     from sfrbench.spec.reader import read_spec
 
     if resolved:
-        echo(resolved_page(load_spec(locate(spec))), end="")
+        echo(resolved_page(load_spec(locate(spec))), end="", fold=False)
         return
     read = read_spec(locate(spec), profile, items=kinds())
     if read.problems:

@@ -64,7 +64,7 @@ def clean(
         _print_leftovers(found, leftovers, sizes, each=dry_run)
     if not leftovers or dry_run or not (yes or ask):
         if as_json:
-            echo(json.dumps(told, indent=1, ensure_ascii=False))
+            echo(json.dumps(told, indent=1, ensure_ascii=False), fold=False)
         elif leftovers and not dry_run:
             echo(_HOW)
         return
@@ -73,7 +73,7 @@ def clean(
         return
     removed = remove(place, studies, leftovers)
     if as_json:
-        echo(json.dumps({**told, **_removed(removed, sizes)}, indent=1, ensure_ascii=False))
+        echo(json.dumps({**told, **_removed(removed, sizes)}, indent=1, ensure_ascii=False), fold=False)
     else:
         _print_removed(removed, sizes)
     sys.exit(FAILED if removed.faults else 0)
@@ -165,7 +165,7 @@ def _print_sizes(workspace: Path, studies: Studies, sizes: Sizes, as_json: bool)
         fault = error
     if as_json:
         whole = {name: {row.name: _fields(row) for row in rows} for name, rows in tables.items()}
-        echo(json.dumps({"workspace": str(workspace), **whole}, indent=1, ensure_ascii=False))
+        echo(json.dumps({"workspace": str(workspace), **whole}, indent=1, ensure_ascii=False), fold=False)
     else:
         _table("stage", "artefacts", tables["stages"])
         _table("beside the store", "", tables["beside"])

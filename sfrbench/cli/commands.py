@@ -10,12 +10,13 @@ from typing import Any, NoReturn
 import click
 
 from sfrbench.cli import cancel as cancel_command
-from sfrbench.cli import cards, deploy, outputs
+from sfrbench.cli import cards, complete, deploy, outputs
 from sfrbench.cli import clean as clean_command
 from sfrbench.cli import compare as compare_command
 from sfrbench.cli import conform as conform_command
 from sfrbench.cli import data as data_commands
 from sfrbench.cli import doctor as doctor_command
+from sfrbench.cli import new as new_command
 from sfrbench.cli import plan as plan_commands
 from sfrbench.cli import run as run_command
 from sfrbench.cli import schema as schema_command
@@ -98,6 +99,8 @@ weights_commands.register(weights)
 main.add_command(doctor_command.doctor)
 main.add_command(cards.list_)
 main.add_command(cards.show)
+main.add_command(new_command.new)
+main.add_command(complete.completion)
 main.add_command(schema_command.schema)
 main.add_command(run_command.run)
 main.add_command(cancel_command.cancel)

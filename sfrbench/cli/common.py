@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli import data as data_commands
 from sfrbench.cli.data import REGISTRY
 from sfrbench.files.terminal import echo
@@ -59,7 +60,13 @@ def tell(problems: Sequence[Problem]) -> None:
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that reads a specification."""
     options = [
-        click.option("--profile", default="paper", show_default=True, help="paper, released, cpu or smoke"),
+        click.option(
+            "--profile",
+            default="paper",
+            show_default=True,
+            help="paper, released, cpu or smoke",
+            shell_complete=complete.profiles,
+        ),
         click.option(
             "--workspace",
             type=click.Path(path_type=Path),
@@ -71,7 +78,13 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:n] or mps"),
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            help="auto, cpu, cuda[:n] or mps",
+            shell_complete=complete.devices,
+        ),
     ]
     for option in reversed(options):
         function = option(function)

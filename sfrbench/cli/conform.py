@@ -9,12 +9,13 @@ from pathlib import Path
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli.data import REGISTRY, data_option
 from sfrbench.files.terminal import echo
 
 
 @click.command()
-@click.argument("names", metavar="[KIND/NAME]...", nargs=-1)
+@click.argument("names", metavar="[KIND/NAME]...", nargs=-1, shell_complete=complete.cards)
 @click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY)
 @data_option
 def conform(names: Sequence[str], registry: Sequence[Path], data: Mapping[str, Path]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.files.terminal import echo
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _one_dataset(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--registry", multiple=True, type=registry, metavar="DIR", help=REGISTRY),
         click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE", help="a field of the dataset"),
         data_option,
-        click.argument("name"),
+        click.argument("name", shell_complete=complete.datasets),
     ):
         function = option(function)
     return function
@@ -227,7 +228,13 @@ def _grid(shape: Sequence[int], spacing: Sequence[float]) -> str:
 
 @click.command("prepare")
 @_one_dataset
-@click.option("--profile", default="paper", show_default=True, help="the profile that will use it")
+@click.option(
+    "--profile",
+    default="paper",
+    show_default=True,
+    help="the profile that will use it",
+    shell_complete=complete.profiles,
+)
 @click.option("--workspace", type=click.Path(path_type=Path), default=workspace, show_default=WORKSPACE)
 @click.option(
     "--workers",

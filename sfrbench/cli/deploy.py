@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli.common import common, open_spec
 from sfrbench.files.terminal import echo
 
@@ -24,43 +25,43 @@ def _finished(spec: str, name: str, seed: int | None, options: dict[str, Any]) -
     return finished(experiment, find_cell(experiment.plan, name, seed))
 
 
-def _check_places(image: Path, out: Path, overwrite: bool) -> None:
-    """Refuse before anything heavy is loaded."""
-    from sfrbench.errors import InputError
-
-    for path in (image, out):
-        if not path.name.endswith((".nii", ".nii.gz")):
-            raise InputError(
-                "this is not the name of a NIfTI file", where=str(path), hint="*.nii.gz or *.nii"
-            )
-    if not image.is_file():
-        raise InputError("no such file", where=str(image), hint="the image stands before the output")
-    if not out.parent.is_dir():
-        raise InputError("the folder does not exist", where=str(out.parent), hint="make it first")
-    if out.exists() and out.samefile(image):
-        raise InputError("the labels would replace the image", where=str(out), hint="name another file")
-    if out.exists() and not overwrite:
-        raise InputError("the file exists", where=str(out), hint="--overwrite replaces it")
-
-
 @click.command()
-@click.argument("spec")
-@click.argument("cell")
-@click.argument("image", metavar="IN.nii.gz", type=click.Path(path_type=Path))
-@click.argument("out", metavar="OUT.nii.gz", type=click.Path(path_type=Path))
+@click.argument("spec", shell_complete=complete.specs)
+@click.argument("cell", shell_complete=complete.arms)
+@click.argument("image", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @common
 @_SEED
-@click.option("--overwrite", is_flag=True, help="replace OUT where it exists")
+@click.option(
+    "--label-table",
+    "table",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="names and colours of the classes, too: *.ctbl (3D Slicer) or *.label (ITK-SNAP)",
+)
+@click.option("--overwrite", is_flag=True, help="replace OUT, and FILE, where they exist")
 def predict(
-    spec: str, cell: str, image: Path, out: Path, seed: int | None, overwrite: bool, **options: Any
+    spec: str,
+    cell: str,
+    image: Path,
+    out: Path,
+    seed: int | None,
+    table: Path | None,
+    overwrite: bool,
+    **options: Any,
 ) -> None:
     """Label an image by the model of a finished CELL of SPEC.
 
-    CELL is an arm (sfr_mt), with values of axes where there are any ('base stitch.scale=4'), or an id. The
-    image may lie in any orientation; the labels come back on its own grid.
+    CELL is an arm (sfr_mt), with values of axes where there are any ('base stitch.scale=4'), or an id. IN is
+    NIfTI in any orientation, or the folder of a DICOM series. The labels come back on its own grid, in the
+    format of OUT's ending: .nii.gz or .nii, .seg.nrrd (3D Slicer; extra 'nrrd'), .dcm (DICOM-SEG of a series;
+    extra 'dicom').
     """
-    _check_places(image, out, overwrite)
-    from sfrbench.deploy.predict import predict_image, prepare_image, volumes_of, write_labels
+    from sfrbench.deploy.places import check_predict
+
+    check_predict(image, out, table, overwrite)
+    from sfrbench.deploy.label_files import write_labels
+    from sfrbench.deploy.predict import predict_image, prepare_image, volumes_of
 
     finished = _finished(spec, cell, seed, options)
     prepared = prepare_image(finished, image)
@@ -70,20 +71,28 @@ def predict(
     size = f"{shape} voxels, {prepared.windows} windows"
     echo(f"{finished.cell.title}, profile {finished.experiment.profile}: {size}")
     labels = predict_image(finished, prepared, finished.experiment.machine.torch_device())
-    write_labels(labels, image, out)
-    for number, (name, ml) in enumerate(volumes_of(labels, finished.volumes.classes, prepared).items()):
+    write_labels(labels, out)
+    for number, (name, ml) in enumerate(volumes_of(labels, prepared).items()):
         echo(f"class {number}: {name}, {ml:.2f} ml")
     echo(f"labels: {out}")
+    if table is not None:
+        from sfrbench.results.label_table import write_table
+
+        write_table(table, labels.classes)
+        echo(f"table of classes: {table}")
 
 
 @click.command()
-@click.argument("spec")
-@click.argument("cell")
+@click.argument("spec", shell_complete=complete.specs)
+@click.argument("cell", shell_complete=complete.arms)
 @click.argument("outdir", type=click.Path(path_type=Path))
 @common
 @_SEED
+@click.option("--hub", is_flag=True, help="the card as README.md with what the Hugging Face hub reads")
 @click.option("--overwrite", is_flag=True, help="replace the files of an earlier export")
-def export(spec: str, cell: str, outdir: Path, seed: int | None, overwrite: bool, **options: Any) -> None:
+def export(
+    spec: str, cell: str, outdir: Path, seed: int | None, hub: bool, overwrite: bool, **options: Any
+) -> None:
     """Write the 3D segmenter of a finished CELL of SPEC for use elsewhere: safetensors, ONNX, model card.
 
     CELL as in 'sfrbench predict'. ONNX is checked against torch. Needs the extra 'export'.
@@ -92,10 +101,10 @@ def export(spec: str, cell: str, outdir: Path, seed: int | None, overwrite: bool
 
     deploy.check_place(outdir, overwrite)
     deploy.check_packages()
-    made = deploy.export(_finished(spec, cell, seed, options), outdir)
+    made = deploy.export(_finished(spec, cell, seed, options), outdir, hub=hub)
     echo(f"{made.parameters:,} parameters")
     if made.training_only:
         echo(f"left out: {made.training_only:,} parameters of heads that only training uses")
     told = ", ".join(f"{value:.1e} ({name} patch)" for name, value in made.differences.items())
     echo(f"largest difference between ONNX and torch, in logits: {told}")
-    echo(f"{', '.join(deploy.FILES)}: {outdir}")
+    echo(f"{', '.join(made.files)}: {outdir}")

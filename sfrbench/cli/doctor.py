@@ -49,7 +49,7 @@ def doctor(data: Mapping[str, Path], as_json: bool) -> None:
             "weights": list(_weights()),
             "data": list(_data(data)),
         }
-        echo(json.dumps(found, indent=1))
+        echo(json.dumps(found, indent=1), fold=False)
         return
     echo(f"sfrbench {facts['sfrbench']} {git.get('commit', '')[:10]}  Python {facts['python']}")
     echo(f"platform  {facts['platform']}, {facts['cpus']} CPUs")

@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli.common import FAILED, common, open_spec, print_damage, storage_option, tracking_option
 from sfrbench.errors import InputError
 from sfrbench.files.terminal import echo
 
 
 @click.command()
-@click.argument("spec")
+@click.argument("spec", shell_complete=complete.specs)
 @common
 @click.option("--format", "format_", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="file; csv goes to the terminal without it")
@@ -37,7 +38,7 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
     frame = load_frame(experiment)
     print_damage(experiment)
     if out is None:
-        echo(csv_of(frame), end="")
+        echo(csv_of(frame), end="", fold=False)
         return
     with atomic_file(out) as file:
         if format_ == "parquet":
@@ -48,7 +49,7 @@ def results(spec: str, format_: str, out: Path | None, labels: Path | None, **op
 
 
 @click.command()
-@click.argument("spec")
+@click.argument("spec", shell_complete=complete.specs)
 @common
 @click.option("--out", type=click.Path(path_type=Path), help="folder; default: in the workspace")
 @storage_option
@@ -80,7 +81,7 @@ def report(
 
 
 @click.command()
-@click.argument("spec")
+@click.argument("spec", shell_complete=complete.specs)
 @common
 @tracking_option
 @click.option("--rebuild", is_flag=True, help="log every finished cell again")

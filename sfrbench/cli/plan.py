@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli.common import WRONG, common, open_spec, print_missing, print_notes, tell
 from sfrbench.files.terminal import echo
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("specs", nargs=-1, required=True)
+@click.argument("specs", nargs=-1, required=True, shell_complete=complete.specs)
 @common
 @click.option("--on", default="", metavar="CARD", help="forecast for another GPU, as in 'RTX 4090'")
 @click.option("--json", "as_json", is_flag=True, help="for programs")
@@ -30,7 +31,7 @@ def plan(specs: Sequence[str], on: str, as_json: bool, **options: Any) -> None:
     counts = [summary(experiment, on) for experiment in experiments]
     whole = together(experiments, on) if len(specs) > 1 else {}
     if as_json:
-        echo(json.dumps({"specs": counts, "together": whole} if whole else counts[0], indent=1))
+        echo(json.dumps({"specs": counts, "together": whole} if whole else counts[0], indent=1), fold=False)
         return
     for experiment, entry in zip(experiments, counts, strict=True):
         print_plan(entry, experiment)
@@ -184,7 +185,7 @@ def print_warnings(lines: Sequence[str]) -> None:
 
 
 @click.command()
-@click.argument("specs", nargs=-1, required=True)
+@click.argument("specs", nargs=-1, required=True, shell_complete=complete.specs)
 @common
 def validate(specs: Sequence[str], **options: Any) -> None:
     """Check SPECS without running anything; what this machine lacks is listed and does not fail."""

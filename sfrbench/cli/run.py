@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli.common import (
     FAILED,
     INTERRUPTED,
@@ -69,7 +70,7 @@ def limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("spec")
+@click.argument("spec", shell_complete=complete.specs)
 @common
 @tracking_option
 @click.option("--dry-run", is_flag=True, help="say what would run, and stop")
@@ -134,16 +135,21 @@ def run(
 
 
 def _say_outcomes(experiment: Experiment, outcomes: Outcomes) -> bool:
-    """Say how many nodes ran, and each cell that failed; returns whether one did."""
+    """Say how many nodes ran, and which cells failed, by reason; returns whether one did."""
     statuses: tuple[Status, ...] = ("ran", "reused", "elsewhere", "failed", "blocked")
     counts = {status: outcomes.count(status) for status in statuses}
     told = [f"{count} {status}" for status, count in counts.items() if count or status != "elsewhere"]
     echo(f"nodes: {', '.join(told)}")
-    faults = [(cell, outcomes.cell_fault(cell)) for cell in experiment.plan.cells]
-    for cell, fault in faults:
-        if fault is None:
-            continue
-        echo(f"FAILED {cell.title}: {fault.node.stage}: {fault.reason}", err=True)
-        if fault.log:
-            echo(f"    log: {fault.log}", err=True)
-    return any(fault is not None for _, fault in faults)
+    failed: dict[str, list[tuple[str, str]]] = {}
+    for cell in experiment.plan.cells:
+        if fault := outcomes.cell_fault(cell):
+            failed.setdefault(f"{fault.node.stage}: {fault.reason}", []).append((cell.title, fault.log))
+    for why, cells in failed.items():
+        titles, logs = zip(*cells, strict=True)
+        one = len(titles) == 1
+        echo(f"FAILED {titles[0] if one else f'{len(titles)} cells'}: {why}", err=True)
+        if not one:
+            echo(f"    {', '.join(titles)}", err=True)
+        for log in dict.fromkeys(filter(None, logs)):
+            echo(f"    log: {log}", err=True)
+    return bool(failed)

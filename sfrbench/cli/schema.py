@@ -24,7 +24,7 @@ def schema(what: str, registry: Sequence[Path]) -> None:
     """
     from sfrbench.catalog.schema import dumped
 
-    echo(dumped(schema_of(what, registry)), end="")
+    echo(dumped(schema_of(what, registry)), end="", fold=False)
 
 
 def schema_of(what: str, registry: Sequence[Path] = ()) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.cli.common import (
     FAILED,
     INTERRUPTED,
@@ -43,7 +44,7 @@ class Hours(click.FloatRange):
 
 
 @click.command()
-@click.argument("spec")
+@click.argument("spec", shell_complete=complete.specs)
 @common
 @storage_option
 @click.option(

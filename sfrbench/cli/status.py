@@ -48,7 +48,7 @@ def status(workspace: Path, as_json: bool, watch: bool) -> None:
         hint = "leave it out, or call the command again and again"
         raise InputError("it draws on a terminal", where="--watch", hint=hint)
     if as_json:
-        echo(json.dumps(_plain(standing(workspace)), indent=1, allow_nan=False))
+        echo(json.dumps(_plain(standing(workspace)), indent=1, allow_nan=False), fold=False)
         return
     while True:
         lines = list(_lines(standing(workspace)))

@@ -9,12 +9,18 @@ from typing import Any
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.files.terminal import echo
 
 
 @click.command()
 @click.argument("report", type=click.Path(path_type=Path))
-@click.option("--row", default=None, help="its label or its arm; without it all rows are listed")
+@click.option(
+    "--row",
+    default=None,
+    help="its label or its arm; without it all rows are listed",
+    shell_complete=complete.rows,
+)
 @click.option("--col", default=None, help="a column of the table's CSV: dice, difference, or an organ")
 @click.option("--table", default=None, help="needed where several tables have the row")
 @click.option("--json", "as_json", is_flag=True, help="for programs")
@@ -29,7 +35,10 @@ def trace(report: Path, row: str | None, col: str | None, table: str | None, as_
                 echo(f"{name}: {'; '.join(str(entry['row']) for entry in rows)}")
         return
     told = described(opened, find(opened, row, col, table))
-    echo(json.dumps(told, indent=1, ensure_ascii=False) if as_json else "\n".join(_lines(told)))
+    if as_json:
+        echo(json.dumps(told, indent=1, ensure_ascii=False), fold=False)
+        return
+    echo("\n".join(_lines(told)))
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from sfrbench.cli import complete
 from sfrbench.files.terminal import echo
 
 
@@ -26,7 +27,7 @@ def weights_list() -> None:
 
 
 @click.command("get")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.fetched)
 def weights_get(name: str) -> None:
     """Fetch weight file NAME where that can be done, and verify it."""
     from sfrbench.places import weights
@@ -52,7 +53,7 @@ def weights_add(name: str, file: Path, link: bool) -> None:
 
 
 @click.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.added)
 def weights_remove(name: str) -> None:
     """Delete weight file NAME, which was added; of a link only the link. Results stay."""
     from sfrbench.machine import own_weights
@@ -61,7 +62,7 @@ def weights_remove(name: str) -> None:
 
 
 @click.command("check")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete.weights)
 def weights_check(name: str | None) -> None:
     """Verify the weight files that are here (or file NAME) by size and hash."""
     from sfrbench.errors import SfrbenchError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.backbone._multiples import nearest, no_multiple
+from sfrbench.components.backbone._multiples import misfit
 from sfrbench.components.base_data import Case, Dataset, Stitch
 from sfrbench.components.base_prompts import Form, Prompter
 from sfrbench.components.base_protocol import Protocol
@@ -241,13 +241,18 @@ class Backbone(Component):
         """The same along x, y and z, for a network that does not shrink all axes alike."""
         return self.divisor, self.divisor, self.divisor
 
+    @property
+    def bottleneck(self) -> int:
+        """How many voxels it needs where it is deepest: 2 for an instance norm, for one has no variance."""
+        return 1
+
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
         """Refuses a patch that the network cannot halve as often as it does, and a method that needs what
         it does not have."""
         dataset, ssl, faults = cell.get("dataset"), cell.get("ssl"), []
-        if isinstance(dataset, Dataset) and (fault := no_multiple(dataset.patch, self.multiples)):
-            fitting = nearest(dataset.patch, self.multiples)
-            faults.append(f"patch {list(dataset.patch)} has {fault}; nearest that fits: {fitting}")
+        if isinstance(dataset, Dataset):
+            fault = misfit(dataset.patch, self.multiples, self.bottleneck)
+            faults += [f"patch {list(dataset.patch)} {fault}"] if fault else []
         if isinstance(ssl, Ssl) and self.parts is not None:
             missing = sorted(ssl.asks() - self.parts)
             faults += [f"{type(ssl).__name__} cannot use it: {LACKING[part]}" for part in missing]

@@ -156,10 +156,11 @@ class Dataset(Component):
         raise NotImplementedError
 
     def read_image(self, file: Path, like: Mapping[str, Any]) -> Case:
-        """An image without a label (NIfTI), brought to the grid and the intensities of the prepared volumes.
+        """An image without a label, brought to the grid and the intensities of the prepared volumes.
 
-        ``like`` is the ``source`` of a prepared case. The label of the case is all 0. Raises ``DataError``
-        for a file that cannot be used, ``InputError`` where an image cannot be prepared as the volumes were.
+        ``file`` is NIfTI or the folder of a DICOM series, ``like`` the ``source`` of a prepared case. The
+        label of the case is all 0. Raises ``DataError`` for a file that cannot be used, ``InputError`` where
+        an image cannot be prepared as the volumes were.
         """
         raise InputError(
             f"{type(self).__name__} does not say how an image without a label is prepared",

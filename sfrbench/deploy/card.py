@@ -1,21 +1,21 @@
-"""MODEL_CARD.md of an export."""
+"""The card of an export: MODEL_CARD.md, or README.md for a hub."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from sfrbench.components.base import Foundation
 from sfrbench.deploy.cell import Finished
+from sfrbench.deploy.hub import LOADS, front_matter
+from sfrbench.deploy.scores import Scored, scored
 from sfrbench.places import weights
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.info import ReportInfo
 from sfrbench.report.render.captions import protocol_text
 from sfrbench.report.render.style import DASH, number, scaled, stamp
 from sfrbench.report.render.tables import markdown
-from sfrbench.results.frame import load_frame
-from sfrbench.results.lines import Line, header, lines
+from sfrbench.results.line import Stat
 from sfrbench.stages.finetune import recipe as finetune
 from sfrbench.stages.predict.recipe import PredictSettings
 
@@ -53,7 +53,9 @@ _HEAD = """\
 {example}```
 
 With sfrbench installed, `sfrbench.load_model(folder)` gives the same network in torch, from
-`model.safetensors`. A whole scan takes sliding windows of the patch with the stride above,
+`model.safetensors`.
+{loads}
+A whole scan takes sliding windows of the patch with the stride above,
 {mean}, and the way to the network's grid and back: `sfrbench predict` does all of it.
 The largest difference between ONNX and torch in the logits was {differences} when this was written.
 
@@ -67,22 +69,26 @@ The largest difference between ONNX and torch in the logits was {differences} wh
 """
 
 
-def model_card(cell: Finished, facts: Mapping[str, Any]) -> str:
-    """Markdown; every name of a user's is escaped."""
+def model_card(cell: Finished, facts: Mapping[str, Any], *, hub: bool = False) -> str:
+    """Markdown; every name of a user's is escaped. For a hub it begins with what that reads."""
     info = info_of(cell.experiment, None)
+    found = scored(cell, info)
     differences = facts["onnx_against_torch"]["largest_difference"]
-    return _HEAD.format(
-        title=markdown(f"{cell.cell.label} on {cell.cell.components['dataset'].card.label}"),
+    title = f"{cell.cell.label} on {cell.cell.components['dataset'].card.label}"
+    text = _HEAD.format(
+        title=markdown(title),
         warning=f"**{markdown(stamp(cell.experiment.profile))}** A research model; not a medical device.",
         facts=_table(("", ""), _facts(cell, facts)),
         inputs=_inputs(facts),
-        scores=_scores(cell, info),
+        scores=_scores(cell, info, found),
         example=EXAMPLE,
         mean=_mean(facts["input"]["windows"]),
         differences=", ".join(f"{value:.1e} on a {name} patch" for name, value in differences.items()),
         limits="\n".join(f"* {line}" for line in _limits(cell, facts)),
         licence=_licence(cell),
+        loads=LOADS if hub else "",
     )
+    return front_matter(cell, title, found) + text if hub else text
 
 
 def _mean(windows: Mapping[str, str]) -> str:
@@ -156,39 +162,18 @@ def _inputs(facts: Mapping[str, Any]) -> str:
     return _table(("", ""), rows)
 
 
-def _scores(cell: Finished, info: ReportInfo) -> str:
-    frame = load_frame(cell.experiment)
-    own = cell.cell
-    shown = [
-        line
-        for line in lines(frame, info.grid, own.score)
-        if line.arm == own.arm and all(line.axes.get(path) == value for path, value in own.axes.items())
-    ]
-    if not shown or own.seed not in shown[0].seeds:
+def _scores(cell: Finished, info: ReportInfo, found: Scored | None) -> str:
+    if found is None:
         return "This cell has not been scored."
-    line = shown[0]
-    this = replace(line, frame=line.frame[line.frame["seed"] == own.seed])
-    heads = ("", "this network", f"mean ± std over {len(line.seeds)} seeds")
-    rows = []
-    for metric in dict.fromkeys(frame["metric"]):
-        rows += _rows(this, line, str(metric), header(frame, str(metric)))
-    which = {"test": "test", "val": "validation"}[own.score]
-    said = f"{len(this.cases)} {which} cases; seeds {', '.join(map(str, line.seeds))}, this one {own.seed}."
+    heads = ("", "this network", f"mean ± std over {len(found.seeds)} seeds")
+    rows = [(markdown(score.name), number(score.value), _spread(score.seeds)) for score in found.scores]
+    seeds = ", ".join(map(str, found.seeds))
+    said = f"{found.cases} {found.subset} cases; seeds {seeds}, this one {cell.cell.seed}."
     return f"{said} {protocol_text(info)}\n\n{_table(heads, rows)}"
 
 
-def _rows(this: Line, line: Line, metric: str, name: str) -> list[tuple[str, str, str]]:
-    """The mean over classes and, where there are several, each class; nothing for what is not scored."""
-    named = [(name, None)]
-    if len(line.classes) > 1:
-        named += [(f"{name}, {cls}", cls) for cls in cast("tuple[Any, ...]", line.classes)]
-    found = []
-    for text, cls in named:
-        one, many = this.stat(metric, cls), line.stat(metric, cls)
-        if one.mean is not None:
-            spread = f"{number(many.mean)} ± {number(many.std)}" if many.n > 1 else DASH
-            found.append((markdown(text), number(one.mean), spread))
-    return found
+def _spread(many: Stat) -> str:
+    return f"{number(many.mean)} ± {number(many.std)}" if many.n > 1 else DASH
 
 
 def _limits(cell: Finished, facts: Mapping[str, Any]) -> list[str]:

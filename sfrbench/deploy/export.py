@@ -31,7 +31,8 @@ from sfrbench.errors import InputError, NotReadyError, StoreError
 
 TOLERANCE = 1e-4  # of logits in float32
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-FILES = ("model.safetensors", "model.onnx", "config.json", "MODEL_CARD.md")
+FILES = ("model.safetensors", "model.onnx", "config.json")
+CARD, HUB_CARD = "MODEL_CARD.md", "README.md"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Exported:
     """What was written. ``differences`` are the largest of |ONNX - torch| over the logits of each patch."""
 
     folder: Path
+    files: tuple[str, ...]
     parameters: int
     training_only: int  # parameters of the trained model that prediction does not use
     differences: Mapping[str, float]
@@ -59,8 +61,9 @@ def check_packages() -> None:
         raise NotReadyError(f"export needs {', '.join(missing)}", hint="pip install 'sfrbench[export]'")
 
 
-def export(cell: Finished, out: Path) -> Exported:
-    """Write the four ``FILES`` into ``out``, all of them or none.
+def export(cell: Finished, out: Path, *, hub: bool = False) -> Exported:
+    """Write the three ``FILES`` and a card into ``out``, all of them or none. For a ``hub`` the card is
+    README.md, with the metadata that the Hugging Face hub reads.
 
     Raises ``InputError`` for a cell that predicts by SAM, ``StoreError`` where ONNX and torch differ by more
     than ``TOLERANCE``.
@@ -72,6 +75,7 @@ def export(cell: Finished, out: Path) -> Exported:
         )
     network, training_only = deployed(cell)
     x, y, z = cell.settings.patch
+    card, other = (HUB_CARD, CARD) if hub else (CARD, HUB_CARD)
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".export-", dir=out.parent))
     try:
@@ -80,14 +84,15 @@ def export(cell: Finished, out: Path) -> Exported:
         differences = compare(network, folder / "model.onnx", patches(cell))
         facts = describe(cell, network, training_only, folder, differences)
         (folder / "config.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        (folder / "MODEL_CARD.md").write_text(model_card(cell, facts), "utf-8")
+        (folder / card).write_text(model_card(cell, facts, hub=hub), "utf-8")
         out.mkdir(exist_ok=True)
-        for name in FILES:
+        (out / other).unlink(missing_ok=True)  # of an earlier export
+        for name in (*FILES, card):
             (folder / name).chmod(0o644)  # safetensors keeps its files to the user
             os.replace(folder / name, out / name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return Exported(out, facts["parameters"], training_only, differences)
+    return Exported(out, (*FILES, card), facts["parameters"], training_only, differences)
 
 
 def deployed(cell: Finished) -> tuple[nn.Module, int]:

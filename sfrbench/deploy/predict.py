@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from sfrbench.components.dataset._names import ENDINGS
 from sfrbench.components.dataset.geometry import restore
 from sfrbench.deploy.cell import Finished
+from sfrbench.deploy.label_map import LabelMap
 from sfrbench.engine.arithmetic import arithmetic
 from sfrbench.engine.inference import windows
 from sfrbench.engine.volumes import CaseInfo, case_info
-from sfrbench.errors import DataError
 from sfrbench.stages.predict.run import predictor
 from sfrbench.stages.prepare.case import deep_enough, entry_of
 
@@ -28,6 +25,7 @@ _SPACING = 1.25  # spacing beyond the training cases' by this factor is said
 class Prepared:
     """A user's image on the grid of the network."""
 
+    file: Path  # as it was given: NIfTI, or the folder of a DICOM series
     image: NDArray[np.float32]  # (X, Y, Z), normalised
     info: CaseInfo
     notes: tuple[str, ...]  # where it is not what the network was trained on
@@ -42,7 +40,7 @@ def prepare_image(cell: Finished, file: Path) -> Prepared:
     notes = [data.caveat(cell.like), *case.source.get("notes", ()), *_unlike(cell, info.spacing)]
     count = len(windows(info.shape, cell.settings.patch, cell.settings.window_stride))
     image = np.asarray(case.image, dtype=np.float32)
-    return Prepared(image, info, tuple(note for note in notes if note), count)
+    return Prepared(file, image, info, tuple(note for note in notes if note), count)
 
 
 def spacings(cell: Finished) -> tuple[Sequence[float], Sequence[float]]:
@@ -64,37 +62,19 @@ def _mm(sizes: Sequence[float]) -> str:
     return " x ".join(f"{size:.3g}" for size in sizes)
 
 
-def predict_image(cell: Finished, prepared: Prepared, device: str) -> NDArray[np.uint8]:
-    """The label map on the grid of the image's file, uint8; windows by the protocol's stride."""
+def predict_image(cell: Finished, prepared: Prepared, device: str) -> LabelMap:
+    """The label map on the grid of the image's file; windows by the protocol's stride."""
     settled = cell.settled(device)
     predict = predictor(cell.context(device, settled), len(cell.volumes.classes))
     with arithmetic(tf32=settled.tf32):
         label = predict(prepared.image, prepared.info.range)
-    raw, _ = restore(label, prepared.info)
-    return raw
+    raw, affine = restore(label, prepared.info)
+    made_by = f"{cell.cell.title} of {cell.experiment.plan.spec.name}"
+    return LabelMap(raw, affine, cell.volumes.classes, prepared.file, made_by)
 
 
-def write_labels(labels: NDArray[np.uint8], like: Path, out: Path) -> None:
-    """Write a label map with the affine, the codes and the units of the image that it belongs to."""
-    image: Any = nib.load(like)
-    made: Any = nib.Nifti1Image(labels, image.affine, dtype=np.uint8)  # type: ignore[no-untyped-call]
-    header = image.header
-    if "qform_code" in header:  # a NIfTI of either kind
-        made.set_sform(image.affine, int(header["sform_code"]) or int(header["qform_code"]) or 2)
-        made.set_qform(image.affine, int(header["qform_code"]))
-        made.header.set_xyzt_units(*header.get_xyzt_units())
-    ending = next(ending for ending in ENDINGS if out.name.endswith(ending))
-    temporary = out.with_name(f".{out.name}.part{ending}")
-    try:
-        nib.save(made, temporary)
-        temporary.replace(out)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"the labels cannot be written: {error.strerror}", where=str(out)) from error
-
-
-def volumes_of(labels: NDArray[np.uint8], classes: Sequence[str], prepared: Prepared) -> dict[str, float]:
+def volumes_of(labels: LabelMap, prepared: Prepared) -> dict[str, float]:
     """Millilitres of each class of a label map on the image's own grid."""
-    counts = np.bincount(labels.ravel(), minlength=len(classes))
+    counts = np.bincount(labels.values.ravel(), minlength=len(labels.classes))
     voxel = float(np.prod(prepared.info.source.get("spacing", prepared.info.spacing))) / 1000
-    return {name: float(count) * voxel for name, count in zip(classes, counts, strict=True)}
+    return {name: float(count) * voxel for name, count in zip(labels.classes, counts, strict=True)}

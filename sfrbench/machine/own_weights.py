@@ -39,7 +39,9 @@ def add(name: str, source: Path, *, link: bool = False) -> list[str]:
         entry = added.put(name, source, folders[0], _fit.look, link=link)
     except NotReadyError as error:  # of the copy, which is gone
         raise InputError.of([replace(each, where=str(source)) for each in error.problems]) from error
-    return [f"{name}: {folders[0] / added.FOLDER / name / entry.file}", *told(name, entry)]
+    place = folders[0] / added.FOLDER / name / entry.file
+    weights.remember(place, entry.sha256)
+    return [f"{name}: {place}", *told(name, entry)]
 
 
 def told(name: str, entry: added.Entry) -> list[str]:

@@ -134,7 +134,7 @@ def check(name: str, folders: Sequence[Path] | None = None) -> Path:
     _check_size(weight, path)
     if weight.sha256 and _remembered(path) != weight.sha256:
         _check_hash(weight, path)
-        _remember(path, weight.sha256)
+        remember(path, weight.sha256)
     found, wanted = weight.sha256 or _first_seen(path), name.partition("@")[2]
     if wanted not in ("", found):
         hint = "another file has this name here; run on the machine of the plan, or plan anew"
@@ -204,7 +204,7 @@ def get(name: str, folder: Path | None = None) -> Path:
         _check_size(weight, file)
         _check_hash(weight, file)
         file.replace(target)
-    _remember(target, weight.sha256)
+    remember(target, weight.sha256)
     return target
 
 
@@ -252,7 +252,7 @@ def _first_seen(path: Path) -> str:
     if not found:
         stat = path.stat()
         found = _hashed(path, stat.st_size, stat.st_mtime_ns)
-        _remember(path, found)
+        remember(path, found)
     return found
 
 
@@ -282,7 +282,8 @@ def _remembered(path: Path) -> str:
     return note.sha256
 
 
-def _remember(path: Path, sha256: str) -> None:
+def remember(path: Path, sha256: str) -> None:
+    """Note that a file, as it is now, has been hashed."""
     stat = path.stat()
     note = _Note(bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256)
     with contextlib.suppress(OSError):  # a shared folder to read only: the file is hashed again next time

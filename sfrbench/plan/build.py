@@ -83,7 +83,8 @@ class Plan:
         for cell in self.cells:
             for kind, own in cell.components.items():
                 if own.swapped:
-                    texts[f"{kind}: {own.card.name} in the place of {own.chosen}"] = None
+                    less = f", so without {', '.join(own.dropped)}" if own.dropped else ""
+                    texts[f"{kind}: {own.card.name} in the place of {own.chosen}{less}"] = None
                 if isinstance(own.component, Stitch) and own.component.stand_in:
                     texts[f"{kind} {own.card.name}: {own.component.stand_in}"] = None
             if cell.pseudo_chosen:

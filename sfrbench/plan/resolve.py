@@ -26,6 +26,7 @@ class Resolved:
     card: Card
     digest: str
     chosen: str = field(default="", compare=False)  # the name in the specification, where a profile swaps
+    dropped: tuple[str, ...] = field(default=(), compare=False)  # given fields of that one alone
 
     @property
     def swapped(self) -> bool:
@@ -119,7 +120,9 @@ class Resolver:
         if not sound:
             return None
         found = self._validate(card, kind, fields, origin, place)
-        return None if found is None else replace(found, chosen=picks[-1][0])
+        given = {path for layer in layers for path in layer.choices}
+        dropped = tuple(name for name in sorted(left) if f"{kind}.{name}" in given)
+        return None if found is None else replace(found, chosen=picks[-1][0], dropped=dropped)
 
     def _fields(
         self, kind: str, cls: type[Component], layers: Sequence[Layer], left: Collection[str]

@@ -10,6 +10,7 @@ from sfrbench.engine.predictions import label_map
 from sfrbench.engine.volumes import Volumes
 from sfrbench.files.atomic import atomic_file
 from sfrbench.plan.graph import Link
+from sfrbench.results.label_table import add_names
 from sfrbench.results.predicted import result_role, rounds_scored
 from sfrbench.run.experiment import Experiment
 
@@ -17,8 +18,8 @@ from sfrbench.run.experiment import Experiment
 def write_labels(experiment: Experiment, out: Path) -> int:
     """Write ``<out>/<arm and axes>/seed<n>/<case>.nii.gz`` for every prediction in the store.
 
-    Label maps are uint8 on the grid of the case's raw file; of a prompted model those after the round that is
-    scored. Returns how many were written.
+    Label maps are uint8 on the grid of the case's raw file, with the classes' names in the header; of a
+    prompted model those after the round that is scored. Returns how many were written.
     """
     import nibabel
 
@@ -35,9 +36,11 @@ def write_labels(experiment: Experiment, out: Path) -> int:
         point = "".join(f",{path}={value}" for path, value in cell.axes.items())
         folder = out / _safe(cell.arm + point) / f"seed{cell.seed}"
         for case in prediction.read_json("index.json")["cases"]:
-            label = label_map(prediction, case, len(opened[source].classes), after)
+            classes = opened[source].classes
+            label = label_map(prediction, case, len(classes), after)
             array, affine = restore(label, opened[source].case(case))
             image = nibabel.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
+            add_names(image, classes)
             with atomic_file(folder / f"{_safe(case)}.nii.gz") as file:
                 nibabel.save(image, file)
             count += 1

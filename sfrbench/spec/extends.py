@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from sfrbench.errors import InputError, did_you_mean, shown
-from sfrbench.files.roots import shipped
 from sfrbench.files.yamlio import Document, load
 from sfrbench.spec.overlay import Told, document_of, laid_over, told
+from sfrbench.spec.shipped import experiments
 from sfrbench.spec.written import one_line, written
 
 KEY = "extends"
@@ -21,16 +21,19 @@ ENDINGS = (".yaml", ".yml")
 
 
 def locate(spec: str) -> Path:
-    """The file of a specification: a path, or the name of a shipped one."""
+    """The file of a specification: a path, or the name of a shipped one, whatever folder has that name."""
     path = Path(spec)
-    if path.suffix in ENDINGS or path.exists():
+    if path.suffix in ENDINGS or (path.exists() and not path.is_dir()):
         return path
+    if path.is_dir() and spec not in experiments():
+        hint = "name a file in it, which ends in .yaml, or a shipped experiment: sfrbench list experiment"
+        raise InputError("a folder is no specification", where=spec, hint=hint)
     return _shipped(spec)
 
 
 def _shipped(name: str, where: str = "", hint: str = "") -> Path:
     """The file of a shipped experiment. Raises ``InputError`` with the known names."""
-    known = {path.stem: path for path in shipped("experiments").glob("*.yaml")}
+    known = experiments()
     if name not in known:
         raise InputError(f"no experiment {shown(name)}", where=where, hint=did_you_mean(name, known) + hint)
     return known[name]

@@ -185,6 +185,8 @@ def test_predictions_return_to_the_raw_grid(folder: Path) -> None:
     back = nibabel.load(found[0])
     assert back.shape == raw.shape
     np.testing.assert_allclose(back.affine, raw.affine)
+    (names,) = back.header.extensions
+    assert b">part 1</Label>" in names.content
 
 
 def test_plan_as_json_has_the_promised_keys(folder: Path) -> None:

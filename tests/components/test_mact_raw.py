@@ -192,6 +192,15 @@ def test_a_slice_without_a_rescale_of_its_own_is_refused(tmp_path: Path, name: s
     assert caught.value.problems[0].where.endswith(str(files[5]))
 
 
+@pytest.mark.parametrize("gone", [[], ["ImagePositionPatient"]])  # enhanced CT says it frame by frame
+def test_a_file_of_many_frames_is_refused(tmp_path: Path, gone: list[str]) -> None:
+    files = write_dicom(tmp_path, organs()[0], AXIAL)
+    _rescaled(files[5], {"NumberOfFrames": 30, **dict.fromkeys(gone)})
+    with pytest.raises(DataError, match="the file holds 30 slices") as caught:
+        read_series(Place("c", tmp_path))
+    assert "dcm2niix" in caught.value.problems[0].hint
+
+
 def test_each_slice_is_rescaled_by_itself_and_none_at_all_is_told(tmp_path: Path) -> None:
     image, _ = organs()
     files = write_dicom(tmp_path, image, AXIAL)

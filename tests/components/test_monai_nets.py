@@ -198,8 +198,8 @@ def test_heads_of_coarser_levels_are_those_of_monai(backbone: Any) -> None:
         (DynUNet(), (112, 112, 72), "multiple of 16; nearest that fits: [112, 112, 80]"),
         (MedNeXt(), (24, 24, 24), "multiple of 16; nearest that fits: [32, 32, 32]"),
         (SwinUNETR(), (112, 112, 80), "multiple of 32; nearest that fits: [128, 128, 96]"),
-        (SwinUNETR(), (32, 32, 32), "larger than [32, 32, 32] voxels"),
-        (MedNeXt(), (16, 16, 16), "larger than [16, 16, 16] voxels"),
+        (SwinUNETR(), (32, 32, 32), "nearest that fits: [64, 32, 32]"),
+        (MedNeXt(), (16, 16, 16), "nearest that fits: [32, 16, 16]"),
         (UNETR(), (96, 96, 88), "multiple of 16; nearest that fits: [96, 96, 96]"),
         (UNETR(patch=(96, 96, 96)), (96, 96, 80), "built for patches of [96, 96, 96], not of dataset.patch"),
     ],
@@ -214,7 +214,7 @@ def test_the_plan_refuses_what_does_not_fit(tmp_path: Path) -> None:
     """The network and the nearest patch are named; where methods need what it lacks, the reason is."""
     text = GOOD.replace("vnet", "swin_unetr")
     told = "backbone swin_unetr: patch [32, 32, 16] has a side that is no multiple of 32"
-    assert f"{told}; nearest that fits: [32, 32, 32]" in faults(tmp_path, text)
+    assert f"{told}; nearest that fits: [64, 32, 32]" in faults(tmp_path, text)
     text = GOOD.replace("vnet", "unetr").replace("ssl: mean_teacher", "ssl: magicnet")
     told = "backbone unetr: MagicNet cannot use it: it takes patches of the training's size alone"
     assert told in faults(tmp_path, text)

@@ -220,7 +220,7 @@ def test_what_does_not_fit_is_refused_with_its_reason() -> None:
     assert "its own in [16, 16, 8]" in faults(of((64, 64, 32), (1, 1, 1)), patch=(64, 64, 36))[0]
     assert "too small" in faults(NnUNet(), patch=(7, 7, 7))[0]
     two = NnUNet(strides=((1, 1, 1), CUBE))
-    assert "larger than [2, 2, 2]" in faults(two, patch=(2, 2, 2))[0]
+    assert "one voxel left" in faults(two, patch=(2, 2, 2))[0]
     own = Decathlon()
     assert "dataset does not state" in NnUNet().settled({"dataset": own}).conflicts({"dataset": own})[0]
     with pytest.raises(InputError, match="not planned yet"):

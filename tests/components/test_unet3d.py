@@ -111,5 +111,20 @@ def test_bf16_is_close_to_fp32() -> None:
 
 def test_a_patch_with_a_single_voxel_at_the_bottleneck_is_refused() -> None:
     assert UNet3d().conflicts({"dataset": Phantom(patch=(16, 16, 32))}) == []
-    assert "larger than [16, 16, 16]" in UNet3d().conflicts({"dataset": Phantom(patch=(16, 16, 16))})[0]
+    assert "one voxel left" in UNet3d().conflicts({"dataset": Phantom(patch=(16, 16, 16))})[0]
     assert "no multiple of 16" in UNet3d().conflicts({"dataset": Phantom(patch=(24, 32, 32))})[0]
+
+
+@pytest.mark.parametrize(
+    ("patch", "fits"),
+    [
+        ((16, 16, 16), (32, 16, 16)),
+        ((10, 12, 20), (16, 16, 32)),
+        ((20, 20, 12), (32, 16, 16)),
+        ((24, 24, 16), (32, 32, 16)),
+    ],
+)
+def test_the_patch_that_a_refusal_names_fits(patch: tuple[int, int, int], fits: tuple[int, int, int]) -> None:
+    (fault,) = UNet3d().conflicts({"dataset": Phantom(patch=patch)})
+    assert fault.endswith(f"nearest that fits: {list(fits)}")
+    assert UNet3d().conflicts({"dataset": Phantom(patch=fits)}) == []

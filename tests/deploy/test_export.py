@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_the_files_hold_the_deployed_network(smoke, exported):
     with torch.no_grad():
         assert torch.equal(network(images), trained(images))
     assert json.loads((exported / "config.json").read_text())["network"]["class"] == "backbone/VNet"
-    assert {path.name for path in exported.iterdir()} == set(export.FILES)
+    assert {path.name for path in exported.iterdir()} == {*export.FILES, "MODEL_CARD.md"}
     assert list(exported.parent.iterdir()) == [exported]
     (table,) = sfrbench.load_report(
         str(smoke.spec), profile="smoke", workspace=experiment.machine.workspace, sets=["ssl.steps=2"]
@@ -117,6 +118,39 @@ def test_the_card_says_what_was_trained_on_what_and_how_good_it_is(smoke, export
         str(cell.artefact("model").record["git"].get("commit") or "sfrbench was no checkout"),
     ):
         assert said in card
+
+
+def test_a_folder_for_a_hub_has_a_card_that_the_hub_reads(smoke, exported, tmp_path, monkeypatch):
+    repocard = pytest.importorskip("huggingface_hub.repocard", reason="huggingface_hub is not installed")
+    # the ONNX file is that of the export without --hub: writing it again takes seconds
+    monkeypatch.setattr(export, "write_onnx", lambda _, __, path: shutil.copy(exported / "model.onnx", path))
+    out = tmp_path / "hub"
+    shutil.copytree(exported, out)
+    done = smoke.invoke("export", str(smoke.spec), CELL, str(out), "--hub", "--overwrite")
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in out.iterdir()} == {*export.FILES, "README.md"}
+    card = repocard.ModelCard.load(out / "README.md")
+    assert card.data.library_name == "sfrbench"
+    assert {"vnet", "mean_teacher", "semi-supervised"} <= set(card.data.tags)
+    assert card.data.license is None
+    assert card.data.model_name == "SFR_MT <b> on Phantom"
+    rows = [result for result in card.data.eval_results if result.metric_type == "dice"]
+    frame = sfrbench.load_results(
+        str(smoke.spec), profile="smoke", workspace=smoke.experiment.machine.workspace, sets=["ssl.steps=2"]
+    )
+    mine = frame[(frame["cell"] == find_cell(smoke.experiment.plan, CELL).id) & (frame["subset"] == "test")]
+    dice = mine[mine["metric"] == "dice"]["value"].mean()
+    assert [row.metric_value for row in rows] == [pytest.approx(dice, abs=1e-4)]
+    assert rows[0].dataset_split == "test"
+    assert rows[0].metric_args == {"protocol": "strict", "cases": 2, "seed": 1, "unit": "%"}
+    plain = (exported / "MODEL_CARD.md").read_text(encoding="utf-8")
+    text = (out / "README.md").read_text(encoding="utf-8")
+    assert plain.split("## Use")[0] in text  # one text serves both
+    assert "snapshot_download" in text
+    assert "snapshot_download" not in plain
+    images = torch.randn(1, 1, 32, 32, 16)
+    with torch.no_grad():
+        assert torch.equal(sfrbench.load_model(out)(images), sfrbench.load_model(exported)(images))
 
 
 def test_what_cannot_be_exported_is_refused(smoke, exported, tmp_path, monkeypatch):

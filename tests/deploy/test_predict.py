@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from xml.etree import ElementTree
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -14,7 +17,14 @@ from sfrbench.components.dataset.geometry import restore
 from sfrbench.deploy.cell import finished
 from sfrbench.errors import InputError
 from sfrbench.machine import selfcheck
-from tests.support.data_writers import write_nifti
+from tests.support.data_writers import write_dicom, write_nifti
+
+
+def named(image: nib.Nifti1Image) -> list[tuple[int, str | None]]:
+    """Numbers and names of the classes in the header of a label map."""
+    (extension,) = image.header.extensions
+    labels = ElementTree.fromstring(extension.content).iter("Label")
+    return [(int(label.attrib["Key"]), label.text) for label in labels]
 
 
 def stored(ran, name: str, seed: int | None = None) -> dict[str, np.ndarray]:
@@ -44,6 +54,8 @@ def test_labels_equal_the_stored_prediction_on_the_raw_grid(run, request, tmp_pa
     assert np.array_equal(made.affine, image.affine)
     assert nib.aff2axcodes(made.affine) == nib.aff2axcodes(image.affine)
     assert "class 2: part 2, " in done.output
+    assert named(made)[0] == (0, "background")
+    assert len(named(made)) == 3
     assert done.stderr == ""
 
 
@@ -84,6 +96,38 @@ def test_a_generated_case_and_both_kinds_of_model(smoke, arm, tmp_path):
     assert f"{arm} ssl.w_pl=1 seed 1, profile smoke" in done.output
 
 
+def series_of(nifti, folder: Path) -> Path:
+    """The test case of a miniature as a DICOM series; values are rounded in both."""
+    ((case, _),) = stored(nifti, "base").items()
+    raw = nib.load(nifti.spec.parent / "data" / "imagesTr" / f"{case}.nii.gz")
+    write_dicom(folder / "series", np.rint(raw.get_fdata()), raw.affine)
+    write_nifti(folder / "same.nii.gz", np.rint(raw.get_fdata()).astype(np.int16), raw.affine)
+    return folder / "series"
+
+
+def test_a_dicom_series_is_labelled_as_the_same_volume_in_nifti(nifti, tmp_path):
+    hd = pytest.importorskip("highdicom", reason="highdicom, the extra 'dicom', is not installed")
+    series = series_of(nifti, tmp_path)
+    made = {}
+    for name, image, out in (("nifti", "same.nii.gz", "a.nii.gz"), ("dicom", "series", "b.dcm")):
+        arguments = [str(nifti.spec), "base", str(tmp_path / image), str(tmp_path / out)]
+        table = tmp_path / f"{name}.ctbl"
+        done = nifti.invoke("predict", *arguments, "--label-table", str(table))
+        assert done.exit_code == 0, done.output
+        assert done.stderr == ""
+        assert table.read_text().splitlines()[3].startswith("1 part_1 ")
+        made[name] = done.output.splitlines()[1:4]
+    assert made["nifti"] == made["dicom"]  # millilitres of each class
+    labels = np.asarray(nib.load(tmp_path / "a.nii.gz").dataobj)
+    assert 0 < labels.astype(bool).mean() < 1
+    written = hd.seg.segread(tmp_path / "b.dcm")
+    frames = written.get_pixels_by_source_instance(
+        [f"1.2.3.{number + 1}" for number in range(labels.shape[2])], combine_segments=True
+    )
+    assert len(list(series.iterdir())) == len(frames)
+    np.testing.assert_array_equal(frames.transpose(2, 1, 0), labels)
+
+
 def test_another_voxel_size_is_said(nifti, tmp_path):
     image = np.random.default_rng(0).random((20, 18, 16), dtype=np.float32)
     raw = write_nifti(tmp_path / "fine.nii.gz", image, np.diag([0.4, 0.4, 0.4, 1]))
@@ -98,10 +142,14 @@ def test_what_cannot_be_done_is_refused_with_a_reason(nifti, tmp_path):
     flat = write_nifti(tmp_path / "flat.nii.gz", np.random.rand(9, 9).astype(np.float32))
     text = tmp_path / "text.nii"
     text.write_text("no image")
+    text.with_suffix(".dcm").write_text("one slice")
     new = tmp_path / "new.nii.gz"
     for cell, image, out, said in (
         ("base", tmp_path / "none.nii.gz", new, "no such file"),
-        ("base", case, tmp_path / "o.png", "not the name of a NIfTI"),
+        ("base", case, tmp_path / "o.png", "not the name of a label map"),
+        ("base", text.with_suffix(".dcm"), new, "not the name of a NIfTI"),
+        ("base", case, tmp_path / "o.dcm", "the image is no DICOM series"),
+        ("base", tmp_path, tmp_path / "o.nii", "among the slices of the series"),
         ("base", case, tmp_path / "deep" / "o.nii", "folder does not exist"),
         ("base", case, there, "--overwrite replaces it"),
         ("base", case, case, "would replace the image"),

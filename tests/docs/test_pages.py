@@ -24,7 +24,8 @@ def commands(text: str) -> list[list[str]] | None:
     """The words of each line, where all are plain calls of sfrbench; none: a shell has to read it."""
     lines = [shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines()]
     found = [words for words in lines if words]
-    if not SHELL.search(text) and all(words[0] == "sfrbench" for words in found):
+    bare = re.sub(r"(^|\s)#.*", "", text)
+    if not SHELL.search(bare) and all(words[0] == "sfrbench" for words in found):
         return [words[1:] for words in found]
     return None
 
@@ -162,7 +163,7 @@ def test_an_open_block_is_refused(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_block_that_need_no_shell() -> None:
-    text = "sfrbench plan x.yaml \\\n  --profile cpu   # what runs\n\nsfrbench list\n"
+    text = "sfrbench plan x.yaml \\\n  --profile cpu   # what runs; and why?\n\nsfrbench list\n"
     assert commands(text) == [["plan", "x.yaml", "--profile", "cpu"], ["list"]]
     assert commands("sfrbench list | head\n") is None
     assert commands("export A=1\nsfrbench list\n") is None

@@ -16,7 +16,7 @@ from sfrbench.maths.intervals import Bounds
 from sfrbench.report.build import build_report
 from sfrbench.report.items.overall.contrasts import Group, groups_of
 from sfrbench.report.items.overall.results import Results, results_of
-from sfrbench.report.items.overall.table import overall_table
+from sfrbench.report.items.overall.table import overall_table, rules
 from sfrbench.results.grid import Missing
 from tests.support.captions import faults
 from tests.support.demos import Demo, rows_of
@@ -132,9 +132,13 @@ def test_other_axes_have_tables_of_their_own_or_are_the_rows(small: Demo) -> Non
     by_arm = groups("arm")
     assert [group.point for group in by_arm] == ["backbone vnet", "backbone unet3d"]
     assert [contrast.name for contrast in by_arm[0].contrasts] == ["M0", "M1", "M2", "M3"]
+    assert any(
+        "'rows: backbone' averages over those" in rule for rule in rules(results_of(by_arm[0], "dice"))
+    )
     by_network = groups("backbone")
     assert [group.point for group in by_network] == ["M0", "M1", "M2", "M3"]
     assert [contrast.name for contrast in by_network[0].contrasts] == names
+    assert not by_network[0].others
     assert results_of(by_network[0], "dice").name == "Mean over all 2 values of backbone"
 
 

@@ -22,7 +22,7 @@ from sfrbench.report.notebook import _put_spec
 from sfrbench.run.experiment import claim
 from sfrbench.run.tracking.cells import parent_run
 from sfrbench.search.best import write_best_spec
-from sfrbench.spec.extends import fingerprint, load_spec
+from sfrbench.spec.extends import fingerprint, load_spec, locate
 from sfrbench.spec.overlay import Told, laid_over, told
 from sfrbench.spec.reader import read_spec
 from sfrbench.spec.written import written
@@ -421,3 +421,12 @@ def test_lines_of_show_end_between_words(tmp_path: Path, monkeypatch: pytest.Mon
         pairs = shown.partition("pairs")[2].partition("ranks")[0]
         assert pairs.count("supervised]") == 15
         assert max(map(len, pairs.splitlines())) <= min(wide, 100)
+
+
+def test_a_folder_does_not_hide_a_shipped_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("quickstart", "other"):
+        (tmp_path / name).mkdir()
+    assert locate("quickstart") == shipped("experiments") / "quickstart.yaml"
+    with pytest.raises(InputError, match="other  a folder is no specification"):
+        locate("other")

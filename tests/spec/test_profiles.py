@@ -74,6 +74,13 @@ def test_a_profile_may_replace_a_value_of_a_switch(tmp_path: Path) -> None:
     ]
 
 
+def test_a_checkpoint_of_a_sam_that_the_profile_replaces_is_named(tmp_path: Path) -> None:
+    text = GOOD.replace("foundation: sam_toy", "foundation: {name: sam_vit_b, checkpoint: mine}")
+    assert plan_of(tmp_path, text, "cpu").swaps() == [
+        "foundation: lite_medsam in the place of sam_vit_b, so without checkpoint"
+    ]
+
+
 def test_plan_prints_what_the_profile_replaces(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(GOOD.replace("dataset: {name: phantom", "dataset: {name: la") + ONLINE, encoding="utf-8")

@@ -1,23 +1,23 @@
-"""The files of the pages on parts of one's own, and a copy of the package that some of them are added to."""
+"""The files of CONTRIBUTING.md, and a copy of the package that some of them are added to."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from docs.tools.pages import read
 from sfrbench.files.roots import shipped
 from tests.support.places import ROOT
 
 
 @cache
 def blocks() -> Mapping[str, str]:
-    """Every code block of the pages ``add-*.md`` by the file that its title names."""
-    pages = [read(path) for path in sorted((ROOT / "docs" / "how-to").glob("add-*.md"))]
-    found = [(block.file, block.text) for page in pages for block in page.blocks if block.file]
-    assert len(found) == len(dict(found))
+    """Every code block by the file that its first line names."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(found) == len(re.findall(r"^```(?:python|yaml)$", text, re.MULTILINE))
     return dict(found)
 
 

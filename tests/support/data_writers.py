@@ -217,6 +217,7 @@ def write_dicom(
         data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
         data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = f"{series}.{z + 1}"
         data.SeriesInstanceUID, data.Modality = series, "CT"
+        data.StudyInstanceUID, data.FrameOfReferenceUID = f"{series}.0.1", f"{series}.0.2"
         data.InstanceNumber = int(name) + 1
         data.Columns, data.Rows = values.shape[:2]
         data.PixelSpacing = [down, across]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from sfrbench.errors import InputError
 
@@ -18,9 +19,22 @@ def no_multiple(sides: Sequence[int], multiples: Sequence[int] = MULTIPLES) -> s
     return f"a side that is no multiple of {of}"
 
 
-def nearest(sides: Sequence[int], multiples: Sequence[int] = MULTIPLES) -> list[int]:
-    """The nearest patch that fits; of two as near, the larger."""
-    return [max(by, (side + by // 2) // by * by) for side, by in zip(sides, multiples, strict=True)]
+def nearest(sides: Sequence[int], multiples: Sequence[int] = MULTIPLES, least: int = 1) -> list[int]:
+    """The nearest patch that fits and leaves ``least`` voxels, 1 or 2, at the bottleneck; of two as near, the
+    larger."""
+    fitting = [max(by, (side + by // 2) // by * by) for side, by in zip(sides, multiples, strict=True)]
+    if prod(fitting) < least * prod(multiples):
+        longest = max(range(len(fitting)), key=lambda axis: sides[axis] / multiples[axis])
+        fitting[longest] *= least
+    return fitting
+
+
+def misfit(sides: Sequence[int], multiples: Sequence[int], least: int) -> str:
+    """What is wrong with a patch, with the nearest that is right; empty: nothing."""
+    what = no_multiple(sides, multiples)
+    if not what and prod(sides) < least * prod(multiples):
+        what = "one voxel left where the network is deepest, over which its norm has no variance"
+    return f"has {what}; nearest that fits: {nearest(sides, multiples, least)}" if what else ""
 
 
 def check_sides(network: str, sides: Sequence[int], multiples: Sequence[int] = MULTIPLES) -> None:

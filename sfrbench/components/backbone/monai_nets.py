@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from sfrbench.components._extras import require
-from sfrbench.components.backbone._sizes import ALL, single_voxel
+from sfrbench.components.backbone._sizes import ALL
 from sfrbench.components.base import PRECISION, Backbone, Component, Dataset, Part, Precision
 from sfrbench.errors import InputError
 
@@ -65,12 +65,9 @@ class Monai(Backbone):
 class _Normed(Monai):
     """A network with an instance norm at its bottleneck, or one group for each channel, which is the same."""
 
-    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
-        """Also refuses a patch whose bottleneck is a single voxel."""
-        faults = super().conflicts(cell)
-        if single_voxel(cell, self.multiples):
-            faults.append(f"{self.title}'s norm needs a patch larger than {[self.divisor] * 3} voxels")
-        return faults
+    @property
+    def bottleneck(self) -> int:
+        return 2
 
 
 class SegResNet(Monai):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sfrbench.components.backbone._sizes import ALL, single_voxel
+from sfrbench.components.backbone._sizes import ALL
 from sfrbench.components.backbone._topology import Topology, Triple, planned
 from sfrbench.components.base import PRECISION, Backbone, Component, Dataset, Part, Precision
 from sfrbench.errors import InputError
@@ -92,6 +92,10 @@ class NnUNet(Backbone):
     def multiples(self) -> tuple[int, int, int]:
         return self.topology.multiples
 
+    @property
+    def bottleneck(self) -> int:
+        return 2
+
     def settled(self, cell: Mapping[str, Component]) -> Component:
         """With stages, if need be planned from the patch and voxel of the dataset."""
         dataset, voxel = cell.get("dataset"), self.voxel
@@ -106,16 +110,13 @@ class NnUNet(Backbone):
         return self.model_copy(update={"strides": strides, "kernels": kernels, "voxel": None})
 
     def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
-        """Also refuses what cannot be planned, and a patch whose bottleneck is a single voxel."""
+        """Also refuses what cannot be planned."""
         if self.strides is None:
             what = "its stages are planned from the voxel size, which the dataset does not state"
             return [f"{what}: set backbone.voxel or dataset.voxel (mm along x, y, z), or backbone.strides"]
         if len(self.strides) < 2:
             return ["the patch is too small to be halved once: 8 voxels along two axes are needed"]
-        faults = super().conflicts(cell)
-        if single_voxel(cell, self.multiples):
-            faults.append(f"its instance norm needs a patch larger than {list(self.multiples)} voxels")
-        return faults
+        return super().conflicts(cell)
 
     def build(self, classes: int, inputs: int = 1) -> nn.Module:
         """(B, inputs, X, Y, Z) float32 to logits (B, K, X, Y, Z) float32; nnU-Net's initialisation."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from sfrbench.components.backbone._sizes import ALL, single_voxel
-from sfrbench.components.base import PRECISION, Backbone, Component, Part, Precision
+from sfrbench.components.backbone._sizes import ALL
+from sfrbench.components.base import PRECISION, Backbone, Part, Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,9 +58,6 @@ class UNet3d(Backbone):
         cost = unet(patch, classes, self.filters, deep=self.deep_supervision)
         return twice(cost) if self.checkpointing else cost
 
-    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
-        """Also refuses a patch whose bottleneck is a single voxel."""
-        faults = super().conflicts(cell)
-        if single_voxel(cell):
-            faults.append(f"its instance norm needs a patch larger than {[self.divisor] * 3} voxels")
-        return faults
+    @property
+    def bottleneck(self) -> int:
+        return 2

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.backbone._sizes import ALL, single_voxel
-from sfrbench.components.base import PRECISION, Backbone, Component, Part, Precision
+from sfrbench.components.backbone._sizes import ALL
+from sfrbench.components.base import PRECISION, Backbone, Part, Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,9 +52,6 @@ class VNet(Backbone):
         cost = vnet(patch, classes, self.filters, self.norm)
         return twice(cost) if self.checkpointing else cost
 
-    def conflicts(self, cell: Mapping[str, Component]) -> list[str]:
-        """Also refuses instance norm where the bottleneck is a single voxel."""
-        faults = super().conflicts(cell)
-        if self.norm == "instance" and single_voxel(cell):
-            faults.append(f"norm 'instance' needs a patch larger than {[self.divisor] * 3} voxels")
-        return faults
+    @property
+    def bottleneck(self) -> int:
+        return 2 if self.norm == "instance" else 1

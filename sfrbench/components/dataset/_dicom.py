@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,19 +58,35 @@ def read_series(place: Place) -> tuple[NDArray[Any], NDArray[np.float64], tuple[
     normal, whatever their names and numbers. Raises ``DataError``: several series, slices of different size
     or direction, two at one place, one that is missing between two others, unreadable files.
     """
-    if not place.file.is_dir():
-        raise place.error("the folder of the series is missing", "restore it, or take the case off its list")
     pydicom = _library(place)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's on values that no part of this reads, slice by slice
+    with quiet():
         return _series(pydicom, place)
 
 
-def _series(pydicom: Any, place: Place) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
+def series_files(place: Place) -> list[Path]:
+    """The files of a series, in the order in which ``read_series`` stacks them; raises what it does."""
+    pydicom = _library(place)
+    with quiet():
+        return [each.place.file for each in _stack(pydicom, place)[0]]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without pydicom's warnings, slice by slice, on values that no part of this reads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _stack(pydicom: Any, place: Place) -> tuple[list[_Slice], tuple[str, ...]]:
     files = sorted(path for path in place.file.rglob("*") if path.is_file() and path.name[0] != ".")
     found = [_header(pydicom, Place(place.case, file)) for file in files]
     slices = sorted((each for each in found if each is not None), key=lambda each: each.along)
-    notes = _checked(slices, place)
+    return slices, _checked(slices, place)
+
+
+def _series(pydicom: Any, place: Place) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
+    slices, notes = _stack(pydicom, place)
     first, last = slices[0], slices[-1]
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = first.steps
@@ -88,6 +106,8 @@ def _stacked(pydicom: Any, slices: Sequence[_Slice], kind: type[np.floating[Any]
 
 
 def _library(place: Place) -> Any:
+    if not place.file.is_dir():
+        raise place.error("the folder of the series is missing", "restore it, or take the case off its list")
     try:
         import pydicom
     except ImportError as error:
@@ -107,6 +127,10 @@ def _header(pydicom: Any, place: Place) -> _Slice | None:
         header = pydicom.dcmread(place.file, stop_before_pixels=True, specific_tags=tags, force=True)
         if "Rows" not in header and str(header.get("SOPClassUID")) not in _IMAGES:
             return None
+        frames = int(header.get("NumberOfFrames") or 1)
+        if frames != 1:
+            hint = "convert the series to NIfTI, e.g. by dcm2niix, or take the file out of the folder"
+            raise place.error(f"the file holds {frames} slices", hint)
         lacking = [name for name in _TAGS if name not in header]
         if lacking:
             raise place.error(f"the header lacks {', '.join(lacking)}", "is this a slice of a CT series?")
@@ -121,11 +145,8 @@ def _header(pydicom: Any, place: Place) -> _Slice | None:
             _rescale(header),
             str(header.get("Modality")),
         )
-        frames = int(header.get("NumberOfFrames") or 1)
     except _ERRORS as error:
         raise _unreadable(place, error) from error
-    if frames != 1:
-        raise place.error(f"the file holds {frames} slices", "convert the series to NIfTI, e.g. by dcm2niix")
     size = float(np.prod(np.linalg.norm(slice_.steps, axis=1)))
     if not (np.isfinite(slice_.position).all() and np.isfinite(size) and size > 0):
         raise place.error("position, direction or pixel spacing are not sound numbers", _AGAIN)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sfrbench.components.dataset._checks import Place, check_two_files, checked_image, checked_label
 from sfrbench.components.dataset._lists import first_file
 from sfrbench.components.dataset._names import ENDINGS
-from sfrbench.components.dataset._nifti import Read, both_notes, geometry_of, onto_image, read_nifti
+from sfrbench.components.dataset._nifti import both_notes, geometry_of, onto_image, read_nifti, read_scan
 from sfrbench.components.dataset.btcv import Btcv
 from sfrbench.components.dataset.geometry import Geometry
 
@@ -71,12 +71,7 @@ def read_raw(
     header says. Raises ``DataError``.
     """
     check_two_files(image_place, label_place)
-    if image_place.file.is_dir():
-        from sfrbench.components.dataset._dicom import read_series
-
-        scan = Read(*read_series(image_place))
-    else:
-        scan = read_nifti(image_place, as_stored=False)
+    scan = read_scan(image_place)
     image = checked_image(scan.values, image_place)
     drawn = read_nifti(label_place, as_stored=True)
     stored, notes = drawn.values, both_notes(scan.notes, drawn.notes)

@@ -79,6 +79,15 @@ def read_nifti(place: Place, *, as_stored: bool) -> Read:
     return Read(np.asarray(values), affine, notes, header.guessed)
 
 
+def read_scan(place: Place) -> Read:
+    """The values of a NIfTI file, or of the DICOM series in a folder."""
+    if not place.file.is_dir():
+        return read_nifti(place, as_stored=False)
+    from sfrbench.components.dataset._dicom import read_series
+
+    return Read(*read_series(place))
+
+
 def _numbers(image: Any) -> NDArray[Any]:
     values: NDArray[Any] = image.get_fdata(dtype=np.float32, caching="unchanged")
     axes = tuple(range(min(values.ndim, 3)))  # each channel on its own
@@ -225,9 +234,10 @@ def read_alone(
     steps: Sequence[Step] = (),
     rescale: bool = True,
 ) -> Case:
-    """An image without a label, in any orientation, prepared as ``finish`` prepares cases."""
+    """An image without a label (NIfTI, or the folder of a DICOM series), in any orientation, prepared as
+    ``finish`` prepares cases."""
     place = Place(file.name.removesuffix(".gz").removesuffix(".nii"), file)
-    array, affine, notes, _ = read_nifti(place, as_stored=False)
+    array, affine, notes, _ = read_scan(place)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     return finish(

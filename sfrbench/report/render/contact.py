@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sfrbench.files.atomic import atomic_file
 from sfrbench.report.render import style
+from sfrbench.results.label_table import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 
 ACROSS, DOWN = 8, 6  # cases of a page
 _PIXELS = 192  # longest side that is kept of a slice
-#: Told apart by the colour-blind, and seen on grey; the second seven classes are dashed, the next dotted.
-_COLOURS = ("#F0E442", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
+#: The second seven classes are dashed, the next dotted.
 _DASHES: tuple[Any, ...] = ("-", (0, (3, 1.5)), (0, (1, 1)))
 
 
@@ -99,8 +99,8 @@ class ContactSheet:
 
 def _look(number: int) -> tuple[str, Any]:
     """Colour and dashes of a class."""
-    turn, place = divmod(number - 1, len(_COLOURS))
-    return _COLOURS[place], _DASHES[turn % len(_DASHES)]
+    turn, place = divmod(number - 1, len(COLOURS))
+    return COLOURS[place], _DASHES[turn % len(_DASHES)]
 
 
 def _tile(report: CaseReport, case: Case | None) -> _Tile:

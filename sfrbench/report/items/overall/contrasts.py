@@ -61,6 +61,12 @@ class Group:
     without: tuple[str, ...] = ()
 
     @property
+    def others(self) -> list[str]:
+        """Paths of the axes of which there is one table for each value."""
+        axes = next((line.axes for each in self.contrasts if (line := each.one or each.other)), {})
+        return [path for path in axes if path not in (self.axis, self.rows)]
+
+    @property
     def noun(self) -> str:
         return "methods" if self.rows == "arm" else f"values of {self.rows}"
 

@@ -89,6 +89,11 @@ def rules(results: Results) -> tuple[str, ...]:
         f"Whole interval on the better side: {better} of {len(results.shown)}; on the worse side: {worse}.",
         *_covers(results),
     ]
+    others = group.others
+    if others:
+        said.append(
+            f"One such table for each value of {', '.join(others)}; 'rows: {others[0]}' averages over those."
+        )
     if group.without:
         said.append(f"Not in it, without {group.axis}: {', '.join(group.without)}.")
     return tuple(said)
