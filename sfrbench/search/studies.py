@@ -30,7 +30,8 @@ def search_of(experiment: Experiment) -> Search:
     spec = experiment.plan.spec
     if spec.search is None:
         where = str(spec.document.path)
-        raise InputError("has no section 'search'", where=where, hint="see 'Searches' in the README")
+        hint = "for an example: sfrbench show experiment/search_tau_lambda"
+        raise InputError("has no section 'search'", where=where, hint=hint)
     for path in spec.sets.choices:
         if path in experiment.plan.space or path == "score":
             what = "this field is searched" if path != "score" else "a search scores validation cases"

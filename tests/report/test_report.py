@@ -254,6 +254,21 @@ def test_a_table_without_distances_says_nothing_of_them(small):
         assert not any("best possible" in text for _, text in per_class.notes)  # of Dice
 
 
+@pytest.mark.parametrize(
+    ("title", "name", "shown"),
+    [
+        ("Two labels", "results", "Two labels."),
+        ("Do two help?", "results", "Do two help?"),
+        ("Do two help?", "main", "Do two help?: main."),
+    ],
+)
+def test_a_title_ends_with_one_mark(small, title, name, shown):
+    (table, *_), _ = sections.result_tables(
+        small.frame, replace(small.info, title=title), name, Shown(), name
+    )
+    assert table.title == shown
+
+
 def test_the_best_is_bold_and_an_incomplete_line_takes_no_part(small):
     frame = small.frame.copy()
     frame.loc[(frame["arm"] == "sfr_ft") & (frame["metric"] == "dice"), "value"] = 99.0

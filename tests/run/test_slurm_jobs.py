@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from docs.tools.pages import read
 from sfrbench.errors import InputError
 from sfrbench.plan.build import Plan
 from sfrbench.run.executors.slurm.jobs import Job, arrays, grouped
@@ -206,9 +207,11 @@ def test_faults_of_a_site_are_told_with_their_place(
     assert told in str(caught.value)
 
 
-def test_the_configuration_in_the_readme_is_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = text.split("# ~/.config/sfrbench/config.yaml\n")[1].split("```")[0]
-    settings = configured(tmp_path, monkeypatch, block)
+def test_the_configuration_in_the_documentation_is_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = read(ROOT / "docs" / "how-to" / "run-on-slurm.md")
+    (text,) = (block.text for block in page.blocks if block.file == "config.yaml")
+    settings = configured(tmp_path, monkeypatch, text)
     assert shape_of(["retrain"], settings, gpu=True).memory == 48
     assert shape_of(["predict"], settings, gpu=True).hours == 2

@@ -1,5 +1,5 @@
-"""Which trainings repeat to the bit on a GPU, as the README says: those without an operation that adds in any
-order there. Operations are those that the same training runs on the processor.
+"""Which trainings repeat to the bit on a GPU, as docs/how-to/devices-and-precision.md says: those without an
+operation that adds in any order there. Operations are those that the same training runs on the processor.
 """
 
 from __future__ import annotations

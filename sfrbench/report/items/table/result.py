@@ -36,9 +36,9 @@ def result_tables(
     shown = lines(frame, info.grid, subset)
     if how.rows != "arm":
         shown = rows.by_axis(shown, info, how.rows)
-    title = f"{info.title}." if table == "results" else f"{info.title}: {table}."
+    title = info.title if table == "results" else f"{info.title}: {table}"
     view = View(frame[frame["subset"] == subset], info, shown, subset, how)
-    made = [_result(view, name, title)]
+    made = [_result(view, name, title if title.endswith((".", "?", "!")) else f"{title}.")]
     if len(view.classes) > 1:
         made += [_per_class(view, how.metrics[0], f"{name}_per_class")]
     return made, shown

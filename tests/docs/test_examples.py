@@ -1,4 +1,4 @@
-"""The README's worked examples are run as they stand there."""
+"""Worked examples of the documentation, where more is looked at than that they run."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from pathlib import Path
 
 import pytest
 
+from docs.tools.blocks import write
+from docs.tools.pages import Page, read
 from sfrbench.components.dataset.phantom import Phantom
 from tests.support.data_writers import write_manifest, write_nifti
 from tests.support.loaded import Process
 from tests.support.places import ROOT
 
 
-def block(start: str) -> str:
-    """The fenced block of the README whose first line begins with ``start``."""
-    blocks = re.findall(r"```\w*\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    return next(text for text in blocks if text.startswith(start))
+def page(name: str) -> Page:
+    return read(ROOT / "docs" / "how-to" / f"{name}.md")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "mine.yaml").write_text(block("# mine.yaml"))
-    (tmp_path / "my_stitch.py").write_text(block("# my_stitch.py"))
-    card = tmp_path / "my_registry" / "stitch" / "reversed.yaml"
-    card.parent.mkdir(parents=True)
-    card.write_text(block("# my_registry/stitch/reversed.yaml"))
-    return tmp_path
+def block(name: str, start: str) -> str:
+    """The block of a page whose text begins with ``start``."""
+    return next(each.text for each in page(name).blocks if each.text.startswith(start))
+
+
+def write_files(name: str, folder: Path) -> None:
+    """The files of a page."""
+    for each in page(name).blocks:
+        if each.file:
+            write(each, folder)
 
 
 def sfrbench(folder: Path, *arguments: str) -> str:
@@ -39,34 +41,32 @@ def sfrbench(folder: Path, *arguments: str) -> str:
     return said[0]
 
 
-def test_the_first_own_experiment(folder: Path) -> None:
-    assert "sound, 9 cells" in sfrbench(folder, "validate", "mine.yaml", "--profile", "cpu")
-
-
-def test_an_experiment_that_extends_another(tmp_path: Path) -> None:
-    (tmp_path / "longer.yaml").write_text(block("# longer.yaml"))
-    assert "sound, 18 cells" in sfrbench(tmp_path, "validate", "longer.yaml", "--profile", "cpu")
-
-
-def test_another_tools_results(tmp_path: Path) -> None:
-    (tmp_path / "tools.yaml").write_text(block("# tools.yaml"))
-    said = sfrbench(tmp_path, "validate", "tools.yaml", "--profile", "cpu")
-    assert "sound, 12 cells" in said
+@pytest.mark.parametrize(
+    ("name", "spec", "cells"),
+    [
+        ("write-an-experiment", "mine.yaml", 9),
+        ("extend-a-specification", "longer.yaml", 18),
+        ("score-label-maps-of-another-tool", "tools.yaml", 12),
+    ],
+)
+def test_specifications_have_the_cells_that_they_ask_for(
+    tmp_path: Path, name: str, spec: str, cells: int
+) -> None:
+    write_files(name, tmp_path)
+    assert f"sound, {cells} cells" in sfrbench(tmp_path, "validate", spec, "--profile", "cpu")
 
 
 @pytest.mark.slow
-def test_the_first_own_component(folder: Path) -> None:
-    shown = sfrbench(folder, "show", "stitch/reversed", "--registry", "my_registry")
+def test_the_first_own_component(tmp_path: Path) -> None:
+    write_files("add-a-stitch", tmp_path)
+    shown = sfrbench(tmp_path, "show", "stitch/reversed", "--registry", "my_registry")
     assert "Stitch (reversed)" in shown
     assert "step = 1" in shown
-    text = (folder / "mine.yaml").read_text()
-    arms = '  - {name: rev, pseudo: offline, stitch: reversed}\n  - {name: r4, label: "SFR_MT, r = 4"}\n'
-    text = text.split("arms:")[0] + "arms:\n" + arms + "seeds: [0]\n"
-    (folder / "mine.yaml").write_text(text)
-    output = sfrbench(folder, "run", "mine.yaml", "--profile", "smoke", "--registry", "my_registry")
+    own = ("reversed.yaml", "--profile", "smoke", "--registry", "my_registry")
+    output = sfrbench(tmp_path, "run", *own)
     assert "0 failed" in output
     assert "report:" in output
-    planned = sfrbench(folder, "plan", "mine.yaml", "--profile", "smoke", "--registry", "my_registry")
+    planned = sfrbench(tmp_path, "plan", *own)
     assert "to run" in planned
     assert "no effect" not in planned
 
@@ -84,16 +84,17 @@ def _own_data(root: Path, images: int, labels: int) -> Path:
 
 
 @pytest.mark.slow
-def test_own_data_of_twenty_images_and_three_labels(folder: Path) -> None:
-    """The README's commands, in profile smoke and with every item that looks at unlabelled cases."""
+def test_own_data_of_twenty_images_and_three_labels(tmp_path: Path) -> None:
+    """The page's commands, in profile smoke and with every item that looks at unlabelled cases."""
+    name, folder = "bring-your-own-data", tmp_path
     _own_data(folder / "DIR", 20, 3)
     arm = "{name: plus, label: SFR+, pseudo: offline, selector: tau}"
     items = "{rounds: true}, {kde: confidence}, {features: {}}, {canvases: 1}"
-    text = block("# own.yaml").replace("pseudo: offline}]", f"pseudo: offline}}, {arm}]")
+    text = block(name, "title: Does SFR help").replace("pseudo: offline}]", f"pseudo: offline}}, {arm}]")
     text = text.replace("{montage: 3}]", f"{{montage: 3}}, {items}]")
-    text += block("profiles:\n  smoke")
+    text += block(name, "profiles:\n  smoke")
     (folder / "own.yaml").write_text(text)
-    commands = block("sfrbench data check decathlon").splitlines()
+    commands = block(name, "sfrbench data check decathlon").splitlines()
     check, run, predict = (line.partition("#")[0].split()[1:] for line in commands)
     checked = sfrbench(folder, *check)
     assert "note: 17 of 20 cases have no label and train unlabelled" in checked
@@ -103,11 +104,11 @@ def test_own_data_of_twenty_images_and_three_labels(folder: Path) -> None:
     assert "in the place of decathlon" not in ran
     assert "0 failed" in ran
     out = folder / "runs" / "reports" / "own" / "smoke"
-    page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", (out / "index.html").read_text(encoding="utf-8")))
-    assert "17 of 17 unlabelled cases have no label" in page
-    assert "no seed has a result: no unlabelled case has a label" in page  # the row of the pseudo-labels
-    assert "No unlabelled case has a label to compare with." in page  # confidence against Dice
-    assert "No features: no unlabelled case has a label" in page
+    shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", (out / "index.html").read_text(encoding="utf-8")))
+    assert "17 of 17 unlabelled cases have no label" in shown
+    assert "no seed has a result: no unlabelled case has a label" in shown  # the row of the pseudo-labels
+    assert "No unlabelled case has a label to compare with." in shown  # confidence against Dice
+    assert "No features: no unlabelled case has a label" in shown
     assert "of 17" in (out / "tables" / "rounds.csv").read_text(encoding="utf-8")
     opened = [json.loads(path.read_text()) for path in folder.glob("runs/store/*/*/ledger.json")]
     assert {case for ledger in opened for case in ledger["labels_opened"]} <= {
