@@ -67,22 +67,22 @@ def write_pairs(root: Path) -> None:
 @pytest.mark.parametrize("kind", COMPONENTS)
 def test_a_component_conforms_and_is_planned(folder: Path, kind: str) -> None:
     """All that 'sfrbench conform' tries but for whole trainings, which take a minute."""
-    here("new", kind, f"my_{kind}", cwd=folder)
+    here("new", kind, f"begun_{kind}", cwd=folder)
     write_pairs(folder / "pairs")
-    card = Catalog.read([folder / "registry"]).card(kind, f"my_{kind}")
-    examination, suite = Examination({f"my_{kind}": folder / "pairs"}), suite_of(kind)
+    card = Catalog.read([folder / "registry"]).card(kind, f"begun_{kind}")
+    examination, suite = Examination({f"begun_{kind}": folder / "pairs"}), suite_of(kind)
     checks = [*CHECKS, *suite.OF_CARDS, suite.ready, *suite.FIRST, *suite.CHECKS]
     results = [examination.result(check, card) for check in checks if check.__name__ not in TRAININGS]
     assert [str(one) for one in results if one.status != "holds"] == []
-    text = re.sub(rf"{kind}: (\w+|{{.*?}})", f"{kind}: {{name: my_{kind}}}", SPEC)
+    text = re.sub(rf"{kind}: (\w+|{{.*?}})", f"{kind}: {{name: begun_{kind}}}", SPEC)
     (folder / "mine.yaml").write_text(text, encoding="utf-8")
-    options = ["--profile", "cpu", "--registry", "registry", "--data", "my_dataset=pairs"]
+    options = ["--profile", "cpu", "--registry", "registry", "--data", "begun_dataset=pairs"]
     assert "mine.yaml: sound, 3 cells" in here("validate", "mine.yaml", *options, cwd=folder).stdout
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_own_test_passes(folder: Path, kind: str) -> None:
-    said = here("new", kind, f"my_{kind}", cwd=folder).stdout
+    said = here("new", kind, f"begun_{kind}", cwd=folder).stdout
     items.every.cache_clear()
     test = re.search(r"pytest .*?(\S+\.py)$", said, re.MULTILINE)
     assert test is not None

@@ -89,7 +89,7 @@ def test_a_heartbeat_without_a_database_is_left_to_the_trial(tmp_path: Path) -> 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
 def test_workers_end_with_their_starter(folder: Path) -> None:
     """And another search does what they left."""
-    steps = ("--trials=2", "--heartbeat=1", "--set=ssl.steps=25", "--set=ssl.checkpoint_every=5")
+    steps = ("--trials=2", "--heartbeat=1", "--set=ssl.steps=50", "--set=ssl.checkpoint_every=5")
     process = two_workers(folder, *steps)
     workers = children_of(process.pid)
     assert len(workers) == 2
@@ -97,7 +97,7 @@ def test_workers_end_with_their_starter(folder: Path) -> None:
     process.wait()
     wait_until_gone(workers)
     assert "2 complete, 0 pruned, 0 failed" in search(*steps)
-    trials = study_of(("ssl.steps=25", "ssl.checkpoint_every=5")).of("complete")
+    trials = study_of(("ssl.steps=50", "ssl.checkpoint_every=5")).of("complete")
     assert len({tuple(trial.values.items()) for trial in trials}) == 2
 
 
