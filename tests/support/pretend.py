@@ -18,6 +18,9 @@ import torch
 
 from tests.support.pretend_mode import CARD, CPU, Card, Seen, place, put, tensors_in
 
+#: Where optimisers ask the device whether it records a graph; by torch's versions.
+CAPTURE = ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check")
+
 
 @contextmanager
 def pretended() -> Iterator[Seen]:
@@ -39,7 +42,10 @@ def pretended() -> Iterator[Seen]:
         found = group(lists, *args)
         return {(place(each[0][0][0]), key[1]): each for key, each in found.items()}
 
+    optimiser = torch.optim.Optimizer
+    unasked = {name: lambda _: None for name in CAPTURE if hasattr(optimiser, name)}
     with (
+        patch.multiple(optimiser, **unasked),  # a torch for CUDA would ask a driver that is not there
         patch.object(torch._C, "_group_tensors_by_device_and_dtype", grouped),
         patch.object(torch, "Generator", _Generator),
         patch.object(torch, "autocast", _Autocast),
