@@ -7,6 +7,7 @@ that the new dataset does not have is it a copy without them, since what is inhe
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from sfrbench.spec.overlay import Told, told
 from sfrbench.spec.written import flow, one_line, text, written
 
 KIND = "dataset"
+_ARM = re.compile(r"[\w.+-]+")  # stands as it is in a comment, and where that is made part of the file
 #: What one specification says that another on other data does not repeat.
 _OWN = ("title", "description", "paper", "extends")
 _HEAD = """\
@@ -106,7 +108,7 @@ def _arm(whole: Told) -> str:
     arms = whole.value.get("arms")
     last = arms.value[-1] if arms is not None and isinstance(arms.value, list) and arms.value else None
     name = last.value.get("name") if last is not None and isinstance(last.value, dict) else None
-    return str(name.value) if name is not None else "mt"
+    return name.value if name is not None and _ARM.fullmatch(str(name.value)) else "mt"
 
 
 def _said(item: Told, at: str = "") -> Iterator[_Said]:
@@ -171,7 +173,8 @@ def _without(item: Told, fields: Mapping[str, object]) -> Told:
 def _on(whole: Told, data: str) -> Told:
     """The same on another dataset, and without what is of the paper's: its table, and its numbers beside."""
     value = {key: item for key, item in whole.value.items() if key not in _OWN}
-    for name, section in (("", value), ("base", dict(value["base"].value) if "base" in value else {})):
+    base = value["base"].value if "base" in value else None
+    for name, section in (("", value), ("base", dict(base) if isinstance(base, dict) else {})):
         given = section.get(KIND)
         if given is None:
             continue
@@ -181,7 +184,7 @@ def _on(whole: Told, data: str) -> Told:
         section[KIND] = new
         if name:
             value[name] = replace(value[name], value=section)
-    if "report" in value:
+    if "report" in value and isinstance(value["report"].value, list):
         value["report"] = replace(value["report"], value=_own_items(value["report"]))
     return replace(whole, value={"title": replace(whole, value=""), **value})
 
@@ -196,6 +199,6 @@ def _unpublished(whole: Told) -> list[str]:
     """Lines that leave out what an extended specification says of the paper."""
     lines = ['paper: ""'] if "paper" in whole.value else []
     report = whole.value.get("report")
-    if report is None or len(_own_items(report)) == len(report.value):
+    if report is None or not isinstance(report.value, list) or len(_own_items(report)) == len(report.value):
         return lines
     return [*lines, "report:", *(f"  - {flow(_plain(item))}" for item in _own_items(report))]

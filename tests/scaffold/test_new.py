@@ -127,6 +127,19 @@ def test_an_experiment_of_ones_own_is_named_by_its_path(tmp_path: Path) -> None:
     assert 'extends: "../mine.yaml"' in new.files["two.yaml"]
 
 
+@pytest.mark.parametrize("said", ["report:", "report: 5", "base: [1]", "arms: [{name: 'a b: c'}]"])
+def test_faults_of_the_other_one_are_left_to_validate(tmp_path: Path, said: str) -> None:
+    (tmp_path / "other.yaml").write_text(
+        f"title: T\nprofiles: {{cpu: {{dataset.shape: [9, 9, 9]}}}}\n{said}\n"
+    )
+    for data in (None, "phantom", "hippocampus"):
+        new = experiment("mine", str(tmp_path / "other.yaml"), data, (), tmp_path)
+        changes = new.files["mine.yaml"].partition("the fields:\n#\n")[2]
+        assert "a b" not in changes
+        (tmp_path / "mine.yaml").write_text(new.files["mine.yaml"], encoding="utf-8")
+        assert load_spec(tmp_path / "mine.yaml").data["title"].startswith("T, ")
+
+
 def test_fields_that_the_new_dataset_does_not_have_are_left_out(tmp_path: Path) -> None:
     said = here("new", "experiment", "mine", "--data", "hippocampus", cwd=tmp_path).stdout
     assert "note: hippocampus has no such field, left out: profiles.cpu: dataset.train_cases 16" in said
