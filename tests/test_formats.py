@@ -22,6 +22,7 @@ import sfrbench
 from sfrbench.compare.provenance import read_provenance
 from sfrbench.compare.trace import described, find, open_report
 from sfrbench.errors import InputError, StoreError
+from sfrbench.files import formats
 from sfrbench.files.atomic import read_state
 from sfrbench.files.formats import FORMATS
 from sfrbench.places import locations
@@ -208,6 +209,13 @@ def test_a_file_of_a_later_format_is_refused(
     later(golden.folder / name)
     with pytest.raises(error, match=r"later version|cannot be read"):
         opened(golden.folder / name)
+
+
+@pytest.mark.parametrize("number", ["2", "x" * 99, -1, 0, 1.5, None, True, [1]])
+def test_what_is_no_number_of_a_format_is_not_called_later(number: object) -> None:
+    assert re.fullmatch(
+        r".{1,30} is no format of journal: a number from 1 to 1 is needed", formats.later(number, "journal")
+    )
 
 
 def _needed(workspace: Path) -> object:

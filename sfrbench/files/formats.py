@@ -24,6 +24,8 @@ def later(number: Any, name: str) -> str:
     known = FORMATS[name]
     if type(number) is int and 1 <= number <= known:
         return ""
+    if type(number) is not int or number < 1:
+        return f"{str(number)[:20]!r} is no format of {name}: a number from 1 to {known} is needed"
     told = f"format {number!s:.20} of {name}, and this one reads {known}"
     return f"written by a later version of sfrbench: {told}"
 
