@@ -21,8 +21,13 @@ _AFTER = '\n{ export -p; printf "cd %q\\n" "$PWD"; } > "$BLOCK_STATE"\n'
 
 
 def main(names: list[str]) -> int:
-    """Run all blocks of these pages, or of all; returns 1 where a block failed."""
-    chosen = [read(Path(name).resolve()) for name in names] or pages()
+    """Run all blocks of these pages, or of all; returns 1 where a block failed, 2 where a page cannot be
+    read."""
+    try:
+        chosen = [read(Path(name).resolve()) for name in names] or pages()
+    except (OSError, ValueError) as error:  # no such page, no UTF-8, a block that is not closed
+        print(error, file=sys.stderr)
+        return 2
     faults = [fault for page in chosen for fault in page.faults()]
     for fault in faults:
         print(fault, file=sys.stderr)

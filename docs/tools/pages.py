@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("yaml", "python", "sh", "text", "")
 FENCE = re.compile(r"^(?P<indent>\s*)(?P<fence>`{3,}|~{3,})\s*(?P<language>[\w.+-]*)(?P<more>.*)$")
 NOTE = re.compile(r"^\s*<!--\s*(?P<what>run|page):\s*(?P<said>.*?)\s*-->\s*$")
+ODD = re.compile(r"^\s*<!--\s*(run|page|needs)s?\b", re.IGNORECASE)  # meant for one, and would say nothing
 TITLE = re.compile(r'\btitle="([^"]+)"')
 
 
@@ -70,7 +71,8 @@ class Block:
             yield f"{self.where}: 'run: {self.note}' is neither 'suite' nor 'never, REASON'"
         if self.in_suite and not self.runs:
             yield f"{self.where}: this is not run, so 'run: suite' says nothing"
-        if self.file and (Path(self.file).is_absolute() or ".." in Path(self.file).parts):
+        path = Path(self.file)
+        if self.file and (path.is_absolute() or ".." in path.parts or not path.name):
             yield f'{self.where}: title "{self.file}" leads out of the page\'s folder'
         try:
             if self.language == "yaml":
@@ -122,6 +124,8 @@ def read(path: Path) -> Page:
             text = _body(lines, found, f"{name}:{number}")
             title = TITLE.search(found["more"])
             file = title[1] if title else ""
+            if "title" in found["more"] and not file:
+                stray.append(f'{name}:{number}: a title is written title="FILE"')
             blocks.append(Block(name, number, found["language"], file, note, text))
             note = ""
             continue
@@ -135,6 +139,10 @@ def read(path: Path) -> Page:
                 needs += [each.strip() for each in said["said"].removeprefix("needs ").split(",")]
             else:
                 stray.append(f"{name}:{number}: 'page: {said['said']}' is not 'page: needs NAME, NAME'")
+        elif ODD.match(line):
+            stray.append(f"{name}:{number}: a note is <!-- run: ... --> or <!-- page: ... -->, on one line")
+    if note:
+        stray.append(f"{name}: 'run: {note}' does not stand right before a block")
     return Page(path, tuple(blocks), tuple(needs), tuple(stray))
 
 

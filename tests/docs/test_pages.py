@@ -146,6 +146,11 @@ def test_a_block_that_fails_is_shown_and_ends_its_page(
         ("<!-- run: suite -->\n```text\nout\n```\n", "2: this is not run"),
         ("<!-- run: never -->\n```sh\ntrue\n```\n", "neither 'suite' nor 'never, REASON'"),
         ("<!-- page: hippocampus -->\n", "is not 'page: needs"),
+        ("```sh\ntrue\n```\n<!-- run: suite -->\n", "'run: suite' does not stand right before a block"),
+        ("<!-- Run: never, it takes days -->\n```sh\ntrue\n```\n", "1: a note is <!-- run: ... -->"),
+        ("<!-- run: never, it\ntakes days -->\n```sh\ntrue\n```\n", "1: a note is <!-- run: ... -->"),
+        ("```yaml title=mine.yaml\na: 1\n```\n", '1: a title is written title="FILE"'),
+        ('```yaml title="./"\na: 1\n```\n', "leads out"),
     ],
 )
 def test_what_is_wrong_with_a_block_is_found(text: str, fault: str, tmp_path: Path) -> None:
@@ -155,11 +160,17 @@ def test_what_is_wrong_with_a_block_is_found(text: str, fault: str, tmp_path: Pa
     assert f"page.md:{fault}" in found or fault in found
 
 
-def test_an_open_block_is_refused(tmp_path: Path) -> None:
+def test_an_open_block_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "page.md"
     path.write_text("```sh\ntrue\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"page\.md:1: this block is not closed"):
         read(path)
+    assert blocks.main([str(path)]) == 2
+    assert blocks.main([str(tmp_path / "no.md")]) == 2
+    told = capfd.readouterr().err
+    assert told.count("\n") == 2
+    assert "page.md:1: this block is not closed" in told
+    assert "no.md" in told
 
 
 def test_lines_of_a_block_that_need_no_shell() -> None:
