@@ -211,6 +211,15 @@ def test_a_file_of_a_later_format_is_refused(
         opened(golden.folder / name)
 
 
+def test_a_report_of_a_later_version_is_one_plain_message(tmp_path: Path) -> None:
+    path = tmp_path / "provenance.json"
+    path.write_text('{"format": 2}')
+    with pytest.raises(InputError) as caught:
+        read_provenance(path)
+    assert caught.value.problems[0].what.startswith("written by a later version")
+    assert caught.value.problems[0].hint == formats.HINT
+
+
 @pytest.mark.parametrize("number", ["2", "x" * 99, -1, 0, 1.5, None, True, [1]])
 def test_what_is_no_number_of_a_format_is_not_called_later(number: object) -> None:
     assert re.fullmatch(

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 
 from sfrbench.errors import InputError
 from sfrbench.files.atomic import read_file
-from sfrbench.files.formats import readable
+from sfrbench.files.formats import HINT, readable
 
 Link = Annotated[str, Field(pattern=r"^\w+/\w[\w.-]*$")]  # stage/key
 
@@ -99,10 +99,12 @@ def read_provenance(file: Path) -> Mapping[str, Any]:
     except ValidationError as error:
         fault = error.errors()[0]
         at = ".".join(map(str, fault["loc"]))
-        what = f"this provenance.json does not hold what is needed: {f'{at}: ' if at else ''}{fault['msg']}"
-        raise InputError(
-            what, where=str(file), hint="write the report again with 'sfrbench report'"
-        ) from error
+        said = fault["msg"].removeprefix("Value error, ")
+        if at == "format" and "later version" in said:
+            raise InputError(said, where=str(file), hint=HINT) from error
+        what = f"this provenance.json does not hold what is needed: {f'{at}: ' if at else ''}{said}"
+        hint = "write the report again with 'sfrbench report'"
+        raise InputError(what, where=str(file), hint=hint) from error
     defaults = {
         "protocol": known.protocol,
         "spec": known.spec,
