@@ -16,7 +16,7 @@ _KINDS = "*.nii.gz or *.nii, *.seg.nrrd (3D Slicer), *.dcm (DICOM-SEG)"
 def check_predict(image: Path, out: Path, table: Path | None, overwrite: bool) -> None:
     """Raises ``InputError`` for a name or place that cannot be, ``NotReadyError`` for a missing package."""
     _check_image(image)
-    if not out.name.endswith(OUTPUTS):
+    if not out.name.endswith(OUTPUTS) or out.name in OUTPUTS:  # an ending alone is none to those who write
         raise InputError("this is not the name of a label map", where=str(out), hint=_KINDS)
     _check_output(out, image, overwrite)
     if table is not None:

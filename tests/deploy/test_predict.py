@@ -149,6 +149,7 @@ def test_what_cannot_be_done_is_refused_with_a_reason(nifti, tmp_path):
         ("base", case, tmp_path / "o.png", "not the name of a label map"),
         ("base", text.with_suffix(".dcm"), new, "not the name of a NIfTI"),
         ("base", case, tmp_path / "o.dcm", "the image is no DICOM series"),
+        ("base", case, tmp_path / ".nii.gz", "not the name of a label map"),
         ("base", tmp_path, tmp_path / "o.nii", "among the slices of the series"),
         ("base", case, tmp_path / "deep" / "o.nii", "folder does not exist"),
         ("base", case, there, "--overwrite replaces it"),
