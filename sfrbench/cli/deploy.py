@@ -99,7 +99,7 @@ def export(
     """
     from sfrbench.deploy import export as deploy
 
-    deploy.check_place(outdir, overwrite)
+    deploy.check_place(outdir, overwrite, hub=hub)
     deploy.check_packages()
     made = deploy.export(_finished(spec, cell, seed, options), outdir, hub=hub)
     echo(f"{made.parameters:,} parameters")

@@ -19,6 +19,8 @@ from sfrbench.results.line import Stat
 from sfrbench.stages.finetune import recipe as finetune
 from sfrbench.stages.predict.recipe import PredictSettings
 
+#: By this a card is known as one.
+CARD_SIGN = "`sfrbench.load_model(folder)`"
 #: Runs in the folder of the export; needs numpy and onnxruntime only.
 EXAMPLE = """\
 import json

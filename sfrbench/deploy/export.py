@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sfrbench.components.base import Backbone
-from sfrbench.deploy.card import model_card
+from sfrbench.deploy.card import CARD_SIGN, model_card
 from sfrbench.deploy.cell import Finished
 from sfrbench.deploy.facts import describe
 from sfrbench.deploy.norms import stepwise
@@ -46,12 +46,21 @@ class Exported:
     differences: Mapping[str, float]
 
 
-def check_place(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds files already, unless told otherwise."""
+def check_place(out: Path, overwrite: bool, *, hub: bool = False) -> None:
+    """Refuse a folder that holds files already, unless told otherwise; and always a README.md by others,
+    which the card for a ``hub`` would replace."""
     if out.exists() and not out.is_dir():
         raise InputError("this is a file", where=str(out), hint="name a folder")
     if not overwrite and out.is_dir() and any(out.iterdir()):
         raise InputError("the folder is not empty", where=str(out), hint="--overwrite replaces its files")
+    if hub and (out / HUB_CARD).exists() and not _is_card(out / HUB_CARD):
+        what = "this is no card of an earlier export, and would be replaced"
+        raise InputError(what, where=str(out / HUB_CARD), hint="move it away, or name another folder")
+
+
+def _is_card(path: Path) -> bool:
+    """Whether a file is the card of an export."""
+    return path.is_file() and CARD_SIGN in path.read_text(encoding="utf-8", errors="replace")
 
 
 def check_packages() -> None:
@@ -86,7 +95,8 @@ def export(cell: Finished, out: Path, *, hub: bool = False) -> Exported:
         (folder / "config.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8")
         (folder / card).write_text(model_card(cell, facts, hub=hub), "utf-8")
         out.mkdir(exist_ok=True)
-        (out / other).unlink(missing_ok=True)  # of an earlier export
+        if _is_card(out / other):  # of an earlier export
+            (out / other).unlink()
         for name in (*FILES, card):
             (folder / name).chmod(0o644)  # safetensors keeps its files to the user
             os.replace(folder / name, out / name)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.catalog.code import class_known_as
 from sfrbench.components.base import Backbone
 from sfrbench.errors import InputError
+from sfrbench.files.atomic import read_state
 from sfrbench.files.formats import HINT, later
 
 if TYPE_CHECKING:
     from torch import nn
+
+_AGAIN = "copy the folder again, or write it with 'sfrbench export'"
 
 
 def load_model(folder: str | Path) -> nn.Module:
@@ -23,20 +25,35 @@ def load_model(folder: str | Path) -> nn.Module:
     Raises ``InputError`` where the folder is none of those, or its network's class is not to be found.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise InputError("no config.json here", where=str(folder), hint="name a folder of 'sfrbench export'")
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_state(path, dict[str, Any])
+    if config is None:
+        raise InputError("this is not JSON as 'sfrbench export' writes it", where=str(path), hint=_AGAIN)
     fault = later(config.get("format", 1), path.name)
     if fault:
         raise InputError(fault, where=str(path), hint=HINT)
+    weights = path.with_name("model.safetensors")
     try:
         cls = cast("type[Backbone]", class_known_as(config["network"]["class"], Backbone.kind))
+        with torch.random.fork_rng(devices=[]):
+            network = cls(**config["network"]["fields"]).build(len(config["classes"]))
+        network.load_state_dict(load_file(weights))
     except InputError as error:
         raise InputError.of([replace(problem, where=str(path)) for problem in error.problems]) from error
-    with torch.random.fork_rng(devices=[]):
-        network = cls(**config["network"]["fields"]).build(len(config["classes"]))
-    network.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"this names no network that can be built: {_first(error)}"
+        raise InputError(what, where=str(path), hint=_AGAIN) from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        what = f"not the weights of this network: {_first(error)}"
+        raise InputError(what, where=str(weights), hint=_AGAIN) from error
     return network.eval()
+
+
+def _first(error: Exception) -> str:
+    """The beginning of what a library says."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]

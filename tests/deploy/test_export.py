@@ -128,6 +128,12 @@ def test_a_folder_for_a_hub_has_a_card_that_the_hub_reads(smoke, exported, tmp_p
     monkeypatch.setattr(export, "write_onnx", lambda _, __, path: shutil.copy(exported / "model.onnx", path))
     out = tmp_path / "hub"
     shutil.copytree(exported, out)
+    (out / "README.md").write_text("My notes.\n")
+    done = smoke.invoke("export", str(smoke.spec), CELL, str(out), "--hub", "--overwrite")
+    assert done.exit_code == 2
+    assert "README.md  this is no card of an earlier export" in done.stderr
+    assert (out / "README.md").read_text() == "My notes.\n"
+    (out / "README.md").unlink()
     done = smoke.invoke("export", str(smoke.spec), CELL, str(out), "--hub", "--overwrite")
     assert done.exit_code == 0, done.output
     assert {path.name for path in out.iterdir()} == {*export.FILES, "README.md"}
@@ -217,4 +223,25 @@ def test_a_folder_that_is_no_export_is_refused(tmp_path):
         sfrbench.load_model(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"network": {"class": "pathlib:Path"}}))
     with pytest.raises(InputError, match="is no backbone"):
+        sfrbench.load_model(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"network": 3}', '{"network": {"class": 3}}'])
+def test_a_damaged_configuration_is_one_message(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=r"config\.json") as caught:
+        sfrbench.load_model(tmp_path)
+    assert "sfrbench export" in str(caught.value.problems[0])
+
+
+def test_weights_that_are_missing_cut_short_or_of_another_network_are_one_message(exported, tmp_path):
+    shutil.copytree(exported, tmp_path, dirs_exist_ok=True)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    for left in (b"", whole[:100], whole[:-1]):
+        weights.write_bytes(left)
+        with pytest.raises(InputError, match=r"model\.safetensors  not the weights of this network"):
+            sfrbench.load_model(tmp_path)
+    weights.unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors  not the weights of this network"):
         sfrbench.load_model(tmp_path)
