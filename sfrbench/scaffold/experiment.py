@@ -108,7 +108,7 @@ def _arm(whole: Told) -> str:
     arms = whole.value.get("arms")
     last = arms.value[-1] if arms is not None and isinstance(arms.value, list) and arms.value else None
     name = last.value.get("name") if last is not None and isinstance(last.value, dict) else None
-    return name.value if name is not None and _ARM.fullmatch(str(name.value)) else "mt"
+    return str(name.value) if name is not None and _ARM.fullmatch(str(name.value)) else "mt"
 
 
 def _said(item: Told, at: str = "") -> Iterator[_Said]:
