@@ -35,6 +35,7 @@ def conform(names: Sequence[str], registry: Sequence[Path], data: Mapping[str, P
             counts[result.status] += 1
             echo(result)
     broken, lacking = counts["does not hold"], counts["not ready here"]
-    said = f"{len(cards)} cards: {counts['holds']} checks hold, {broken} do not"
+    tried = f"{len(cards)} card{'' if len(cards) == 1 else 's'}"
+    said = f"{tried}: {counts['holds']} checks hold, {broken} do not"
     echo(said + (f", {lacking} cards are not ready here" if lacking else ""))
     sys.exit(1 if broken else 0)

@@ -80,8 +80,9 @@ def show(found: Sequence[Entry], roots: Sequence[object]) -> None:
         _table(found, said)
         return
     echo(said)
+    width = max((len(f"{entry.kind}/{entry.name}") for entry in found), default=0)
     for entry in found:
-        echo(f"{entry.kind + '/' + entry.name:<28} {entry.summary}")
+        echo(f"{f'{entry.kind}/{entry.name}':<{width}}  {entry.summary}")
 
 
 def _table(found: Sequence[Entry], said: str) -> None:

@@ -62,15 +62,17 @@ def experiment(name: str, base: str, data: str | None, registry: Collection[Path
     whole = told(load_spec(path))
     file = f"{name}.yaml"
     shown = base if path == shipped("experiments") / f"{base}.yaml" else _from(folder, path)
-    lines, notes = [f"title: {text(_title(whole, data))}", f"extends: {text(shown)}"], []
+    title = text(_title(whole) if data is None else f"{path.stem} on {data}")
+    lines, notes = [f"title: {title}", f"extends: {text(shown)}"], []
     if data is not None:
-        fields = Catalog.read(registry).card(KIND, data).component_class.model_fields
+        card = Catalog.read(registry).card(KIND, data)
+        fields = card.component_class.model_fields
         said = list(_said(whole))
         lost = [one for one in said if one.field not in fields]
-        notes = _notes(shown, data, said, lost)
+        notes = [f"{data}: {card.summary}", *_notes(shown, data, said, lost)]
         if lost:
             body = written(_without(_on(whole, data), fields)).partition("\n")[2]
-            head = f"title: {text(_title(whole, data))}\ndescription: {text(_described(shown, data))}\n"
+            head = f"title: {title}\ndescription: {text(_described(shown, data))}\n"
             return _made(file, _comments(notes) + head + body, f"a copy of {shown} on {data}", notes)
         lines.append(f"description: {text(_described(shown, data))}")
         lines += [f"dataset: {{name: {text(data)}}}", *_unpublished(whole)]
@@ -93,10 +95,10 @@ def _from(folder: Path, path: Path) -> str:
     return os.path.relpath(path.resolve(), folder.resolve())
 
 
-def _title(whole: Told, data: str | None) -> str:
+def _title(whole: Told) -> str:
     given = whole.value.get("title")
     title = given.value if given is not None and isinstance(given.value, str) else "An experiment"
-    return f"{title}, on {data}" if data else f"{title}, changed"
+    return f"{title}, changed"
 
 
 def _described(base: str, data: str) -> str:

@@ -32,6 +32,14 @@ def test_piped_there_is_one_card_a_line(tmp_path: Path) -> None:
     assert line.split(maxsplit=1)[1] == "One labelled case, left atrium"
 
 
+def test_piped_summaries_start_in_one_column(tmp_path: Path) -> None:
+    lines = here("list", "prompter", cwd=tmp_path).stdout.splitlines()[1:]
+    assert max(len(line.split()[0]) for line in lines) > 28
+    assert {line.index(line.split(maxsplit=1)[1]) for line in lines} == {
+        max(len(line.split()[0]) for line in lines) + 2
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [

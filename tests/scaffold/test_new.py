@@ -145,7 +145,9 @@ def test_fields_that_the_new_dataset_does_not_have_are_left_out(tmp_path: Path) 
     assert "note: hippocampus has no such field, left out: profiles.cpu: dataset.train_cases 16" in said
     assert "note: chosen in quickstart for its own dataset: profiles.cpu: dataset.patch [64, 64, 16]" in said
     data = load_spec(tmp_path / "mine.yaml").data
+    assert "note: hippocampus: Hippocampus in MRI" in said
     assert "extends" not in data
+    assert data["title"] == "quickstart on hippocampus"
     assert data["dataset"] == {"name": "hippocampus", "labeled": 1}
     assert "dataset.train_cases" not in data["profiles"]["cpu"]
     assert data["profiles"]["cpu"]["ssl.steps"] == 150
