@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from docs.tools.words import code, plain, table, value
 from sfrbench.errors import InputError
-from sfrbench.files.roots import shipped
 from sfrbench.report.items import kinds
 from sfrbench.spec.model import Spec
 from sfrbench.spec.reader import read_spec
+from sfrbench.spec.shipped import experiments
 
 
 def tables() -> dict[str, str]:
@@ -21,9 +21,7 @@ def tables() -> dict[str, str]:
 
 def read() -> list[Spec]:
     """The shipped specifications in profile paper. Raises ``InputError`` where one has a fault."""
-    specs = [
-        read_spec(path, "paper", items=kinds()) for path in sorted(shipped("experiments").glob("*.yaml"))
-    ]
+    specs = [read_spec(path, "paper", items=kinds()) for path in experiments().values()]
     faults = [problem for spec in specs for problem in spec.problems]
     if faults:
         raise InputError.of(faults)

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from sfrbench.cli import complete
-from sfrbench.cli.data import REGISTRY
+from sfrbench.cli.data import REGISTRY, profile_option
 from sfrbench.errors import InputError
 from sfrbench.files.terminal import echo
+from sfrbench.spec.shipped import ENDINGS
 
 
 @click.command("list")
@@ -41,9 +42,7 @@ def list_(words: Sequence[str], registry: Sequence[Path], as_json: bool) -> None
 @click.command()
 @click.argument("name", metavar="KIND/NAME|SPEC", shell_complete=complete.shown)
 @click.option("--registry", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=REGISTRY)
-@click.option(
-    "--profile", default="paper", show_default=True, help="of an experiment", shell_complete=complete.profiles
-)
+@profile_option("of an experiment")
 @click.option("--resolved", is_flag=True, help="an experiment whole, as YAML, with where each value stands")
 def show(name: str, registry: Sequence[Path], profile: str, resolved: bool) -> None:
     """Show one card: its fields with defaults and bounds, its citation; or one experiment.
@@ -51,7 +50,7 @@ def show(name: str, registry: Sequence[Path], profile: str, resolved: bool) -> N
     An experiment is experiment/NAME, or the path of a specification.
     """
     kind, slash, own = name.partition("/")
-    if name.endswith((".yaml", ".yml")) or kind == "experiment":
+    if name.endswith(ENDINGS) or kind == "experiment":
         _show_experiment(
             own if kind == "experiment" and not Path(name).is_file() else name, profile, resolved
         )

@@ -60,13 +60,7 @@ def tell(problems: Sequence[Problem]) -> None:
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that reads a specification."""
     options = [
-        click.option(
-            "--profile",
-            default="paper",
-            show_default=True,
-            help="paper, released, cpu or smoke",
-            shell_complete=complete.profiles,
-        ),
+        data_commands.profile_option("paper, released, cpu or smoke"),
         click.option(
             "--workspace",
             type=click.Path(path_type=Path),

@@ -16,11 +16,11 @@ from click.shell_completion import CompletionItem
 
 from sfrbench.errors import SfrbenchError
 from sfrbench.files.roots import shipped
+from sfrbench.spec.shipped import ENDINGS
 
 Offered = list[CompletionItem]
 Completer = Callable[[click.Context, click.Parameter, str], Offered]
 SHELLS = ("bash", "zsh", "fish")
-SPEC_ENDINGS = (".yaml", ".yml")
 #: What a shell takes as one word, and a terminal as text.
 _WORD = re.compile(r"[\w./+=@-]+")
 
@@ -155,7 +155,7 @@ def specs(ctx: click.Context, param: click.Parameter, incomplete: str) -> Offere
 
 
 def _is_spec(path: Path) -> bool:
-    return path.suffix in SPEC_ENDINGS and not path.name.startswith(".") and path.is_file()
+    return path.suffix in ENDINGS and not path.name.startswith(".") and path.is_file()
 
 
 def shown(ctx: click.Context, param: click.Parameter, incomplete: str) -> Offered:

@@ -54,6 +54,13 @@ data_option = click.option(
 )
 
 
+def profile_option(told: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--profile``, of every command that reads a specification for one."""
+    return click.option(
+        "--profile", default="paper", show_default=True, help=told, shell_complete=complete.profiles
+    )
+
+
 def _one_dataset(function: Callable[..., Any]) -> Callable[..., Any]:
     """NAME and the options that say where and what it is."""
     registry = click.Path(path_type=Path)
@@ -228,13 +235,7 @@ def _grid(shape: Sequence[int], spacing: Sequence[float]) -> str:
 
 @click.command("prepare")
 @_one_dataset
-@click.option(
-    "--profile",
-    default="paper",
-    show_default=True,
-    help="the profile that will use it",
-    shell_complete=complete.profiles,
-)
+@profile_option("the profile that will use it")
 @click.option("--workspace", type=click.Path(path_type=Path), default=workspace, show_default=WORKSPACE)
 @click.option(
     "--workers",

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sfrbench.catalog.cards import Catalog
-from sfrbench.files.roots import shipped
 from sfrbench.scaffold.names import check_name
 from sfrbench.scaffold.parts import Made
 from sfrbench.spec.extends import load_spec, locate
 from sfrbench.spec.overlay import Told, told
+from sfrbench.spec.shipped import experiments
 from sfrbench.spec.written import flow, one_line, text, written
 
 KIND = "dataset"
@@ -57,11 +57,11 @@ def experiment(name: str, base: str, data: str | None, registry: Collection[Path
 
     Raises ``InputError`` for names that are not there or cannot be had.
     """
-    check_name(name, (path.stem for path in shipped("experiments").glob("*.yaml")), "an experiment")
+    check_name(name, experiments(), "an experiment")
     path = locate(base)
     whole = told(load_spec(path))
     file = f"{name}.yaml"
-    shown = base if path == shipped("experiments") / f"{base}.yaml" else _from(folder, path)
+    shown = base if path == experiments().get(base) else _from(folder, path)
     title = text(_title(whole) if data is None else f"{path.stem} on {data}")
     lines, notes = [f"title: {title}", f"extends: {text(shown)}"], []
     if data is not None:

@@ -13,11 +13,10 @@ from pathlib import Path
 from sfrbench.errors import InputError, did_you_mean, shown
 from sfrbench.files.yamlio import Document, load
 from sfrbench.spec.overlay import Told, document_of, laid_over, told
-from sfrbench.spec.shipped import experiments
+from sfrbench.spec.shipped import ENDINGS, experiments
 from sfrbench.spec.written import one_line, written
 
 KEY = "extends"
-ENDINGS = (".yaml", ".yml")
 
 
 def locate(spec: str) -> Path:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sfrbench.files.roots import shipped
 
+#: What the name of a specification's file ends with.
+ENDINGS = (".yaml", ".yml")
 _TITLE = re.compile(r"^title: *(.*?) *$", re.MULTILINE)
 
 
