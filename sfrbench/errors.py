@@ -190,6 +190,11 @@ def shorter(text: str, most: int = _LONGEST) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def first_line(error: BaseException, most: int | None = 120) -> str:
+    """The beginning of what a library says, or the name of its error where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:most]
+
+
 def shown(value: Any) -> str:
     """A value that the user gave, as messages show it."""
     if isinstance(value, dict):

@@ -41,6 +41,8 @@ LACKING: Mapping[Part, str] = {
     "upsampling": "its upsampling is more than a transposed convolution that another layer can stand for",
     "sizes": "it takes patches of the training's size alone",
 }
+#: All that a method may ask for.
+ALL_PARTS: frozenset[Part] = frozenset(LACKING)
 KINDS = (
     "dataset",
     "stitch",

@@ -10,7 +10,7 @@ import numpy as np
 from sfrbench.components.dataset._checks import Place
 from sfrbench.components.dataset._dicom import quiet, series_files
 from sfrbench.deploy.label_map import LabelMap
-from sfrbench.errors import DataError
+from sfrbench.errors import DataError, first_line
 from sfrbench.results.label_table import colour, plain
 from sfrbench.version import __version__
 
@@ -66,11 +66,9 @@ def write_segmentation(labels: LabelMap, file: Path) -> None:
                 omit_empty_frames=bool(labels.values.any()),
             )
     except (ValueError, TypeError, AttributeError) as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
         hint = "name the output *.nii.gz or *.seg.nrrd, which need less of the series"
-        raise DataError(
-            f"no DICOM-SEG can be made of this series: {text}", where=str(labels.image), hint=hint
-        ) from error
+        what = f"no DICOM-SEG can be made of this series: {first_line(error, 200)}"
+        raise DataError(what, where=str(labels.image), hint=hint) from error
     made.save_as(file)
 
 

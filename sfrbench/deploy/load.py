@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.catalog.code import class_known_as
 from sfrbench.components.base import Backbone
-from sfrbench.errors import InputError
+from sfrbench.errors import InputError, first_line
 from sfrbench.files.atomic import read_state
 from sfrbench.files.formats import HINT, later
 
@@ -46,14 +46,9 @@ def load_model(folder: str | Path) -> nn.Module:
     except InputError as error:
         raise InputError.of([replace(problem, where=str(path)) for problem in error.problems]) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        what = f"this names no network that can be built: {_first(error)}"
+        what = f"this names no network that can be built: {first_line(error)}"
         raise InputError(what, where=str(path), hint=_AGAIN) from error
     except (OSError, SafetensorError, RuntimeError) as error:
-        what = f"not the weights of this network: {_first(error)}"
+        what = f"not the weights of this network: {first_line(error)}"
         raise InputError(what, where=str(weights), hint=_AGAIN) from error
     return network.eval()
-
-
-def _first(error: Exception) -> str:
-    """The beginning of what a library says."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]

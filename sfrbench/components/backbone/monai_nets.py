@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from sfrbench.components._extras import require
-from sfrbench.components.backbone._sizes import ALL
 from sfrbench.components.base import PRECISION, Backbone, Component, Dataset, Part, Precision
+from sfrbench.components.core import ALL_PARTS
 from sfrbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Monai(Backbone):
     """A network of MONAI's, taken apart into encoder, decoder and head. Weights are drawn as MONAI draws
     them; none has dropout here, as by MONAI's defaults."""
 
-    parts: ClassVar[frozenset[Part]] = ALL
+    parts: ClassVar[frozenset[Part]] = ALL_PARTS
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
     #: How messages call the network.
     title: ClassVar[str]
@@ -139,7 +139,7 @@ class MedNeXt(_Normed):
     that CauSSL, which puts others in their place, has no decoders of it.
     """
 
-    parts: ClassVar[frozenset[Part]] = ALL - {"upsampling"}
+    parts: ClassVar[frozenset[Part]] = ALL_PARTS - {"upsampling"}
     title: ClassVar[str] = "MedNeXt"
 
     size: Literal["S", "B", "M", "L"] = Field("S", description="how many blocks, and how wide inside")
@@ -194,7 +194,7 @@ class UNETR(Monai):
     which methods here have for V-Net, under-trains transformers.
     """
 
-    parts: ClassVar[frozenset[Part]] = ALL - {"sizes"}
+    parts: ClassVar[frozenset[Part]] = ALL_PARTS - {"sizes"}
     title: ClassVar[str] = "UNETR"
 
     patch: tuple[int, int, int] | None = Field(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sfrbench.components.backbone._sizes import ALL
 from sfrbench.components.backbone._topology import Topology, Triple, planned
 from sfrbench.components.base import PRECISION, Backbone, Component, Dataset, Part, Precision
+from sfrbench.components.core import ALL_PARTS
 from sfrbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class NnUNet(Backbone):
     """
 
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
-    parts: ClassVar[frozenset[Part]] = ALL
+    parts: ClassVar[frozenset[Part]] = ALL_PARTS
 
     encoder: Literal["plain", "residual"] = Field(
         "plain", description="two convolutions a stage, or 1, 3, 4, 6, 6, ... residual blocks"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from sfrbench.components.backbone._sizes import ALL
 from sfrbench.components.base import PRECISION, Backbone, Part, Precision
+from sfrbench.components.core import ALL_PARTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +20,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class UNet3d(Backbone):
     """3D U-Net with instance norm (no affine) and concatenated skips: 5,884,050 parameters, K = 2."""
 
-    parts: ClassVar[frozenset[Part]] = ALL
+    parts: ClassVar[frozenset[Part]] = ALL_PARTS
     version: ClassVar[int] = 2  # small maps are convolved in float32
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
 

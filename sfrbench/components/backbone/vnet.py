@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from sfrbench.components.backbone._sizes import ALL
 from sfrbench.components.base import PRECISION, Backbone, Part, Precision
+from sfrbench.components.core import ALL_PARTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class VNet(Backbone):
     """V-Net with additive skips, as UA-MT, DTC and SFR use it: 9,448,866 parameters, K = 2."""
 
-    parts: ClassVar[frozenset[Part]] = ALL
+    parts: ClassVar[frozenset[Part]] = ALL_PARTS
     version: ClassVar[int] = 3  # small maps are convolved in float32
     unkeyed_fields: ClassVar[frozenset[str]] = frozenset({"checkpointing"})
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfrbench.components.dataset._checks import Place, coarse
-from sfrbench.errors import NotReadyError
+from sfrbench.errors import NotReadyError, first_line
 
 _TAGS = (
     "SeriesInstanceUID",
@@ -245,7 +245,7 @@ def _pixels(pydicom: Any, each: _Slice) -> NDArray[Any]:
 
 
 def _unreadable(place: Place, error: Exception) -> Exception:
-    text = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    text = first_line(error)
     return place.error(f"the file cannot be read as DICOM: {text}", f"{_AGAIN}, or convert it to NIfTI")
 
 

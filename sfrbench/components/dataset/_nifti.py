@@ -26,6 +26,7 @@ from sfrbench.components.dataset._checks import (
 from sfrbench.components.dataset._finish import finish
 from sfrbench.components.dataset._nifti_header import checked_header
 from sfrbench.components.dataset.geometry import Geometry, Step
+from sfrbench.errors import first_line
 
 _READ_ERRORS = (
     OSError,
@@ -131,7 +132,7 @@ def _opened(place: Place) -> IO[bytes]:
 
 def _said(error: Exception) -> str:
     """What went wrong in the words of a sentence, not of the library that raised it."""
-    text = (str(error).splitlines() or [type(error).__name__])[0]
+    text = first_line(error, None)
     if isinstance(error, EOFError):
         return "it ends too early"
     if isinstance(error, gzip.BadGzipFile):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sfrbench.components.dataset._checks import Place
 from sfrbench.components.dataset.geometry import Geometry
-from sfrbench.errors import NotReadyError
+from sfrbench.errors import NotReadyError, first_line
 
 #: Signs that turn a space's axes into right, anterior, superior.
 _SPACES = {
@@ -37,7 +37,7 @@ def read_nrrd(place: Place) -> tuple[NDArray[Any], Geometry]:
     try:
         values, header = nrrd.read(str(place.file), index_order="F")
     except (nrrd.NRRDError, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        text = first_line(error)
         raise place.error(f"the file cannot be read as NRRD: {text}", "copy or download it again") from error
     return np.asarray(values), _geometry(header, place)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from sfrbench.components.backbone._sizes import ALL
 from sfrbench.components.base import PRECISION, Backbone, Part, Precision
+from sfrbench.components.core import ALL_PARTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +25,7 @@ class NewPart(Backbone):
     # version: ClassVar[int] = 2
 
     #: What methods may ask of its network, beside logits: all of it.
-    parts: ClassVar[frozenset[Part] | None] = ALL
+    parts: ClassVar[frozenset[Part] | None] = ALL_PARTS
     #: Two halvings: every side of a patch is a multiple of this.
     divisor: ClassVar[int] = 4
 
