@@ -20,7 +20,7 @@ NAMES = sorted(path.stem for path in shipped("experiments").glob("*.yaml"))
 #: Experiments on several semi-supervised methods.
 TABLES = [name for name in NAMES if re.match(r"table\d\d_", name)] + [
     "fig01_finetune", "fig12_label_counts", "all_methods_smoke", "text_against_code",
-    "sfr_for_all", "sfr_choice", "sfr_networks",
+    "sfr_for_all", "sfr_choice", "sfr_networks", "sfr_hippocampus",
 ]  # fmt: skip
 
 
