@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pprint
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,6 @@ def write_notebook(
     A cell that fails ends it: the notebook is written as far as it got, and ``InputError`` says why.
     """
     import nbformat
-    from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
     v4: Any = nbformat.v4
@@ -140,13 +140,10 @@ def write_notebook(
         ],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
     )
-    client = NotebookClient(
-        notebook, timeout=None, record_timing=False, resources={"metadata": {"path": str(out)}}
-    )
     path = out / NAME
     _put_spec(experiment, out)
     try:
-        client.execute(env=_environment(experiment, storage))
+        _execute(notebook, out, _environment(experiment, storage))
     except CellExecutionError as error:
         what = f"a cell of the notebook failed: {error.ename}: {error.evalue}"
         raise InputError(what, where=str(path), hint="the notebook says where; see its template") from error
@@ -156,6 +153,27 @@ def write_notebook(
                 without_machine(output)
         write_atomic(path, writes(notebook) + "\n")
     return path
+
+
+def _execute(notebook: Any, folder: Path, environment: Mapping[str, str]) -> None:
+    """Run all cells in ``folder``.
+
+    The kernel is reached through sockets in a folder that is the user's alone; by TCP, the default, others
+    on the same machine could read along. Windows has no such sockets.
+    """
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory() as own:
+        sockets = {"transport": "ipc", "connection_file": str(Path(own) / "kernel.json")}
+        client = NotebookClient(
+            notebook,
+            timeout=None,
+            record_timing=False,
+            resources={"metadata": {"path": str(folder)}},
+            config=Config() if os.name == "nt" else Config(KernelManager=sockets),
+        )
+        client.execute(env=environment)
 
 
 def without_machine(output: Any) -> None:
