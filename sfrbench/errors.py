@@ -32,6 +32,21 @@ class Problem:
         return f"{text}\n    {self.hint}" if self.hint else text
 
 
+_PLACE = re.compile(r"(?P<file>.*?):(?P<line>\d+)(?::(?P<column>\d+))?")
+
+
+def by_place(problems: Iterable[Problem]) -> list[Problem]:
+    """Each problem once, in the order of a file's lines; what names no line comes last, in its turn."""
+
+    def order(problem: Problem) -> tuple[bool, str, int, int]:
+        place = _PLACE.fullmatch(problem.where)
+        if place is None:
+            return (True, "", 0, 0)
+        return (False, place["file"], int(place["line"]), int(place["column"] or 0))
+
+    return sorted(dict.fromkeys(problems), key=order)
+
+
 class SfrbenchError(Exception):
     """Base of the errors that are shown to a user as they are."""
 

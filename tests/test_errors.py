@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sfrbench.errors import Problem, by_place
 from sfrbench.errors import stopped as is_stopped
 
 
@@ -49,3 +50,17 @@ def test_torch_stopped_while_it_writes() -> None:
     with pytest.raises((KeyboardInterrupt, RuntimeError)) as caught:
         torch.save({"weight": torch.zeros(1000)}, Stopped())
     assert isinstance(caught.value, KeyboardInterrupt) or is_stopped(caught.value)
+
+
+def test_problems_are_told_from_the_top_of_a_file_to_its_end() -> None:
+    told = [
+        Problem(where, "x")
+        for where in ("b.yaml:10:2", "", "b.yaml:9", "a:1.yaml:3:1", "b.yaml:10:1", "b.yaml:9")
+    ]
+    assert [problem.where for problem in by_place(told)] == [
+        "a:1.yaml:3:1",
+        "b.yaml:9",
+        "b.yaml:10:1",
+        "b.yaml:10:2",
+        "",
+    ]

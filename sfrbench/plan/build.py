@@ -10,7 +10,7 @@ from typing import Any
 
 from sfrbench.catalog.cards import Catalog
 from sfrbench.components.base import Stitch
-from sfrbench.errors import InputError, Problem
+from sfrbench.errors import InputError, Problem, by_place
 from sfrbench.files.limits import limit, remedy
 from sfrbench.plan.arms import ArmResolver
 from sfrbench.plan.cells import CellMaker, wanted_of
@@ -163,9 +163,9 @@ def build_plan(
     if whole:
         resolver.check_unused()
         check_hidden(resolver)
-    problems = dict.fromkeys([*spec.problems, *resolver.problems])
+    problems = by_place([*spec.problems, *resolver.problems])
     if problems:
-        raise InputError.of(list(problems))
+        raise InputError.of(problems)
     if not plan.cells:
         raise InputError("no cell is left", where=str(spec.document.path), hint="look at 'exclude'")
     return plan

@@ -93,7 +93,8 @@ class Known:
         """A path that is no axis and none of ``more``."""
         known = [*more, *self.paths]
         if path not in known and not {path, "axes"} & set(self.unread):
-            yield at, f"{of}: no axis '{path}'", did_you_mean(path, known)
+            hint = did_you_mean(path, known) or f"there are none: add axes: {{{path}: [one value, another]}}"
+            yield at, f"{of}: no axis '{path}'", hint
 
 
 class Item(Settings):
