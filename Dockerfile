@@ -1,7 +1,7 @@
 # sfrbench in a container: docs/how-to/install.md
 #   docker build -t sfrbench .                                          torch for CPUs
 #   docker build -t sfrbench:cuda --build-arg TORCH_INDEX= .            torch as PyPI has it: with CUDA, for NVIDIA GPUs
-#   docker run --rm -v "$PWD/runs:/workspace" sfrbench run quickstart --profile smoke
+#   mkdir -p runs && docker run --rm -v "$PWD/runs:/workspace" sfrbench run quickstart --profile smoke
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
