@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from tests.support.loaded import Process
 from tests.support.places import ROOT
 
 
-def page(name: str) -> Page:
-    return read(ROOT / "docs" / "how-to" / f"{name}.md")
+def page(name: str, section: str = "how-to") -> Page:
+    return read(ROOT / "docs" / section / f"{name}.md")
 
 
 def block(name: str, start: str) -> str:
@@ -27,9 +28,9 @@ def block(name: str, start: str) -> str:
     return next(each.text for each in page(name).blocks if each.text.startswith(start))
 
 
-def write_files(name: str, folder: Path) -> None:
+def write_files(name: str, folder: Path, section: str = "how-to") -> None:
     """The files of a page."""
-    for each in page(name).blocks:
+    for each in page(name, section).blocks:
         if each.file:
             write(each, folder)
 
@@ -69,6 +70,23 @@ def test_the_first_own_component(tmp_path: Path) -> None:
     planned = sfrbench(tmp_path, "plan", *own)
     assert "to run" in planned
     assert "no effect" not in planned
+
+
+@pytest.mark.parametrize(("line", "instead", "status"), [("", "", 0), ("(kept * error)", "error", 1)])
+def test_the_test_of_the_tutorials_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, instead: str, status: int
+) -> None:
+    """It passes, and sees a loss that forgets its threshold."""
+    write_files("03-own-method", tmp_path, "tutorials")
+    method = tmp_path / "confident.py"
+    written = method.read_text(encoding="utf-8")
+    assert line in written
+    method.write_text(written.replace(line, instead), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("confident", "test_confident"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    quiet = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(tmp_path)]
+    assert pytest.main([*quiet, str(tmp_path / "test_confident.py")]) == status
 
 
 def _own_data(root: Path, images: int, labels: int) -> Path:
