@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from docs.tools.blocks import write
-from docs.tools.pages import Page, read
+from docs.tools.pages import Block, Page, pages, read
 from sfrbench.components.dataset.phantom import Phantom
+from sfrbench.places import locations
+from sfrbench.run.executors.ray.settings import RaySettings
+from sfrbench.run.executors.settings import LocalSettings, settings_of
+from sfrbench.run.executors.slurm.settings import SlurmSettings
 from tests.support.data_writers import write_manifest, write_nifti
 from tests.support.loaded import Process
 from tests.support.places import ROOT
@@ -70,6 +74,20 @@ def test_the_first_own_component(tmp_path: Path) -> None:
     planned = sfrbench(tmp_path, "plan", *own)
     assert "to run" in planned
     assert "no effect" not in planned
+
+
+@pytest.mark.parametrize(
+    "written",
+    [each for page in pages() for each in page.blocks if each.file == "config.yaml"],
+    ids=lambda written: written.where,
+)
+def test_configuration_files_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: Block
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    write(written, tmp_path / "sfrbench")
+    locations.config("data"), locations.configured_weights(), locations.workspace()
+    settings_of("local", LocalSettings), settings_of("slurm", SlurmSettings), settings_of("ray", RaySettings)
 
 
 @pytest.mark.parametrize(("line", "instead", "status"), [("", "", 0), ("(kept * error)", "error", 1)])
