@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import sfrbench
-from sfrbench.cli import main
+from sfrbench.cli import doctor, main
 from tests.support.data_writers import la_file, volume, write_decathlon, write_la, write_la_case
 from tests.support.loaded import Process
 from tests.support.runs import QUIET, SPEC, cli, environment, here
@@ -164,6 +164,20 @@ def test_doctor(folder: Path) -> None:
     output = here("doctor", cwd=folder).stdout
     for part in ("torch ", "weights", "lite_medsam", "disk", "registry"):
         assert part in output
+
+
+@pytest.mark.parametrize(
+    ("commands", "said"), [((), "none: there is no 'sbatch' here"), (("sbatch", "srun"), "")]
+)
+def test_doctor_says_whether_jobs_can_be_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: tuple[str, ...], said: str
+) -> None:
+    pytest.importorskip("submitit")
+    for command in commands:
+        (tmp_path / command).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lacks = doctor._lack_of_slurm()
+    assert lacks.startswith(said) if said else lacks == ""
 
 
 def test_predictions_return_to_the_raw_grid(folder: Path) -> None:
