@@ -160,6 +160,22 @@ def test_data_prepare_names_broken_cases_and_goes_on(folder: Path) -> None:
     assert json.loads((folder / place / "record.json").read_text())["notes"]["adopted"] == 3
 
 
+def test_a_configured_folder_that_is_not_there_hides_no_other_dataset(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "sfrbench").mkdir()
+    (folder / "sfrbench" / "config.yaml").write_text("data: {la: /nowhere}\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    monkeypatch.delenv("SFRBENCH_DATA", raising=False)
+    listed = CliRunner().invoke(main, ["data", "list"])
+    assert listed.exit_code == 0
+    assert "la             BROKEN" in listed.stdout
+    assert "config.yaml: data.la  there is no folder /nowhere" in listed.stdout
+    assert "phantom        24 train, 8 test, organ  generated" in listed.stdout
+    refused = CliRunner().invoke(main, ["data", "list", "--data", "btcv=nowhere"])
+    assert refused.exit_code == 2
+
+
 def test_doctor(folder: Path) -> None:
     output = here("doctor", cwd=folder).stdout
     for part in ("torch ", "weights", "lite_medsam", "disk", "registry"):
