@@ -63,7 +63,7 @@ def doctor(data: Mapping[str, Path], as_json: bool) -> None:
     echo(f"compile   {'blocks' if lacking is None else f'none: {lacking.what}'}")
     if lacking is not None:
         echo(f"          {lacking.hint}")
-    echo(f"SLURM     {_lack_of_slurm() or 'jobs can be submitted: --executor slurm'}")
+    echo(f"SLURM     {_lack_of_slurm() or 'sbatch, srun and submitit are here: --executor slurm'}")
     echo(f"disk      {free / 1e9:.0f} GB free here")
     echo(f"registry  {registry}")
     echo(f"config    {config}{'' if config.is_file() else ' (none, which is fine)'}")
