@@ -50,7 +50,8 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     if told["reason"]:
         yield f"  no run: {told['reason']}"
     protocol = dict(told["protocol"])
-    rules = ", ".join(f"{name} {value}" for name, value in protocol.items() if name != "name")
+    said = {name: value for name, value in protocol.items() if name != "name" and value is not None}
+    rules = ", ".join(f"{name} {value}" for name, value in said.items())
     note = " (scaled down)" if scaled(told["profile"]) else ""
     yield f"experiment  {told['experiment']}, profile {told['profile']}{note}"
     yield f"protocol    {protocol.get('name')}: {rules}"
