@@ -15,12 +15,15 @@ from docs.tools import pictures, reference
 #: Notes to whoever runs the blocks.
 _NOTES = re.compile(r"^[ \t]*<!--\s*(?:run|page):.*?-->[ \t]*\n", re.MULTILINE)
 
+#: A heading of an index, or an item of its lists that begins with a page of the same folder.
+_LISTED = re.compile(r"^(?:## (.+)|- \[[^]]*\]\(([\w-]+\.md)\).*)$", re.MULTILINE)
+
 #: Where a written page has something that is made from the code.
 _MADE = re.compile(r"^<!-- made: ([\w-]+) -->$", re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Folders are sections, pages follow one another by file name: a new page needs no line anywhere."""
+    """Folders are sections. Pages follow one another as the folder's index has them, else by file name."""
     docs = Path(config.docs_dir)
     config.nav = [
         {"Home": "index.md"},
@@ -34,10 +37,23 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def _section(docs: Path, title: str, folder: str) -> list[Any]:
-    """A section with the pages of a folder, its index first; none where it has no pages."""
+    """A section with the pages of a folder, its index first, then under the index's own headings those that
+    it lists there; none where it has no pages."""
     names = [path.relative_to(docs).as_posix() for path in sorted((docs / folder).glob("*.md"))]
     names.sort(key=lambda name: Path(name).stem not in ("index", "README"))
-    return [{title: names}] if names else []
+    groups: dict[str, list[str]] = {}
+    for heading, page in _LISTED.findall(_text(docs / folder / "index.md")):
+        if heading:
+            groups[heading] = []
+        elif groups:
+            groups[next(reversed(groups))].append(f"{folder}/{page}")
+    listed = {name for group in groups.values() for name in group}
+    rest = [name for name in names if name not in listed]
+    return [{title: rest + [{heading: group} for heading, group in groups.items() if group]}] if names else []
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

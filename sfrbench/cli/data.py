@@ -127,7 +127,7 @@ def data_list(data: Mapping[str, Path]) -> None:
             echo(f"{name:<14} not here (give --data {name}=DIR, or set SFRBENCH_DATA)")
             continue
         if counts.faults:
-            echo(f"{name:<14} BROKEN {place}\n  {counts.faults[0]}")
+            echo(f"{name:<14} BROKEN {place or ''}\n  {counts.faults[0]}")
             continue
         classes = ", ".join(counts.classes[1:])
         train = f"{counts.train} train" + (
@@ -137,10 +137,12 @@ def data_list(data: Mapping[str, Path]) -> None:
 
 
 def datasets_here(data: Mapping[str, Path]) -> Iterator[tuple[str, Path | None, Summary | None]]:
-    """Name and folder of every dataset that has a card, and what is in it; none: it is not here."""
+    """Name and folder of every dataset that has a card, and what is in it; none: it is not here. A folder
+    that is configured and not there is a fault of its dataset, and hides no other one."""
     from sfrbench.catalog.cards import Catalog
     from sfrbench.components.base import Dataset
-    from sfrbench.machine.datacheck import summary
+    from sfrbench.errors import InputError, NotReadyError
+    from sfrbench.machine.datacheck import Summary, summary
     from sfrbench.plan.resolve import Resolved
 
     machine = _machine(data)
@@ -148,7 +150,13 @@ def datasets_here(data: Mapping[str, Path]) -> Iterator[tuple[str, Path | None, 
         resolved = Resolved.of(card.component({}), card)
         dataset = resolved.component
         assert isinstance(dataset, Dataset)
-        root = machine.root(resolved)
+        try:
+            root = machine.root(resolved)
+        except (InputError, NotReadyError) as error:
+            if card.name in data or dataset.folder in data:  # a slip in this very command
+                raise
+            yield card.name, None, Summary(faults=error.problems)
+            continue
         missing = root is None and dataset.needs_root
         yield card.name, root, None if missing else summary(dataset, root)
 

@@ -43,6 +43,7 @@ def doctor(data: Mapping[str, Path], as_json: bool) -> None:
             "accelerator": _told(answer),
             "numbers": None if checked is None else checked.model_dump(mode="json"),
             "compile": compiling.lack(answer.device("auto")) is None,
+            "slurm": not _lack_of_slurm(),
             "free_bytes": free,
             "registry": str(registry),
             "config": str(config) if config.is_file() else None,
@@ -62,6 +63,7 @@ def doctor(data: Mapping[str, Path], as_json: bool) -> None:
     echo(f"compile   {'blocks' if lacking is None else f'none: {lacking.what}'}")
     if lacking is not None:
         echo(f"          {lacking.hint}")
+    echo(f"SLURM     {_lack_of_slurm() or 'sbatch, srun and submitit are here: --executor slurm'}")
     echo(f"disk      {free / 1e9:.0f} GB free here")
     echo(f"registry  {registry}")
     echo(f"config    {config}{'' if config.is_file() else ' (none, which is fine)'}")
@@ -69,6 +71,19 @@ def doctor(data: Mapping[str, Path], as_json: bool) -> None:
     weights_list.callback()  # type: ignore[misc]
     echo("data")
     data_list.callback(data)  # type: ignore[misc]
+
+
+def _lack_of_slurm() -> str:
+    """What is missing for --executor slurm; empty: nothing that is seen from here."""
+    from sfrbench.errors import NotReadyError
+    from sfrbench.run.executors.slurm import sbatch
+
+    try:
+        sbatch.ready()
+    except NotReadyError as error:
+        (problem,) = error.problems
+        return f"none: {problem.what}; {problem.hint}"
+    return ""
 
 
 def _checked() -> SelfCheck:

@@ -50,7 +50,8 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     if told["reason"]:
         yield f"  no run: {told['reason']}"
     protocol = dict(told["protocol"])
-    rules = ", ".join(f"{name} {value}" for name, value in protocol.items() if name != "name")
+    said = {name: value for name, value in protocol.items() if name != "name" and value is not None}
+    rules = ", ".join(f"{name} {value}" for name, value in said.items())
     note = " (scaled down)" if scaled(told["profile"]) else ""
     yield f"experiment  {told['experiment']}, profile {told['profile']}{note}"
     yield f"protocol    {protocol.get('name')}: {rules}"
@@ -75,16 +76,18 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
 
 def _node(node: Mapping[str, Any]) -> str:
     there = node["folder"] if node["there"] else f"{node['folder']} (gone)"
-    return f"{there}  {_commit(node['git'])}, {node['started']}, {node['seconds']:.0f} s on {node['device']}"
+    return f"{there}  {_made_by(node)}, {node['started']}, {node['seconds']:.0f} s on {node['device']}"
 
 
-def _commit(git: Mapping[str, Any] | None) -> str:
+def _made_by(node: Mapping[str, Any]) -> str:
+    """The state of the code: a commit, or the version of an installed package."""
+    git = node["git"]
     if not git:
-        return "code of an installed package"
+        return f"sfrbench {node['version'] or 'of an unknown version'}, installed"
     return f"commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}"
 
 
 def _code(told: Mapping[str, Any]) -> str:
     """Every state of the code that made one of the nodes."""
     nodes = [node for run in told["runs"] for node in run["nodes"]]
-    return "; ".join(dict.fromkeys(_commit(node["git"]) for node in nodes)) or "—"
+    return "; ".join(dict.fromkeys(_made_by(node) for node in nodes)) or "—"

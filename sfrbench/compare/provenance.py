@@ -28,6 +28,7 @@ class _Empty(BaseModel, extra="forbid"):
 class _Node(BaseModel):
     inputs: list[Link]
     git: _Git | _Empty | None = None
+    version: str | None = None
     started: str | None = None
     seconds: float | None = None
     device: str | None = None

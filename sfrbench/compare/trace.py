@@ -241,7 +241,13 @@ def _runs(report: WrittenReport, side: ShownRow) -> Iterator[dict[str, Any]]:
 
 def _known(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record with defaults for the fields that it lacks."""
-    unknown = {"git": None, "started": "at an unknown time", "seconds": 0.0, "device": "an unknown device"}
+    unknown = {
+        "git": None,
+        "version": None,
+        "started": "at an unknown time",
+        "seconds": 0.0,
+        "device": "an unknown device",
+    }
     return unknown | {name: value for name, value in record.items() if value is not None}
 
 

@@ -24,17 +24,29 @@ def cache_folder() -> Path:
 
 def config(section: str) -> dict[str, Any]:
     """One section of the configuration file, a mapping; empty where file or section is absent."""
+    found, where = _section(section)
+    if not isinstance(found, Mapping):
+        hint = f"{section}: {{name: folder}}"
+        raise InputError(f"'{section}' must be a mapping", where=where, hint=hint)
+    return dict(found)
+
+
+def configured_weights() -> list[Path]:
+    """The folders of the section ``weights``, which is a folder, or a mapping of any names to folders."""
+    found, _ = _section("weights")
+    folders = [found] if isinstance(found, str) else config("weights").values()
+    return [Path(str(folder)) for folder in folders]
+
+
+def _section(name: str) -> tuple[Any, str]:
+    """What stands under a name in the configuration file, and where."""
     path = config_file()
     if not path.is_file():
-        return {}
+        return {}, str(path)
     from sfrbench.files.yamlio import load
 
     document = load(path)
-    found = document.data.get(section) or {}
-    if not isinstance(found, Mapping):
-        hint = f"{section}: {{name: folder}}"
-        raise InputError(f"'{section}' must be a mapping", where=document.where(section), hint=hint)
-    return dict(found)
+    return document.data.get(name) or {}, document.where(name)
 
 
 def workspace() -> Path:

@@ -71,14 +71,14 @@ def weights_folders(
 ) -> list[Path]:
     """Folders to look into, in order: ``cli``, ``SFRBENCH_WEIGHTS``, the configuration file's, the cache.
 
-    ``config`` stands for the values of the configuration file's section ``weights`` (name: folder).
+    ``config`` stands for the folders of the configuration file's section ``weights``.
     """
     environment = os.environ if env is None else env
     folders = [*cli]
     if environment.get("SFRBENCH_WEIGHTS"):
         folders.append(Path(environment["SFRBENCH_WEIGHTS"]))
     if config is None:
-        config = [Path(str(folder)) for folder in locations.config("weights").values()]
+        config = locations.configured_weights()
     return [folder.expanduser() for folder in [*folders, *config, default_folder()]]
 
 

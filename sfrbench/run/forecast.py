@@ -120,10 +120,10 @@ class Forecast:
         if expected is None:
             return None, "unknown"
         classes = {kind: resolved.component.identity() for kind, resolved in node.components.items()}
-        factor = self.past.factor(node.stage, classes)
+        factor = self.past.factor(node.stage, classes, expected)
         if factor is not None:
             return expected * factor, "scaled"
-        shared = self.past.device_factor() if recipe_of(node.stage).needs.network else None
+        shared = self.past.device_factor(expected) if recipe_of(node.stage).needs.network else None
         return expected * (shared or 1.0), "estimated"
 
     def _work(self, node: Node, link: Link) -> Work | None:

@@ -18,6 +18,23 @@ from sfrbench.store.store import Store
 #: Records of a stage that are looked at, from the newest.
 MOST = 300
 
+#: A record of at least so many seconds, by formula, tells a device's speed for work of any size; a smaller
+#: one for up to so many times its own work: what a toy takes is mostly what stands beside its network.
+ENOUGH, LIKE = 5.0, 10.0
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A record of this device against its formula."""
+
+    classes: Mapping[str, str]  # of its components
+    ratio: float  # the logarithm of how many times longer than by formula it took
+    expected: float  # seconds by formula
+
+    def tells(self, expected: float) -> bool:
+        """Whether it says how long a node takes for which the formula expects so many seconds."""
+        return self.expected >= ENOUGH or expected <= LIKE * self.expected
+
 
 @dataclass
 class Past:
@@ -29,8 +46,8 @@ class Past:
     def __post_init__(self) -> None:
         self._stages: dict[str, list[Record]] = {}
         self._kinds: dict[str, dict[Kind, tuple[float | None, int]]] = {}
-        self._factors: dict[tuple[object, ...], float | None] = {}
-        self._known_ratios: dict[str, list[tuple[Mapping[str, str], float]]] = {}
+        self._known_steps: dict[tuple[object, ...], tuple[list[Timed], ...]] = {}
+        self._known_ratios: dict[str, list[Timed]] = {}
         self.described = Described(self.store)
 
     def seconds(self, kind: Kind) -> float | None:
@@ -46,37 +63,36 @@ class Past:
         """Whether there are records of a stage."""
         return bool(self._records(stage))
 
-    def factor(self, stage: str, classes: Mapping[str, str]) -> float | None:
-        """How many times longer than formulas say this device takes; none: no record tells. By the records
-        of the stage with the same ``classes`` of components; else with the same network; else of other stages
-        with that; else of the stage. What passes through a network tells its speed more than the stage does.
+    def factor(self, stage: str, classes: Mapping[str, str], expected: float) -> float | None:
+        """How many times longer than the seconds ``expected`` by formula this device takes; none: no record
+        tells. By the records of the stage with the same ``classes`` of components; else with the same
+        network; else of other stages with that; else of the stage. What passes through a network tells its
+        speed more than the stage does.
         """
-        name = (stage, *sorted(classes.items()))
-        if name not in self._factors:
-            self._factors[name] = self._factor(stage, classes)
-        return self._factors[name]
+        told = ([one.ratio for one in step if one.tells(expected)] for step in self._steps(stage, classes))
+        return next((math.exp(statistics.median(ratios)) for ratios in told if ratios), None)
 
-    def _factor(self, stage: str, classes: Mapping[str, str]) -> float | None:
-        mine = _networks(classes)
-        own = self._ratios(stage)
-        steps = (
-            [ratio for other, ratio in own if other == classes],
-            [ratio for other, ratio in own if _networks(other) == mine],
-            [ratio for other, ratio in self._of_networks if mine and _networks(other) == mine],
-            [ratio for _, ratio in own],
-        )
-        return next((math.exp(statistics.median(ratios)) for ratios in steps if ratios), None)
+    def _steps(self, stage: str, classes: Mapping[str, str]) -> tuple[list[Timed], ...]:
+        name = (stage, *sorted(classes.items()))
+        if name not in self._known_steps:
+            mine, own = _networks(classes), self._ratios(stage)
+            self._known_steps[name] = (
+                [one for one in own if one.classes == classes],
+                [one for one in own if _networks(one.classes) == mine],
+                [one for one in self._of_networks if mine and _networks(one.classes) == mine],
+                own,
+            )
+        return self._known_steps[name]
 
     @cached_property
-    def _of_networks(self) -> list[tuple[Mapping[str, str], float]]:
+    def _of_networks(self) -> list[Timed]:
         stages = [stage for stage, recipe in recipes().items() if recipe.needs.network]
-        return [pair for stage in stages for pair in self._ratios(stage)]
+        return [one for stage in stages for one in self._ratios(stage)]
 
-    def _ratios(self, stage: str) -> list[tuple[Mapping[str, str], float]]:
-        """Of each record of a stage the classes of its components, and the logarithm of its factor."""
+    def _ratios(self, stage: str) -> list[Timed]:
         if stage not in self._known_ratios:
             self._known_ratios[stage] = [
-                (_classes(record), math.log(record["seconds"] / expected))
+                Timed(_classes(record), math.log(record["seconds"] / expected), expected)
                 for record in self._records(stage)
                 if self._timed(record) and record["seconds"] > 0 and (expected := self._expected(record))
             ]
@@ -86,12 +102,13 @@ class Past:
         work = self.described.work(record)
         return None if work is None or work.at_most else expected_seconds(work, self._at(record))
 
-    def device_factor(self) -> float | None:
+    def device_factor(self, expected: float) -> float | None:
         """The same over all that run networks, whichever; each network of a stage counts once."""
         groups: dict[object, list[float]] = {}
         for stage, recipe in recipes().items():
-            for classes, ratio in self._ratios(stage) if recipe.needs.network else ():
-                groups.setdefault((stage, _networks(classes)), []).append(ratio)
+            for one in self._ratios(stage) if recipe.needs.network else ():
+                if one.tells(expected):
+                    groups.setdefault((stage, _networks(one.classes)), []).append(one.ratio)
         found = [statistics.median(ratios) for ratios in groups.values()]
         return math.exp(statistics.median(found)) if found else None
 

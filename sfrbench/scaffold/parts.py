@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from sfrbench.catalog.cards import Catalog
@@ -68,7 +69,8 @@ def _component(kind: str, name: str, folder: Path) -> Made:
         else f"PYTHONPATH=. sfrbench run quickstart --profile smoke --registry registry --set {kind}={name}"
     )
     conform = f"PYTHONPATH=. sfrbench conform {kind}/{name} --registry registry{data}"
-    return Made(made, told, [f"python -m pytest {test}", conform, try_it])
+    lacking = () if find_spec("pytest") else ("pip install pytest",)
+    return Made(made, told, [*lacking, f"python -m pytest {test}", conform, try_it])
 
 
 def _item(name: str, folder: Path) -> Made:

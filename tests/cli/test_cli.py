@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import sfrbench
-from sfrbench.cli import main
+from sfrbench.cli import doctor, main
 from tests.support.data_writers import la_file, volume, write_decathlon, write_la, write_la_case
 from tests.support.loaded import Process
 from tests.support.runs import QUIET, SPEC, cli, environment, here
@@ -160,10 +160,40 @@ def test_data_prepare_names_broken_cases_and_goes_on(folder: Path) -> None:
     assert json.loads((folder / place / "record.json").read_text())["notes"]["adopted"] == 3
 
 
+def test_a_configured_folder_that_is_not_there_hides_no_other_dataset(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "sfrbench").mkdir()
+    (folder / "sfrbench" / "config.yaml").write_text("data: {la: /nowhere}\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    monkeypatch.delenv("SFRBENCH_DATA", raising=False)
+    listed = CliRunner().invoke(main, ["data", "list"])
+    assert listed.exit_code == 0
+    assert "la             BROKEN" in listed.stdout
+    assert "config.yaml: data.la  there is no folder /nowhere" in listed.stdout
+    assert "phantom        24 train, 8 test, organ  generated" in listed.stdout
+    refused = CliRunner().invoke(main, ["data", "list", "--data", "btcv=nowhere"])
+    assert refused.exit_code == 2
+
+
 def test_doctor(folder: Path) -> None:
     output = here("doctor", cwd=folder).stdout
     for part in ("torch ", "weights", "lite_medsam", "disk", "registry"):
         assert part in output
+
+
+@pytest.mark.parametrize(
+    ("commands", "said"), [((), "none: there is no 'sbatch' here"), (("sbatch", "srun"), "")]
+)
+def test_doctor_says_whether_jobs_can_be_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: tuple[str, ...], said: str
+) -> None:
+    pytest.importorskip("submitit")
+    for command in commands:
+        (tmp_path / command).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lacks = doctor._lack_of_slurm()
+    assert lacks.startswith(said) if said else lacks == ""
 
 
 def test_predictions_return_to_the_raw_grid(folder: Path) -> None:

@@ -195,6 +195,22 @@ def test_the_command(report: Path) -> None:
     assert "did you mean" in run("--row", "mtt", code=2)
 
 
+@pytest.mark.parametrize(("version", "said"), [("0.1.0", "0.1.0"), (None, "of an unknown version")])
+def test_an_installed_package_is_named_by_its_version(
+    report: Path, tmp_path: Path, version: str | None, said: str
+) -> None:
+    shutil.copytree(report, tmp_path, dirs_exist_ok=True)
+    written = tmp_path / "provenance.json"
+    whole = json.loads(written.read_text(encoding="utf-8"))
+    for record in whole["records"].values():
+        record |= {"git": {}} | ({"version": version} if version else {})
+    written.write_text(json.dumps(whole), encoding="utf-8")
+    done = CliRunner().invoke(
+        main, ["trace", str(tmp_path), "--row", "mt", "--col", "dice", "--table", "results"]
+    )
+    assert f"code        sfrbench {said}, installed\n" in done.output
+
+
 def test_mlflow_is_named_where_exactly_this_was_logged(report: Path) -> None:
     opened = open_report(report)
     found = find(opened, "mt", "dice", "results")

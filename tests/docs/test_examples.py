@@ -6,20 +6,25 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from docs.tools.blocks import write
-from docs.tools.pages import Page, read
+from docs.tools.pages import Block, Page, pages, read
 from sfrbench.components.dataset.phantom import Phantom
+from sfrbench.places import locations
+from sfrbench.run.executors.ray.settings import RaySettings
+from sfrbench.run.executors.settings import LocalSettings, settings_of
+from sfrbench.run.executors.slurm.settings import SlurmSettings
 from tests.support.data_writers import write_manifest, write_nifti
 from tests.support.loaded import Process
 from tests.support.places import ROOT
 
 
-def page(name: str) -> Page:
-    return read(ROOT / "docs" / "how-to" / f"{name}.md")
+def page(name: str, section: str = "how-to") -> Page:
+    return read(ROOT / "docs" / section / f"{name}.md")
 
 
 def block(name: str, start: str) -> str:
@@ -27,9 +32,9 @@ def block(name: str, start: str) -> str:
     return next(each.text for each in page(name).blocks if each.text.startswith(start))
 
 
-def write_files(name: str, folder: Path) -> None:
+def write_files(name: str, folder: Path, section: str = "how-to") -> None:
     """The files of a page."""
-    for each in page(name).blocks:
+    for each in page(name, section).blocks:
         if each.file:
             write(each, folder)
 
@@ -69,6 +74,37 @@ def test_the_first_own_component(tmp_path: Path) -> None:
     planned = sfrbench(tmp_path, "plan", *own)
     assert "to run" in planned
     assert "no effect" not in planned
+
+
+@pytest.mark.parametrize(
+    "written",
+    [each for page in pages() for each in page.blocks if each.file == "config.yaml"],
+    ids=lambda written: written.where,
+)
+def test_configuration_files_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: Block
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    write(written, tmp_path / "sfrbench")
+    locations.config("data"), locations.configured_weights(), locations.workspace()
+    settings_of("local", LocalSettings), settings_of("slurm", SlurmSettings), settings_of("ray", RaySettings)
+
+
+@pytest.mark.parametrize(("line", "instead", "status"), [("", "", 0), ("(kept * error)", "error", 1)])
+def test_the_test_of_the_tutorials_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, instead: str, status: int
+) -> None:
+    """It passes, and sees a loss that forgets its threshold."""
+    write_files("03-own-method", tmp_path, "tutorials")
+    method = tmp_path / "confident.py"
+    written = method.read_text(encoding="utf-8")
+    assert line in written
+    method.write_text(written.replace(line, instead), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("confident", "test_confident"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    quiet = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(tmp_path)]
+    assert pytest.main([*quiet, str(tmp_path / "test_confident.py")]) == status
 
 
 def _own_data(root: Path, images: int, labels: int) -> Path:

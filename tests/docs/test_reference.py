@@ -109,6 +109,25 @@ def test_pages_of_a_folder_follow_one_another_by_name(tmp_path: Path) -> None:
     assert hooks._section(tmp_path, "How-to", "how-to") == []
 
 
+def test_pages_stand_under_the_headings_of_their_index(tmp_path: Path) -> None:
+    (tmp_path / "how-to").mkdir()
+    for name in ("index", "a", "b", "c"):
+        (tmp_path / "how-to" / f"{name}.md").write_text("# x\n")
+    text = "# How-to\n\nSee [a](a.md).\n\n## Begin\n\n- [B](b.md), then [A](a.md)\n- [A](a.md)\n\n## Later\n"
+    (tmp_path / "how-to" / "index.md").write_text(text)
+    pages = ["how-to/index.md", "how-to/c.md", {"Begin": ["how-to/b.md", "how-to/a.md"]}]
+    assert hooks._section(tmp_path, "How-to", "how-to") == [{"How-to": pages}]
+
+
+def test_the_index_of_the_how_to_pages_lists_each_once() -> None:
+    (section,) = hooks._section(ROOT / "docs", "How-to", "how-to")
+    first, *groups = section["How-to"]
+    assert first == "how-to/index.md"
+    listed = [name for group in groups for names in group.values() for name in names]
+    written = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs" / "how-to").glob("*.md")]
+    assert sorted([first, *listed]) == sorted(written)
+
+
 @pytest.mark.parametrize(
     ("schema", "told"),
     [

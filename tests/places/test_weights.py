@@ -57,11 +57,13 @@ def test_folders_in_order() -> None:
     assert weights.weights_folders(config=[], env={}) == [weights.default_folder()]
 
 
-def test_configuration_file_names_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("said", ["/a", "{here: /a, there: ~/b}"])
+def test_configuration_file_names_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     (tmp_path / "sfrbench").mkdir()
-    (tmp_path / "sfrbench" / "config.yaml").write_text("weights: {here: /from/config}\n")
+    (tmp_path / "sfrbench" / "config.yaml").write_text(f"weights: {said}\n")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert Path("/from/config") in weights.weights_folders(env={})
+    found = [Path("/a"), Path.home() / "b"][: 1 + said.count("b")]
+    assert weights.weights_folders(env={}) == [*found, weights.default_folder()]
 
 
 def test_unknown_name_is_an_input_error() -> None:

@@ -459,17 +459,30 @@ def test_sizes(text: str, count: int | None) -> None:
 
 def test_a_factor_is_the_middle_of_the_records(there: Path) -> None:
     experiment = opened(there)
-    past = Past(experiment.store, Target(target(experiment.machine, wants_gpu=False).name, 1))
+    here = Past(experiment.store, Target(target(experiment.machine, wants_gpu=False).name, 1))
     parts = experiment.plan.nodes[links(experiment, "predict")[0]].components
     classes = {kind: resolved.component.identity() for kind, resolved in parts.items()}
     timed(there, "predict", 50.0)
-    first = past.factor("predict", classes)
+    first = here.factor("predict", classes, 0.1)
     timed(there, "predict", 500.0)
-    again = Past(experiment.store, past.target).factor("predict", classes)
-    other = Past(experiment.store, past.target).factor("predict", {"backbone": "backbone/Another"})
+    again = Past(experiment.store, here.target).factor("predict", classes, 0.1)
+    other = Past(experiment.store, here.target).factor("predict", {"backbone": "backbone/Another"}, 0.1)
     assert first is not None
     assert again is not None
     assert again == other == pytest.approx(10 * first)
+
+
+def test_a_toy_does_not_time_what_is_large(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rehearsal leaves the forecast of the real run as it is; records of real work scale it."""
+    for stage, field in (("retrain", "ssl.steps"), ("finetune", "finetune.steps")):
+        like, large = (opened(there, sets=(f"{field}={steps}",)) for steps in (8, 20000))
+        assert forecast(like).how(links(like, stage)[0]) == "scaled"
+        known, link = forecast(large), links(large, stage)[0]
+        fresh = Forecast(large.plan, Store(there / "other"), large.machine)
+        assert (known.how(link), known.seconds(link)) == ("estimated", fresh.seconds(link))
+        with monkeypatch.context() as patch:
+            patch.setattr("sfrbench.run.past.ENOUGH", 0.0)
+            assert forecast(large).how(link) == "scaled"
 
 
 def test_a_dry_run_says_which_limit_a_run_would_break(tmp_path: Path) -> None:

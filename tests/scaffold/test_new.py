@@ -11,6 +11,7 @@ from sfrbench.catalog.cards import Catalog
 from sfrbench.files.roots import shipped
 from sfrbench.plan.build import build_plan
 from sfrbench.report.items import kinds
+from sfrbench.scaffold import parts
 from sfrbench.scaffold.experiment import experiment
 from sfrbench.spec.extends import load_spec
 from sfrbench.spec.reader import read_spec
@@ -100,6 +101,15 @@ def made(folder: Path, base: str, data: str | None = None) -> Path:
     new = experiment("mine", base, data, (), folder)
     (folder / "mine.yaml").write_text(new.files["mine.yaml"], encoding="utf-8")
     return folder / "mine.yaml"
+
+
+def test_pytest_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert parts.part("ssl", "mine", tmp_path).commands[0] == "python -m pytest test_mine.py"
+    monkeypatch.setattr(parts, "find_spec", lambda name: None)
+    assert parts.part("ssl", "mine", tmp_path).commands[:2] == [
+        "pip install pytest",
+        "python -m pytest test_mine.py",
+    ]
 
 
 def test_an_experiment_extends_the_other(tmp_path: Path) -> None:

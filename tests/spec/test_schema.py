@@ -218,6 +218,8 @@ CONFIGS = [
         "executors: {slurm: {partition: gpu, memory: 8, options: {nice: 5}, stages: {retrain: {hours: 3}}}}\n",
         True,
     ),
+    ("weights: /shared/weights\n", True),
+    ("weights: 5\n", False),
     ("data: 5\n", False),
     ("executors: {local: {workers_per_gpu: 0}}\n", False),
     ("executors: {local: {workers: 2}}\n", False),
@@ -234,7 +236,7 @@ def test_the_configuration_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sound: bool
 ) -> None:
     """The schema and those who read the file say the same of it."""
-    from sfrbench.places.locations import config, workspace
+    from sfrbench.places.locations import config, configured_weights, workspace
 
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("SFRBENCH_WORKSPACE", raising=False)
@@ -243,7 +245,7 @@ def test_the_configuration_file(
     path.write_text(text or "{}", encoding="utf-8")
     read = True
     try:
-        config("data"), config("weights"), workspace()
+        config("data"), configured_weights(), workspace()
         for name, cls in (("local", LocalSettings), ("slurm", SlurmSettings), ("ray", RaySettings)):
             settings_of(name, cls)  # type: ignore[type-var]
     except InputError:

@@ -247,6 +247,7 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
         "records": {
             "/".join(link): {
                 "inputs": ["/".join(source) for source in node.inputs.values()],
+                "version": (store.get(*link).record.get("environment") or {}).get("sfrbench"),
                 **{
                     name: store.get(*link).record.get(name)
                     for name in ("git", "started", "seconds", "device")

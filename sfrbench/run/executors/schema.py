@@ -24,6 +24,7 @@ def config_schema() -> Schema:
     executors["slurm"]["anyOf"][0]["properties"]["stages"]["propertyNames"] = {"enum": sorted(recipes())}
     told = "where runs are kept; default: runs"
     workspace: Schema = {"type": ["string", "null"], "minLength": 1, "description": told}
+    folder, folders = "a folder of weight files", "several: any name -> a folder of weight files"
     section: Schema = {
         "type": "object",
         "properties": executors,
@@ -35,7 +36,7 @@ def config_schema() -> Schema:
         "properties": {
             "workspace": workspace,
             "data": _folders("dataset -> folder of its data"),
-            "weights": _folders("any name -> a folder of weight files"),
+            "weights": {"anyOf": [{"type": "string", "description": folder}, _folders(folders)]},
             "executors": _or_empty(section),
         },
     }  # fmt: skip
