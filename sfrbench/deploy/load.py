@@ -10,7 +10,7 @@ from sfrbench.catalog.code import class_known_as
 from sfrbench.components.base import Backbone
 from sfrbench.errors import InputError, first_line
 from sfrbench.files.atomic import read_state
-from sfrbench.files.formats import HINT, later
+from sfrbench.files.formats import unreadable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,9 +34,9 @@ def load_model(folder: str | Path) -> nn.Module:
     config = read_state(path, dict[str, Any])
     if config is None:
         raise InputError("this is not JSON as 'sfrbench export' writes it", where=str(path), hint=_AGAIN)
-    fault = later(config.get("format", 1), path.name)
-    if fault:
-        raise InputError(fault, where=str(path), hint=HINT)
+    fault = unreadable(config.get("format", 1), path.name, str(path))
+    if fault is not None:
+        raise InputError.of([fault])
     weights = path.with_name("model.safetensors")
     try:
         cls = cast("type[Backbone]", class_known_as(config["network"]["class"], Backbone.kind))
