@@ -214,7 +214,9 @@ def test_a_file_of_a_later_format_is_refused(
     assert [problem.hint for problem in caught.value.problems] == [later_one.hint]
 
 
-@pytest.mark.parametrize(("number", "what"), [("2", "written by a later version"), ('"x"', "'x' is no format")])
+@pytest.mark.parametrize(
+    ("number", "what"), [("2", "written by a later version"), ('"x"', "'x' is no format")]
+)
 def test_a_report_of_another_format_is_one_plain_message(tmp_path: Path, number: str, what: str) -> None:
     path = tmp_path / "provenance.json"
     path.write_text(f'{{"format": {number}}}')

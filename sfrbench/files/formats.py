@@ -43,7 +43,7 @@ def unreadable_file(path: Path, name: str) -> Problem | None:
 
 
 def readable(name: str) -> Callable[[int], int]:
-    """Checks the field ``format`` of a model. Raises ``ValueError`` for one that this version does not read."""
+    """Checks the field ``format`` of a model. Raises ``ValueError`` for one that is not read here."""
 
     def check(number: int) -> int:
         fault = unreadable(number, name)
