@@ -128,7 +128,7 @@ def test_an_experiment_of_ones_own_is_named_by_its_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("said", ["report:", "report: 5", "base: [1]", "arms: [{name: 'a b: c'}]"])
-def test_faults_of_the_other_one_are_left_to_validate(tmp_path: Path, said: str) -> None:
+def test_something_is_made_of_a_faulty_one(tmp_path: Path, said: str) -> None:
     (tmp_path / "other.yaml").write_text(
         f"title: T\nprofiles: {{cpu: {{dataset.shape: [9, 9, 9]}}}}\n{said}\n"
     )
@@ -139,6 +139,19 @@ def test_faults_of_the_other_one_are_left_to_validate(tmp_path: Path, said: str)
         (tmp_path / "mine.yaml").write_text(new.files["mine.yaml"], encoding="utf-8")
         title = load_spec(tmp_path / "mine.yaml").data["title"]
         assert title.startswith(f"other on {data}" if data else "T, ")
+
+
+@pytest.mark.parametrize("data", [(), ("--data", "phantom")])
+def test_faults_that_are_inherited_are_told_at_once(tmp_path: Path, data: tuple[str, ...]) -> None:
+    text = (shipped("experiments") / "quickstart.yaml").read_text(encoding="utf-8")
+    (tmp_path / "other.yaml").write_text(text.replace("stitch: grid", "stitch: gird"), encoding="utf-8")
+    done = here("new", "experiment", "mine", "--from", "other.yaml", *data, cwd=tmp_path, check=2)
+    assert "written:" in done.stdout
+    said = done.stderr.splitlines()
+    assert said[0] == "it is not sound yet; mend this first:"
+    assert said[1].startswith("other.yaml:")
+    assert done.stderr.count("no component 'gird' of kind 'stitch'") == 1
+    assert (tmp_path / "mine.yaml").is_file()
 
 
 def test_fields_that_the_new_dataset_does_not_have_are_left_out(tmp_path: Path) -> None:
