@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from torch import nn
 
 import sfrbench
 from sfrbench.cli.cell_names import find_cell
 from sfrbench.components.backbone.unet3d import UNet3d
 from sfrbench.components.backbone.vnet import VNet
-from sfrbench.deploy import export
+from sfrbench.deploy import export, hub
 from sfrbench.deploy.card import EXAMPLE
 from sfrbench.deploy.cell import finished
 from sfrbench.deploy.load import WORKSHOP
@@ -84,6 +85,17 @@ def test_an_export_that_names_the_module_of_our_class_still_loads(exported, tmp_
         assert torch.equal(sfrbench.load_model(tmp_path)(images), sfrbench.load_model(exported)(images))
 
 
+def test_no_reader_of_yaml_takes_a_text_for_something_else():
+    facts = {
+        "library_name": "sfrbench",
+        "tags": ["no", "1e4", "a\x80b\u2028c"],
+        "x": [{"name": "null", "y": 1.5}],
+    }
+    text = hub._yaml(facts)
+    assert YAML(typ="safe", pure=True).load(text) == facts
+    assert pytest.importorskip("yaml", reason="PyYAML is not installed").safe_load(text) == facts
+
+
 @pytest.mark.parametrize("moved", range(5))
 def test_an_export_that_is_killed_is_never_taken_for_a_model(exported, tmp_path, monkeypatch, moved):
     """Over an earlier export of other weights, after so many files have been moved."""
@@ -104,7 +116,7 @@ def test_an_export_that_is_killed_is_never_taken_for_a_model(exported, tmp_path,
         return
     with pytest.raises(KeyboardInterrupt):
         export._deliver(new, out, "MODEL_CARD.md", "README.md")
-    with pytest.raises(InputError, match="not whole, it lacks config.json") as caught:
+    with pytest.raises(InputError, match="not whole, it lacks config") as caught:
         sfrbench.load_model(out)
     assert "sfrbench export --overwrite" in caught.value.problems[0].hint
 
@@ -282,7 +294,7 @@ def test_weights_that_are_missing_cut_short_or_of_another_network_are_one_messag
         with pytest.raises(InputError, match=r"model\.safetensors  not the weights of this network"):
             sfrbench.load_model(tmp_path)
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # they fit, and are others
-    with pytest.raises(InputError, match="its sha256 is not that in config.json"):
+    with pytest.raises(InputError, match="its sha256 is not that in config"):
         sfrbench.load_model(tmp_path)
     weights.unlink()
     with pytest.raises(InputError, match=r"model\.safetensors  not the weights of this network"):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sfrbench.components.dataset._checks import Place, coarse
 from sfrbench.errors import NotReadyError, first_line
+from sfrbench.files.units import counted
 
 _TAGS = (
     "SeriesInstanceUID",
@@ -130,7 +131,7 @@ def _header(pydicom: Any, place: Place) -> _Slice | None:
         frames = int(header.get("NumberOfFrames") or 1)
         if frames != 1:
             hint = "convert the series to NIfTI, e.g. by dcm2niix, or take the file out of the folder"
-            raise place.error(f"the file holds {frames} slices", hint)
+            raise place.error(f"the file holds {counted(frames, 'slice')}", hint)
         lacking = [name for name in _TAGS if name not in header]
         if lacking:
             raise place.error(f"the header lacks {', '.join(lacking)}", "is this a slice of a CT series?")
@@ -179,10 +180,10 @@ def _checked(slices: Sequence[_Slice], place: Place) -> tuple[str, ...]:
     """Notes on ordered slices; raises where they are not one gapless stack."""
     series = Counter(each.series for each in slices)
     if len(series) > 1:
-        shown = ", ".join(f"{uid} ({count} slices)" for uid, count in series.most_common(4))
+        shown = ", ".join(f"{uid} ({counted(count, 'slice')})" for uid, count in series.most_common(4))
         raise place.error(f"the folder holds {len(series)} series: {shown}", "leave one series per case")
     if len(slices) < 2:
-        raise place.error(f"the folder holds {len(slices)} slices", _AGAIN)
+        raise place.error(f"the folder holds {counted(len(slices), 'slice')}", _AGAIN)
     for each in slices[1:]:
         if each.shape != slices[0].shape or not np.allclose(each.steps, slices[0].steps, atol=1e-3):
             hint = "leave one series per case, and no localiser"
@@ -195,8 +196,10 @@ def _checked(slices: Sequence[_Slice], place: Place) -> tuple[str, ...]:
             raise after.place.error(what, "delete one of the two files")
         if gap > 1.5 * usual:
             missing = max(round(gap / usual) - 1, 1)
-            between = f"{before.place.file.name} and {after.place.file.name}"
-            what = f"{missing} slices are missing between {between}, which lie {gap:.2f} mm apart"
+            what = (
+                f"{counted(missing, 'slice is', 'slices are')} missing between {before.place.file.name} and "
+                f"{after.place.file.name}, which lie {gap:.2f} mm apart"
+            )
             raise place.error(what, _AGAIN)
     notes = _rescale_notes(slices)
     if np.abs(gaps - usual).max() > 0.02 * usual:
