@@ -234,6 +234,24 @@ def test_what_is_no_number_of_a_format_is_not_called_later(number: object) -> No
     assert "version" not in fault.hint
 
 
+@pytest.mark.parametrize("name", ["reports/golden/smoke/provenance.json", "journal/golden-smoke.json"])
+def test_a_file_of_a_later_format_is_not_replaced(tmp_path: Path, name: str) -> None:
+    golden = unpacked(ARCHIVES[-1], tmp_path)
+    place = golden.folder / "runs" / name
+    later(place)
+    before = place.read_bytes()
+    for command in ("run", "report"):
+        said = here(command, "golden.yaml", *OPTIONS, cwd=golden.folder, check=2).stderr
+        assert re.match(
+            r".*\.json  written by a later version .* it is not replaced\n    .*--workspace", said
+        )
+    if "report" in name:
+        out = str(place.parent)
+        said = here("report", "golden.yaml", *OPTIONS, "--out", out, cwd=golden.folder, check=2).stderr
+        assert "it is not replaced" in said
+    assert place.read_bytes() == before
+
+
 def _needed(workspace: Path) -> object:
     return users_of(workspace, Store(workspace / "store"), lambda _: [])
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sfrbench.errors import Problem
+from sfrbench.errors import InputError, Problem
 from sfrbench.files.atomic import read_state
 
 #: File -> the format in which this version writes it, and up to which it reads.
@@ -40,6 +40,15 @@ def unreadable_file(path: Path, name: str) -> Problem | None:
     """The same of a JSON file; None also where that is missing or broken, which others say."""
     found = read_state(path, dict[str, Any])
     return None if found is None else unreadable(found.get("format", 1), name, str(path))
+
+
+def check_replaced(path: Path, name: str) -> None:
+    """Raises ``InputError`` where a file lies that a later version wrote, and that would be written over."""
+    number = (read_state(path, dict[str, Any]) or {}).get("format", 1)
+    fault = unreadable(number, name, str(path))
+    if fault is not None and type(number) is int and number > FORMATS[name]:
+        hint = "use that version or a newer one, or write elsewhere (--workspace), or move this folder away"
+        raise InputError(f"{fault.what}; it is not replaced", where=fault.where, hint=hint)
 
 
 def readable(name: str) -> Callable[[int], int]:
