@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _LONGEST = 80  # characters of what a user wrote that a message repeats
@@ -128,13 +128,22 @@ _SAID = {
     "database or disk is full": errno.ENOSPC,
     "Disk quota exceeded": errno.EDQUOT,
     "Too many open files": errno.EMFILE,
+    r"\d requested and \d+ written": errno.ENOSPC,  # numpy
 }
 
 
 def problem_of(error: OSError) -> Problem:
     """A fault of the operating system as one message: the place, what is wrong, what to do."""
     where = "" if error.filename is None else str(error.filename)
-    return Problem(where, error.strerror or str(error), _REMEDIES.get(error.errno or 0, ""))
+    if error.errno is None and (short := short_of(error)) is not None:  # of a library's making
+        return replace(short, where=where)
+    return Problem(where, error.strerror or _said(error), _REMEDIES.get(error.errno or 0, ""))
+
+
+def _said(error: BaseException) -> str:
+    """What an error says. ``str`` of an ``OSError`` without a number says nothing once that has a place."""
+    numberless = isinstance(error, OSError) and error.errno is None
+    return " ".join(map(str, error.args)) if numberless else str(error)
 
 
 def told(error: BaseException) -> str:
@@ -149,9 +158,9 @@ def told(error: BaseException) -> str:
 
 def short_of(error: BaseException) -> Problem | None:
     """What the machine is short of or refuses, where a library says it in its own way; none elsewhere."""
-    text = str(error)
+    text = _said(error)
     numbers = [int(next(filter(None, found))) for found in _NUMBER.findall(text)]
-    numbers += [number for words, number in _SAID.items() if words in text]
+    numbers += [number for words, number in _SAID.items() if re.search(words, text)]
     for number in numbers:
         if number in _REMEDIES and number != errno.ENOENT:
             return Problem("", os.strerror(number), _REMEDIES[number])

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +28,7 @@ from sfrbench.deploy.load import WORKSHOP
 from sfrbench.deploy.norms import stepwise
 from sfrbench.engine.inference import load_backbone, windows
 from sfrbench.engine.training import save_weights
-from sfrbench.errors import InputError, NotReadyError, StoreError
+from sfrbench.errors import InputError, NotReadyError, StoreError, short_of
 from sfrbench.files.atomic import fsync
 
 TOLERANCE = 1e-4  # of logits in float32
@@ -113,6 +113,11 @@ def _workshop(out: Path) -> Iterator[Path]:
         raise
     try:
         yield folder
+    except Exception as error:
+        short = short_of(error)  # of safetensors or ONNX, which name no place
+        if short is None or isinstance(error, OSError):
+            raise
+        raise StoreError.of([replace(short, where=str(out))]) from error
     finally:
         for left in out.glob(f"{WORKSHOP}*"):
             shutil.rmtree(left, ignore_errors=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
+from safetensors import SafetensorError
 from torch import nn
 
 import sfrbench
@@ -119,6 +120,17 @@ def test_an_export_that_is_killed_is_never_taken_for_a_model(exported, tmp_path,
     with pytest.raises(InputError, match="not whole, it lacks config") as caught:
         sfrbench.load_model(out)
     assert "sfrbench export --overwrite" in caught.value.problems[0].hint
+
+
+def test_a_full_disk_is_one_message_with_its_place_and_leaves_nothing(smoke, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(export, "save_weights", full)
+    done = smoke.invoke("export", str(smoke.spec), CELL, str(tmp_path / "a" / "out"))
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[0] == f"{tmp_path}/a/out  No space left on device"
+    assert not (tmp_path / "a" / "out").exists()
 
 
 def test_what_killed_exports_left_goes_with_the_next(smoke, exported, tmp_path, monkeypatch):

@@ -178,6 +178,11 @@ def test_a_shortage_in_the_words_of_a_library_is_understood() -> None:
     assert "quota" in told(Exception("I/O error: Disk quota exceeded (os error 122)"))
     assert short_of(Exception("No such file or directory (os error 2)")) is None
     assert short_of(RuntimeError("shapes differ")) is None
+    numpys = OSError("16384 requested and 4064 written")
+    numpys.filename = "a.npy"
+    assert (problem_of(numpys).where, problem_of(numpys).what) == ("a.npy", "No space left on device")
+    numpys.args = ("the server is busy",)
+    assert str(problem_of(numpys)) == "a.npy  the server is busy"
     assert told(RuntimeError("shapes differ")) == "RuntimeError: shapes differ"
 
 
