@@ -98,7 +98,7 @@ _REMEDIES = {
     errno.ENOMEM: "free some memory, or lower the batch size or the number of workers",
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
-    errno.EROFS: "the file system is to be read only: use another place (--workspace, --out)",
+    errno.EROFS: "the file system is read only: use another place (--workspace, --out)",
     errno.ENOTDIR: f"a file lies where a folder is needed: {_ELSEWHERE}",
     errno.EEXIST: f"a file lies where a folder is needed: {_ELSEWHERE}",
     errno.EISDIR: f"a folder lies where a file is needed: {_ELSEWHERE}",

@@ -232,6 +232,7 @@ def _ready(experiment: Experiment, how: How) -> Executor | None:
     machine, left = experiment.machine, experiment.left()
     missing, chosen = machine.lacks(experiment.plan), None
     if left:
+        missing += machine.lacks_place()
         try:
             chosen = choose(how, machine, experiment.needing())
         except NotReadyError as error:
