@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def new(
         echo(f"note: {note}")
     echo("go on with:")
     if folder != Path():
-        echo(f"  cd {folder}")
+        echo(f"  cd {shlex.quote(str(folder))}", fold=False)
     for command in made.commands:
         echo(f"  {command}", fold=False)
     faults = _faults(folder / f"{name}.yaml", registry) if kind == "experiment" else []

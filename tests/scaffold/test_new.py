@@ -158,6 +158,18 @@ def test_an_experiment_of_ones_own_is_named_by_its_path(tmp_path: Path) -> None:
     assert 'extends: "../mine.yaml"' in new.files["two.yaml"]
 
 
+@pytest.mark.parametrize("data", [(), ("--data", "hippocampus")])
+def test_no_path_is_more_than_a_path(tmp_path: Path, data: tuple[str, ...]) -> None:
+    """Where it stands in a comment, in a value and in a command to copy."""
+    (tmp_path / "o d\nseeds: [7] # ä'.yaml").write_text(
+        (shipped("experiments") / "quickstart.yaml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    base, into = "o d\nseeds: [7] # ä'.yaml", "my parts"
+    said = here("new", "experiment", "mine", "--from", base, "--into", into, *data, cwd=tmp_path).stdout
+    assert "  cd 'my parts'\n" in said
+    assert load_spec(tmp_path / into / "mine.yaml").data.get("seeds") != [7]
+
+
 @pytest.mark.parametrize("said", ["report:", "report: 5", "base: [1]", "arms: [{name: 'a b: c'}]"])
 def test_something_is_made_of_a_faulty_one(tmp_path: Path, said: str) -> None:
     (tmp_path / "other.yaml").write_text(
