@@ -158,15 +158,26 @@ def told(error: BaseException) -> str:
 
 def short_of(error: BaseException) -> Problem | None:
     """What the machine is short of or refuses, where a library says it in its own way; none elsewhere."""
-    text = _said(error)
-    numbers = [int(next(filter(None, found))) for found in _NUMBER.findall(text)]
-    numbers += [number for words, number in _SAID.items() if re.search(words, text)]
-    for number in numbers:
+    for number in _numbers(error):
         if number in _REMEDIES and number != errno.ENOENT:
             return Problem("", os.strerror(number), _REMEDIES[number])
     if short_of_memory(error):
         return Problem("", "there is not enough memory", _REMEDIES[errno.ENOMEM])
     return None
+
+
+def _numbers(error: BaseException) -> list[int]:
+    """The numbers of the operating system's faults that the text of an error tells."""
+    text = _said(error)
+    numbers = [int(next(filter(None, found))) for found in _NUMBER.findall(text)]
+    return numbers + [number for words, number in _SAID.items() if re.search(words, text)]
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether a disk is full, or a quota used up."""
+    numbers = {number for each in chain(error) for number in _numbers(each)}
+    numbers |= {each.errno for each in chain(error) if isinstance(each, OSError) and each.errno}
+    return not numbers.isdisjoint({errno.ENOSPC, errno.EDQUOT})
 
 
 def short_of_memory(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Ssl
+from sfrbench.errors import StoreError
 from sfrbench.files.databases import cut_off
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Node
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 class TrialFailed(Exception):
     """A node of the trial failed, or nothing was scored."""
+
+
+class NoRoom(StoreError):
+    """A disk is full: every further trial would fail, and none for its values."""
 
 
 class _Unheard(BaseException):
@@ -132,7 +137,7 @@ class _Runner:
         self.study.sampler = make_sampler(self.experiment, self.study)
         try:
             self.study.optimize(self._objective, n_trials=1, catch=(TrialFailed,))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, NoRoom):
             self._again()
             raise
         except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
@@ -170,6 +175,9 @@ class _Runner:
                 self._drive(plan, watching, Book(plan, self.listen(trial.number), outcomes), trial.number)
             except _Unheard as stop:
                 raise cast(Exception, stop.__cause__) from None
+            for outcome in outcomes.by_link.values():
+                if outcome.no_room:
+                    raise NoRoom(outcome.reason, where=f"trial {trial.number}, {outcome.node.stage}")
             fault = _fault(plan, outcomes)
             if fault:
                 trial.set_user_attr("fault", fault)
