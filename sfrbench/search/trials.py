@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sfrbench.components.base import Ssl
 from sfrbench.errors import StoreError
 from sfrbench.files.databases import cut_off
+from sfrbench.files.units import counted
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Node
 from sfrbench.plan.study import Study
@@ -188,7 +189,7 @@ class _Runner:
             counts = {"ran": outcomes.count("ran"), "reused": outcomes.count("reused", "elsewhere")}
             for key, count in counts.items():
                 trial.set_user_attr(key, count)
-            told = f"{counts['ran']} nodes ran, {counts['reused']} reused"
+            told = f"{counted(counts['ran'], 'node')} ran, {counts['reused']} reused"
             self.say(f"trial {trial.number}: {told}")
 
     def _drive(self, plan: Plan, worker: Worker, book: Book, number: int) -> None:

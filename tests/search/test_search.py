@@ -162,7 +162,7 @@ def test_the_best_values_round_trip(folder: Path) -> None:
     for part in (
         f"trial {best.number} of",
         "small-smoke-",
-        "1 validation cases, seeds 0",
+        "1 validation case, seeds 0",
         "--set ssl.steps=3",
     ):
         assert part in text
