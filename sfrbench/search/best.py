@@ -77,7 +77,7 @@ def _put(section: Section, path: str, value: Any, *, add: bool) -> bool:
 def _origin(experiment: Experiment, study: Study, best: Trial, search: Search) -> list[str]:
     """Where the values come from, as comments."""
     spec = experiment.plan.spec
-    cases, seeds = best.facts.get("cases"), ", ".join(map(str, search.seeds))
+    cases, seeds = best.facts.get("cases", 0), ", ".join(map(str, search.seeds))
     today = datetime.now(UTC).date().isoformat()
     told = [
         f"Values of arm '{search.arm.name}' found by a search in profile {spec.profile.name}:",
