@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _LONGEST = 80  # characters of what a user wrote that a message repeats
@@ -113,7 +113,7 @@ _REMEDIES = {
     errno.ENOMEM: "free some memory, or lower the batch size or the number of workers",
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
-    errno.EROFS: "the file system is to be read only: use another place (--workspace, --out)",
+    errno.EROFS: "the file system is read only: use another place (--workspace, --out)",
     errno.ENOTDIR: f"a file lies where a folder is needed: {_ELSEWHERE}",
     errno.EEXIST: f"a file lies where a folder is needed: {_ELSEWHERE}",
     errno.EISDIR: f"a folder lies where a file is needed: {_ELSEWHERE}",
@@ -143,13 +143,22 @@ _SAID = {
     "database or disk is full": errno.ENOSPC,
     "Disk quota exceeded": errno.EDQUOT,
     "Too many open files": errno.EMFILE,
+    r"\d requested and \d+ written": errno.ENOSPC,  # numpy
 }
 
 
 def problem_of(error: OSError) -> Problem:
     """A fault of the operating system as one message: the place, what is wrong, what to do."""
     where = "" if error.filename is None else str(error.filename)
-    return Problem(where, error.strerror or str(error), _REMEDIES.get(error.errno or 0, ""))
+    if error.errno is None and (short := short_of(error)) is not None:  # of a library's making
+        return replace(short, where=where)
+    return Problem(where, error.strerror or _said(error), _REMEDIES.get(error.errno or 0, ""))
+
+
+def _said(error: BaseException) -> str:
+    """What an error says. ``str`` of an ``OSError`` without a number says nothing once that has a place."""
+    numberless = isinstance(error, OSError) and error.errno is None
+    return " ".join(map(str, error.args)) if numberless else str(error)
 
 
 def told(error: BaseException) -> str:
@@ -164,15 +173,26 @@ def told(error: BaseException) -> str:
 
 def short_of(error: BaseException) -> Problem | None:
     """What the machine is short of or refuses, where a library says it in its own way; none elsewhere."""
-    text = str(error)
-    numbers = [int(next(filter(None, found))) for found in _NUMBER.findall(text)]
-    numbers += [number for words, number in _SAID.items() if words in text]
-    for number in numbers:
+    for number in _numbers(error):
         if number in _REMEDIES and number != errno.ENOENT:
             return Problem("", os.strerror(number), _REMEDIES[number])
     if short_of_memory(error):
         return Problem("", "there is not enough memory", _REMEDIES[errno.ENOMEM])
     return None
+
+
+def _numbers(error: BaseException) -> list[int]:
+    """The numbers of the operating system's faults that the text of an error tells."""
+    text = _said(error)
+    numbers = [int(next(filter(None, found))) for found in _NUMBER.findall(text)]
+    return numbers + [number for words, number in _SAID.items() if re.search(words, text)]
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether a disk is full, or a quota used up."""
+    numbers = {number for each in chain(error) for number in _numbers(each)}
+    numbers |= {each.errno for each in chain(error) if isinstance(each, OSError) and each.errno}
+    return not numbers.isdisjoint({errno.ENOSPC, errno.EDQUOT})
 
 
 def short_of_memory(error: BaseException) -> bool:

@@ -207,24 +207,49 @@ def test_a_file_of_a_later_format_is_refused(
 ) -> None:
     golden = unpacked(ARCHIVES[-1], tmp_path)
     later(golden.folder / name)
-    with pytest.raises(error, match=r"later version|cannot be read"):
+    with pytest.raises(error, match=r"written by a later version") as caught:
         opened(golden.folder / name)
+    later_one = formats.unreadable(2, "journal")
+    assert later_one is not None
+    assert [problem.hint for problem in caught.value.problems] == [later_one.hint]
 
 
-def test_a_report_of_a_later_version_is_one_plain_message(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "what"), [("2", "written by a later version"), ('"x"', "'x' is no format")]
+)
+def test_a_report_of_another_format_is_one_plain_message(tmp_path: Path, number: str, what: str) -> None:
     path = tmp_path / "provenance.json"
-    path.write_text('{"format": 2}')
+    path.write_text(f'{{"format": {number}}}')
     with pytest.raises(InputError) as caught:
         read_provenance(path)
-    assert caught.value.problems[0].what.startswith("written by a later version")
-    assert caught.value.problems[0].hint == formats.HINT
+    assert caught.value.problems[0].what.startswith(what)
+    assert ("read it with that version" in caught.value.problems[0].hint) == ("later" in what)
 
 
 @pytest.mark.parametrize("number", ["2", "x" * 99, -1, 0, 1.5, None, True, [1]])
 def test_what_is_no_number_of_a_format_is_not_called_later(number: object) -> None:
-    assert re.fullmatch(
-        r".{1,30} is no format of journal: a number from 1 to 1 is needed", formats.later(number, "journal")
-    )
+    fault = formats.unreadable(number, "journal")
+    assert fault is not None
+    assert re.fullmatch(r".{1,30} is no format of journal: a number from 1 to 1 is needed", fault.what)
+    assert "version" not in fault.hint
+
+
+@pytest.mark.parametrize("name", ["reports/golden/smoke/provenance.json", "journal/golden-smoke.json"])
+def test_a_file_of_a_later_format_is_not_replaced(tmp_path: Path, name: str) -> None:
+    golden = unpacked(ARCHIVES[-1], tmp_path)
+    place = golden.folder / "runs" / name
+    later(place)
+    before = place.read_bytes()
+    for command in ("run", "report"):
+        said = here(command, "golden.yaml", *OPTIONS, cwd=golden.folder, check=2).stderr
+        assert re.match(
+            r".*\.json  written by a later version .* it is not replaced\n    .*--workspace", said
+        )
+    if "report" in name:
+        out = str(place.parent)
+        said = here("report", "golden.yaml", *OPTIONS, "--out", out, cwd=golden.folder, check=2).stderr
+        assert "it is not replaced" in said
+    assert place.read_bytes() == before
 
 
 def _needed(workspace: Path) -> object:

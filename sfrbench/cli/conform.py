@@ -12,6 +12,7 @@ import click
 from sfrbench.cli import complete
 from sfrbench.cli.data import REGISTRY, data_option
 from sfrbench.files.terminal import echo
+from sfrbench.files.units import counted
 
 
 @click.command()
@@ -35,7 +36,6 @@ def conform(names: Sequence[str], registry: Sequence[Path], data: Mapping[str, P
             counts[result.status] += 1
             echo(result)
     broken, lacking = counts["does not hold"], counts["not ready here"]
-    tried = f"{len(cards)} card{'' if len(cards) == 1 else 's'}"
-    said = f"{tried}: {counts['holds']} checks hold, {broken} do not"
-    echo(said + (f", {lacking} cards are not ready here" if lacking else ""))
+    said = f"{counted(len(cards), 'card')}: {counts['holds']} checks hold, {broken} do not"
+    echo(said + (f", {counted(lacking, 'card is', 'cards are')} not ready here" if lacking else ""))
     sys.exit(1 if broken else 0)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sfrbench.files.terminal import clean, echo
+from sfrbench.files.terminal import clean, echo, roomy
 from sfrbench.plan.build import Plan
 from sfrbench.plan.graph import Node
 from sfrbench.run.outcomes import Listener, Outcome
@@ -117,7 +117,7 @@ class RichListener:
 @contextmanager
 def listener(plan: Plan) -> Iterator[Listener]:
     """The listener that fits where the output goes."""
-    if not sys.stdout.isatty():
+    if not roomy(sys.stdout):
         yield PlainListener()
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from sfrbench.catalog.cards import Card
 from sfrbench.errors import InputError, shorter
-from sfrbench.files.terminal import clean, echo
+from sfrbench.files.terminal import clean, echo, roomy
 from sfrbench.spec.shipped import experiments, title
 
 EXPERIMENT = "experiment"
@@ -74,13 +74,14 @@ def _near(word: str, listed: Sequence[Entry]) -> str:
 
 
 def show(found: Sequence[Entry], roots: Sequence[object]) -> None:
-    """A table as wide as the terminal; elsewhere a line for each."""
+    """A table as wide as the terminal; elsewhere, and where that is narrow, a line for each."""
     said = "cards from " + ", ".join(map(str, roots))
-    if sys.stdout.isatty():
+    if roomy(sys.stdout):
         _table(found, said)
         return
     echo(said)
-    width = max((len(f"{entry.kind}/{entry.name}") for entry in found), default=0)
+    aligned = [] if sys.stdout.isatty() else found
+    width = max((len(f"{entry.kind}/{entry.name}") for entry in aligned), default=0)
     for entry in found:
         echo(f"{f'{entry.kind}/{entry.name}':<{width}}  {entry.summary}")
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sfrbench.cli import complete
-from sfrbench.cli.data import REGISTRY
+from sfrbench.cli.common import WRONG, tell
+from sfrbench.cli.data import REGISTRY, workspace
 from sfrbench.errors import InputError
 from sfrbench.files.terminal import echo
+
+if TYPE_CHECKING:
+    from sfrbench.errors import Problem
 
 KINDS = ("experiment", "ssl", "stitch", "backbone", "finetune", "dataset", "item")
 
@@ -39,7 +46,8 @@ def new(
 
     A component (ssl, stitch, backbone, finetune, dataset) is a class, its card and its test; an item of
     reports a class and its test, in a checkout. All of them pass their tests as they are written. Files that
-    are there are never touched.
+    are there are never touched. Where an experiment inherits faults, it is written, they are told, and the
+    exit status is 2.
     """
     from sfrbench.scaffold.writing import write_new
 
@@ -63,6 +71,26 @@ def new(
         echo(f"note: {note}")
     echo("go on with:")
     if folder != Path():
-        echo(f"  cd {folder}")
+        echo(f"  cd {shlex.quote(str(folder))}", fold=False)
     for command in made.commands:
         echo(f"  {command}", fold=False)
+    faults = _faults(folder / f"{name}.yaml", registry) if kind == "experiment" else []
+    if faults:
+        echo("it is not sound yet; mend this first:", err=True)
+        tell(faults)
+        sys.exit(WRONG)
+
+
+def _faults(spec: Path, registry: Sequence[Path]) -> list[Problem]:
+    """What is wrong with a specification in the profiles in which it is tried first."""
+    from sfrbench.machine.needs import Machine
+    from sfrbench.report.items import kinds
+    from sfrbench.run.experiment import open_experiment
+
+    found: dict[Problem, None] = {}
+    for profile in ("cpu", "smoke"):
+        try:
+            open_experiment(str(spec), profile, Machine(workspace()), items=kinds(), registry=registry)
+        except InputError as error:
+            found |= dict.fromkeys(error.problems)
+    return list(found)

@@ -11,6 +11,7 @@ import click
 from sfrbench.cli import complete
 from sfrbench.cli.common import WRONG, common, open_spec, print_missing, print_notes, tell
 from sfrbench.files.terminal import echo
+from sfrbench.files.units import counted
 
 if TYPE_CHECKING:
     from sfrbench.run.experiment import Experiment
@@ -51,7 +52,7 @@ def plan(specs: Sequence[str], on: str, as_json: bool, **options: Any) -> None:
 def print_plan(counts: dict[str, Any], experiment: Experiment) -> None:
     from sfrbench.plan.reasons import changed_code
 
-    echo(f"{counts['experiment']}, profile {counts['profile']}: {counts['cells']} cells")
+    echo(f"{counts['experiment']}, profile {counts['profile']}: {counted(counts['cells'], 'cell')}")
     echo(
         f"nodes {counts['nodes']} ({counts['naive_nodes']} were nothing shared): "
         f"{counts['reused']} reused, {counts['to_run']} to run"
@@ -199,8 +200,8 @@ def validate(specs: Sequence[str], **options: Any) -> None:
             wrong = True
             tell(error.problems)
             continue
-        cells = len(experiment.plan.cells)
-        echo(f"{spec}: sound, {cells} cells in profile {experiment.profile}")
+        cells = counted(len(experiment.plan.cells), "cell")
+        echo(f"{spec}: sound, {cells} in profile {experiment.profile}")
         if experiment.plan.space:
             echo(f"  and a search over {', '.join(experiment.plan.space)}")
         print_changes(experiment)

@@ -22,6 +22,7 @@ from sfrbench.cli.common import (
     tracking_option,
 )
 from sfrbench.files.terminal import echo
+from sfrbench.files.units import counted
 
 if TYPE_CHECKING:
     from sfrbench.plan.study import Study
@@ -242,7 +243,7 @@ def _summary(study: Study) -> None:
         values = ", ".join(f"{path} {value}" for path, value in best.values.items())
         echo(
             f"best trial {best.number}: {study.metric} {best.value:.2f} {study.unit} on "
-            f"{best.facts['cases']} validation cases: {values}"
+            f"{counted(best.facts['cases'], 'validation case')}: {values}"
         )
         if study.tie:
             echo(f"warning: {study.tie}")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from sfrbench.errors import InputError
-from sfrbench.files.atomic import read_file
-from sfrbench.files.formats import HINT, readable
+from sfrbench.files.atomic import parse_state, read_file
+from sfrbench.files.formats import unreadable
 
 Link = Annotated[str, Field(pattern=r"^\w+/\w[\w.-]*$")]  # stage/key
 
@@ -67,7 +66,7 @@ class _Row(_Side):
 
 
 class _Provenance(BaseModel):
-    format: Annotated[int, AfterValidator(readable("provenance.json"))] = 1
+    format: int = 1
     experiment: str
     profile: str
     protocol: dict[str, Any] = {}
@@ -95,14 +94,16 @@ def read_provenance(file: Path) -> Mapping[str, Any]:
     except OSError as error:
         hint = "give the folder of a report, as 'sfrbench report' prints it"
         raise InputError(f"no report here: {error.strerror}", where=str(file), hint=hint) from error
+    held = parse_state(text, dict[str, Any]) or {}
+    later = unreadable(held.get("format", 1), "provenance.json", str(file))
+    if later is not None:
+        raise InputError.of([later])
     try:
         known = _Provenance.model_validate_json(text)
     except ValidationError as error:
         fault = error.errors()[0]
         at = ".".join(map(str, fault["loc"]))
         said = fault["msg"].removeprefix("Value error, ")
-        if at == "format" and "later version" in said:
-            raise InputError(said, where=str(file), hint=HINT) from error
         what = f"this provenance.json does not hold what is needed: {f'{at}: ' if at else ''}{said}"
         hint = "write the report again with 'sfrbench report'"
         raise InputError(what, where=str(file), hint=hint) from error
@@ -112,4 +113,4 @@ def read_provenance(file: Path) -> Mapping[str, Any]:
         "spec_sha256": known.spec_sha256,
         "set": known.set,
     }
-    return {**defaults, **json.loads(text)}
+    return {**defaults, **held}

@@ -12,6 +12,7 @@ import pandas as pd
 from sfrbench.compare.sides import ArmPoint, Side, title
 from sfrbench.compare.work import work_of
 from sfrbench.errors import InputError, did_you_mean
+from sfrbench.files.units import counted
 from sfrbench.maths import stats
 from sfrbench.maths.metric_names import METRICS
 from sfrbench.report.render.style import verdict
@@ -120,7 +121,7 @@ def _left(parts: Sequence[pd.DataFrame], shared: Sequence[Sequence[Any]]) -> str
     for (column, several), kept in zip(names.items(), shared, strict=True):
         for side, part in zip("AB", parts, strict=True):
             count = part[column].nunique() - len(kept)
-            said += [f"{count} {several if count > 1 else column} only in {side}"] if count else []
+            said += [f"{counted(count, column, several)} only in {side}"] if count else []
     return ", ".join(said)
 
 

@@ -9,6 +9,7 @@ from sfrbench.components.base import Foundation
 from sfrbench.deploy.cell import Finished
 from sfrbench.deploy.hub import LOADS, front_matter
 from sfrbench.deploy.scores import Scored, scored
+from sfrbench.files.units import counted
 from sfrbench.places import weights
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.info import ReportInfo
@@ -180,11 +181,11 @@ def _spread(many: Stat) -> str:
 
 def _limits(cell: Finished, facts: Mapping[str, Any]) -> list[str]:
     profile, caveat = facts["experiment"]["profile"], facts["input"]["caveat"]
-    cases = len(cell.split.labelled)
+    cases = counted(len(cell.split.labelled), "labelled case")
     said = [
         "For research on segmentation. Nothing here was tested for diagnosis or treatment.",
-        f"It was trained with {cases} labelled {'case' if cases == 1 else 'cases'} of one data set. On "
-        "images of another scanner, sequence, age group or disease its scores do not hold.",
+        f"It was trained with {cases} of one data set. On images of another scanner, sequence, age group or "
+        "disease its scores do not hold.",
         "Voxel size, orientation and intensities must be those of the table above.",
     ]
     if scaled(profile):

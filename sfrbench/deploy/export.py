@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -24,14 +24,17 @@ from sfrbench.components.base import Backbone
 from sfrbench.deploy.card import CARD_SIGN, model_card
 from sfrbench.deploy.cell import Finished
 from sfrbench.deploy.facts import describe
+from sfrbench.deploy.load import WORKSHOP
 from sfrbench.deploy.norms import stepwise
 from sfrbench.engine.inference import load_backbone, windows
 from sfrbench.engine.training import save_weights
-from sfrbench.errors import InputError, NotReadyError, StoreError
+from sfrbench.errors import InputError, NotReadyError, StoreError, short_of
+from sfrbench.files.atomic import fsync
 
 TOLERANCE = 1e-4  # of logits in float32
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-FILES = ("model.safetensors", "model.onnx", "config.json")
+CONFIG = "config.json"
+FILES = ("model.safetensors", "model.onnx", CONFIG)
 CARD, HUB_CARD = "MODEL_CARD.md", "README.md"
 
 
@@ -71,8 +74,9 @@ def check_packages() -> None:
 
 
 def export(cell: Finished, out: Path, *, hub: bool = False) -> Exported:
-    """Write the three ``FILES`` and a card into ``out``, all of them or none. For a ``hub`` the card is
-    README.md, with the metadata that the Hugging Face hub reads.
+    """Write the three ``FILES`` and a card into ``out``. For a ``hub`` the card is README.md, with the
+    metadata that the Hugging Face hub reads. Where this ends early, ``out`` is as it was; or it has no
+    config.json, by which a model is known as whole.
 
     Raises ``InputError`` for a cell that predicts by SAM, ``StoreError`` where ONNX and torch differ by more
     than ``TOLERANCE``.
@@ -85,24 +89,57 @@ def export(cell: Finished, out: Path, *, hub: bool = False) -> Exported:
     network, training_only = deployed(cell)
     x, y, z = cell.settings.patch
     card, other = (HUB_CARD, CARD) if hub else (CARD, HUB_CARD)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".export-", dir=out.parent))
-    try:
+    with _workshop(out) as folder:
         save_weights(folder / "model.safetensors", network.state_dict())
         write_onnx(network, (x, y, z), folder / "model.onnx")
         differences = compare(network, folder / "model.onnx", patches(cell))
         facts = describe(cell, network, training_only, folder, differences)
-        (folder / "config.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (folder / CONFIG).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8")
         (folder / card).write_text(model_card(cell, facts, hub=hub), "utf-8")
-        out.mkdir(exist_ok=True)
-        if _is_card(out / other):  # of an earlier export
-            (out / other).unlink()
-        for name in (*FILES, card):
-            (folder / name).chmod(0o644)  # safetensors keeps its files to the user
-            os.replace(folder / name, out / name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _deliver(folder, out, card, other)
     return Exported(out, (*FILES, card), facts["parameters"], training_only, differences)
+
+
+@contextlib.contextmanager
+def _workshop(out: Path) -> Iterator[Path]:
+    """A new folder within ``out``, so on the same disk, to make files in; taken away in the end, as is what
+    exports that were killed left, and ``out`` where it is new and nothing came into it."""
+    new = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=WORKSHOP, dir=out))
+    except OSError as error:
+        error.filename = str(out)
+        raise
+    try:
+        yield folder
+    except Exception as error:
+        short = short_of(error)  # of safetensors or ONNX, which name no place
+        if short is None or isinstance(error, OSError):
+            raise
+        raise StoreError.of([replace(short, where=str(out))]) from error
+    finally:
+        for left in out.glob(f"{WORKSHOP}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):  # it has files
+                out.rmdir()
+
+
+def _deliver(folder: Path, out: Path, card: str, other: str) -> None:
+    """Move finished files to where they are looked for, config.json last: wherever this is killed, nobody
+    takes old and new files for one model. Of two cards the ``other`` goes, if it is of an earlier export."""
+    names = (*(name for name in FILES if name != CONFIG), card, CONFIG)
+    for name in names:
+        (folder / name).chmod(0o644)  # safetensors keeps its files to the user
+        fsync(folder / name)
+    (out / CONFIG).unlink(missing_ok=True)
+    fsync(out)
+    if _is_card(out / other):
+        (out / other).unlink()
+    for name in names:
+        os.replace(folder / name, out / name)
+    fsync(out)
 
 
 def deployed(cell: Finished) -> tuple[nn.Module, int]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import io
+import sys
+from collections.abc import Mapping
 from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from sfrbench.deploy.cell import Finished
 from sfrbench.deploy.scores import Scored
@@ -33,7 +37,7 @@ def front_matter(cell: Finished, title: str, found: Scored | None) -> str:
     }
     if found is not None and found.scores:
         facts["model-index"] = [{"name": title, "results": [_result(cell, found)]}]
-    return "\n".join(["---", *_yaml(facts, ""), "---", ""])
+    return f"---\n{_yaml(facts)}---\n"
 
 
 def _result(cell: Finished, found: Scored) -> dict[str, Any]:
@@ -58,15 +62,20 @@ def _result(cell: Finished, found: Scored) -> dict[str, Any]:
     }
 
 
-def _yaml(value: Any, indent: str) -> Iterator[str]:
-    """Lines of block YAML; texts are quoted as in JSON, so that no reader takes one for something else."""
+def _yaml(facts: Mapping[str, Any]) -> str:
+    """Block YAML on which readers of its versions 1.1 and 1.2 agree."""
+    writer, text = YAML(), io.StringIO()
+    writer.width = sys.maxsize
+    writer.indent(mapping=2, sequence=4, offset=2)
+    writer.dump(_quoted(facts), text)
+    return text.getvalue()
+
+
+def _quoted(value: Any) -> Any:
+    """The same with every text in quotes: without them ``no`` is false to one reader, ``1e4`` a number to
+    the other."""
     if isinstance(value, Mapping):
-        entries = [(f"{key}:", inner) for key, inner in value.items()]
-    else:
-        entries = [("-", inner) for inner in value]
-    for start, inner in entries:
-        if isinstance(inner, Mapping | list):
-            yield f"{indent}{start}"
-            yield from _yaml(inner, f"{indent}  ")
-        else:
-            yield f"{indent}{start} {json.dumps(inner, ensure_ascii=False)}"
+        return {key: _quoted(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_quoted(inner) for inner in value]
+    return DoubleQuotedScalarString(value) if isinstance(value, str) else value

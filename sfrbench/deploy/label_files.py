@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfrbench.deploy.label_map import LabelMap
-from sfrbench.errors import DataError
+from sfrbench.errors import DataError, problem_of
 from sfrbench.files.atomic import atomic_file
 from sfrbench.results.label_table import add_names, colour, plain
 
@@ -30,7 +30,9 @@ def write_labels(labels: LabelMap, out: Path) -> None:
             else:
                 _write_nifti(labels, file)
     except OSError as error:
-        raise DataError(f"the labels cannot be written: {error.strerror}", where=str(out)) from error
+        found = problem_of(error)
+        what = f"the labels cannot be written: {found.what}"
+        raise DataError(what, where=str(out), hint=found.hint) from error
 
 
 def _write_nifti(labels: LabelMap, file: Path) -> None:

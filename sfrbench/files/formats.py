@@ -7,7 +7,11 @@ that goes, or comes to mean something else, is, and the page says what becomes o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+
+from sfrbench.errors import InputError, Problem
+from sfrbench.files.atomic import read_state
 
 #: File -> the format in which this version writes it, and up to which it reads.
 FORMATS: Mapping[str, int] = {
@@ -16,27 +20,44 @@ FORMATS: Mapping[str, int] = {
     "provenance.json": 1,  # of a report
     "config.json": 1,  # of an exported model
 }
-HINT = "read it with that version or a newer one"
 
 
-def later(number: Any, name: str) -> str:
-    """What is wrong with a file that gives this as its format; empty where this version reads it."""
+def unreadable(number: Any, name: str, where: str = "") -> Problem | None:
+    """Why a file that gives this as its format is not read, and what to do; None where this version reads
+    it."""
     known = FORMATS[name]
-    if type(number) is int and 1 <= number <= known:
-        return ""
     if type(number) is not int or number < 1:
-        return f"{str(number)[:20]!r} is no format of {name}: a number from 1 to {known} is needed"
+        what = f"{str(number)[:20]!r} is no format of {name}: a number from 1 to {known} is needed"
+        return Problem(where, what, "something has changed the file: take it from a copy, or make it anew")
+    if number <= known:
+        return None
     told = f"format {number!s:.20} of {name}, and this one reads {known}"
-    return f"written by a later version of sfrbench: {told}"
+    what = f"written by a later version of sfrbench: {told}"
+    return Problem(where, what, "read it with that version or a newer one")
+
+
+def unreadable_file(path: Path, name: str) -> Problem | None:
+    """The same of a JSON file; None also where that is missing or broken, which others say."""
+    found = read_state(path, dict[str, Any])
+    return None if found is None else unreadable(found.get("format", 1), name, str(path))
+
+
+def check_replaced(path: Path, name: str) -> None:
+    """Raises ``InputError`` where a file lies that a later version wrote, and that would be written over."""
+    number = (read_state(path, dict[str, Any]) or {}).get("format", 1)
+    fault = unreadable(number, name, str(path))
+    if fault is not None and type(number) is int and number > FORMATS[name]:
+        hint = "use that version or a newer one, or write elsewhere (--workspace), or move this folder away"
+        raise InputError(f"{fault.what}; it is not replaced", where=fault.where, hint=hint)
 
 
 def readable(name: str) -> Callable[[int], int]:
-    """Checks the field ``format`` of a model. Raises ``ValueError`` for a later one."""
+    """Checks the field ``format`` of a model. Raises ``ValueError`` for one that is not read here."""
 
     def check(number: int) -> int:
-        fault = later(number, name)
-        if fault:
-            raise ValueError(fault)
+        fault = unreadable(number, name)
+        if fault is not None:
+            raise ValueError(fault.what)
         return number
 
     return check

@@ -14,7 +14,7 @@ from typing import TextIO
 #: All control codes but tab and line feed, marks that turn the direction of text, and halves of characters.
 _CODES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
-#: Columns of a terminal below which lines are not broken here.
+#: Columns of a terminal below which lines are not broken here, and there are no tables and no bars.
 _NARROW = 40
 
 
@@ -48,6 +48,11 @@ def echo(text: object = "", *, err: bool = False, end: str = "\n", fold: bool = 
     print(said, file=stream, end=end, flush=True)
 
 
+def roomy(stream: TextIO) -> bool:
+    """Whether a stream leads to a terminal that is wide enough for tables and bars."""
+    return stream.isatty() and _columns(stream) >= _NARROW
+
+
 def folded(text: str, columns: int) -> str:
     """``text`` with lines of at most so many characters, but for words that are longer; what goes on from a
     line stands two characters further in. Narrow terminals break lines as they like."""
@@ -67,7 +72,9 @@ def _parts(line: str, columns: int) -> list[str]:
 
 
 def _columns(stream: TextIO) -> int:
-    """The width of the terminal that a stream leads to."""
+    """The width of the terminal that a stream leads to; $COLUMNS, where that is set."""
+    if os.environ.get("COLUMNS", "").isdecimal():
+        return shutil.get_terminal_size().columns
     try:
         return os.get_terminal_size(stream.fileno()).columns
     except OSError:

@@ -36,6 +36,12 @@ def size(count: float | None) -> str:
     return f"{count:.1f} TB"
 
 
+def counted(count: float, noun: str, several: str = "") -> str:
+    """``1 case``, ``2 cases``; ``several`` where that is not the noun with an s."""
+    number = f"{count:g}" if isinstance(count, float) else str(count)
+    return f"{number} {noun if count == 1 else several or f'{noun}s'}"
+
+
 def bytes_of(text: str) -> int | None:
     """``200GB``, ``1.5 TB`` or ``750MB`` in bytes (a kB is 1000); none where it is no size."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?B)", text.strip(), re.IGNORECASE)

@@ -162,7 +162,8 @@ class Machine:
         if not there.is_dir():
             return [problem_of(OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there)))]
         if not os.access(there, os.W_OK | os.X_OK):
-            return [problem_of(OSError(errno.EACCES, os.strerror(errno.EACCES), str(there)))]
+            number = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+            return [problem_of(OSError(number, os.strerror(number), str(there)))]
         return []
 
     def _lacks_data(self, resolved: Resolved) -> list[Problem]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sfrbench.errors import Problem
+from sfrbench.files.units import counted
 from sfrbench.machine.accelerator import CUDA_HIDES, HIP_HIDES, ROCR_HIDES, Answer, Card, codes
 from sfrbench.machine.driver import Driver
 
@@ -123,7 +124,7 @@ def _none(answer: Answer) -> tuple[str, str]:
         if not driver.any:
             hint = f"on a machine with a GPU, install its driver, and then: {_pip(driver)}"
             return f"torch {answer.torch} is {answer.kind}, and no driver of a GPU is here", hint
-        cards = "" if driver.cards is None else f", with {_cards(driver.cards)}"
+        cards = "" if driver.cards is None else f", with {counted(driver.cards, 'card')}"
         return f"torch {answer.torch} is {answer.kind}; {driver} is here{cards}", _pip(driver)
     return _no_rocm(answer) if answer.build == "rocm" else _no_cuda(answer)
 
@@ -172,7 +173,7 @@ def _hidden(answer: Answer, names: Sequence[str]) -> tuple[str, str] | None:
         none = first in ("", "-1", "NoDevFiles")
         if none or (cards is not None and first.isdigit() and int(first) >= cards):
             does = "hides every GPU" if none else "names no GPU that is here"
-            many = "" if cards is None else f" ({_cards(cards)})"
+            many = "" if cards is None else f" ({counted(cards, 'card')})"
             tool = "nvidia-smi -L" if answer.build == "cuda" else "rocm-smi"
             return f"{name}={given!r} {does}{many}", f"unset {name}, or name cards that '{tool}' shows"
     return None
@@ -180,7 +181,7 @@ def _hidden(answer: Answer, names: Sequence[str]) -> tuple[str, str] | None:
 
 def _unknown(answer: Answer) -> tuple[str, str]:
     said = f": {answer.fault}" if answer.fault else ""
-    many = f" has {_cards(answer.driver.cards)}" if answer.driver.cards is not None else " is here"
+    many = f" has {counted(answer.driver.cards, 'card')}" if answer.driver.cards is not None else " is here"
     return f"{answer.driver}{many}, and torch cannot use any{said}", "'sfrbench doctor' says more"
 
 
@@ -199,10 +200,6 @@ def _pip(driver: Driver) -> str:
 
 def _told(cards: Sequence[Card]) -> str:
     return f"{len(cards)}, " + ", ".join(f"cuda:{card.index} ({card.name})" for card in cards)
-
-
-def _cards(count: int) -> str:
-    return f"{count} card{'' if count == 1 else 's'}"
 
 
 def _joined(hint: str, other: str) -> str:

@@ -9,6 +9,7 @@ from functools import cache
 
 from sfrbench.components.core import Precision
 from sfrbench.errors import InputError, did_you_mean
+from sfrbench.files.units import counted
 from sfrbench.machine import accelerator, driver
 from sfrbench.machine.needs import Machine, cores
 
@@ -65,7 +66,7 @@ class Target:
     def told(self) -> str:
         """In words."""
         if not self.is_gpu:
-            return f"{self.threads} thread{'s' if self.threads > 1 else ''} of this processor"
+            return f"{counted(self.threads, 'thread')} of this processor"
         return self.name
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from sfrbench.errors import SfrbenchError, short_of, stopped
 from sfrbench.files.atomic import read_state, write_atomic
-from sfrbench.files.formats import FORMATS
+from sfrbench.files.formats import FORMATS, check_replaced
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.study import provenance_of
 from sfrbench.report.item import Context, ReportItem, made
@@ -63,8 +63,10 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
     """Write the report into ``out`` and return every file, ``index.html`` first.
 
     ``frame`` is the tidy frame (one row per cell, case, class and metric). Other files in ``out`` are left
-    alone. Raises ``InputError`` for an item of an unknown kind and for rows that contradict each other.
+    alone. Raises ``InputError`` for an item of an unknown kind, for rows that contradict each other, and for
+    a report there of a later format.
     """
+    check_replaced(out / "provenance.json", "provenance.json")
     out.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     parts: list[tuple[str, Part]] = []

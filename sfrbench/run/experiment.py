@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel
 from sfrbench.catalog.cards import Catalog
 from sfrbench.errors import InputError, NotReadyError, problem_of
 from sfrbench.files.atomic import read_state, write_atomic
-from sfrbench.files.formats import FORMATS, readable
+from sfrbench.files.formats import FORMATS, check_replaced, readable
 from sfrbench.files.units import now
 from sfrbench.files.urls import sqlite_url
 from sfrbench.machine.needs import Machine
@@ -153,7 +153,10 @@ class _Claim(BaseModel):
 
 def claim(experiment: Experiment) -> None:
     """Raises ``InputError`` where another specification of this name uses the workspace: one would replace
-    the other's report. A file that was moved, or a copy of the same content, is not another."""
+    the other's report. A file that was moved, or a copy of the same content, is not another. Also where the
+    journal or the report there is of a later format."""
+    check_replaced(experiment.journal_path, "journal")
+    check_replaced(experiment.report_folder / "provenance.json", "provenance.json")
     document = experiment.plan.spec.document
     path = document.path.resolve()
     place = experiment.journal_path.with_suffix(".spec")
@@ -229,6 +232,7 @@ def _ready(experiment: Experiment, how: How) -> Executor | None:
     machine, left = experiment.machine, experiment.left()
     missing, chosen = machine.lacks(experiment.plan), None
     if left:
+        missing += machine.lacks_place()
         try:
             chosen = choose(how, machine, experiment.needing())
         except NotReadyError as error:

@@ -17,7 +17,8 @@ DONE: tuple[Status, ...] = ("ran", "reused", "elsewhere")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a node, and why; ``host`` and ``job`` say where, if it was another process's work."""
+    """What became of a node, and why; ``host`` and ``job`` say where, if it was another process's work.
+    ``no_room``: it failed because a disk is full, as the next ones would."""
 
     node: Node
     status: Status
@@ -26,6 +27,7 @@ class Outcome:
     log: str = ""
     host: str = ""
     job: str = ""
+    no_room: bool = False
 
 
 class Listener(Protocol):

@@ -6,7 +6,7 @@ Each source is read whole or not at all: where one cannot be read, nobody can sa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel
 
 from sfrbench.errors import Problem, StoreError
 from sfrbench.files.atomic import read_state
-from sfrbench.files.formats import readable
+from sfrbench.files.formats import readable, unreadable_file
 from sfrbench.run.begun import ENDING, PLACES, Place, name_of
 from sfrbench.stages.recipe import Link
 from sfrbench.store.store import Store
@@ -141,6 +141,11 @@ _HINTS = {
 def _read(path: Path, shape: type[Shape], what: str, problems: list[Problem]) -> Shape | None:
     found = read_state(path, shape)
     if found is None and path.exists():  # a run that ends takes its note back
+        later = unreadable_file(path, "provenance.json" if shape is _Report else "journal")
+        if later is not None:
+            told = f"{later.what}: what its experiment needs is unknown, and nothing is removed"
+            problems.append(replace(later, what=told))
+            return None
         hint = _HINTS.get(what, "move it away if that run is over")
         told = f"this {what} cannot be read: what its experiment needs is unknown, and nothing is removed"
         problems.append(Problem(str(path), told, hint))
@@ -167,7 +172,8 @@ def _workspaces(workspace: Path, store: Store, problems: list[Problem]) -> list[
 
 def _unknown(workspace: Path, store: Store, users: Sequence[User]) -> Iterator[Problem]:
     """What was done here of which no record says what it needs."""
-    names = {user.name for user in users}
+    journals = _listed(workspace / "journal", "*.json")  # read or not
+    names = {user.name for user in users} | {path.stem for path in journals}
     studies = {user.source for user in users if user.what == "study"}
     for path in _listed(store.root / "locks", "search-*.lock"):
         study = path.stem.removeprefix("search-")
@@ -181,6 +187,6 @@ def _unknown(workspace: Path, store: Store, users: Sequence[User]) -> Iterator[P
             told = f"'{path.stem}' was begun here and no run of it is recorded: what it needs is unknown"
             hint = "run it again first, or remove this file if you have given it up"
             yield Problem(str(path), told, hint)
-    if all(user.what == "report" for user in users):
+    if not journals and all(user.what == "report" for user in users):
         told = "no run is recorded here: what is needed is unknown, and nothing is removed"
         yield Problem(str(workspace / "journal"), told, "run your experiments again: what is there is reused")

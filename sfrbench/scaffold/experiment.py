@@ -77,7 +77,9 @@ def experiment(name: str, base: str, data: str | None, registry: Collection[Path
         lines.append(f"description: {text(_described(shown, data))}")
         lines += [f"dataset: {{name: {text(data)}}}", *_unpublished(whole)]
     changes = _CHANGES.format(arm=_arm(whole))
-    body = f"{_HEAD.format(base=shown, file=file)}{_comments(notes)}" + "\n".join([*lines, "", changes])
+    body = f"{_HEAD.format(base=one_line(shown), file=file)}{_comments(notes)}" + "\n".join(
+        [*lines, "", changes]
+    )
     return _made(file, body, f"goes on from {shown}", notes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,8 +18,7 @@ def write_new(folder: Path, files: Mapping[str, str]) -> None:
     """
     there = [path for path in files if (folder / path).exists() or (folder / path).is_symlink()]
     if there:
-        hint = "choose another NAME, or --into another folder; nothing was written"
-        raise InputError.of([Problem(str(folder / path), "the file exists", hint) for path in there])
+        raise InputError.of([_taken(folder / path) for path in there])
     made: list[Path] = []
     try:
         for path, text in files.items():
@@ -29,18 +29,28 @@ def write_new(folder: Path, files: Mapping[str, str]) -> None:
     except OSError as error:
         _take_back(made)
         found = problem_of(error)
-        hint = "--into DIR: a folder that you may write to; nothing was written"
-        raise InputError(found.what, where=found.where or str(folder), hint=hint) from error
+        place = Path(found.where or folder)
+        if isinstance(error, FileExistsError) and not place.is_dir():  # another one was quicker
+            raise InputError.of([_taken(place)]) from error
+        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        remedy = "--into DIR: a folder that you may write to" if refused else found.hint
+        raise InputError(found.what, where=str(place), hint=f"{remedy}; nothing was written") from error
     except BaseException:
         _take_back(made)
         raise
 
 
+def _taken(path: Path) -> Problem:
+    hint = "choose another NAME, or --into another folder; nothing was written"
+    return Problem(str(path), "the file exists", hint)
+
+
 def _make_folder(folder: Path, made: list[Path]) -> None:
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     for place in reversed(missing):
-        place.mkdir()
-        made.append(place)
+        with contextlib.suppress(FileExistsError):  # another one was quicker; it is not ours to take back
+            place.mkdir()
+            made.append(place)
 
 
 def _take_back(made: list[Path]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sfrbench.files.atomic import write_atomic
+from sfrbench.files.units import counted
 from sfrbench.plan.study import Study, Trial
 from sfrbench.run.experiment import Experiment
 from sfrbench.spec.model import Search
@@ -76,14 +77,14 @@ def _put(section: Section, path: str, value: Any, *, add: bool) -> bool:
 def _origin(experiment: Experiment, study: Study, best: Trial, search: Search) -> list[str]:
     """Where the values come from, as comments."""
     spec = experiment.plan.spec
-    cases, seeds = best.facts.get("cases"), ", ".join(map(str, search.seeds))
+    cases, seeds = best.facts.get("cases", 0), ", ".join(map(str, search.seeds))
     today = datetime.now(UTC).date().isoformat()
     told = [
         f"Values of arm '{search.arm.name}' found by a search in profile {spec.profile.name}:",
         *(f"  {path}: {value!r}" for path, value in best.values.items()),
         f"study {study.name}, sampler {study.sampler}",
         f"trial {best.number} of {best.started}, the best of {len(study.finished)}",
-        f"{study.metric} {best.value:.4f} {study.unit} on {cases} validation cases, seeds {seeds}",
+        f"{study.metric} {best.value:.4f} {study.unit} on {counted(cases, 'validation case')}, seeds {seeds}",
         f"from {spec.document.path.name}, written {today}",
     ]
     if spec.sets.choices:

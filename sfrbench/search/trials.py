@@ -15,7 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.components.base import Ssl
+from sfrbench.errors import StoreError
 from sfrbench.files.databases import cut_off
+from sfrbench.files.units import counted
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.graph import Node
 from sfrbench.plan.study import Study
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
 
 class TrialFailed(Exception):
     """A node of the trial failed, or nothing was scored."""
+
+
+class NoRoom(StoreError):
+    """A disk is full: every further trial would fail, and none for its values."""
 
 
 class _Unheard(BaseException):
@@ -132,7 +138,7 @@ class _Runner:
         self.study.sampler = make_sampler(self.experiment, self.study)
         try:
             self.study.optimize(self._objective, n_trials=1, catch=(TrialFailed,))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, NoRoom):
             self._again()
             raise
         except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
@@ -170,6 +176,9 @@ class _Runner:
                 self._drive(plan, watching, Book(plan, self.listen(trial.number), outcomes), trial.number)
             except _Unheard as stop:
                 raise cast(Exception, stop.__cause__) from None
+            for outcome in outcomes.by_link.values():
+                if outcome.no_room:
+                    raise NoRoom(outcome.reason, where=f"trial {trial.number}, {outcome.node.stage}")
             fault = _fault(plan, outcomes)
             if fault:
                 trial.set_user_attr("fault", fault)
@@ -180,7 +189,7 @@ class _Runner:
             counts = {"ran": outcomes.count("ran"), "reused": outcomes.count("reused", "elsewhere")}
             for key, count in counts.items():
                 trial.set_user_attr(key, count)
-            told = f"{counts['ran']} nodes ran, {counts['reused']} reused"
+            told = f"{counted(counts['ran'], 'node')} ran, {counts['reused']} reused"
             self.say(f"trial {trial.number}: {told}")
 
     def _drive(self, plan: Plan, worker: Worker, book: Book, number: int) -> None:

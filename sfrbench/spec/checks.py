@@ -157,4 +157,9 @@ def _misplaced(
 
 
 def _known(reader: Reader, arms: Sequence[Arm], axes: Sequence[Axis]) -> Known:
-    return Known(arms, [path for axis in axes for path in axis.paths], reader.unread)
+    values = {
+        path: len({repr(row[place]) for row in axis.values})
+        for axis in axes
+        for place, path in enumerate(axis.paths)
+    }
+    return Known(arms, values, reader.unread)

@@ -73,11 +73,11 @@ class Axis:
 
 @dataclass(frozen=True)
 class Known:
-    """What an entry of the report may name; a reference to something ``unread`` is not reported as a
-    fault."""
+    """What an entry of the report may name: arms, and paths of axes with the number of their values; a
+    reference to something ``unread`` is not reported as a fault."""
 
     arms: Sequence[Arm]
-    paths: Sequence[str]
+    paths: Mapping[str, int]
     unread: Collection[str] = ()
 
     def arm_faults(self, names: Iterable[Any], at: Where, of: str = "") -> Iterator[Fault]:
@@ -89,12 +89,26 @@ class Known:
                 what = f"no arm '{shorter(name)}'" if text else f"no arm has the name {shown(name)}"
                 yield at, of + what, did_you_mean(str(name), known)
 
+    def pair_faults(self, pairs: Iterable[tuple[str, str]], at: Where, of: str) -> Iterator[Fault]:
+        """Pairs that name no arms, or one arm twice."""
+        for one, other in pairs:
+            yield from self.arm_faults((one, other), at, of)
+            if one == other:
+                yield at, f"{of}'{shorter(one)}' against itself", "name two arms"
+
     def axis_faults(self, path: str, at: Where, of: str, more: Sequence[str] = ()) -> Iterator[Fault]:
         """A path that is no axis and none of ``more``."""
         known = [*more, *self.paths]
         if path not in known and not {path, "axes"} & set(self.unread):
             hint = did_you_mean(path, known) or f"there are none: add axes: {{{path}: [one value, another]}}"
             yield at, f"{of}: no axis '{path}'", hint
+
+    def change_faults(self, path: str, at: Where, of: str) -> Iterator[Fault]:
+        """A path that is no axis, or one of a single value: nothing changes along it."""
+        yield from self.axis_faults(path, at, of)
+        if self.paths.get(path) == 1:
+            what = f"{of}: axis '{path}' has one value here"
+            yield at, what, "give it another value, or leave this item out"
 
 
 class Item(Settings):

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfrbench.errors import StoreError, problem_of
 from sfrbench.files.atomic import fsync, read_file, read_state, same_mode, write_atomic
-from sfrbench.files.formats import FORMATS, HINT, later
+from sfrbench.files.formats import FORMATS, unreadable
 from sfrbench.store.artefact import RECORD as RECORD
 from sfrbench.store.artefact import Artefact as Artefact
 from sfrbench.store.artefact import damage_of, digest_of, files_in, read_record
@@ -136,9 +136,9 @@ class Store:
             raise StoreError.of([problem_of(error)]) from error
         except StoreError as error:
             raise _Damaged(stage, key, error.problems[0].what, folder) from error
-        fault = later(record.get("format", 1), RECORD) if record else ""
-        if fault:  # it is sound, and stays
-            raise StoreError(fault, where=str(folder), hint=HINT)
+        fault = unreadable(record.get("format", 1), RECORD, str(folder)) if record else None
+        if fault is not None:  # it is sound, and stays
+            raise StoreError.of([fault])
         return record
 
     def records(self, stage: str, most: int | None = None) -> Iterator[Mapping[str, Any]]:

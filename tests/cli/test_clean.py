@@ -232,7 +232,7 @@ def test_a_disk_to_read_only(runs: Path) -> None:
         )
         assert done.returncode == status, done.stdout + done.stderr
         assert "retrain" in done.stdout
-        assert ("to be read only" in done.stderr) == bool(status), done.stderr
+        assert ("is read only" in done.stderr) == bool(status), done.stderr
         assert "Traceback" not in done.stderr
     assert there(runs) == {A, B, C}
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from sfrbench.catalog.cards import Catalog
-from sfrbench.cli import listing
+from sfrbench.cli import console, listing
 from sfrbench.cli.listing import Entry
+from sfrbench.plan.build import Plan
 from tests.support.runs import here
 
 
@@ -91,3 +93,17 @@ def test_the_table_fits_the_terminal_and_breaks_no_word(
     summaries = [word for card in cards for word in card.summary.split()]
     assert set(summaries) <= words
     assert ("[red]Odd\\x1b[31m" in "\n".join(table)) is (columns == 140)  # labels, where there is room
+
+
+def test_a_narrow_terminal_has_whole_names_and_no_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    listing.show(
+        [Entry("ssl", "a_name_of_many_letters", "A", "What it is."), Entry("ssl", "b", "B", "Or.")], ["/r"]
+    )
+    said = ["cards from /r", "ssl/a_name_of_many_letters  What it is.", "ssl/b  Or."]
+    assert capsys.readouterr().out.splitlines() == said
+    with console.listener(cast(Plan, None)) as made:
+        assert isinstance(made, console.PlainListener)

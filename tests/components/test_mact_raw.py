@@ -154,6 +154,15 @@ def test_a_slice_that_was_lost_at_the_end_of_the_stack_is_told(
     assert caught.value.problems[0].where.endswith(str(files[-1]))
 
 
+@pytest.mark.parametrize("left", [140, 200, 340, 500])  # before the kind, in the file's meta, behind the kind
+def test_a_slice_at_the_end_whose_header_was_cut_short_is_told(tmp_path: Path, left: int) -> None:
+    file = write_dicom(tmp_path, organs()[0], AXIAL)[-1]
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(DataError, match=r"the header lacks .*Rows") as caught:
+        read_series(Place("c", tmp_path))
+    assert caught.value.problems[0].where.endswith(str(file))
+
+
 def test_an_image_without_a_size_is_no_other_file(tmp_path: Path) -> None:
     file = write_dicom(tmp_path, organs()[0], AXIAL)[-1]
     data = pydicom.dcmread(file)

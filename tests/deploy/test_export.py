@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,15 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
+from safetensors import SafetensorError
 from torch import nn
 
 import sfrbench
 from sfrbench.cli.cell_names import find_cell
 from sfrbench.components.backbone.unet3d import UNet3d
 from sfrbench.components.backbone.vnet import VNet
-from sfrbench.deploy import export
+from sfrbench.deploy import export, hub
 from sfrbench.deploy.card import EXAMPLE
 from sfrbench.deploy.cell import finished
+from sfrbench.deploy.load import WORKSHOP
 from sfrbench.deploy.norms import StepwiseNorm
 from sfrbench.engine.inference import load_backbone
 from sfrbench.errors import InputError, NotReadyError, StoreError
@@ -80,6 +84,65 @@ def test_an_export_that_names_the_module_of_our_class_still_loads(exported, tmp_
     images = torch.randn(1, 1, 32, 32, 16)
     with torch.no_grad():
         assert torch.equal(sfrbench.load_model(tmp_path)(images), sfrbench.load_model(exported)(images))
+
+
+def test_no_reader_of_yaml_takes_a_text_for_something_else():
+    facts = {
+        "library_name": "sfrbench",
+        "tags": ["no", "1e4", "a\x80b\u2028c"],
+        "x": [{"name": "null", "y": 1.5}],
+    }
+    text = hub._yaml(facts)
+    assert YAML(typ="safe", pure=True).load(text) == facts
+    assert pytest.importorskip("yaml", reason="PyYAML is not installed").safe_load(text) == facts
+
+
+@pytest.mark.parametrize("moved", range(5))
+def test_an_export_that_is_killed_is_never_taken_for_a_model(exported, tmp_path, monkeypatch, moved):
+    """Over an earlier export of other weights, after so many files have been moved."""
+    new, out, names = tmp_path / "new", tmp_path / "out", (*export.FILES, "MODEL_CARD.md")
+    shutil.copytree(exported, new)
+    shutil.copytree(exported, out)
+    replace, done = os.replace, iter(range(moved))
+
+    def killed(*paths: Path) -> None:
+        if next(done, None) is None:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", killed)
+    if moved == len(names):
+        export._deliver(new, out, "MODEL_CARD.md", "README.md")
+        sfrbench.load_model(out)
+        return
+    with pytest.raises(KeyboardInterrupt):
+        export._deliver(new, out, "MODEL_CARD.md", "README.md")
+    with pytest.raises(InputError, match="not whole, it lacks config") as caught:
+        sfrbench.load_model(out)
+    assert "sfrbench export --overwrite" in caught.value.problems[0].hint
+
+
+def test_a_full_disk_is_one_message_with_its_place_and_leaves_nothing(smoke, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(export, "save_weights", full)
+    done = smoke.invoke("export", str(smoke.spec), CELL, str(tmp_path / "a" / "out"))
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[0] == f"{tmp_path}/a/out  No space left on device"
+    assert not (tmp_path / "a" / "out").exists()
+
+
+def test_what_killed_exports_left_goes_with_the_next(smoke, exported, tmp_path, monkeypatch):
+    left = tmp_path / "out" / f"{WORKSHOP}killed"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"a part")
+    with pytest.raises(InputError, match="not whole"):
+        sfrbench.load_model(left.parent)
+    monkeypatch.setattr(export, "write_onnx", lambda _, __, path: shutil.copy(exported / "model.onnx", path))
+    done = smoke.invoke("export", str(smoke.spec), CELL, str(left.parent), "--overwrite")
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in left.parent.iterdir()} == {*export.FILES, "MODEL_CARD.md"}
 
 
 def test_the_example_of_the_card_runs_and_agrees_with_torch(exported, monkeypatch):
@@ -242,6 +305,9 @@ def test_weights_that_are_missing_cut_short_or_of_another_network_are_one_messag
         weights.write_bytes(left)
         with pytest.raises(InputError, match=r"model\.safetensors  not the weights of this network"):
             sfrbench.load_model(tmp_path)
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # they fit, and are others
+    with pytest.raises(InputError, match="its sha256 is not that in config"):
+        sfrbench.load_model(tmp_path)
     weights.unlink()
     with pytest.raises(InputError, match=r"model\.safetensors  not the weights of this network"):
         sfrbench.load_model(tmp_path)

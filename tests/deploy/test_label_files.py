@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -116,6 +118,24 @@ def test_a_series_whose_slices_cannot_be_named_is_refused(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="lack FrameOfReferenceUID") as caught:
         write_labels(labels(tmp_path / "s", AFFINE), tmp_path / "o.dcm")
     assert "*.nii.gz" in caught.value.problems[0].hint
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_full_disk_is_one_message_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s").mkdir()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(nib, "save", full)
+    with pytest.raises(DataError) as caught:
+        write_labels(labels(tmp_path / "s", AFFINE), tmp_path / "o.nii.gz")
+    (problem,) = caught.value.problems
+    assert problem.where == str(tmp_path / "o.nii.gz")
+    assert problem.what == "the labels cannot be written: No space left on device"
+    assert problem.hint.startswith("free some space")
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sfrbench.errors import problem_of, short_of, told
+from sfrbench.errors import no_room, problem_of, short_of, told
 from sfrbench.files.atomic import atomic_file, read_state, write_atomic
 from sfrbench.store.fingerprints import Fingerprints
 from sfrbench.store.store import Store
@@ -178,6 +178,15 @@ def test_a_shortage_in_the_words_of_a_library_is_understood() -> None:
     assert "quota" in told(Exception("I/O error: Disk quota exceeded (os error 122)"))
     assert short_of(Exception("No such file or directory (os error 2)")) is None
     assert short_of(RuntimeError("shapes differ")) is None
+    assert no_room(OSError(errno.ENOSPC, "full"))
+    assert no_room(RuntimeError("I/O error: Disk quota exceeded (os error 122)"))
+    assert not no_room(OSError(errno.ENOENT, "gone"))
+    assert not no_room(MemoryError())
+    numpys = OSError("16384 requested and 4064 written")
+    numpys.filename = "a.npy"
+    assert (problem_of(numpys).where, problem_of(numpys).what) == ("a.npy", "No space left on device")
+    numpys.args = ("the server is busy",)
+    assert str(problem_of(numpys)) == "a.npy  the server is busy"
     assert told(RuntimeError("shapes differ")) == "RuntimeError: shapes differ"
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sfrbench.components.foundation.sam2 import Sam2, Sam2Toy
 from sfrbench.components.foundation.toy import SamToy
-from sfrbench.machine.needs import lacks_of
+from sfrbench.machine.needs import Machine, lacks_of
 
 
 def test_a_package_and_a_weight_file_are_told_at_once(
@@ -26,3 +28,17 @@ def test_a_package_and_a_weight_file_are_told_at_once(
     assert file == missing
     assert len(lacks_of(Sam2Toy())) == 1
     assert lacks_of(SamToy()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"), [(os.ST_RDONLY, "Read-only file system"), (0, "Permission denied")]
+)
+def test_why_a_workspace_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: int, said: str
+) -> None:
+    assert Machine(tmp_path / "runs").lacks_place() == []
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flags))
+    (problem,) = Machine(tmp_path / "runs").lacks_place()
+    assert (problem.where, problem.what) == (str(tmp_path), said)
+    assert "--workspace" in problem.hint

@@ -139,6 +139,10 @@ def of(content: object) -> Callable[[Path], Path]:
             )(folder),
             "missing all of prompt_encoder; missing all of mask_decoder",
         ),
+        (
+            lambda folder: of({n: torch.zeros_like(v) for n, v in checkpoints.tuned().items()})(folder),
+            "holds nothing that was trained: all weights of image_encoder are one number",
+        ),
     ],
 )
 def test_what_is_no_such_file_is_refused_and_leaves_nothing(

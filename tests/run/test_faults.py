@@ -113,6 +113,8 @@ def test_a_workspace_to_read_only_can_be_read(copy: Path) -> None:
         assert done.returncode == 2
         assert "Permission denied" in done.stderr
         assert "Traceback" not in done.stdout + done.stderr
+    assert more.stderr.startswith("not ready here:")  # nothing else is tried
+    assert more.stderr.count("Permission denied") == 1
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sfrbench.catalog.cards import Catalog
+from sfrbench.errors import InputError
 from sfrbench.files.roots import shipped
 from sfrbench.plan.build import build_plan
 from sfrbench.report.items import kinds
-from sfrbench.scaffold import parts
+from sfrbench.scaffold import parts, writing
 from sfrbench.scaffold.experiment import experiment
 from sfrbench.spec.extends import load_spec
 from sfrbench.spec.reader import read_spec
@@ -64,23 +67,50 @@ def test_files_that_are_there_are_named_and_nothing_is_written(tmp_path: Path) -
     assert {path.read_text() for path in tmp_path.iterdir()} == {"own"}
 
 
+@pytest.mark.parametrize(
+    ("number", "wanted"),
+    [
+        (errno.EACCES, "--into DIR: a folder that you may write to; nothing was written"),
+        (errno.ENOSPC, "free some space (df -h) or some files (df -i)"),
+    ],
+)
 def test_a_folder_that_cannot_be_written_to_is_one_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, wanted: str
 ) -> None:
     opened = Path.open
 
     def refused(path: Path, *args: Any, **kwargs: Any) -> Any:
         if path.name == "test_mine.py" and args[:1] == ("x",):
-            raise PermissionError(13, "Permission denied", str(path))
+            raise OSError(number, os.strerror(number), str(path))
         return opened(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", refused)
-    said = here("new", "ssl", "mine", "--into", "a/b", cwd=tmp_path, check=2).stderr
-    assert said.splitlines() == [
-        "a/b/test_mine.py  Permission denied",
-        "    --into DIR: a folder that you may write to; nothing was written",
-    ]
+    what, hint = here("new", "ssl", "mine", "--into", "a/b", cwd=tmp_path, check=2).stderr.splitlines()
+    assert what == f"a/b/test_mine.py  {os.strerror(number)}"
+    assert hint.startswith(f"    {wanted}")
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("after", range(3))
+def test_of_two_at_once_one_is_told_that_the_name_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """The other one makes its first file, and then more, where this one has seen none."""
+    files = {"a/x.py": "mine", "a/y.py": "mine", "b.py": "mine"}
+    makes = writing._make_folder
+
+    def quicker(folder: Path, made: list[Path]) -> None:
+        if not (tmp_path / "b.py").exists():
+            for path in list(files)[after:]:
+                (tmp_path / path).parent.mkdir(exist_ok=True)
+                (tmp_path / path).write_text("other")
+        makes(folder, made)
+
+    monkeypatch.setattr(writing, "_make_folder", quicker)
+    with pytest.raises(InputError, match=r"the file exists\n.*choose another NAME"):
+        writing.write_new(tmp_path, files)
+    assert {path.read_text() for path in tmp_path.rglob("*.py")} == {"other"}
+    assert len(list(tmp_path.rglob("*.py"))) == 3 - after
 
 
 def test_what_was_written_and_how_to_go_on(tmp_path: Path) -> None:
@@ -137,8 +167,20 @@ def test_an_experiment_of_ones_own_is_named_by_its_path(tmp_path: Path) -> None:
     assert 'extends: "../mine.yaml"' in new.files["two.yaml"]
 
 
+@pytest.mark.parametrize("data", [(), ("--data", "hippocampus")])
+def test_no_path_is_more_than_a_path(tmp_path: Path, data: tuple[str, ...]) -> None:
+    """Where it stands in a comment, in a value and in a command to copy."""
+    (tmp_path / "o d\nseeds: [7] # ä'.yaml").write_text(
+        (shipped("experiments") / "quickstart.yaml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    base, into = "o d\nseeds: [7] # ä'.yaml", "my parts"
+    said = here("new", "experiment", "mine", "--from", base, "--into", into, *data, cwd=tmp_path).stdout
+    assert "  cd 'my parts'\n" in said
+    assert load_spec(tmp_path / into / "mine.yaml").data.get("seeds") != [7]
+
+
 @pytest.mark.parametrize("said", ["report:", "report: 5", "base: [1]", "arms: [{name: 'a b: c'}]"])
-def test_faults_of_the_other_one_are_left_to_validate(tmp_path: Path, said: str) -> None:
+def test_something_is_made_of_a_faulty_one(tmp_path: Path, said: str) -> None:
     (tmp_path / "other.yaml").write_text(
         f"title: T\nprofiles: {{cpu: {{dataset.shape: [9, 9, 9]}}}}\n{said}\n"
     )
@@ -149,6 +191,19 @@ def test_faults_of_the_other_one_are_left_to_validate(tmp_path: Path, said: str)
         (tmp_path / "mine.yaml").write_text(new.files["mine.yaml"], encoding="utf-8")
         title = load_spec(tmp_path / "mine.yaml").data["title"]
         assert title.startswith(f"other on {data}" if data else "T, ")
+
+
+@pytest.mark.parametrize("data", [(), ("--data", "phantom")])
+def test_faults_that_are_inherited_are_told_at_once(tmp_path: Path, data: tuple[str, ...]) -> None:
+    text = (shipped("experiments") / "quickstart.yaml").read_text(encoding="utf-8")
+    (tmp_path / "other.yaml").write_text(text.replace("stitch: grid", "stitch: gird"), encoding="utf-8")
+    done = here("new", "experiment", "mine", "--from", "other.yaml", *data, cwd=tmp_path, check=2)
+    assert "written:" in done.stdout
+    said = done.stderr.splitlines()
+    assert said[0] == "it is not sound yet; mend this first:"
+    assert said[1].startswith("other.yaml:")
+    assert done.stderr.count("no component 'gird' of kind 'stitch'") == 1
+    assert (tmp_path / "mine.yaml").is_file()
 
 
 def test_fields_that_the_new_dataset_does_not_have_are_left_out(tmp_path: Path) -> None:

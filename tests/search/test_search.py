@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from sfrbench.machine.needs import Machine
 from sfrbench.plan.build import Cell
 from sfrbench.plan.study import Study
 from sfrbench.report.items import kinds
+from sfrbench.run.executors.node import Worker
 from sfrbench.run.experiment import Experiment, open_experiment
 from sfrbench.search.score import flattering
 from sfrbench.search.studies import study_name
@@ -118,6 +121,21 @@ def test_a_failed_trial_does_not_stop_the_others(folder: Path, monkeypatch: pyte
     assert "failed: retrain: the loss is not finite" in page
 
 
+def test_a_full_disk_stops_the_search_and_costs_no_trial(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "_run", full)
+        said = search("--trials", "1", "--worker", status=2)
+    assert said.count("trial 0, prepare  No space left on device\n    free some space") == 1
+    assert "trial 1" not in said
+    said = search("--trials", "1", "--worker")
+    assert [trial.state for trial in study_of().trials] == ["retried", "complete"]
+
+
 def test_a_trial_whose_value_empty_predictions_flatter_fails(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +162,7 @@ def test_the_best_values_round_trip(folder: Path) -> None:
     for part in (
         f"trial {best.number} of",
         "small-smoke-",
-        "1 validation cases, seeds 0",
+        "1 validation case, seeds 0",
         "--set ssl.steps=3",
     ):
         assert part in text

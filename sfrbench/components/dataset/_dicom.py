@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sfrbench.components.dataset._checks import Place, coarse
 from sfrbench.errors import NotReadyError, first_line
+from sfrbench.files.units import counted
 
 _TAGS = (
     "SeriesInstanceUID",
@@ -125,15 +126,18 @@ def _header(pydicom: Any, place: Place) -> _Slice | None:
     try:
         tags = [*_TAGS, *_MORE]
         header = pydicom.dcmread(place.file, stop_before_pixels=True, specific_tags=tags, force=True)
-        if "Rows" not in header and str(header.get("SOPClassUID")) not in _IMAGES:
-            return None
+        kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+        if "Rows" not in header and kind is not None and str(kind) not in _IMAGES:
+            return None  # without a kind it was cut short
         frames = int(header.get("NumberOfFrames") or 1)
         if frames != 1:
             hint = "convert the series to NIfTI, e.g. by dcm2niix, or take the file out of the folder"
-            raise place.error(f"the file holds {frames} slices", hint)
+            raise place.error(f"the file holds {counted(frames, 'slice')}", hint)
         lacking = [name for name in _TAGS if name not in header]
         if lacking:
-            raise place.error(f"the header lacks {', '.join(lacking)}", "is this a slice of a CT series?")
+            raise place.error(
+                f"the header lacks {', '.join(lacking)}", f"is this a slice of a CT series? If so, {_AGAIN}"
+            )
         across, down = np.asarray(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
         between_rows, between_columns = (float(step) for step in header.PixelSpacing)
         slice_ = _Slice(
@@ -179,13 +183,13 @@ def _checked(slices: Sequence[_Slice], place: Place) -> tuple[str, ...]:
     """Notes on ordered slices; raises where they are not one gapless stack."""
     series = Counter(each.series for each in slices)
     if len(series) > 1:
-        shown = ", ".join(f"{uid} ({count} slices)" for uid, count in series.most_common(4))
-        raise place.error(f"the folder holds {len(series)} series: {shown}", "leave one series per case")
+        shown = ", ".join(f"{uid} ({counted(count, 'slice')})" for uid, count in series.most_common(4))
+        raise place.error(f"the folder holds {len(series)} series: {shown}", "leave one series in the folder")
     if len(slices) < 2:
-        raise place.error(f"the folder holds {len(slices)} slices", _AGAIN)
+        raise place.error(f"the folder holds {counted(len(slices), 'slice')}", _AGAIN)
     for each in slices[1:]:
         if each.shape != slices[0].shape or not np.allclose(each.steps, slices[0].steps, atol=1e-3):
-            hint = "leave one series per case, and no localiser"
+            hint = "leave one series in the folder, and no localiser"
             raise each.place.error(f"size or direction is not that of {slices[0].place.file.name}", hint)
     gaps = np.diff([each.along for each in slices])
     usual = float(np.median(gaps))
@@ -195,8 +199,10 @@ def _checked(slices: Sequence[_Slice], place: Place) -> tuple[str, ...]:
             raise after.place.error(what, "delete one of the two files")
         if gap > 1.5 * usual:
             missing = max(round(gap / usual) - 1, 1)
-            between = f"{before.place.file.name} and {after.place.file.name}"
-            what = f"{missing} slices are missing between {between}, which lie {gap:.2f} mm apart"
+            what = (
+                f"{counted(missing, 'slice is', 'slices are')} missing between {before.place.file.name} and "
+                f"{after.place.file.name}, which lie {gap:.2f} mm apart"
+            )
             raise place.error(what, _AGAIN)
     notes = _rescale_notes(slices)
     if np.abs(gaps - usual).max() > 0.02 * usual:
@@ -245,7 +251,7 @@ def _pixels(pydicom: Any, each: _Slice) -> NDArray[Any]:
 
 
 def _unreadable(place: Place, error: Exception) -> Exception:
-    text = first_line(error)
+    text = first_line(error).rstrip(" :")
     return place.error(f"the file cannot be read as DICOM: {text}", f"{_AGAIN}, or convert it to NIfTI")
 
 

@@ -41,6 +41,8 @@ def look(path: Path) -> Facts:
     body, given = ({n: v for n, v in one.items() if not n.startswith(_HEAD)} for one in (wanted, kept))
     if faults := _likeness.misfits(_as_tables(given, body), body):
         raise _misfit(path, f"does not fit {LAYOUTS[network.layout]}: {_likeness.told(faults)}", state)
+    if blank := _blank(given):
+        raise _misfit(path, f"holds nothing that was trained: all weights of {blank} are one number", state)
     remarks = [f"wrapped: {each}" for each in wrapped]
     head, own = ({n: v for n, v in one.items() if n.startswith(_HEAD)} for one in (wanted, kept))
     own_head = len(kept) == len(state) and not _likeness.misfits(own, head)
@@ -56,8 +58,18 @@ def look(path: Path) -> Facts:
 def _misfit(path: Path, what: str, state: Mapping[str, Tensor]) -> NotReadyError:
     """Why a file is not taken, and what it looks like."""
     like = _likeness.looks_like(state)
-    hint = "bring the whole model, in segment-anything's layout, with finite numbers alone"
+    hint = "bring the whole trained model, in segment-anything's layout, with finite numbers alone"
     return NotReadyError(f"{what}{f'; it looks like {like}' if like else ''}", where=str(path), hint=hint)
+
+
+def _blank(given: Mapping[str, Tensor]) -> str:
+    """A part of a model of which every weight holds one number throughout, as in a file of zeros; empty:
+    none."""
+    parts: dict[str, list[Tensor]] = {}
+    for name, value in given.items():
+        if name.endswith(".weight") and value.ndim > 1:  # norms and biases may well be ones and zeros
+            parts.setdefault(name.partition(".")[0], []).append(value)
+    return next((part for part, all_ in parts.items() if all(one.min() == one.max() for one in all_)), "")
 
 
 def _network(state: Mapping[str, Tensor]) -> Sam | None:

@@ -17,6 +17,7 @@ from sfrbench.components.base import (
     Ssl,
     Stitch,
 )
+from sfrbench.files.units import counted
 from sfrbench.plan.build import Cell, Plan
 from sfrbench.plan.reasons import flatten
 from sfrbench.plan.resolve import Resolved
@@ -167,7 +168,7 @@ def _finetune_facts(cell: Cell, catalog: Catalog, dataset: Dataset) -> Iterator[
     padding = "left out" if tune.dice_ignores_padding else "counted"
     ce = tune.ce_weight
     yield "Dice of fine-tuning", f"{1 - ce:g} Dice, {ce:g} cross-entropy; padding pixels {padding} in Dice"
-    batch = _count(tune.batch, "patch" if tune.volumetric else "canvas")
+    batch = counted(tune.batch, *(("patch", "patches") if tune.volumetric else ("canvas", "canvases")))
     shrinks = tune.short_batch == "shrink" and tune.batch > 1
     yield "batch of fine-tuning", f"{batch}, fewer where no more cases are left" if shrinks else batch
     yield "fine-tuning", f"{own['finetune'].card.label}, {tune.steps} steps, {_optim(tune.optim)}"
@@ -187,7 +188,7 @@ def _retrain_facts(cell: Cell) -> Iterator[tuple[str, str]]:
     if ssl.uses_unlabelled or cell.pseudo != "none":
         yield "batch", f"{labelled} labelled + {unlabelled} unlabelled patches"
     else:
-        yield "batch", _count(labelled, "labelled patch")
+        yield "batch", counted(labelled, "labelled patch", "labelled patches")
 
 
 def _stitching(own: Resolved, catalog: Catalog, dataset: Dataset, foundation: Foundation) -> str:
@@ -197,10 +198,6 @@ def _stitching(own: Resolved, catalog: Catalog, dataset: Dataset, foundation: Fo
     said = [] if own.card.name == "grid" and not fields else [_named(own, fields)]
     placed = stitch.placed(dataset.patch, foundation.canvas)
     return ", ".join([*said, placed] if placed else said)
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 'es'}"
 
 
 def _patches(cell: Cell, dataset: Dataset) -> str:

@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfrbench.files.units import counted
 from sfrbench.report.render import about, captions, tables
 from sfrbench.report.render.parts import Figure
 from sfrbench.report.render.rules import Rules, placed
@@ -100,7 +101,7 @@ def _head(info: ReportInfo, rules: Sequence[str]) -> str:
         lines.append(f'<p class="stamp scaled"><b>Not as specified:</b> --set {told}.</p>')
     if info.missing or info.failures:
         count = len(info.missing)
-        said = f"{count} cell{'s have' if count != 1 else ' has'} no result" if count else "Some nodes failed"
+        said = counted(count, "cell has no result", "cells have no result") if count else "Some nodes failed"
         lines.append(f'<p class="stamp bad"><b>{said}.</b> The tables mark where; see Failures and gaps.</p>')
     facts = [(str(len(info.arms)), "arms"), (str(len(info.seeds)), "seeds")]
     facts += [(str(len(values)), path) for path, values in info.axes.items()]

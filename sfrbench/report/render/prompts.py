@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sfrbench.files.units import counted
 from sfrbench.report.render.parts import Figure, Part, Traced
 from sfrbench.report.render.under import cells_of
 
@@ -77,11 +78,11 @@ def _counts(group: Sequence[Prompted], info: ReportInfo) -> str:
     """Prompts and looks of all runs of a group, each counted once."""
     runs = list({one.key: one for one in group}.values())
     prompts, looks = sum(one.prompts_of_run for one in runs), sum(one.looks for one in runs)
-    said = f"{_labels(group, info)}: {_count(prompts, 'prompt')} in {_runs(len(runs))}"
+    said = f"{_labels(group, info)}: {counted(prompts, 'prompt')} in {counted(len(runs), 'run')}"
     if all(one.from_guess for one in group):
         said += ", taken from the segmenter's own predictions: no label was looked at for them"
     else:
-        times = _count(looks, "time")
+        times = counted(looks, "time")
         said += f", for which the labels of these cases were looked at {times} ({_product(runs)})"
     counts, rounds = sorted({one.count for one in group}), max(one.rounds for one in runs)
     if rounds > 1:
@@ -98,16 +99,8 @@ def _product(runs: Sequence[Prompted]) -> str:
     if len(shapes) > 1:
         return "cases × rounds, over all runs"
     ((cases, rounds),) = shapes
-    said = f"{_count(cases, 'case')} × {_count(rounds, 'round')}"
-    return said if len(runs) == 1 else f"{said} × {_runs(len(runs))}"
-
-
-def _runs(count: int) -> str:
-    return _count(count, "run")
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    said = f"{counted(cases, 'case')} × {counted(rounds, 'round')}"
+    return said if len(runs) == 1 else f"{said} × {counted(len(runs), 'run')}"
 
 
 def _labels(told: Iterable[Prompted], info: ReportInfo) -> str:

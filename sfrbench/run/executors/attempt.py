@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from sfrbench.engine.context import Pruned, Stopped
-from sfrbench.errors import stopped, told
+from sfrbench.errors import no_room, stopped, told
 from sfrbench.plan.graph import Link, Node
 from sfrbench.run.outcomes import Status
 from sfrbench.store.store import Busy
@@ -39,7 +39,7 @@ class Ended:
     """A process has let go of a node.
 
     ``busy``: another one works on it, and holds ``lock``. ``lost``: its process is gone. ``stopped``: its
-    process was told to stop, and left a checkpoint.
+    process was told to stop, and left a checkpoint. ``no_room``: it failed because a disk is full.
     """
 
     link: Link
@@ -50,6 +50,7 @@ class Ended:
     host: str = ""
     job: str = ""
     lock: Link = ("", "")
+    no_room: bool = False
 
 
 Event = Began | Step | Ended
@@ -80,7 +81,7 @@ def attempt(worker: Worker, node: Node, hear: Hear) -> Ended:
         if stopped(error):
             raise KeyboardInterrupt from error
         log = worker.store.note_failure(node.stage, node.key, told(error), traceback.format_exc())
-        return Ended(link, "failed", told(error), log=str(log or ""))
+        return Ended(link, "failed", told(error), log=str(log or ""), no_room=no_room(error))
     if began:
         return Ended(link, "ran", seconds=artefact.record["seconds"])
     twin = artefact.record.get("equal_to")

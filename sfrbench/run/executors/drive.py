@@ -155,7 +155,7 @@ class _Run:
 
     def _ends(self, event: Ended, status: str, reason: str) -> None:
         node = self.plan.nodes[event.link]
-        rest = (event.seconds, event.log, event.host, event.job)
+        rest = (event.seconds, event.log, event.host, event.job, event.no_room)
         self.book.ends(Outcome(node, status, reason, *rest))  # type: ignore[arg-type]
         if status in DONE:
             self._queue.done(event.link)

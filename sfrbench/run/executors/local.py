@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sfrbench.errors import NotReadyError, told
 from sfrbench.files.children import end_with_parent
+from sfrbench.files.units import counted
 from sfrbench.machine.accelerator import alone
 from sfrbench.machine.needs import Machine, cores
 from sfrbench.plan.graph import Node
@@ -289,5 +290,4 @@ class Working:
 
 
 def called(place: Place) -> str:
-    threads = f"{place.threads} thread{'s' if place.threads > 1 else ''}"
-    return f"GPU {place.card}" if place.card is not None else threads
+    return f"GPU {place.card}" if place.card is not None else counted(place.threads, "thread")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sfrbench.files.units import counted
 from sfrbench.maths.stats import class_means
 from sfrbench.report.items.montage import viewer
 from sfrbench.report.render import captions, marks, overlays, style
@@ -40,7 +41,7 @@ class _Panel:
     def told(self, dice: float | None) -> str:
         """What stands below it."""
         said = 0 if self.volumes is None else sum(one.count for one in self.volumes.said)
-        prompts = f"\n{self.marks.count} of {said} prompt{'' if said == 1 else 's'} here" if said else ""
+        prompts = f"\n{self.marks.count} of {counted(said, 'prompt')} here" if said else ""
         return f"{_score(dice)}{prompts}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
 from typing import ClassVar
 
 from pydantic import Field
@@ -33,11 +32,11 @@ class OverallItem(OfArms):
 
     def faults(self, known: Known, before: Sequence[Item]) -> Iterator[Fault]:
         if isinstance(self.overall, str):
-            yield from known.axis_faults(self.overall, ("overall",), "overall")
+            yield from known.change_faults(self.overall, ("overall",), "overall")
             if self.overall == self.rows:
                 yield ("rows",), f"overall: rows and effect are both over '{self.rows}'", "name another axis"
         else:
-            yield from known.arm_faults(chain(*self.overall), ("overall",), "overall: ")
+            yield from known.pair_faults(self.overall, ("overall",), "overall: ")
         yield from row_faults(self.rows, known)
         yield from super().faults(known, before)
 

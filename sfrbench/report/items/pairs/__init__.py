@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import ClassVar
 
 from pydantic import Field
@@ -24,7 +23,7 @@ class PairsItem(OfArms):
     metrics: list[MetricName] = Field(["dice"], min_length=1)
 
     def faults(self, known: Known, before: Sequence[Item]) -> Iterator[Fault]:
-        yield from known.arm_faults(chain(*self.pairs), ("pairs",), "pairs: ")
+        yield from known.pair_faults(self.pairs, ("pairs",), "pairs: ")
         yield from super().faults(known, before)
 
     def make_of(self, context: Context) -> Part:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from sfrbench.errors import InputError, NotReadyError
+from sfrbench.files.units import counted
 from sfrbench.places.locations import config_file
 from sfrbench.run.executors.settings import ExecutorSettings, settings_of
 
@@ -62,8 +63,8 @@ class Size:
     gpus: float = 0.0
 
     def __str__(self) -> str:
-        cpus = f"{self.cpus:g} CPU{'' if self.cpus == 1 else 's'}"
-        return f"{cpus} and {self.gpus:g} GPU{'' if self.gpus == 1 else 's'}" if self.gpus else cpus
+        cpus = counted(self.cpus, "CPU")
+        return f"{cpus} and {counted(self.gpus, 'GPU')}" if self.gpus else cpus
 
     def holds(self, other: Size) -> int:
         """How many of the others it has room for."""

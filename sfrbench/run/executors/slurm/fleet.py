@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sfrbench.errors import few
+from sfrbench.files.units import counted
 from sfrbench.plan.graph import Node
 from sfrbench.plan.schedule import inputs_of
 from sfrbench.run.executors.slurm import ask, notes
@@ -173,4 +174,4 @@ class Fleet:
 def named(ids: Collection[str]) -> str:
     """Jobs, for people: ``3 jobs (17, 18)``; an array is named once."""
     mains = list(dict.fromkeys(job.partition("_")[0] for job in ids))
-    return f"{len(ids)} job{'s' if len(ids) != 1 else ''} ({few(mains)})"
+    return f"{counted(len(ids), 'job')} ({few(mains)})"
