@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +39,21 @@ def write_report(experiment: Experiment, out: Path, storage: str | None = None) 
     return build_report(frame, info_of(experiment, read_study(experiment, storage)), out)[0]
 
 
-class _Asked(BaseModel):
-    """What a report that was written says of --set."""
+class _Before(BaseModel):
+    """What a report that was written says of --set, and what it shows."""
 
     set: list[str] = []
+    shown: dict[str, Any] = {}
+
+
+#: Of each table and figure: folder and endings of its files.
+_FILES = (("tables", ("csv", "md", "tex")), ("figures", ("png", "svg")))
 
 
 def replaced_note(experiment: Experiment) -> str:
     """What is lost where the report here is of other choices of --set; empty: nothing."""
     page = experiment.report_folder / "index.html"
-    before = read_state(page.with_name("provenance.json"), _Asked)
+    before = read_state(page.with_name("provenance.json"), _Before)
     now = list(experiment.plan.spec.overridden)
     if before is None or before.set == now:
         return ""
@@ -62,9 +67,10 @@ def replaced_note(experiment: Experiment) -> str:
 def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]:
     """Write the report into ``out`` and return every file, ``index.html`` first.
 
-    ``frame`` is the tidy frame (one row per cell, case, class and metric). Other files in ``out`` are left
-    alone. Raises ``InputError`` for an item of an unknown kind, for rows that contradict each other, and for
-    a report there of a later format.
+    ``frame`` is the tidy frame (one row per cell, case, class and metric). Tables and figures that the report
+    before had, and this one has no more, are taken away: beside the new ones they would look like them. Other
+    files in ``out`` are left alone. Raises ``InputError`` for an item of an unknown kind, for rows that
+    contradict each other, and for a report there of a later format.
     """
     check_replaced(out / "provenance.json", "provenance.json")
     out.mkdir(parents=True, exist_ok=True)
@@ -80,10 +86,22 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
         files += [path for figure in part.figures for path in figure.files]
         facts |= {name: [row.behind() for row in rows] for name, rows in part.behind.items()}
     provenance = out / "provenance.json"
+    before = read_state(provenance, _Before)
     write_atomic(provenance, _provenance(info, facts))
     index = out / "index.html"
     write_atomic(index, page.page(info, parts, facts, out))
+    if before is not None:
+        _take_away(before.shown.keys() - facts.keys(), out)
     return [index, *files, provenance]
+
+
+def _take_away(names: Iterable[str], out: Path) -> None:
+    """Remove the tables and figures of these names."""
+    for name in names:
+        if Path(name).name == name:
+            for folder, endings in _FILES:
+                for ending in endings:
+                    (out / folder / f"{name}.{ending}").unlink(missing_ok=True)
 
 
 def _made(item: ReportItem, context: Context) -> Part:

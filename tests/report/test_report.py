@@ -43,6 +43,20 @@ def test_tables_equal_the_golden_files(built, name, kind):
     check_golden(f"{name}.{kind}", (built / "tables" / f"{name}.{kind}").read_text(encoding="utf-8"))
 
 
+def test_what_a_report_no_longer_shows_is_taken_away_and_nothing_else(small, tmp_path):
+    first = build_report(
+        small.frame, replace(small.info, items=[{"table": "results"}, {"kde": "dice"}]), tmp_path
+    )
+    own = [tmp_path / "tables" / "mine.csv", tmp_path / "figures" / "mine.png"]
+    for path in own:
+        path.write_text("kept")
+    second = build_report(small.frame, replace(small.info, items=[{"table": "results"}]), tmp_path)
+    gone = [path for path in first if path not in second]
+    assert {path.suffix for path in gone} == {".png", ".svg"}
+    assert not any(path.exists() for path in gone)
+    assert all(path.is_file() for path in [*second, *own])
+
+
 def test_the_numbers_are_those_of_pandas(built, small):
     """The same mean by another road: pandas' group means."""
     test = small.frame[(small.frame["subset"] == "test") & (small.frame["metric"] == "dice")]
