@@ -286,6 +286,7 @@ def opened(folder: Path, spec: Path) -> Any:
     return SimpleNamespace(
         plan=plan, name=plan.spec.name, profile="smoke", machine=SimpleNamespace(workspace=workspace),
         journal_path=workspace / "journal" / f"{plan.spec.name}-smoke.json",
+        report_folder=workspace / "reports" / plan.spec.name / "smoke",
     )  # fmt: skip
 
 
