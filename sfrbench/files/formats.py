@@ -38,17 +38,21 @@ def unreadable(number: Any, name: str, where: str = "") -> Problem | None:
 
 def unreadable_file(path: Path, name: str) -> Problem | None:
     """The same of a JSON file; None also where that is missing or broken, which others say."""
-    found = read_state(path, dict[str, Any])
-    return None if found is None else unreadable(found.get("format", 1), name, str(path))
+    return unreadable(_format_of(path), name, str(path))
 
 
 def check_replaced(path: Path, name: str) -> None:
     """Raises ``InputError`` where a file lies that a later version wrote, and that would be written over."""
-    number = (read_state(path, dict[str, Any]) or {}).get("format", 1)
+    number = _format_of(path)
     fault = unreadable(number, name, str(path))
     if fault is not None and type(number) is int and number > FORMATS[name]:
         hint = "use that version or a newer one, or write elsewhere (--workspace), or move this folder away"
         raise InputError(f"{fault.what}; it is not replaced", where=fault.where, hint=hint)
+
+
+def _format_of(path: Path) -> Any:
+    """What a JSON file gives as its format; 1 of one that gives none, is missing or broken."""
+    return (read_state(path, dict[str, Any]) or {}).get("format", 1)
 
 
 def readable(name: str) -> Callable[[int], int]:

@@ -25,17 +25,21 @@ def cache_folder() -> Path:
 def config(section: str) -> dict[str, Any]:
     """One section of the configuration file, a mapping; empty where file or section is absent."""
     found, where = _section(section)
-    if not isinstance(found, Mapping):
-        hint = f"{section}: {{name: folder}}"
-        raise InputError(f"'{section}' must be a mapping", where=where, hint=hint)
-    return dict(found)
+    return _mapping(section, found, where)
 
 
 def configured_weights() -> list[Path]:
     """The folders of the section ``weights``, which is a folder, or a mapping of any names to folders."""
-    found, _ = _section("weights")
-    folders = [found] if isinstance(found, str) else config("weights").values()
+    found, where = _section("weights")
+    folders = [found] if isinstance(found, str) else _mapping("weights", found, where).values()
     return [Path(str(folder)) for folder in folders]
+
+
+def _mapping(section: str, found: Any, where: str) -> dict[str, Any]:
+    if not isinstance(found, Mapping):
+        hint = f"{section}: {{name: folder}}"
+        raise InputError(f"'{section}' must be a mapping", where=where, hint=hint)
+    return dict(found)
 
 
 def _section(name: str) -> tuple[Any, str]:

@@ -182,7 +182,7 @@ def _check_size(spec: Spec) -> None:
         most_points = f"{'up to ' if min(points) < max(points) else ''}{max(points)}"
         what = f"{len(spec.arms)} arms at {most_points} points of the axes with {len(spec.seeds)} "
         problem = Problem(where, f"{what}seeds are {count} cells", remedy("cells"))
-        raise InputError.of([*spec.problems, problem])
+        raise InputError.of(by_place([*spec.problems, problem]))
 
 
 def _axis_layers(axis: Axis) -> list[Layer]:

@@ -6,6 +6,7 @@ import json
 import logging
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.study import provenance_of
 from sfrbench.report.item import Context, ReportItem, made
 from sfrbench.report.items import item_of
-from sfrbench.report.render import page, tables
+from sfrbench.report.render import page, style, tables
 from sfrbench.report.render.parts import Part
 from sfrbench.results.frame import load_frame
 from sfrbench.search.studies import read_study
@@ -46,8 +47,8 @@ class _Before(BaseModel):
     shown: dict[str, Any] = {}
 
 
-#: Of each table and figure: folder and endings of its files.
-_FILES = (("tables", ("csv", "md", "tex")), ("figures", ("png", "svg")))
+#: Folder -> the files in it of each table or figure, by their endings.
+_ENDINGS = {"tables": tuple(tables.RENDERERS), "figures": style.ENDINGS}
 
 
 def replaced_note(experiment: Experiment) -> str:
@@ -97,11 +98,10 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
 
 def _take_away(names: Iterable[str], out: Path) -> None:
     """Remove the tables and figures of these names."""
-    for name in names:
-        if Path(name).name == name:
-            for folder, endings in _FILES:
-                for ending in endings:
-                    (out / folder / f"{name}.{ending}").unlink(missing_ok=True)
+    own = [name for name in names if Path(name).name == name]
+    for folder, endings in _ENDINGS.items():
+        for name, ending in product(own, endings):
+            (out / folder / f"{name}.{ending}").unlink(missing_ok=True)
 
 
 def _made(item: ReportItem, context: Context) -> Part:

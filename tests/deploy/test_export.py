@@ -117,7 +117,7 @@ def test_an_export_that_is_killed_is_never_taken_for_a_model(exported, tmp_path,
         return
     with pytest.raises(KeyboardInterrupt):
         export._deliver(new, out, "MODEL_CARD.md", "README.md")
-    with pytest.raises(InputError, match="not whole, it lacks config") as caught:
+    with pytest.raises(InputError, match=r"not whole, it lacks config\.json") as caught:
         sfrbench.load_model(out)
     assert "sfrbench export --overwrite" in caught.value.problems[0].hint
 
@@ -306,7 +306,7 @@ def test_weights_that_are_missing_cut_short_or_of_another_network_are_one_messag
         with pytest.raises(InputError, match=r"model\.safetensors  not the weights of this network"):
             sfrbench.load_model(tmp_path)
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # they fit, and are others
-    with pytest.raises(InputError, match="its sha256 is not that in config"):
+    with pytest.raises(InputError, match=r"its sha256 is not that in config\.json"):
         sfrbench.load_model(tmp_path)
     weights.unlink()
     with pytest.raises(InputError, match=r"model\.safetensors  not the weights of this network"):

@@ -230,6 +230,7 @@ def _reuse(experiment: Experiment, journal: Mapping[Link, Entry]) -> Reuse:
 def _provenance(experiment: Experiment) -> dict[str, Any]:
     spec, store = experiment.plan.spec, experiment.store
     known = {link: node for link, node in experiment.plan.nodes.items() if store.has(*link)}
+    records = {link: store.get(*link).record for link in known}
     return {
         "spec": spec.document.path.name,
         "spec_sha256": spec.document.sha256,
@@ -247,11 +248,8 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
         "records": {
             "/".join(link): {
                 "inputs": ["/".join(source) for source in node.inputs.values()],
-                "version": (store.get(*link).record.get("environment") or {}).get("sfrbench"),
-                **{
-                    name: store.get(*link).record.get(name)
-                    for name in ("git", "started", "seconds", "device")
-                },
+                "version": (records[link].get("environment") or {}).get("sfrbench"),
+                **{name: records[link].get(name) for name in ("git", "started", "seconds", "device")},
             }
             for link, node in known.items()
         },

@@ -136,11 +136,10 @@ def _section(
 def _table(table: tables.Table, rules: Sequence[str], foot: str, sources: Sources) -> str:
     """A table, and its files inside links, so that they travel with the page."""
     name = safe_name(table.name)
-    texts = (("csv", tables.to_csv), ("md", tables.to_markdown), ("tex", tables.to_latex))
     links = ", ".join(
         f'<a download="{name}.{kind}" href="data:{_TYPES[kind]};charset=utf-8;base64,'
         f'{_base64(render(table).encode())}">{kind}</a>'
-        for kind, render in texts
+        for kind, render in tables.RENDERERS.items()
     )
     shown = tables.to_html(table, rules, sources.of_table(table), foot)
     return f"{shown}<p class='note files'>Save as {links}</p>"

@@ -24,6 +24,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
 TRUTH, PSEUDO, PREDICTION = "#F0E442", "#56B4E9", "#D55E00"
 DPI = 150
+ENDINGS = ("png", "svg")  # of the files of a figure
 _RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -129,7 +130,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     figure.set_dpi(DPI)
     figure.draw_without_rendering()
     figure.set_layout_engine(None)
-    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    png, svg = (folder / f"{name}.{ending}" for ending in ENDINGS)
     with atomic_file(png) as file:
         figure.savefig(file, dpi=DPI, metadata={"Software": None})
     with atomic_file(svg) as file:

@@ -115,7 +115,7 @@ def unmarked(table: Table) -> Table:
 def write(table: Table, folder: Path) -> list[Path]:
     """The table as ``<name>.csv``, ``.md`` and ``.tex``; returns the paths."""
     made = []
-    for suffix, render in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+    for suffix, render in RENDERERS.items():
         path = folder / f"{table.name}.{suffix}"
         write_atomic(path, render(table))
         made.append(path)
@@ -269,3 +269,7 @@ def markdown(text: str) -> str:
     """Plain text for Markdown: escaped, so that it is never read as markup; line breaks become spaces."""
     escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(text.split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+#: Ending of a file -> what writes a table so.
+RENDERERS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
