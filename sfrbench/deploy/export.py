@@ -30,12 +30,14 @@ from sfrbench.engine.inference import load_backbone, windows
 from sfrbench.engine.training import save_weights
 from sfrbench.errors import InputError, NotReadyError, StoreError, short_of
 from sfrbench.files.atomic import fsync
+from sfrbench.store.locks import taken
 
 TOLERANCE = 1e-4  # of logits in float32
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 CONFIG = "config.json"
 FILES = ("model.safetensors", "model.onnx", CONFIG)
 CARD, HUB_CARD = "MODEL_CARD.md", "README.md"
+LOCK = f"{WORKSHOP}lock"
 
 
 @dataclass(frozen=True)
@@ -102,28 +104,45 @@ def export(cell: Finished, out: Path, *, hub: bool = False) -> Exported:
 
 @contextlib.contextmanager
 def _workshop(out: Path) -> Iterator[Path]:
-    """A new folder within ``out``, so on the same disk, to make files in; taken away in the end, as is what
-    exports that were killed left, and ``out`` where it is new and nothing came into it."""
+    """A new folder within ``out``, so on the same disk, to make files in; ``out`` goes again where it is new
+    and nothing came into it."""
     new = not out.exists()
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=WORKSHOP, dir=out))
-    except OSError as error:
-        error.filename = str(out)
-        raise
-    try:
-        yield folder
+        with _alone(out) as folder:
+            yield folder
     except Exception as error:
         short = short_of(error)  # of safetensors or ONNX, which name no place
         if short is None or isinstance(error, OSError):
             raise
         raise StoreError.of([replace(short, where=str(out))]) from error
     finally:
-        for left in out.glob(f"{WORKSHOP}*"):
-            shutil.rmtree(left, ignore_errors=True)
         if new:
             with contextlib.suppress(OSError):  # it has files
                 out.rmdir()
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[Path]:
+    """The new folder within ``out``, while no other export is at work there."""
+    with contextlib.ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            if not stack.enter_context(taken(out / LOCK)):
+                hint = "wait for it, or name another folder"
+                raise InputError("another export writes here right now", where=str(out), hint=hint)
+            stack.callback(_tidy, out)
+            folder = Path(tempfile.mkdtemp(prefix=WORKSHOP, dir=out))
+        except OSError as error:
+            error.filename = str(out)
+            raise
+        yield folder
+
+
+def _tidy(out: Path) -> None:
+    """Take away what this export, and those that were killed, worked in."""
+    for left in out.glob(f"{WORKSHOP}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    (out / LOCK).unlink(missing_ok=True)
 
 
 def _deliver(folder: Path, out: Path, card: str, other: str) -> None:

@@ -145,6 +145,17 @@ def test_what_killed_exports_left_goes_with_the_next(smoke, exported, tmp_path, 
     assert {path.name for path in left.parent.iterdir()} == {*export.FILES, "MODEL_CARD.md"}
 
 
+def test_a_second_export_into_one_folder_is_refused_and_harms_nothing(smoke, tmp_path):
+    out = tmp_path / "out"
+    with export._workshop(out) as folder:
+        (folder / "model.safetensors").write_bytes(b"a part")
+        done = smoke.invoke("export", str(smoke.spec), CELL, str(out), "--overwrite")
+        assert done.exit_code == 2
+        assert done.stderr.splitlines()[0] == f"{out}  another export writes here right now"
+        assert (folder / "model.safetensors").exists()
+    assert not out.exists()
+
+
 def test_the_example_of_the_card_runs_and_agrees_with_torch(exported, monkeypatch):
     monkeypatch.chdir(exported)
     card = Path("MODEL_CARD.md").read_text(encoding="utf-8")
