@@ -87,7 +87,7 @@ def test_the_table_marks_harm_and_says_what_its_interval_covers(small: Demo) -> 
     (harm,) = [mark for mark, text in table.notes if text.startswith("harms")]
     assert [harm in row[0].marks for row in table.rows] == [False, False, False, True, False]
     said = " ".join(table.rules)
-    assert "on the better side: 2 of 4; on the worse side: 1" in said
+    assert "on the better side: 2 of 4; worse: 1" in said
     assert "Not covered: another choice of labelled cases, another dataset, other settings." in said
     assert not faults(table.caption)
     last = table.data[-1]

@@ -58,8 +58,11 @@ def overall_table(frame: pd.DataFrame, info: ReportInfo, results: Results, name:
 
 
 def title(results: Results) -> str:
-    at = f" at {results.group.point}" if results.group.point else ""
-    return f"Effect on {METRICS[results.metric].label}{at}."
+    return f"Effect on {METRICS[results.metric].label}{_at(results)}."
+
+
+def _at(results: Results) -> str:
+    return f" at {results.group.point}" if results.group.point else ""
 
 
 def caption(results: Results, subset: str) -> str:
@@ -86,7 +89,7 @@ def rules(results: Results) -> tuple[str, ...]:
         "Better, worse: by the metric, whatever the sign.",
         "Interval and p of a row: over cases and seeds as two crossed levels, as in paired differences.",
         f"Holm: p corrected for the {tested} rows that are tested; intervals are not.",
-        f"Whole interval on the better side: {better} of {len(results.shown)}; on the worse side: {worse}.",
+        f"Whole interval on the better side{_at(results)}: {better} of {len(results.shown)}; worse: {worse}.",
         *_covers(results),
     ]
     others = group.others
