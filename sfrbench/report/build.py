@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import shutil
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +27,7 @@ from sfrbench.report.render import page, style, tables
 from sfrbench.report.render.parts import Part
 from sfrbench.results.frame import load_frame
 from sfrbench.search.studies import read_study
+from sfrbench.store.locks import abandoned, taken
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,13 +73,48 @@ def replaced_note(experiment: Experiment) -> str:
 def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]:
     """Write the report into ``out`` and return every file, ``index.html`` first.
 
-    ``frame`` is the tidy frame (one row per cell, case, class and metric). Tables and figures that the report
-    before had, and this one has no more, are taken away: beside the new ones they would look like them. Other
-    files in ``out`` are left alone. Raises ``InputError`` for an item of an unknown kind, for rows that
-    contradict each other, and for a report there of a later format.
+    ``frame`` is the tidy frame (one row per cell, case, class and metric). The report before stays whole
+    until this one is; what it had of tables and figures and this one has no more is then taken away: beside
+    the new ones it would look like them. Other files in ``out`` are left alone. Raises ``InputError`` for
+    an item of an unknown kind, for rows that contradict each other, and for a report there of a later
+    format.
     """
     check_replaced(out / "provenance.json", "provenance.json")
-    out.mkdir(parents=True, exist_ok=True)
+    with _workshop(out) as folder:
+        made, shown = _write(frame, info, folder)
+        before = read_state(out / "provenance.json", _Before)
+        for path in reversed(made):  # the page last
+            (out / path).parent.mkdir(exist_ok=True)
+            os.replace(folder / path, out / path)
+    if before is not None:
+        _take_away(before.shown.keys() - shown, out)
+    return [out / path for path in made]
+
+
+@contextlib.contextmanager
+def _workshop(out: Path) -> Iterator[Path]:
+    """A new folder within ``out``, so on the same disk, to make files in; taken away in the end, as is what
+    reports that were killed left."""
+    around = out / ".making"
+    for left in abandoned(around):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = around / uuid.uuid4().hex
+    folder.mkdir(parents=True)
+    try:
+        with taken(folder / "lock"):
+            yield folder
+    except OSError as error:
+        if isinstance(error.filename, str):
+            error.filename = error.filename.replace(str(folder), str(out))
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another is made there
+            around.rmdir()
+
+
+def _write(frame: pd.DataFrame, info: ReportInfo, out: Path) -> tuple[list[Path], Iterable[str]]:
+    """The files of a report within ``out``, its page first, and the names of its tables and figures."""
     files: list[Path] = []
     parts: list[tuple[str, Part]] = []
     facts: dict[str, list[dict[str, Any]]] = {}
@@ -86,14 +126,10 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
             files += tables.write(table, out / "tables")
         files += [path for figure in part.figures for path in figure.files]
         facts |= {name: [row.behind() for row in rows] for name, rows in part.behind.items()}
-    provenance = out / "provenance.json"
-    before = read_state(provenance, _Before)
+    index, provenance = out / "index.html", out / "provenance.json"
     write_atomic(provenance, _provenance(info, facts))
-    index = out / "index.html"
     write_atomic(index, page.page(info, parts, facts, out))
-    if before is not None:
-        _take_away(before.shown.keys() - facts.keys(), out)
-    return [index, *files, provenance]
+    return [path.relative_to(out) for path in (index, *files, provenance)], facts.keys()
 
 
 def _take_away(names: Iterable[str], out: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import json
 import re
 import subprocess
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 
 from sfrbench.errors import InputError
+from sfrbench.report import build
 from sfrbench.report.build import build_report
 from sfrbench.report.facts.volumes import MontageCase
 from sfrbench.report.item import Shown
@@ -55,6 +57,28 @@ def test_what_a_report_no_longer_shows_is_taken_away_and_nothing_else(small, tmp
     assert {path.suffix for path in gone} == {".png", ".svg"}
     assert not any(path.exists() for path in gone)
     assert all(path.is_file() for path in [*second, *own])
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_report_that_ends_early_leaves_the_one_before(small, tmp_path, monkeypatch, fault):
+    """At its last file, when its tables are made."""
+    folder = tmp_path / "report"
+    build_report(small.frame, small.info, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def ends(path: Path, _: str) -> None:
+        if isinstance(fault, OSError):
+            fault.filename = str(path)
+        raise fault
+
+    monkeypatch.setattr(build, "write_atomic", ends)
+    other = small.frame.assign(value=small.frame["value"] / 2)
+    with pytest.raises(type(fault)) as caught:
+        build_report(other, small.info, folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert not (folder / ".making").exists()
+    if isinstance(fault, OSError):
+        assert caught.value.filename == str(folder / "provenance.json")
 
 
 def test_the_numbers_are_those_of_pandas(built, small):
