@@ -63,7 +63,7 @@ def doctor(data: Mapping[str, Path], as_json: bool) -> None:
     echo(f"compile   {'blocks' if lacking is None else f'none: {lacking.what}'}")
     if lacking is not None:
         echo(f"          {lacking.hint}")
-    echo(f"SLURM     {_lack_of_slurm() or 'sbatch, srun and submitit are here: --executor slurm'}")
+    echo(f"SLURM     {_lack_of_slurm() or 'it answers, and submitit is here: --executor slurm'}")
     echo(f"disk      {free / 1e9:.0f} GB free here")
     echo(f"registry  {registry}")
     echo(f"config    {config}{'' if config.is_file() else ' (none, which is fine)'}")
@@ -75,14 +75,17 @@ def doctor(data: Mapping[str, Path], as_json: bool) -> None:
 
 def _lack_of_slurm() -> str:
     """What is missing for --executor slurm; empty: nothing that is seen from here."""
-    from sfrbench.errors import NotReadyError
-    from sfrbench.run.executors.slurm import sbatch
+    from sfrbench.errors import NotReadyError, first_line
+    from sfrbench.run.executors.slurm import ask, sbatch
 
     try:
         sbatch.ready()
+        ask.queue()
     except NotReadyError as error:
         (problem,) = error.problems
         return f"none: {problem.what}; {problem.hint}"
+    except ask.SlurmError as error:
+        return f"none: {first_line(error, None)}"
     return ""
 
 

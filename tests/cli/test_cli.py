@@ -183,14 +183,24 @@ def test_doctor(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("commands", "said"), [((), "none: there is no 'sbatch' here"), (("sbatch", "srun"), "")]
+    ("commands", "said"),
+    [
+        ({}, "none: there is no 'sbatch' here"),
+        ({"sbatch": "", "srun": ""}, "none: there is no 'squeue' here"),
+        (
+            {"sbatch": "", "srun": "", "squeue": "echo 'Unable to contact' >&2; exit 1"},
+            "none: squeue: Unable",
+        ),
+        ({"sbatch": "", "srun": "", "squeue": ""}, ""),
+    ],
 )
 def test_doctor_says_whether_jobs_can_be_submitted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: tuple[str, ...], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: dict[str, str], said: str
 ) -> None:
     pytest.importorskip("submitit")
-    for command in commands:
-        (tmp_path / command).touch(mode=0o755)
+    for command, script in commands.items():
+        (tmp_path / command).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / command).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     lacks = doctor._lack_of_slurm()
     assert lacks.startswith(said) if said else lacks == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -130,7 +131,8 @@ def _told(*command: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise SlurmError(f"{command[0]} does not answer") from error
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"it ended with status {done.returncode}"
+        lines = [re.sub(rf"^{command[0]}: (error|fatal): ", "", line) for line in done.stderr.splitlines()]
+        said = "; ".join(filter(None, lines)) or f"it ended with status {done.returncode}"
         raise SlurmError(f"{command[0]}: {said}")
     return done.stdout
 
