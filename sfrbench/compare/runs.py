@@ -79,8 +79,8 @@ def _cells(side: Side, subset: str) -> set[str]:
     }
 
 
-def _row(point: ArmPoint, metric: str, parts: Sequence[pd.DataFrame]) -> MetricRow:
-    parts = [part[part["metric"] == metric] for part in parts]
+def _row(point: ArmPoint, metric: str, whole: Sequence[pd.DataFrame]) -> MetricRow:
+    parts = [part[part["metric"] == metric] for part in whole]
     units = ["/".join(sorted(part["unit"].unique())) for part in parts]
     text = ", ".join(f"{path} {value}" for path, value in point[1])
     shared = [_shared(parts, column) for column in ("case", "class", "seed")]
@@ -104,7 +104,7 @@ def _row(point: ArmPoint, metric: str, parts: Sequence[pd.DataFrame]) -> MetricR
     said += [
         f"{side}: {flat}" for side, line in zip("AB", lines, strict=True) if (flat := flattery(line, metric))
     ]
-    lost = [dead.find(line.frame, seeds, cases) for line in lines]
+    lost = [dead.find(part[part["class"].isin(classes)], seeds, cases) for part in whole]  # by Dice, too
     said += [dead.note(found, side) for side, found in zip("AB", lost, strict=True)]
     note = ", ".join(text for text in said if text)
     return MetricRow(point[0], text, metric, units[0], means[0], means[1], gap, p, note)

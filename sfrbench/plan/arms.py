@@ -61,6 +61,18 @@ class ArmResolver:
             self._memo[kind, used] = self.resolver.kind(kind, layers, self.where)
         return cast("Resolved | None", self._memo[kind, used])
 
+    def _place(self, kind: str, point: Sequence[int]) -> str:
+        """Where to look for a component that does not go with the others: where it was chosen, if not in the
+        base; else what the arm chooses; else the base, which other arms share."""
+        chose = [one for one in self._layers(kind, point)[1] if kind in one.choices]
+        base, layer = self.resolver.spec.base, self.arm.layer
+        if chose and chose[-1] is not base:
+            return chose[-1].where(kind)
+        own = [path for path in layer.choices if path.partition(".")[0] in KINDS]
+        if own:
+            return layer.where(next((path for path in own if path.partition(".")[0] == kind), own[0]))
+        return base.where(kind) if chose else self.where
+
     def switch(self, name: str, point: Sequence[int], default: str) -> tuple[str, str]:
         used, layers = self._layers(name, point)
         if (name, used) not in self._memo:
@@ -94,7 +106,9 @@ class ArmResolver:
         if memo not in self._memo:
             parts = {kind: resolved.component for kind, resolved in components.items()}
             self._memo[memo] = self._sound(Chosen(parts, stages, pseudo, score, fingerprint=""))
-            self.resolver.conflicts(components, self.where, pseudo)
+            self.resolver.conflicts(
+                components, {kind: self._place(kind, point) for kind in components}, pseudo
+            )
             if score == "val" and dataset.val == 0:
                 self.resolver.add(
                     self.where, "score: val needs validation cases", "set dataset.val to 1 or more"

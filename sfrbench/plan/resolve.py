@@ -201,14 +201,14 @@ class Resolver:
             {known.removeprefix(f"{kind}/") for known, _ in self._known if known.startswith(f"{kind}/")}
         )
 
-    def conflicts(self, cell: Mapping[str, Resolved], where: str, pseudo: str) -> None:
-        """Combinations that make no sense, each with its reason."""
-        self._unlabelled(cell, where, pseudo)
+    def conflicts(self, cell: Mapping[str, Resolved], places: Mapping[str, str], pseudo: str) -> None:
+        """Combinations that make no sense, each with its reason, at the place of the kind that says so."""
+        self._unlabelled(cell, places.get("ssl", ""), pseudo)
         components = {kind: resolved.component for kind, resolved in cell.items()}
         for kind, resolved in cell.items():
             for reason in self._conflicts(resolved, components):
                 self.add(
-                    where,
+                    places[kind],
                     f"{kind} {resolved.card.name}: {reason}",
                     "change the one or the other, or exclude it",
                 )

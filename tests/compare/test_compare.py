@@ -66,6 +66,15 @@ def test_the_difference_is_over_what_both_have() -> None:
     assert found.only == (["mt, seed 0", "only_a, seed 0"], ["mt, seed 3"])
 
 
+def test_a_class_that_is_never_found_is_named_beside_every_metric() -> None:
+    """By its Dice, also where another metric is compared and no prediction is empty."""
+    lost = [row | {"value": 0.1} if row["metric"] == "dice" else row for row in rows_of("mt", 0, 70, cases=3)]
+    found = data(compare(side(lost), side(lost), ("dice", "hd95")))
+    assert len(found) == 2
+    assert found[0]["note"] == found[1]["note"]
+    assert "A: never found" in found[0]["note"]
+
+
 def test_a_value_that_one_side_does_not_score_counts_for_neither() -> None:
     a, b = (
         [row for row in rows_of("mt", 0, level, cases=4) if row["metric"] == "dice"] for level in (70, 60)

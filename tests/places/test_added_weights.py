@@ -107,6 +107,13 @@ def test_safetensors_and_files_of_old_torch_are_read(folder: Path, tmp_path: Pat
         assert weights.check(name).suffix == {"safe": ".safetensors", "old": ".pth"}[name]
 
 
+def _pointer(folder: Path) -> Path:
+    """What a clone without Git LFS has in the place of a checkpoint."""
+    path = folder / "mine.pth"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n", encoding="utf-8")
+    return path
+
+
 def of(content: object) -> Callable[[Path], Path]:
     return lambda folder: checkpoints.saved(folder, content)
 
@@ -143,6 +150,17 @@ def of(content: object) -> Callable[[Path], Path]:
             lambda folder: of({n: torch.zeros_like(v) for n, v in checkpoints.tuned().items()})(folder),
             "holds nothing that was trained: all weights of image_encoder are one number",
         ),
+        (
+            lambda folder: of(
+                {
+                    name.removeprefix("image_encoder."): value
+                    for name, value in checkpoints.tuned().items()
+                    if name.startswith("image_encoder.")
+                }
+            )(folder),
+            "fits none of .* it looks like the encoder of a vision transformer alone",
+        ),
+        (_pointer, r"is text, and no weights: it begins with 'version https://git-lfs\.'"),
     ],
 )
 def test_what_is_no_such_file_is_refused_and_leaves_nothing(

@@ -176,8 +176,20 @@ def test_validation_scores_need_validation_cases(tmp_path: Path) -> None:
 
 
 def test_a_patch_that_the_backbone_cannot_take_is_refused(tmp_path: Path) -> None:
-    message = faults(tmp_path, GOOD.replace("labeled: 2", "labeled: 2, patch: [40, 40, 24]"), profile="paper")
-    assert "no multiple of 16" in message
+    text = GOOD.replace("labeled: 2", "labeled: 2, patch: [40, 40, 24]")
+    text = text.replace(", ssl: supervised", "").replace(", ssl.lambda_cons: 0.2", "")
+    message = faults(tmp_path, text, profile="paper")
+    assert message.count("no multiple of 16") == 1  # of three arms that choose no component of their own
+    assert message.startswith("spec.yaml:4:59  backbone vnet: patch [40, 40, 24]")
+
+
+def test_a_refused_component_is_named_where_it_was_chosen(tmp_path: Path) -> None:
+    """In the arm or in the axis."""
+    text = GOOD.replace("labeled: 2", "labeled: 2, patch: [40, 40, 24]").replace("vnet", "segresnet")
+    arm = text.replace("{name: mt, ", "{name: mt, backbone: vnet, ")
+    assert faults(tmp_path, arm, profile="paper").startswith("spec.yaml:7:16  backbone vnet: patch")
+    axis = text.replace("seeds:", "axes: {backbone: [segresnet, vnet]}\nseeds:")
+    assert faults(tmp_path, axis, profile="paper").startswith("spec.yaml:9:8  backbone vnet: patch")
 
 
 def test_keys_do_not_depend_on_the_order_of_keys_in_the_file(tmp_path: Path) -> None:

@@ -87,8 +87,15 @@ def test_slices_show_best_median_and_worst_of_the_last_arm(small, tmp_path):
     assert cases[0] == dice.index[-1]
     assert cases[-1] == dice.index[0]
     assert {cell for cell, *_ in seen} == {"supervised-0", "mt-0", "sfr_ft-0", "sfr_mt-0"}
+    assert figure.caption.startswith("Best, median and worst of")
     assert "by the Dice of SFR_MT." in figure.caption
     assert "seed 0." in figure.notes[0]
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "Best"), (2, "Best and worst")])
+def test_the_caption_of_slices_names_those_that_are_there(small, tmp_path, count, said):
+    figure = montage.montage_figure(small.frame, small.info, count, "test", "slices", tmp_path)
+    assert figure.caption.startswith(f"{said} of the ")
 
 
 def test_no_slices_without_volumes(small, tmp_path):
@@ -102,6 +109,7 @@ def test_pairs_use_common_seeds_and_say_what_is_missing(small):
     assert table.rows[0][-1].text == "1"
     assert "SFR_FT, seed 1: finetune failed" in table.notes[0][1]
     assert any("over cases only" in text for _, text in table.notes)
+    assert "Interval and p: over cases, of one training each;" in " ".join(table.rules)
 
 
 def test_equal_arms_are_flagged_in_pairs(small):

@@ -17,6 +17,7 @@ from sfrbench.errors import NotReadyError
 _INSIDE = ("model", "state_dict", "model_state_dict")
 #: What wrappers put before every name: DataParallel, Lightning, and scripts with a SAM of that name.
 _BEFORE = ("module.", "model.", "sam.")
+_TEXT = "a page, or a pointer of Git LFS, in the place of the file? download the file itself"
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], list[str]]:
@@ -71,7 +72,8 @@ def _loaded(path: Path) -> Any:
 
             return load_file(path)
         with path.open("rb") as stream:
-            zipped = stream.read(2) == b"PK"  # files of torch before 1.6 are no archives
+            begins = stream.read(24)
+        zipped = begins.startswith(b"PK")  # files of torch before 1.6 are pickles, and no archives
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of pickles of another protocol than torch's own
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
@@ -80,6 +82,9 @@ def _loaded(path: Path) -> Any:
             f"cannot be read: {error.strerror or error}", where=str(path), hint=hint
         ) from error
     except pickle.UnpicklingError as error:
+        if begins.isascii() and (text := begins.decode()).replace("\n", "").isprintable():
+            what = f"is text, and no weights: it begins with '{text.strip().partition(chr(10))[0]}'"
+            raise NotReadyError(what, where=str(path), hint=_TEXT) from error
         what = "is no file of tensors alone: what else it holds could run code, and is not loaded"
         trusted = "if you trust it, load it yourself and save the state_dict of its model alone"
         raise NotReadyError(f"{what}{_global(error)}", where=str(path), hint=trusted) from error

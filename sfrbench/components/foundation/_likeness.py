@@ -97,6 +97,10 @@ def _known(shapes: _Shapes) -> Iterable[tuple[bool, str]]:
         any(name.startswith("vision_encoder.") for name in shapes),
         "SAM in transformers' layout: bring the file in segment-anything's layout",
     )
+    yield (
+        "patch_embed.proj.weight" in shapes,
+        "the encoder of a vision transformer alone, without SAM's prompt encoder and mask decoder",
+    )
     size = {768: "B", 1024: "L", 1280: "H"}.get(patch[0] if len(patch) == 4 else 0)
     yield size is not None and ".rel_pos_h" in " ".join(shapes), f"SAM ViT-{size}"
 
