@@ -119,6 +119,7 @@ _REMEDIES = {
     errno.EISDIR: f"a folder lies where a file is needed: {_ELSEWHERE}",
     errno.ENOENT: "make it first, or name another place",
     errno.ENAMETOOLONG: "shorten the name",
+    errno.ELOOP: "a link leads back to itself: remove it, or name another place",
     errno.EIO: "the disk or the network file system has a fault",
 }
 

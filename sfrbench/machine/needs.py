@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -272,8 +273,9 @@ def environment() -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and dirty flag of the checkout that holds this package; empty for an installed wheel."""
-    if not (BESIDE / ".git").exists():
+    """Commit and dirty flag of the checkout that holds this package; empty for an installed wheel, and where
+    there is no git."""
+    if not (BESIDE / ".git").exists() or shutil.which("git") is None:
         return {}
     ask = ["git", "-C", str(BESIDE)]
     commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from sfrbench.errors import SfrbenchError, short_of, stopped
-from sfrbench.files.atomic import read_state, write_atomic
+from sfrbench.files.atomic import atomic_file, read_state, write_atomic
 from sfrbench.files.formats import FORMATS, check_replaced
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.study import provenance_of
@@ -55,6 +56,9 @@ class _Before(BaseModel):
 #: Folder -> the files in it of each table or figure, by their endings.
 _ENDINGS = {"tables": tuple(tables.RENDERERS), "figures": style.ENDINGS}
 
+#: In the folder that a report is made in.
+_LOCK = "lock"
+
 
 def replaced_note(experiment: Experiment) -> str:
     """What is lost where the report here is of other choices of --set; empty: nothing."""
@@ -82,13 +86,38 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
     check_replaced(out / "provenance.json", "provenance.json")
     with _workshop(out) as folder:
         made, shown = _write(frame, info, folder)
-        before = read_state(out / "provenance.json", _Before)
-        for path in reversed(made):  # the page last
-            (out / path).parent.mkdir(exist_ok=True)
-            os.replace(folder / path, out / path)
+        _deliver(folder, out, shown)
+    return [out / path for path in made]
+
+
+def _deliver(folder: Path, out: Path, shown: Iterable[str]) -> None:
+    """Move all files to where they are looked for. The provenance, by which the next report knows what this
+    one leaves, comes when nothing is left of the report before, and the page last."""
+    last = ["provenance.json", "index.html"]
+    found = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    paths = [path for path in found if path.as_posix() not in (_LOCK, *last)]
+    for path in (*paths, *map(Path, last)):  # what cannot be is found out before anything is replaced
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        if (out / path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(out / path))
+    before = read_state(out / "provenance.json", _Before)
+    for path in paths:
+        _move(folder / path, out / path)
     if before is not None:
         _take_away(before.shown.keys() - shown, out)
-    return [out / path for path in made]
+    for name in last:
+        _move(folder / name, out / name)
+
+
+def _move(path: Path, place: Path) -> None:
+    """Put a finished file in its place. A link there is followed, also to another disk."""
+    try:
+        os.replace(path, os.path.realpath(place))
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with atomic_file(place, durable=True) as file:
+            shutil.copyfile(path, file)
 
 
 @contextlib.contextmanager
@@ -99,9 +128,9 @@ def _workshop(out: Path) -> Iterator[Path]:
     for left in abandoned(around):
         shutil.rmtree(left, ignore_errors=True)
     folder = around / uuid.uuid4().hex
-    folder.mkdir(parents=True)
     try:
-        with taken(folder / "lock"):
+        folder.mkdir(parents=True)
+        with taken(folder / _LOCK):
             yield folder
     except OSError as error:
         if isinstance(error.filename, str):
@@ -143,7 +172,9 @@ def _take_away(names: Iterable[str], out: Path) -> None:
 def _made(item: ReportItem, context: Context) -> Part:
     """What an item shows. Where its code fails, that is what stands in its place, and all others are made."""
     try:
-        return made(item, context)
+        part = made(item, context)
+        _check_files(part, context.figures.parent)
+        return part
     except (SfrbenchError, OSError, MemoryError):
         raise
     except Exception as error:
@@ -156,6 +187,16 @@ def _made(item: ReportItem, context: Context) -> Part:
         log.warning("report, %s: %s (%s:%s)", item.kind, what, last.filename, last.lineno)
         log.debug("report, %s", item.kind, exc_info=error)
         return Part(remark=f"{what[0].upper()}{what[1:]}.")
+
+
+def _check_files(part: Part, out: Path) -> None:
+    """Raises ``ValueError`` where a figure has no file, or one that is not in the report's folder."""
+    for figure in part.figures:
+        if not figure.files:
+            raise ValueError(f"figure '{figure.name}' has no file")
+        for path in figure.files:
+            if not (path.is_relative_to(out) and path.is_file()):
+                raise ValueError(f"figure '{figure.name}' has no file {path.name} below context.figures")
 
 
 def _provenance(info: ReportInfo, behind: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

@@ -192,6 +192,15 @@ def test_doctor(folder: Path) -> None:
             "none: squeue: Unable",
         ),
         ({"sbatch": "", "srun": "", "squeue": ""}, ""),
+        (
+            {"sbatch": "", "srun": "", "squeue": "echo Welcome"},
+            "none: squeue lists no jobs, it says: Welcome",
+        ),
+        (
+            {"sbatch": "", "srun": "", "squeue": r"printf '\377' >&2; exit 1"},
+            "none: squeue: \N{REPLACEMENT CHARACTER}",
+        ),
+        ({"sbatch": "", "srun": "", "squeue": "echo Welcome; echo '7|RUNNING|None|two\nlines'"}, ""),
     ],
 )
 def test_doctor_says_whether_jobs_can_be_submitted(
@@ -204,6 +213,15 @@ def test_doctor_says_whether_jobs_can_be_submitted(
     monkeypatch.setenv("PATH", str(tmp_path))
     lacks = doctor._lack_of_slurm()
     assert lacks.startswith(said) if said else lacks == ""
+
+
+def test_doctor_with_a_slurm_that_is_half_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    for command in ("sbatch", "srun", "squeue"):
+        (tmp_path / command).write_bytes(b"\x7fELF, cut short")
+        (tmp_path / command).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor._lack_of_slurm() == "none: squeue cannot be started: Exec format error"
 
 
 def test_predictions_return_to_the_raw_grid(folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from sfrbench.components.foundation.sam2 import Sam2, Sam2Toy
 from sfrbench.components.foundation.toy import SamToy
+from sfrbench.machine import needs
 from sfrbench.machine.needs import Machine, lacks_of
 
 
@@ -42,3 +43,10 @@ def test_why_a_workspace_cannot_be_written_to(
     (problem,) = Machine(tmp_path / "runs").lacks_place()
     assert (problem.where, problem.what) == (str(tmp_path), said)
     assert "--workspace" in problem.hint
+
+
+def test_a_checkout_on_a_machine_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(needs, "BESIDE", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert needs.git_state() == {}

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sfrbench.components.foundation import _fit
 from sfrbench.errors import InputError, NotReadyError, problem_of
 from sfrbench.machine import own_weights
 from sfrbench.places import added, weights
@@ -161,6 +162,17 @@ def of(content: object) -> Callable[[Path], Path]:
             "fits none of .* it looks like the encoder of a vision transformer alone",
         ),
         (_pointer, r"is text, and no weights: it begins with 'version https://git-lfs\.'"),
+            lambda folder: of({n: torch.zeros([]).to("meta") for n in checkpoints.tuned()})(folder),
+            "holds no numbers one by one",
+        ),
+        (
+            lambda folder: of(checkpoints.changed(checkpoints.PLAIN, torch.Tensor.to_sparse))(folder),
+            f"'{checkpoints.PLAIN}' holds no numbers one by one",
+        ),
+        (
+            lambda folder: of(checkpoints.changed(checkpoints.PLAIN, torch.Tensor.sum))(folder),
+            rf"{checkpoints.PLAIN} is \(\), not",
+        ),
     ],
 )
 def test_what_is_no_such_file_is_refused_and_leaves_nothing(
@@ -280,3 +292,8 @@ def test_where_no_hash_is_published_that_of_the_file_counts(folder: Path) -> Non
     with pytest.raises(NotReadyError, match=f"and the plan is for {first}"):
         weights.check(f"medsam@{first}")
     assert any("that of this file is part of keys" in line for line in weights.listing())
+
+
+def test_a_single_number_in_half_precision_is_no_fault_of_the_code() -> None:
+    """LiteMedSAM counts its batches in tensors without an axis; some scripts halve all that they save."""
+    assert not _fit.stretches("image_encoder.bn.num_batches_tracked", torch.zeros([]).half(), torch.zeros([]))

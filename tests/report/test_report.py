@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,8 +24,9 @@ from sfrbench.errors import InputError
 from sfrbench.report import build
 from sfrbench.report.build import build_report
 from sfrbench.report.facts.volumes import MontageCase
-from sfrbench.report.item import Shown
+from sfrbench.report.item import Context, Shown
 from sfrbench.report.items.table import result as sections
+from sfrbench.report.render.parts import Figure, Part
 from sfrbench.results.grid import Missing
 from tests.support.captions import check_page, faults
 from tests.support.demos import ARMS, check_golden, demo, rows_of
@@ -62,8 +66,8 @@ def test_what_a_report_no_longer_shows_is_taken_away_and_nothing_else(small, tmp
 @pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_report_that_ends_early_leaves_the_one_before(small, tmp_path, monkeypatch, fault):
     """At its last file, when its tables are made."""
-    folder = tmp_path / "report"
-    build_report(small.frame, small.info, folder)
+    folder, info = tmp_path / "report", replace(small.info, items=[{"table": "results"}])
+    build_report(small.frame, info, folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     def ends(path: Path, _: str) -> None:
@@ -74,11 +78,105 @@ def test_a_report_that_ends_early_leaves_the_one_before(small, tmp_path, monkeyp
     monkeypatch.setattr(build, "write_atomic", ends)
     other = small.frame.assign(value=small.frame["value"] / 2)
     with pytest.raises(type(fault)) as caught:
-        build_report(other, small.info, folder)
+        build_report(other, info, folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert not (folder / ".making").exists()
     if isinstance(fault, OSError):
         assert caught.value.filename == str(folder / "provenance.json")
+
+
+@pytest.mark.parametrize("moves", [3, 6, 7])
+def test_a_report_that_is_killed_between_its_moves_leaves_no_table_of_before(
+    small, tmp_path, monkeypatch, moves
+):
+    """The next report takes away what the one before the killed one had."""
+    folder, two = tmp_path / "report", [{"table": "results"}, {"kde": "dice"}]
+    build_report(small.frame, replace(small.info, items=two), folder)
+    one = replace(small.info, items=[{"table": "results"}])
+    real, done = build._move, []
+
+    def ends(path: Path, place: Path) -> None:
+        if len(done) == moves:
+            raise KeyboardInterrupt
+        done.append(place)
+        real(path, place)
+
+    monkeypatch.setattr(build, "_move", ends)
+    with contextlib.suppress(KeyboardInterrupt):
+        build_report(small.frame, one, folder)
+    monkeypatch.setattr(build, "_move", real)
+    made = build_report(small.frame, one, folder)
+    assert {path for path in folder.rglob("*") if path.is_file()} == set(made)
+
+
+@pytest.mark.parametrize("taken", ["tables", "tables/results.csv/x", "index.html/x", ".making"])
+def test_what_lies_in_the_way_of_a_report_is_named_before_anything_is_replaced(small, tmp_path, taken):
+    (tmp_path / taken).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / taken).write_text("mine")
+    (tmp_path / "provenance.json").write_text("{}")
+    with pytest.raises((FileExistsError, IsADirectoryError, NotADirectoryError)) as caught:
+        build_report(small.frame, replace(small.info, items=[{"table": "results"}]), tmp_path)
+    assert tmp_path in Path(caught.value.filename).parents or caught.value.filename == str(tmp_path)
+    assert ".making" not in caught.value.filename
+    assert (tmp_path / "provenance.json").read_text() == "{}"
+
+
+def test_a_file_in_the_place_of_a_report_is_named(small, tmp_path):
+    (tmp_path / "report").write_text("mine")
+    with pytest.raises(NotADirectoryError) as caught:
+        build_report(small.frame, small.info, tmp_path / "report")
+    assert caught.value.filename == str(tmp_path / "report")
+
+
+def test_links_in_a_report_are_followed_also_to_other_disks(small, tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    folder = tmp_path / "report"
+    folder.mkdir()
+    (folder / "tables").symlink_to(tmp_path / "other")
+    (folder / "index.html").symlink_to(tmp_path / "page.html")
+    real = os.replace
+
+    def far(path: str | Path, place: str | Path) -> None:
+        if ".making" in str(path) and tmp_path / "other" in Path(place).parents:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(path), None, str(place))
+        real(path, place)
+
+    monkeypatch.setattr(os, "replace", far)
+    made = build_report(small.frame, replace(small.info, items=[{"table": "results"}]), folder)
+    assert all(path.is_file() for path in made)
+    assert (tmp_path / "other" / "results.csv").is_file()
+    assert (folder / "index.html").is_symlink()
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!")
+    assert not (folder / ".making").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        ([], "figure 'mine' has no file"),
+        (["nowhere.png"], "has no file nowhere.png"),
+        (["../../../mine.png"], "has no file mine.png"),
+        (["deep/mine.png"], ""),
+    ],
+)
+def test_figures_that_an_item_writes_by_itself(small, tmp_path, monkeypatch, files, what):
+    """They and what lies beside them come along; where they are amiss, that is what stands in their place."""
+
+    def part(item: object, context: Context) -> Part:
+        (context.figures / "deep").mkdir(parents=True)
+        for path in (context.figures / "deep" / "mine.png", tmp_path / "mine.png"):
+            path.write_bytes(b"")
+        (context.figures / "mine.dat").write_text("beside")
+        named = tuple(context.figures / file for file in files)
+        return Part(figures=[Figure("mine", "Mine", "Shown.", named, ())], behind={"mine": []})
+
+    monkeypatch.setattr(build, "made", part)
+    out = tmp_path / "report"
+    build_report(small.frame, replace(small.info, items=[{"table": "results"}]), out)
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert what in unescape(page) if what else "could not be made" not in page
+    assert (out / "figures" / "deep" / "mine.png").is_file()
+    assert (out / "figures" / "mine.dat").read_text() == "beside"
 
 
 def test_the_numbers_are_those_of_pandas(built, small):

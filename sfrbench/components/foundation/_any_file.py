@@ -41,6 +41,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], list[str]]:
             f"{what}{_contents(state)}", where=str(path), hint="save the state_dict of the model alone"
         )
     tensors = dict(state)
+    if odd := next((name for name, value in tensors.items() if not _dense(value)), ""):
+        raise NotReadyError(
+            f"'{odd}' holds no numbers one by one (sparse, quantised, or of no device)",
+            where=str(path),
+            hint="save the state_dict of the model as it was trained, of plain tensors",
+        )
     while prefix := next((one for one in _BEFORE if all(name.startswith(one) for name in tensors)), ""):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
         wrapped.append(f"names that begin with '{prefix}'")
@@ -54,6 +60,11 @@ def _plain(state: Any) -> bool:
         and bool(state)
         and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
     )
+
+
+def _dense(value: Tensor) -> bool:
+    """Whether every number of a tensor is there."""
+    return value.layout == torch.strided and not (value.is_meta or value.is_quantized)
 
 
 def _contents(state: Any) -> str:

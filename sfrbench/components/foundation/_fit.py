@@ -91,6 +91,6 @@ def _as_tables(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dic
 
 def stretches(name: str, have: Tensor, want: Tensor) -> bool:
     """Whether a table of positions differs from the wanted one in its length alone."""
-    if not have.is_floating_point() or have.ndim != want.ndim or have.shape[-1] != want.shape[-1]:
+    if not name.endswith(("image_encoder.pos_embed", ".rel_pos_h", ".rel_pos_w")):
         return False
-    return name.endswith(("image_encoder.pos_embed", ".rel_pos_h", ".rel_pos_w"))
+    return have.is_floating_point() and have.ndim == want.ndim and have.shape[-1] == want.shape[-1]

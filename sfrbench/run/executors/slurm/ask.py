@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sfrbench.errors import NotReadyError, SfrbenchError
+from sfrbench.errors import NotReadyError, SfrbenchError, shorter
 
 log = logging.getLogger("sfrbench")
 
@@ -61,11 +61,20 @@ class Seen:
 def queue() -> dict[str, Seen]:
     """The user's jobs, by id (``12`` or ``12_3``): those that wait or run, and those that ended minutes ago.
 
-    Raises ``SlurmError`` where SLURM does not answer.
+    Raises ``SlurmError`` where SLURM does not answer, or says something else: no jobs are not none.
     """
-    lines = _told("squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", "%i|%T|%r|%k")
-    fields = [line.split("|", 3) for line in lines.splitlines()]
-    return {job: Seen(state, reason, comment) for job, state, reason, comment in fields}
+    said = _told("squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", "%i|%T|%r|%k")
+    listed = _fields(said, 4)
+    if said.strip() and not listed:
+        raise SlurmError(f"squeue lists no jobs, it says: {shorter(said.strip().splitlines()[0])}")
+    return {job: Seen(state, reason, comment) for job, state, reason, comment in listed}
+
+
+def _fields(said: str, count: int) -> list[list[str]]:
+    """The lines of an answer that have so many fields. Others are a site's greeting, or the rest of a comment
+    of several lines."""
+    fields = [line.split("|", count - 1) for line in said.splitlines()]
+    return [each for each in fields if len(each) == count]
 
 
 def past(jobs: Collection[str]) -> dict[str, Seen]:
@@ -75,9 +84,8 @@ def past(jobs: Collection[str]) -> dict[str, Seen]:
     for start in range(0, len(wanted), _MANY):
         some = ",".join(wanted[start : start + _MANY])
         with contextlib.suppress(SlurmError):
-            for line in _told("sacct", "-X", "-n", "-P", "-j", some, "-o", "jobid,state,reason").splitlines():
-                job, state, reason = line.split("|", 2)
-                found[job] = Seen(state, reason)
+            said = _told("sacct", "-X", "-n", "-P", "-j", some, "-o", "jobid,state,reason")
+            found |= {job: Seen(state, reason) for job, state, reason in _fields(said, 3)}
     return found
 
 
@@ -125,9 +133,13 @@ def put_back(job: str) -> bool:
 
 def _told(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_PATIENCE_S, check=False
+        )
     except FileNotFoundError as error:
         raise no_slurm(command[0]) from error
+    except OSError as error:  # a part of an installation
+        raise SlurmError(f"{command[0]} cannot be started: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise SlurmError(f"{command[0]} does not answer") from error
     if done.returncode:
