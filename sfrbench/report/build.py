@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import logging
-import os
-import shutil
 import traceback
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
 from sfrbench.errors import SfrbenchError, short_of, stopped
-from sfrbench.files.atomic import atomic_file, read_state, write_atomic
+from sfrbench.files.atomic import read_state, write_atomic
 from sfrbench.files.formats import FORMATS, check_replaced
+from sfrbench.report.delivery import Before, deliver, workshop
 from sfrbench.report.facts.assemble import info_of
 from sfrbench.report.facts.study import provenance_of
 from sfrbench.report.item import Context, ReportItem, made
 from sfrbench.report.items import item_of
-from sfrbench.report.render import page, style, tables
+from sfrbench.report.render import page, tables
 from sfrbench.report.render.parts import Part
 from sfrbench.results.frame import load_frame
 from sfrbench.search.studies import read_study
-from sfrbench.store.locks import abandoned, taken
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,24 +38,10 @@ def write_report(experiment: Experiment, out: Path, storage: str | None = None) 
     return build_report(frame, info_of(experiment, read_study(experiment, storage)), out)[0]
 
 
-class _Before(BaseModel):
-    """What a report that was written says of --set, and what it shows."""
-
-    set: list[str] = []
-    shown: dict[str, Any] = {}
-
-
-#: Folder -> the files in it of each table or figure, by their endings.
-_ENDINGS = {"tables": tuple(tables.RENDERERS), "figures": style.ENDINGS}
-
-#: In the folder that a report is made in.
-_LOCK = "lock"
-
-
 def replaced_note(experiment: Experiment) -> str:
     """What is lost where the report here is of other choices of --set; empty: nothing."""
     page = experiment.report_folder / "index.html"
-    before = read_state(page.with_name("provenance.json"), _Before)
+    before = read_state(page.with_name("provenance.json"), Before)
     now = list(experiment.plan.spec.overridden)
     if before is None or before.set == now:
         return ""
@@ -84,62 +62,10 @@ def build_report(frame: pd.DataFrame, info: ReportInfo, out: Path) -> list[Path]
     format.
     """
     check_replaced(out / "provenance.json", "provenance.json")
-    with _workshop(out) as folder:
+    with workshop(out) as folder:
         made, shown = _write(frame, info, folder)
-        _deliver(folder, out, shown)
+        deliver(folder, out, shown)
     return [out / path for path in made]
-
-
-def _deliver(folder: Path, out: Path, shown: Iterable[str]) -> None:
-    """Move all files to where they are looked for. The provenance, by which the next report knows what this
-    one leaves, comes when nothing is left of the report before, and the page last."""
-    last = ["provenance.json", "index.html"]
-    found = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    paths = [path for path in found if path.as_posix() not in (_LOCK, *last)]
-    for path in (*paths, *map(Path, last)):  # what cannot be is found out before anything is replaced
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        if (out / path).is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(out / path))
-    before = read_state(out / "provenance.json", _Before)
-    for path in paths:
-        _move(folder / path, out / path)
-    if before is not None:
-        _take_away(before.shown.keys() - shown, out)
-    for name in last:
-        _move(folder / name, out / name)
-
-
-def _move(path: Path, place: Path) -> None:
-    """Put a finished file in its place. A link there is followed, also to another disk."""
-    try:
-        os.replace(path, os.path.realpath(place))
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        with atomic_file(place, durable=True) as file:
-            shutil.copyfile(path, file)
-
-
-@contextlib.contextmanager
-def _workshop(out: Path) -> Iterator[Path]:
-    """A new folder within ``out``, so on the same disk, to make files in; taken away in the end, as is what
-    reports that were killed left."""
-    around = out / ".making"
-    for left in abandoned(around):
-        shutil.rmtree(left, ignore_errors=True)
-    folder = around / uuid.uuid4().hex
-    try:
-        folder.mkdir(parents=True)
-        with taken(folder / _LOCK):
-            yield folder
-    except OSError as error:
-        if isinstance(error.filename, str):
-            error.filename = error.filename.replace(str(folder), str(out))
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another is made there
-            around.rmdir()
 
 
 def _write(frame: pd.DataFrame, info: ReportInfo, out: Path) -> tuple[list[Path], Iterable[str]]:
@@ -159,14 +85,6 @@ def _write(frame: pd.DataFrame, info: ReportInfo, out: Path) -> tuple[list[Path]
     write_atomic(provenance, _provenance(info, facts))
     write_atomic(index, page.page(info, parts, facts, out))
     return [path.relative_to(out) for path in (index, *files, provenance)], facts.keys()
-
-
-def _take_away(names: Iterable[str], out: Path) -> None:
-    """Remove the tables and figures of these names."""
-    own = [name for name in names if Path(name).name == name]
-    for folder, endings in _ENDINGS.items():
-        for name, ending in product(own, endings):
-            (out / folder / f"{name}.{ending}").unlink(missing_ok=True)
 
 
 def _made(item: ReportItem, context: Context) -> Part:

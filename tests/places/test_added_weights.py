@@ -162,6 +162,7 @@ def of(content: object) -> Callable[[Path], Path]:
             "fits none of .* it looks like the encoder of a vision transformer alone",
         ),
         (_pointer, r"is text, and no weights: it begins with 'version https://git-lfs\.'"),
+        (
             lambda folder: of({n: torch.zeros([]).to("meta") for n in checkpoints.tuned()})(folder),
             "holds no numbers one by one",
         ),

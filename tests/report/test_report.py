@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 
 from sfrbench.errors import InputError
-from sfrbench.report import build
+from sfrbench.report import build, delivery
 from sfrbench.report.build import build_report
 from sfrbench.report.facts.volumes import MontageCase
 from sfrbench.report.item import Context, Shown
@@ -93,7 +93,7 @@ def test_a_report_that_is_killed_between_its_moves_leaves_no_table_of_before(
     folder, two = tmp_path / "report", [{"table": "results"}, {"kde": "dice"}]
     build_report(small.frame, replace(small.info, items=two), folder)
     one = replace(small.info, items=[{"table": "results"}])
-    real, done = build._move, []
+    real, done = delivery._move, []
 
     def ends(path: Path, place: Path) -> None:
         if len(done) == moves:
@@ -101,10 +101,10 @@ def test_a_report_that_is_killed_between_its_moves_leaves_no_table_of_before(
         done.append(place)
         real(path, place)
 
-    monkeypatch.setattr(build, "_move", ends)
+    monkeypatch.setattr(delivery, "_move", ends)
     with contextlib.suppress(KeyboardInterrupt):
         build_report(small.frame, one, folder)
-    monkeypatch.setattr(build, "_move", real)
+    monkeypatch.setattr(delivery, "_move", real)
     made = build_report(small.frame, one, folder)
     assert {path for path in folder.rglob("*") if path.is_file()} == set(made)
 
