@@ -67,6 +67,8 @@ class Reader:
             remedy = did_you_mean(head, (*KINDS, *SWITCHES))
             if key in SECTIONS and len(at) > 1:
                 remedy = f"'{key}' is a section of its own: it begins at the left edge, not below '{at[0]}'"
+            elif key in SECTIONS:
+                remedy = f"write a file with 'extends: EXPERIMENT' and '{key}: …'"
             self.fault(at, what, remedy)
             return []
         if rest:

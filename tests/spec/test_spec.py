@@ -293,6 +293,11 @@ def test_a_wrong_set_is_named(tmp_path: Path, option: str) -> None:
     assert "--set" in faults(tmp_path, GOOD, sets=(option,))
 
 
+def test_a_section_asked_for_by_set_is_sent_to_a_file_of_its_own(tmp_path):
+    said = faults(tmp_path, GOOD, sets=("axes={backbone: [vnet]}",))
+    assert "'extends: EXPERIMENT' and 'axes: …'" in said
+
+
 def test_an_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_spec(tmp_path / "missing.yaml", "smoke", items=kinds())
