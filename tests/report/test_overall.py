@@ -98,6 +98,17 @@ def test_the_table_marks_harm_and_says_what_its_interval_covers(small: Demo) -> 
     assert [row.verdict(larger=False) for row in distance.rows] == ["better", "better", "", "worse"]
 
 
+@pytest.mark.parametrize(("cases", "seeds", "few"), [(5, 1, True), (5, 3, True), (8, 3, False)])
+def test_what_few_cases_and_one_seed_can_say_is_said(small: Demo, cases: int, seeds: int, few: bool) -> None:
+    demo = trial(small)
+    kept = demo.frame["case"].isin(sorted(demo.frame["case"].unique())[:cases]) & (demo.frame["seed"] < seeds)
+    frame = demo.frame[kept]
+    table = overall_table(frame, demo.info, only(replace(demo, frame=frame)), "overall")
+    said = " ".join(table.rules)
+    assert ("Fewer than six cases: interval and p lean on" in said) == few
+    assert ("Interval and p of a row: over cases, of one training each." in said) == (seeds == 1)
+
+
 def test_missing_cells_are_said_and_counted(small: Demo) -> None:
     lost = ((1, "offline", 2), *((2, "none", seed) for seed in range(3)))
     demo = trial(small, lost)

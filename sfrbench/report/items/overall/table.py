@@ -8,6 +8,7 @@ import pandas as pd
 
 from sfrbench.maths.metric_names import METRICS
 from sfrbench.report.items.overall.results import Results, Row
+from sfrbench.report.items.pairs.table import few_cases, reach
 from sfrbench.report.render import captions
 from sfrbench.report.render.style import DASH, judged, number, p_value, span, verdict
 from sfrbench.report.render.tables import Entry, Notes, Table, unmarked
@@ -84,10 +85,12 @@ def incomplete(results: Results) -> list[str]:
 def rules(results: Results) -> tuple[str, ...]:
     """How rows and their mean are read, what the interval covers and what not."""
     group, tested = results.group, sum(row.holm is not None for row in results.rows)
+    known = [row.result for row in results.rows if row.result]
     better, worse = results.count("better"), results.count("worse")
     said = [
         "Better, worse: by the metric, whatever the sign.",
-        "Interval and p of a row: over cases and seeds as two crossed levels, as in paired differences.",
+        f"Interval and p of a row: {reach(known)}.",
+        *few_cases(known),
         f"Holm: p corrected for the {tested} rows that are tested; intervals are not.",
         f"Whole interval on the better side{_at(results)}: {better} of {len(results.shown)}; worse: {worse}.",
         *_covers(results),

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _TWO_SEEDS = "two seeds: how much trainings vary is hardly known, so the interval is wide"
 HELD = "one result, held against every seed of the other: nothing is said of other trainings of it"
 _CROSSED = "over cases and seeds as two crossed levels, so they speak of other cases and other trainings"
+_FEW = (
+    "Fewer than six cases: interval and p lean on a normal distribution, which so few cannot show; Wilcoxon "
+    "cannot fall below 0.05."
+)
 _NOTHING = "no case, seed or point in common"
 ONE_SEED = "one seed: the interval is over cases only, and says nothing of other trainings"
 
@@ -175,21 +179,30 @@ def _difference(one: Line, other: Line, metric: str) -> stats.Array:
 
 def _rules(results: Sequence[stats.Paired]) -> tuple[str, ...]:
     tested = sum(result.p is not None for result in results)
-    alone = bool(results) and all(result.difference.seeds == 1 for result in results)
-    spoken = "over cases, of one training each" if alone else _CROSSED
-    few = any(result.wilcoxon is not None and result.difference.cases < 6 for result in results)
     said = [
         "Better, worse: A's mean against B's by the metric, whatever the sign.",
         captions.ARROWS,
-        f"Interval and p: {spoken}; within the range of the metric, and none where it would say next to "
-        "nothing.",
+        f"Interval and p: {reach(results)}; within the range of the metric, and none where it would say next "
+        "to nothing.",
         f"Holm: p corrected for the {tested} comparisons of this table.",
         "Effect r: matched-pairs rank-biserial, 1 where A is larger in every case, −1 where in none; p "
         "(Wilcoxon): signed-rank, two-sided, not corrected. Both take one difference per case, its mean over "
         "seeds, and speak of these trainings only.",
-        "With fewer than six cases Wilcoxon cannot fall below 0.05." if few else "",
+        *few_cases(results),
     ]
-    return tuple(text for text in said if text)
+    return tuple(said)
+
+
+def reach(results: Sequence[stats.Paired]) -> str:
+    """What the intervals of differences are over, and speak of."""
+    alone = bool(results) and all(result.difference.seeds == 1 for result in results)
+    return "over cases, of one training each" if alone else _CROSSED
+
+
+def few_cases(results: Sequence[stats.Paired]) -> list[str]:
+    """What is to be said of differences over a handful of cases."""
+    few = any(result.p is not None and result.difference.cases < 6 for result in results)
+    return [_FEW] if few else []
 
 
 def _texts(
