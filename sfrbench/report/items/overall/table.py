@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from sfrbench.files.units import counted
 from sfrbench.maths.metric_names import METRICS
 from sfrbench.report.items.overall.results import Results, Row
 from sfrbench.report.items.pairs.table import few_cases, reach
@@ -91,7 +92,7 @@ def rules(results: Results) -> tuple[str, ...]:
         "Better, worse: by the metric, whatever the sign.",
         f"Interval and p of a row: {reach(known)}.",
         *few_cases(known),
-        f"Holm: p corrected for the {tested} rows that are tested; intervals are not.",
+        f"Holm: p corrected for {counted(tested, 'tested row')}; intervals are not.",
         f"Whole interval on the better side{_at(results)}: {better} of {len(results.shown)}; worse: {worse}.",
         *_covers(results),
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from sfrbench.files.units import counted
 from sfrbench.maths import stats
 from sfrbench.maths.metric_names import METRICS
 from sfrbench.report.render import captions
@@ -184,7 +185,7 @@ def _rules(results: Sequence[stats.Paired]) -> tuple[str, ...]:
         captions.ARROWS,
         f"Interval and p: {reach(results)}; within the range of the metric, and none where it would say next "
         "to nothing.",
-        f"Holm: p corrected for the {tested} comparisons of this table.",
+        f"Holm: p corrected for {counted(tested, 'comparison')} of this table.",
         "Effect r: matched-pairs rank-biserial, 1 where A is larger in every case, −1 where in none; p "
         "(Wilcoxon): signed-rank, two-sided, not corrected. Both take one difference per case, its mean over "
         "seeds, and speak of these trainings only.",
