@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -165,7 +166,10 @@ def test_two_machines_make_what_one_process_makes_whatever_dies(cluster: Cluster
     assert "its machine of the Ray cluster is gone" in output
     assert "resumes: it was interrupted before" in output
     assert "(raylet)" not in output, "what Ray says of it"
-    assert "6 ran, 1 reused, 0 failed, 0 blocked" in output
+    # a machine that dies just after its node was made could tell nobody: whoever is next finds it there
+    ended = re.search(r"nodes: (\d) ran, 1 reused, (?:(\d) elsewhere, )?0 failed, 0 blocked", output)
+    assert ended, output
+    assert sum(int(count or 0) for count in ended.groups()) == 6
     assert list((runs / "working").glob("[!.]*.json")) == []
 
     records = [json.loads(path.read_text()) for path in runs.glob("store/retrain/*/record.json")]
