@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
 import secrets
 import signal
 import subprocess
@@ -157,6 +156,7 @@ def test_two_machines_make_what_one_process_makes_whatever_dies(cluster: Cluster
     process = begin(tmp_path, "runs", *on_ray)
     signs = sorted(training(process, runs, 2), key=lambda sign: cluster.on_node(sign.machine))
     assert [cluster.on_node(sign.machine) for sign in signs] == [False, True], "both are at work"
+    os.kill(signs[1].pid, signal.SIGSTOP)  # or its training may end before its machine does
     os.kill(signs[0].pid, signal.SIGKILL)
     cluster.kill()
     output = process.communicate(timeout=200)[0]
@@ -166,10 +166,7 @@ def test_two_machines_make_what_one_process_makes_whatever_dies(cluster: Cluster
     assert "its machine of the Ray cluster is gone" in output
     assert "resumes: it was interrupted before" in output
     assert "(raylet)" not in output, "what Ray says of it"
-    # a machine that dies just after its node was made could tell nobody: whoever is next finds it there
-    ended = re.search(r"nodes: (\d) ran, 1 reused, (?:(\d) elsewhere, )?0 failed, 0 blocked", output)
-    assert ended, output
-    assert sum(int(count or 0) for count in ended.groups()) == 6
+    assert "6 ran, 1 reused, 0 failed, 0 blocked" in output
     assert list((runs / "working").glob("[!.]*.json")) == []
 
     records = [json.loads(path.read_text()) for path in runs.glob("store/retrain/*/record.json")]
