@@ -68,9 +68,10 @@ class ArmResolver:
         base, layer = self.resolver.spec.base, self.arm.layer
         if chose and chose[-1] is not base:
             return chose[-1].where(kind)
-        own = [path for path in layer.choices if path.partition(".")[0] in KINDS]
+        heads = {path: path.partition(".")[0] for path in layer.choices}
+        own = [path for path, head in heads.items() if head in KINDS]
         if own:
-            return layer.where(next((path for path in own if path.partition(".")[0] == kind), own[0]))
+            return layer.where(next((path for path in own if heads[path] == kind), own[0]))
         return base.where(kind) if chose else self.where
 
     def switch(self, name: str, point: Sequence[int], default: str) -> tuple[str, str]:
@@ -106,9 +107,7 @@ class ArmResolver:
         if memo not in self._memo:
             parts = {kind: resolved.component for kind, resolved in components.items()}
             self._memo[memo] = self._sound(Chosen(parts, stages, pseudo, score, fingerprint=""))
-            self.resolver.conflicts(
-                components, {kind: self._place(kind, point) for kind in components}, pseudo
-            )
+            self.resolver.conflicts(components, lambda kind: self._place(kind, point), pseudo)
             if score == "val" and dataset.val == 0:
                 self.resolver.add(
                     self.where, "score: val needs validation cases", "set dataset.val to 1 or more"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -201,19 +201,19 @@ class Resolver:
             {known.removeprefix(f"{kind}/") for known, _ in self._known if known.startswith(f"{kind}/")}
         )
 
-    def conflicts(self, cell: Mapping[str, Resolved], places: Mapping[str, str], pseudo: str) -> None:
+    def conflicts(self, cell: Mapping[str, Resolved], place: Callable[[str], str], pseudo: str) -> None:
         """Combinations that make no sense, each with its reason, at the place of the kind that says so."""
-        self._unlabelled(cell, places.get("ssl", ""), pseudo)
+        self._unlabelled(cell, place, pseudo)
         components = {kind: resolved.component for kind, resolved in cell.items()}
         for kind, resolved in cell.items():
             for reason in self._conflicts(resolved, components):
                 self.add(
-                    places[kind],
+                    place(kind),
                     f"{kind} {resolved.card.name}: {reason}",
                     "change the one or the other, or exclude it",
                 )
 
-    def _unlabelled(self, cell: Mapping[str, Resolved], where: str, pseudo: str) -> None:
+    def _unlabelled(self, cell: Mapping[str, Resolved], place: Callable[[str], str], pseudo: str) -> None:
         """A method that trains on unlabelled cases, or on labels of them, where the data are to have none."""
         if "ssl" not in cell or cast(Dataset, cell["dataset"].component).unlabeled != 0:
             return
@@ -221,7 +221,7 @@ class Resolver:
         who = f"ssl {cell['ssl'].card.name}" if ssl.uses_unlabelled or ssl.relabels else f"pseudo {pseudo}"
         if who != "pseudo none":
             what = f"{who}: needs unlabelled cases, and dataset.unlabeled is 0"
-            self.add(where, what, "set dataset.unlabeled to 1 or more, or leave it out for all")
+            self.add(place("ssl"), what, "set dataset.unlabeled to 1 or more, or leave it out for all")
 
     def settled(self, resolved: Resolved, cell: Mapping[str, Component]) -> Resolved:
         """The component with what it takes from the others of its cell."""

@@ -16,13 +16,10 @@ from pydantic import BaseModel
 
 from sfrbench.files.atomic import atomic_file, read_state
 from sfrbench.report.render import style, tables
-from sfrbench.store.locks import abandoned, taken
+from sfrbench.store.locks import LOCK, abandoned, taken
 
 #: Folder -> the files in it of each table or figure, by their endings.
 _ENDINGS = {"tables": tuple(tables.RENDERERS), "figures": style.ENDINGS}
-
-#: In the folder that a report is made in.
-_LOCK = "lock"
 
 
 class Before(BaseModel):
@@ -37,7 +34,7 @@ def deliver(folder: Path, out: Path, shown: Iterable[str]) -> None:
     one leaves, comes when nothing is left of the report before, and the page last."""
     last = ["provenance.json", "index.html"]
     found = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    paths = [path for path in found if path.as_posix() not in (_LOCK, *last)]
+    paths = [path for path in found if path.as_posix() not in (LOCK, *last)]
     for path in (*paths, *map(Path, last)):  # what cannot be is found out before anything is replaced
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         if (out / path).is_dir():
@@ -72,7 +69,7 @@ def workshop(out: Path) -> Iterator[Path]:
     folder = around / uuid.uuid4().hex
     try:
         folder.mkdir(parents=True)
-        with taken(folder / _LOCK):
+        with taken(folder / LOCK):
             yield folder
     except OSError as error:
         if isinstance(error.filename, str):

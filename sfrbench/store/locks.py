@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LOCK = "lock"  # in a folder that is being written: that of the process which writes
 _JUST_MADE_S = 60.0  # a folder so young may not have its lock yet
 _UNKNOWN_S = 7 * 24 * 3600.0  # one without a lock is an older version's, which may still be running
 
@@ -40,13 +41,13 @@ def taken(path: Path) -> Iterator[bool]:
 
 
 def abandoned(around: Path) -> list[Path]:
-    """The folders below ``tmp`` whose process is gone: whoever writes into one holds the lock in it."""
+    """The folders below ``tmp`` whose process is gone: whoever writes into one holds the ``LOCK`` in it."""
     folders = [path for path in around.iterdir() if path.is_dir()] if around.is_dir() else []
     return [folder for folder in folders if not _is_owned(folder)]
 
 
 def _is_owned(folder: Path) -> bool:
-    lock = folder / "lock"
+    lock = folder / LOCK
     try:
         age = time.time() - folder.stat().st_mtime
         if age < _JUST_MADE_S or not lock.exists():

@@ -19,7 +19,7 @@ from sfrbench.errors import problem_of
 from sfrbench.files.atomic import write_atomic
 from sfrbench.store.artefact import RECORD
 from sfrbench.store.contents import Contents, Item, Link
-from sfrbench.store.locks import taken
+from sfrbench.store.locks import LOCK, taken
 from sfrbench.store.store import Store
 
 #: The reason for which something is not needed; empty for what is.
@@ -114,7 +114,7 @@ class _Mover:
         if item.kind == "damaged":
             return []
         if item.kind == "temporary":
-            return [item.path / "lock"]
+            return [item.path / LOCK]
         if item.kind == "work":
             return [self._work_lock(item.path)]
         works = self._works.get(item.link, []) if item.kind == "artefact" else []

@@ -32,7 +32,7 @@ from sfrbench.files.formats import FORMATS, unreadable
 from sfrbench.store.artefact import RECORD as RECORD
 from sfrbench.store.artefact import Artefact as Artefact
 from sfrbench.store.artefact import damage_of, digest_of, files_in, read_record
-from sfrbench.store.locks import abandoned, is_held, taken
+from sfrbench.store.locks import LOCK, abandoned, is_held, taken
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -207,7 +207,7 @@ class Store:
 
         around = self.root / "tmp" / uuid.uuid4().hex
         around.mkdir(parents=True)
-        lock = FileLock(around / "lock")
+        lock = FileLock(around / LOCK)
         lock.acquire()
         folder = around / "files"
         folder.mkdir()

@@ -6,7 +6,7 @@ table stand under it, those that hold for all stand once on a page, and with eac
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sfrbench.report.render.style import scaled, stamp
@@ -100,6 +100,12 @@ def left_out(info: ReportInfo, told: Collection[str]) -> str:
         for why, titles in by_reason.items()
     ]
     return f"Left out on purpose: {'; '.join(said)}." if said else ""
+
+
+def listed(words: Iterable[str]) -> str:
+    """``one``, ``one and two``, ``one, two and three``."""
+    *first, last = words
+    return " and ".join([*([", ".join(first)] if first else []), last])
 
 
 def seeds_text(count: int) -> str:

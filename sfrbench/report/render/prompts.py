@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sfrbench.files.units import counted
+from sfrbench.report.render import captions
 from sfrbench.report.render.parts import Figure, Part, Traced
 from sfrbench.report.render.under import cells_of
 
@@ -105,5 +106,4 @@ def _product(runs: Sequence[Prompted]) -> str:
 
 def _labels(told: Iterable[Prompted], info: ReportInfo) -> str:
     labels = dict(info.arms)
-    *first, last = dict.fromkeys(labels.get(one.arm, one.arm) for one in told)
-    return " and ".join([*([", ".join(first)] if first else []), last])
+    return captions.listed(dict.fromkeys(labels.get(one.arm, one.arm) for one in told))

@@ -79,8 +79,9 @@ def montage_figure(
         overlays.legend(figure, [panel.maps or {} for row in grid for panel in row], signs)
         files = style.save(figure, folder, name)
     slices = viewer.slices(rows, _all_slices(grid, rows, columns, shown, scores))
-    named = [word for word in ("best", "median", "worst") if any(word == rank for rank, _ in rows)]
-    caption = f"{_listed(named)} of the {captions.subset_text(subset)} by the Dice of {by.name}."
+    there = {rank for rank, _ in rows}
+    named = captions.listed(word for word in ("best", "median", "worst") if word in there).capitalize()
+    caption = f"{named} of the {captions.subset_text(subset)} by the Dice of {by.name}."
     notes = (*_notes(by, shown, columns), *_of_prompts(grid, columns, info))
     return Figure(name, "Slices.", caption, tuple(files), tuple(columns), slices, notes)
 
@@ -100,11 +101,6 @@ def _all_slices(
         ]
         for row, (_, case) in zip(grid, rows, strict=True)
     ]
-
-
-def _listed(words: Sequence[str]) -> str:
-    """``Best, median and worst``, of those that are there."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])).capitalize()
 
 
 def _score(dice: float | None) -> str:
